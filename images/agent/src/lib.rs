@@ -1,0 +1,1 @@
+//! The guest side: /init, the SSH server, and the workloads.

@@ -1,0 +1,55 @@
+//! What host and guest say to each other; shared by both sides, with no runtime in it.
+//!
+//! The host runs [`AGENT`]` call` over SSH once for each request, writes one [`Request`] as JSON to its
+//! standard input and reads one [`Reply`] as JSON from its standard output, a line each. A person can do the same.
+
+mod request;
+mod workload;
+
+pub use request::{Hello, KernelLog, Located, Place, Probe, Reply, Request};
+pub use workload::{Need, WORKLOADS, Workload, find as find_workload};
+
+/// Grows with every change that the other side would misread. Both sides must name the same.
+pub const VERSION: u32 = 1;
+
+/// Where the agent is in the guest, as /init and under its own name.
+pub const AGENT: &str = "/bin/luqual-agent";
+
+/// The folder of the files that the host makes for one VM.
+pub const VM_FOLDER: &str = "/luqual";
+/// The one public key, in OpenSSH's format, that may log in.
+pub const AUTHORIZED_KEY: &str = "/luqual/authorized_key";
+/// The guest's own key, in OpenSSH's format; made by the host, so that it can pin it.
+pub const HOST_KEY: &str = "/luqual/host_key";
+/// The kernel that the source loads.
+pub const TARGET_KERNEL: &str = "/luqual/target/kernel";
+/// The initramfs that the source loads with it.
+pub const TARGET_INITRD: &str = "/luqual/target/initrd";
+
+/// What /init prints on the console when SSH is ready. A hint for the host to connect now; it proves nothing.
+pub const READY_LINE: &str = "luqual-agent: listening";
+
+/// The kernel command line option that carries the nonce of one boot.
+pub const NONCE_OPTION: &str = "luqual.nonce=";
+
+/// Where the SSH server listens.
+pub const SSH_PORT: u16 = 22;
+
+/// Milliseconds between two ticks.
+pub const TICK_PERIOD_MS: u64 = 1;
+
+/// The tick page: how the host sees that the guest lives without asking it. Little-endian 64-bit words.
+pub mod tick_page {
+    /// Byte offset of the magic, which is [`MAGIC`].
+    pub const OFFSET_MAGIC: u64 = 0;
+    /// Byte offset of the number of ticks so far.
+    pub const OFFSET_COUNT: u64 = 8;
+    /// Byte offset of CLOCK_MONOTONIC at the first tick, in nanoseconds.
+    pub const OFFSET_FIRST_NS: u64 = 16;
+    /// Byte offset of CLOCK_MONOTONIC at the last tick, in nanoseconds.
+    pub const OFFSET_LAST_NS: u64 = 24;
+    /// How much of the page is used.
+    pub const LENGTH: usize = 32;
+    /// Says that the page is one.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"LQtick01");
+}

@@ -1,0 +1,182 @@
+use serde::{Deserialize, Serialize};
+
+/// What the host asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Who are you? Always the first on a connection.
+    Hello {
+        /// The host's [`crate::VERSION`].
+        protocol: u32,
+    },
+    /// Hand the workload's state to the kernel. Source only.
+    Preserve {
+        /// Its name.
+        workload: String,
+        /// What its content is made from; the same value is given to [`Request::Retrieve`].
+        seed: u64,
+    },
+    /// Where is that in physical memory? Source only, after [`Request::Preserve`].
+    Locate {
+        /// The workload that holds it.
+        workload: String,
+        /// What.
+        place: Place,
+    },
+    /// kexec_file_load(2) of [`crate::TARGET_KERNEL`] and [`crate::TARGET_INITRD`].
+    Load {
+        /// The target's whole command line.
+        command_line: String,
+    },
+    /// reboot(2) with LINUX_REBOOT_CMD_KEXEC, once the holder has said that it still holds everything.
+    /// The reply [`Reply::Going`] comes before the call, a [`Reply::Refused`] after it when it fails.
+    Kexec,
+    /// Ask the kernel for the workload's state. Target only.
+    Retrieve {
+        /// Its name.
+        workload: String,
+        /// As it was given to [`Request::Preserve`].
+        seed: u64,
+    },
+    /// Compare what was retrieved with what it was.
+    Verify {
+        /// The workload.
+        workload: String,
+    },
+    /// Tell the kernel that the workload is done, and look whether it took note.
+    Finish {
+        /// The workload.
+        workload: String,
+    },
+    /// The kernel's log and taint.
+    KernelLog,
+}
+
+/// A place in a workload's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "place", rename_all = "kebab-case")]
+pub enum Place {
+    /// A page of a memfd.
+    Memfd {
+        /// The memfd's name.
+        memfd: String,
+        /// The page's index, from 0.
+        page: u64,
+    },
+    /// A page of the holder's own memory which nobody preserves.
+    Unpreserved,
+}
+
+/// What the guest answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Hello`].
+    Hello(Hello),
+    /// The step was done; its probes say how.
+    Done {
+        /// What was checked.
+        probes: Vec<Probe>,
+    },
+    /// To [`Request::Locate`].
+    Located(Located),
+    /// To [`Request::Kexec`], just before the call.
+    Going,
+    /// The kernel said no.
+    Refused {
+        /// The call as a kernel reader would name it.
+        call: String,
+        /// The errno's name.
+        errno: String,
+        /// What it was about.
+        about: String,
+    },
+    /// To [`Request::KernelLog`].
+    KernelLog(KernelLog),
+    /// The agent could not do its own work. Nothing is said about the kernel.
+    Failed {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// Who the guest is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The guest's [`crate::VERSION`].
+    pub protocol: u32,
+    /// The agent's version.
+    pub agent: String,
+    /// `uname -r`.
+    pub release: String,
+    /// The GNU build id from /sys/kernel/notes, as hex; empty if there is none.
+    pub build_id: String,
+    /// The value of [`crate::NONCE_OPTION`] on the kernel's command line; empty if there is none.
+    pub nonce: String,
+    /// /proc/sys/kernel/random/boot_id.
+    pub boot_id: String,
+    /// The guest-physical address of the tick page (see [`crate::tick_page`]).
+    pub tick_page: u64,
+    /// /proc/sys/kernel/tainted.
+    pub taint: u64,
+    /// Whether /dev/liveupdate is there.
+    pub liveupdate: bool,
+}
+
+/// Where something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// The guest-physical address of the page's first byte.
+    pub address: u64,
+}
+
+/// What the kernel has said so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLog {
+    /// The messages of /dev/kmsg, one each, without their prefix.
+    pub lines: Vec<String>,
+    /// /proc/sys/kernel/tainted.
+    pub taint: u64,
+}
+
+/// One thing that a workload checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What was checked, such as `memfd 64m content`.
+    pub name: String,
+    /// What should be.
+    pub expected: String,
+    /// What was.
+    pub observed: String,
+    /// Whether that is the same.
+    pub held: bool,
+}
+
+impl Probe {
+    /// A probe that holds when both texts are equal.
+    pub fn compare(name: impl Into<String>, expected: impl ToString, observed: impl ToString) -> Self {
+        let (expected, observed) = (expected.to_string(), observed.to_string());
+        let held = expected == observed;
+        Self { name: name.into(), expected, observed, held }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_holds_only_when_both_are_equal() {
+        assert!(Probe::compare("size", 4096, "4096").held);
+        assert!(!Probe::compare("size", 4096, 4095).held);
+    }
+
+    #[test]
+    fn requests_are_one_line_of_json_with_a_name() {
+        let request = Request::Preserve { workload: "memfd.basic".into(), seed: 7 };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"request":"preserve","workload":"memfd.basic","seed":7}"#
+        );
+    }
+}

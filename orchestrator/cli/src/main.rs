@@ -1,0 +1,2 @@
+//! `luqual`: arguments, commands, one error printer, exit codes.
+fn main() {}

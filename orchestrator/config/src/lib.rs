@@ -1,0 +1,1 @@
+//! TOML with positions, the matrix, and the plan made from it.

@@ -1,0 +1,1 @@
+//! The catalog, the builds, the artifact store, and what an image says of itself.

@@ -1,0 +1,24 @@
+//! Identifiers, phases, events, outcomes and the run record; no I/O.
+//!
+//! The runner emits [`Event`]s, one dispatcher puts them in order, and the terminal, the journal and
+//! the reports all fold the same stream. What is on disk is these types as JSON, with
+//! [`SCHEMA_VERSION`] at the top.
+
+mod cell;
+mod event;
+mod kernel;
+mod outcome;
+mod phase;
+mod record;
+
+pub use cell::{CellId, CellKey};
+pub use event::{Event, Stamped};
+pub use kernel::{Ability, KernelInfo, Refused};
+pub use outcome::{Outcome, Status};
+pub use phase::{Phase, Side};
+pub use record::{
+    Blackout, CellRecord, Finding, FindingKind, HostInfo, PhaseEnd, PhaseRecord, Probe, RunRecord, RunTotals,
+};
+
+/// The version of `run.json` and `events.jsonl`. It grows when a reader of the old shape would be misled.
+pub const SCHEMA_VERSION: u32 = 1;

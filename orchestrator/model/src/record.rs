@@ -1,0 +1,274 @@
+use crate::{CellId, CellKey, Event, KernelInfo, Outcome, Phase, SCHEMA_VERSION, Side, Stamped, Status};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// `run.json`: everything a report needs, made by folding the events of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The run's id, also the name of its folder unless another was asked for.
+    pub id: String,
+    /// `luqual VERSION (COMMIT)`.
+    pub tool: String,
+    /// The command line of the tool, as given.
+    pub command: Vec<String>,
+    /// When the run started, RFC 3339, UTC.
+    pub started: String,
+    /// How long it took, in microseconds; absent while it runs and after it was cut off.
+    #[serde(default)]
+    pub duration_us: Option<u64>,
+    /// Whether it was ended by the user before all cells were done.
+    #[serde(default)]
+    pub interrupted: bool,
+    /// The machine that ran it.
+    pub host: HostInfo,
+    /// The kernels of the run, by name.
+    pub kernels: BTreeMap<String, KernelInfo>,
+    /// The cells that were to run, in plan order.
+    pub planned: Vec<CellKey>,
+    /// The cells that ended, in the order in which they did.
+    pub cells: Vec<CellRecord>,
+}
+
+impl RunRecord {
+    /// The record after the events so far; `None` unless they begin with [`Event::RunStarted`].
+    pub fn from_events<'a>(events: impl IntoIterator<Item = &'a Stamped>) -> Option<Self> {
+        let mut events = events.into_iter();
+        let mut record = match &events.next()?.event {
+            Event::RunStarted { run } => run.as_ref().clone(),
+            _ => return None,
+        };
+        for stamped in events {
+            record.fold(stamped);
+        }
+        Some(record)
+    }
+
+    /// Takes one more event in.
+    pub fn fold(&mut self, stamped: &Stamped) {
+        match &stamped.event {
+            Event::CellFinished { record } => self.cells.push(record.as_ref().clone()),
+            Event::RunFinished { interrupted } => {
+                self.duration_us = Some(stamped.at_us);
+                self.interrupted = *interrupted;
+            }
+            Event::RunStarted { .. }
+            | Event::CellStarted { .. }
+            | Event::PhaseStarted { .. }
+            | Event::PhaseEnded { .. }
+            | Event::ConsoleFinding { .. } => {}
+        }
+    }
+
+    /// How many cells ended how.
+    pub fn totals(&self) -> RunTotals {
+        let mut by_outcome = BTreeMap::new();
+        for cell in &self.cells {
+            *by_outcome.entry(cell.outcome).or_insert(0) += 1;
+        }
+        RunTotals { by_outcome, not_run: self.planned.len().saturating_sub(self.cells.len()) }
+    }
+
+    /// A new record of nothing yet.
+    pub fn new(id: String, tool: String, command: Vec<String>, started: String, host: HostInfo) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            id,
+            tool,
+            command,
+            started,
+            duration_us: None,
+            interrupted: false,
+            host,
+            kernels: BTreeMap::new(),
+            planned: Vec::new(),
+            cells: Vec::new(),
+        }
+    }
+}
+
+/// Counts over a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunTotals {
+    /// How many cells ended with each outcome; outcomes that none had are absent.
+    pub by_outcome: BTreeMap<Outcome, usize>,
+    /// How many planned cells have no result.
+    pub not_run: usize,
+}
+
+/// The machine that ran the tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// The host's architecture, such as `x86_64`.
+    pub arch: String,
+    /// The host's own kernel release.
+    pub release: String,
+    /// What QEMU said of its version, such as `7.2.22`.
+    pub qemu: String,
+    /// The accelerator that was used: `kvm` or `tcg`.
+    pub accel: String,
+    /// Why that accelerator, in one line.
+    pub accel_reason: String,
+    /// Processors that this process may use.
+    pub cpus: usize,
+    /// Memory in bytes.
+    pub memory: u64,
+}
+
+/// One cell, ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// The cell's id.
+    pub id: CellId,
+    /// source, target, profile, workload.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// That against what was expected.
+    pub status: Status,
+    /// One line that says why; the first crash line where a kernel crashed. Empty for a clean survival.
+    pub title: String,
+    /// What spoils a survival: the lines of new warnings, splats and taints.
+    pub tainted: Vec<String>,
+    /// The phase in which the outcome was decided.
+    pub phase: Phase,
+    /// A fault planted on purpose with `--plant`, as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<String>,
+    /// The phases that were entered, in order.
+    pub phases: Vec<PhaseRecord>,
+    /// What the workload checked.
+    pub probes: Vec<Probe>,
+    /// The gap in the ticks, where both sides ticked.
+    pub blackout: Option<Blackout>,
+    /// The console lines that matter.
+    pub findings: Vec<Finding>,
+    /// From the start of the cell to its end, in microseconds.
+    pub duration_us: u64,
+    /// The cell's folder, relative to the run's: console, QMP log, agent output, QEMU's stderr, command line.
+    pub folder: String,
+}
+
+/// One phase of a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseRecord {
+    /// Which.
+    pub phase: Phase,
+    /// The number of kexecs before it: 0 in the source, 1 in the target of a plain cell.
+    pub hop: u32,
+    /// When it started, in microseconds since the cell did.
+    pub started_us: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// How it ended.
+    pub end: PhaseEnd,
+}
+
+/// How a phase ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "end", content = "why")]
+pub enum PhaseEnd {
+    /// It did what it is for.
+    Done,
+    /// It did not; the reason in one line.
+    Failed(String),
+}
+
+/// One thing that a workload checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What was checked, such as `memfd 64m content`.
+    pub name: String,
+    /// What should be.
+    pub expected: String,
+    /// What was.
+    pub observed: String,
+    /// Whether that is the same.
+    pub held: bool,
+}
+
+/// From the last tick in the source to the first in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blackout {
+    /// Its length in microseconds.
+    pub duration_us: u64,
+    /// How wrong that may be at most, in microseconds: the tick period and the host's polling on both sides.
+    pub resolution_us: u64,
+    /// The count of the source's last tick.
+    pub last_tick: u64,
+}
+
+/// A console line that matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// Which kernel said it.
+    pub side: Side,
+    /// When the host read it, in microseconds since the cell started.
+    pub at_us: u64,
+    /// The line's number in `console.log`, from 1.
+    pub line: u64,
+    /// The line, without its time stamp.
+    pub text: String,
+}
+
+/// What a console line tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// `Kernel panic - not syncing`.
+    Panic,
+    /// An oops, a general protection fault, a bad page access in the kernel.
+    Oops,
+    /// `kernel BUG at`, `BUG:` from a kernel checker.
+    Bug,
+    /// `WARNING:` with a cut-here block, or a sanitizer's splat.
+    Warning,
+    /// `INFO: task … blocked for more than`.
+    HungTask,
+    /// A soft or hard lockup or an RCU stall.
+    Stall,
+    /// The target refused the handover as a whole.
+    HandoverRefused,
+    /// Any other line of KHO.
+    Kho,
+    /// Any other line of LUO.
+    Luo,
+}
+
+impl FindingKind {
+    /// Whether the kernel that says this did not survive it.
+    pub const fn is_crash(self) -> bool {
+        matches!(self, Self::Panic | Self::Oops | Self::Bug | Self::HungTask | Self::Stall)
+    }
+
+    /// Whether this spoils a survival.
+    pub const fn taints(self) -> bool {
+        self.is_crash() || matches!(self, Self::Warning)
+    }
+
+    /// The word as it stands in records and reports.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Oops => "oops",
+            Self::Bug => "bug",
+            Self::Warning => "warning",
+            Self::HungTask => "hung-task",
+            Self::Stall => "stall",
+            Self::HandoverRefused => "handover-refused",
+            Self::Kho => "kho",
+            Self::Luo => "luo",
+        }
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}

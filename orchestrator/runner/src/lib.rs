@@ -1,0 +1,1 @@
+//! Runs cells: the dispatcher, the scheduler, the cell's state machine and the verdict.

@@ -1,0 +1,1 @@
+//! From the run record to what people and machines read.
