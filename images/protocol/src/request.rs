@@ -29,7 +29,7 @@ pub enum Request {
         command_line: String,
     },
     /// reboot(2) with LINUX_REBOOT_CMD_KEXEC, once the holder has said that it still holds everything.
-    /// The reply [`Reply::Going`] comes before the call, a [`Reply::Refused`] after it when it fails.
+    /// There is a reply only when it did not go.
     Kexec,
     /// Ask the kernel for the workload's state. Target only.
     Retrieve {
@@ -77,11 +77,11 @@ pub enum Reply {
     Done {
         /// What was checked.
         probes: Vec<Probe>,
+        /// /proc/sys/kernel/tainted after it.
+        taint: u64,
     },
     /// To [`Request::Locate`].
     Located(Located),
-    /// To [`Request::Kexec`], just before the call.
-    Going,
     /// The kernel said no.
     Refused {
         /// The call as a kernel reader would name it.

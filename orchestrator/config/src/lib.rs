@@ -1,1 +1,7 @@
-//! TOML with positions, the matrix, and the plan made from it.
+//! TOML with positions, the matrix, and what it selects. All mistakes of a file are reported at once.
+
+mod deadlines;
+pub mod document;
+pub mod matrix;
+
+pub use deadlines::Deadlines;

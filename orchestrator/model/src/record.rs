@@ -135,6 +135,9 @@ pub struct CellRecord {
     pub tainted: Vec<String>,
     /// The phase in which the outcome was decided.
     pub phase: Phase,
+    /// What the workload's content was made from.
+    #[serde(default)]
+    pub seed: u64,
     /// A fault planted on purpose with `--plant`, as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planted: Option<String>,

@@ -1,1 +1,28 @@
 //! QEMU: its argument list, QMP, the console, the RAM file, and how a VM ends.
+//!
+//! This crate knows nothing of what runs in the guest.
+
+mod accel;
+mod args;
+mod console;
+mod error;
+mod machine;
+pub mod profile;
+mod qemu;
+mod qmp;
+mod ram;
+mod scan;
+mod supervise;
+mod work;
+
+pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
+pub use args::{Launch, arguments, command_line};
+pub use console::Console;
+pub use error::VmError;
+pub use machine::{Machine, MachineEnd};
+pub use profile::Profile;
+pub use qemu::{PROGRAM as QEMU_PROGRAM, Qemu, QemuVersion};
+pub use ram::Ram;
+pub use scan::Scanner;
+pub use supervise::{Launcher, SUBCOMMAND, exec_with_parent};
+pub use work::{WorkFolder, base as work_base, free_mib};

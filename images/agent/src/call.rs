@@ -1,0 +1,47 @@
+//! One request, one reply: what the host runs over SSH, and what a person can type.
+
+use crate::kexec::{self, LoadError};
+use crate::workloads::StepError;
+use crate::{facts, hold};
+use luqual_protocol::{Reply, Request, VERSION};
+use std::io::{BufRead, Write};
+
+/// Reads a request from standard input and prints the reply.
+pub(crate) fn run() -> Result<(), String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| format!("standard input: {error}"))?;
+    let request = serde_json::from_str(&line)
+        .map_err(|error| format!("`{}` is not a request of protocol version {VERSION}: {error}", line.trim_end()))?;
+    let reply = serde_json::to_string(&answer(&request)).map_err(|error| error.to_string())?;
+    writeln!(std::io::stdout(), "{reply}").map_err(|error| format!("standard output: {error}"))
+}
+
+/// Does what is asked.
+pub(crate) fn answer(request: &Request) -> Reply {
+    let failed = |message| Reply::Failed { message };
+    match request {
+        Request::Hello { protocol } if *protocol != VERSION => {
+            failed(format!("the host speaks protocol version {protocol}, this agent speaks {VERSION}"))
+        }
+        Request::Hello { .. } => facts::hello().map_or_else(failed, Reply::Hello),
+        Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
+        Request::Load { command_line } => match kexec::load(command_line) {
+            Ok(()) => facts::done(Vec::new()),
+            Err(LoadError::Agent(message)) => failed(message),
+            Err(LoadError::Kernel(errno)) => StepError::refused("kexec_file_load", "the target kernel")(errno).into(),
+        },
+        Request::Kexec => match hold::ask(request) {
+            Ok(Reply::Done { .. }) => match kexec::go() {
+                Some(errno) => StepError::refused("reboot LINUX_REBOOT_CMD_KEXEC", "the target kernel")(errno).into(),
+                None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0 and the kernel goes on".to_owned()),
+            },
+            Ok(reply) => failed(format!("the holder is not ready: {reply:?}")),
+            Err(message) => failed(message),
+        },
+        Request::Preserve { .. }
+        | Request::Locate { .. }
+        | Request::Retrieve { .. }
+        | Request::Verify { .. }
+        | Request::Finish { .. } => hold::ask(request).unwrap_or_else(failed),
+    }
+}

@@ -1,0 +1,130 @@
+//! What the guest can say of itself, read from /proc and /sys.
+
+use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Probe, Reply, VERSION};
+use std::fs;
+use std::io::Read;
+
+/// The answer to a handshake.
+pub(crate) fn hello() -> Result<Hello, String> {
+    let command_line = read("/proc/cmdline")?;
+    Ok(Hello {
+        protocol: VERSION,
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        release: read("/proc/sys/kernel/osrelease")?,
+        build_id: fs::read("/sys/kernel/notes").ok().and_then(|notes| build_id(&notes)).unwrap_or_default(),
+        nonce: nonce(&command_line).to_owned(),
+        boot_id: read("/proc/sys/kernel/random/boot_id")?,
+        tick_page: tick_page()?,
+        taint: taint()?,
+        liveupdate: fs::exists(crate::luo::DEVICE).unwrap_or(false),
+    })
+}
+
+/// The reply to a step that was done.
+pub(crate) fn done(probes: Vec<Probe>) -> Reply {
+    taint().map_or_else(|message| Reply::Failed { message }, |taint| Reply::Done { probes, taint })
+}
+
+/// The kernel's log so far.
+pub(crate) fn kernel_log() -> Result<KernelLog, String> {
+    use rustix::fs::{Mode, OFlags, open};
+    let kmsg = open("/dev/kmsg", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| format!("/dev/kmsg: {errno}"))?;
+    let mut kmsg = fs::File::from(kmsg);
+    let mut lines = Vec::new();
+    // One read gives one record (Documentation/ABI/testing/dev-kmsg); 8 KiB is more than the longest.
+    let mut record = [0; 8192];
+    loop {
+        match kmsg.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => lines.push(message(&String::from_utf8_lossy(&record[..length])).to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            // EPIPE: records were overwritten while we read; the next read goes on with the oldest that is left.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(format!("/dev/kmsg: {error}")),
+        }
+    }
+    Ok(KernelLog { lines, taint: taint()? })
+}
+
+fn taint() -> Result<u64, String> {
+    let text = read("/proc/sys/kernel/tainted")?;
+    text.parse().map_err(|_| format!("/proc/sys/kernel/tainted: `{text}` is not a number"))
+}
+
+/// The ticker writes its address once it ticks; it was started before anyone could ask.
+fn tick_page() -> Result<u64, String> {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        if let Some(address) = fs::read_to_string(crate::tick::ADDRESS_FILE).ok().and_then(|text| text.parse().ok()) {
+            return Ok(address);
+        }
+        if std::time::Instant::now() > until {
+            return Err("the tick page did not appear within 30 s".to_owned());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map(|text| text.trim_end().to_owned()).map_err(|error| format!("{path}: {error}"))
+}
+
+fn nonce(command_line: &str) -> &str {
+    command_line.split_whitespace().find_map(|word| word.strip_prefix(NONCE_OPTION)).unwrap_or_default()
+}
+
+fn message(record: &str) -> &str {
+    let text = record.split_once(';').map_or(record, |(_, text)| text);
+    text.lines().next().unwrap_or_default()
+}
+
+/// The descriptor of the note `GNU`, type 3 (NT_GNU_BUILD_ID), among ELF notes.
+fn build_id(mut notes: &[u8]) -> Option<String> {
+    let word = |bytes: &[u8], at: usize| -> Option<usize> {
+        Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
+    };
+    loop {
+        let (name_length, length, kind) = (word(notes, 0)?, word(notes, 4)?, word(notes, 8)?);
+        let name = notes.get(12..12 + name_length)?;
+        let start = 12 + name_length.next_multiple_of(4);
+        let content = notes.get(start..start + length)?;
+        if kind == 3 && name == b"GNU\0" {
+            return Some(content.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        notes = notes.get(start + length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_id_is_found_behind_another_note() {
+        let mut notes = Vec::new();
+        for (name, kind, content) in [(&b"Linux\0"[..], 257_u32, &b"7.3.4"[..]), (b"GNU\0", 3, &[0xab, 0x01])] {
+            notes.extend((name.len() as u32).to_le_bytes());
+            notes.extend((content.len() as u32).to_le_bytes());
+            notes.extend(kind.to_le_bytes());
+            for part in [name, content] {
+                notes.extend(part);
+                notes.resize(notes.len().next_multiple_of(4), 0);
+            }
+        }
+        assert_eq!(build_id(&notes).as_deref(), Some("ab01"));
+        assert_eq!(build_id(&notes[..20]), None);
+        assert_eq!(build_id(&[]), None);
+    }
+
+    #[test]
+    fn the_nonce_is_a_whole_option() {
+        assert_eq!(nonce("kho=on luqual.nonce=12ab quiet"), "12ab");
+        assert_eq!(nonce("kho=on xluqual.nonce=12ab"), "");
+    }
+
+    #[test]
+    fn a_log_record_loses_its_prefix_and_its_dictionary() {
+        assert_eq!(message("6,339,5140900,-;NET: Registered; all\n SUBSYSTEM=net\n"), "NET: Registered; all");
+    }
+}

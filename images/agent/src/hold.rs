@@ -1,0 +1,111 @@
+//! The process that holds what is preserved: closing a session's descriptor drops the session, so it lives until the
+//! kexec, whatever becomes of the SSH connection.
+
+use crate::workloads::{self, Workload};
+use luqual_protocol::{Located, Reply, Request};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// The agent's folder of sockets and small facts.
+pub(crate) const FOLDER: &str = "/run/luqual";
+/// Where the holder listens. /init binds it, so that it is there before anyone connects.
+pub(crate) const SOCKET: &str = "/run/luqual/holder";
+
+/// Serves one request per connection, one connection at a time, for ever.
+pub(crate) fn run() -> Result<(), String> {
+    let inherited = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| format!("socket: {error}"))?;
+    let listener = UnixListener::from(inherited);
+    let mut held: Held = BTreeMap::new();
+    for stream in listener.incoming() {
+        let served = stream.map_err(|error| error.to_string()).and_then(|stream| serve(&mut held, stream));
+        if let Err(message) = served {
+            crate::log::say(&format!("luqual-agent: holder: {message}"));
+        }
+    }
+    Ok(())
+}
+
+type Held = BTreeMap<String, Box<dyn Workload>>;
+
+fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
+    let mut line = String::new();
+    let mut reader = BufReader::new(stream);
+    reader.read_line(&mut line).map_err(|error| error.to_string())?;
+    let request = serde_json::from_str(&line).map_err(|error| format!("`{}`: {error}", line.trim_end()))?;
+    let mut text = serde_json::to_string(&answer(held, request)).map_err(|error| error.to_string())?;
+    text.push('\n');
+    reader.into_inner().write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn answer(held: &mut Held, request: Request) -> Reply {
+    let done = match request {
+        Request::Preserve { workload, seed } => first_step(held, &workload).map(|it| it.preserve(seed)),
+        Request::Retrieve { workload, seed } => first_step(held, &workload).map(|it| it.retrieve(seed)),
+        Request::Verify { workload } => later_step(held, &workload).map(|it| it.verify()),
+        Request::Finish { workload } => later_step(held, &workload).map(|it| it.finish()),
+        Request::Locate { workload, place } => {
+            return match later_step(held, &workload).map(|it| it.locate(&place)) {
+                Ok(Ok(address)) => Reply::Located(Located { address }),
+                Ok(Err(error)) => error.into(),
+                Err(message) => Reply::Failed { message },
+            };
+        }
+        // Asked by `call` before it goes: an answer is all it wants to hear.
+        Request::Kexec => Ok(Ok(Vec::new())),
+        Request::Hello { .. } | Request::Load { .. } | Request::KernelLog => {
+            Err("this is not a request for the holder".to_owned())
+        }
+    };
+    match done {
+        Ok(Ok(probes)) => crate::facts::done(probes),
+        Ok(Err(error)) => error.into(),
+        Err(message) => Reply::Failed { message },
+    }
+}
+
+fn first_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Box<dyn Workload>, String> {
+    if held.contains_key(name) {
+        return Err(format!("workload {name} was started before in this boot"));
+    }
+    let workload = workloads::new(name).ok_or_else(|| format!("this agent has no workload {name}"))?;
+    Ok(held.entry(name.to_owned()).or_insert(workload))
+}
+
+fn later_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Box<dyn Workload>, String> {
+    held.get_mut(name).ok_or_else(|| format!("workload {name} was not started in this boot"))
+}
+
+/// Passes a request on to the holder and waits for its reply.
+pub(crate) fn ask(request: &Request) -> Result<Reply, String> {
+    let asked = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(SOCKET)?;
+        let mut text = serde_json::to_string(request)?;
+        text.push('\n');
+        stream.write_all(text.as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    let line = asked().map_err(|error| format!("the holder at {SOCKET}: {error}"))?;
+    if line.is_empty() {
+        return Err("the holder went away before it answered".to_owned());
+    }
+    serde_json::from_str(&line).map_err(|error| format!("the holder's answer `{}`: {error}", line.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_out_of_order_are_refused() {
+        let mut held = Held::new();
+        let verify = Request::Verify { workload: "memfd.basic".into() };
+        assert!(matches!(answer(&mut held, verify), Reply::Failed { message } if message.contains("not started")));
+        let unknown = Request::Retrieve { workload: "memfd.unknown".into(), seed: 1 };
+        assert!(matches!(answer(&mut held, unknown), Reply::Failed { message } if message.contains("no workload")));
+        assert!(matches!(answer(&mut held, Request::KernelLog), Reply::Failed { .. }));
+    }
+}

@@ -1,0 +1,54 @@
+//! Process 1: mounts, starts the roles, reaps. It does nothing that can fail late, since its end is a panic.
+
+use crate::log::say;
+use luqual_protocol::AGENT;
+use rustix::mount::{MountFlags, mount};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+/// What is mounted: type, place, and whether the guest is of use without it.
+const MOUNTS: [(&str, &str, bool); 5] = [
+    ("devtmpfs", "/dev", true),
+    ("proc", "/proc", true),
+    ("sysfs", "/sys", true),
+    ("tmpfs", "/run", true),
+    ("debugfs", "/sys/kernel/debug", false),
+];
+
+/// Never returns while the machine lives.
+pub(crate) fn run() -> Result<(), String> {
+    for (kind, place, needed) in MOUNTS {
+        let _ = fs::create_dir_all(place);
+        match mount(kind, place, kind, MountFlags::empty(), None) {
+            // devtmpfs may be there already (CONFIG_DEVTMPFS_MOUNT).
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(errno) if needed => return Err(format!("mount {kind} on {place}: {errno}")),
+            Err(errno) => say(&format!("luqual-agent: mount {kind} on {place}: {errno}")),
+        }
+    }
+    // The tick page is found by its physical address: it must not be moved.
+    let _ = fs::write("/proc/sys/vm/compact_unevictable_allowed", "0");
+    fs::create_dir_all(crate::hold::FOLDER).map_err(|error| format!("{}: {error}", crate::hold::FOLDER))?;
+
+    // The socket is bound before anyone can want to connect to it.
+    let holder =
+        UnixListener::bind(crate::hold::SOCKET).map_err(|error| format!("{}: {error}", crate::hold::SOCKET))?;
+    start("tick", Stdio::null())?;
+    start("hold", Stdio::from(OwnedFd::from(holder)))?;
+    let talker = if fs::exists(crate::autorun::FILE).unwrap_or(false) { "autorun" } else { "serve" };
+    start(talker, Stdio::null())?;
+
+    loop {
+        match rustix::process::wait(rustix::process::WaitOptions::empty()) {
+            Ok(Some((pid, status))) => say(&format!("luqual-agent: process {} ended: {status:?}", pid.as_raw_pid())),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => std::thread::park(),
+        }
+    }
+}
+
+fn start(role: &str, stdin: Stdio) -> Result<(), String> {
+    Command::new(AGENT).arg(role).stdin(stdin).spawn().map(drop).map_err(|error| format!("start {role}: {error}"))
+}

@@ -1,1 +1,0 @@
-//! The guest side: /init, the SSH server, and the workloads.

@@ -1,0 +1,52 @@
+//! The guest side, one binary for every role.
+//!
+//! As process 1 it only mounts, forks and reaps; the roles that do work are re-executions of it, so that
+//! no reaper steals another's children:
+//!
+//! | `luqual-agent …` | role |
+//! | --- | --- |
+//! | (as process 1) | [`init`]: mounts, starts the others, reaps |
+//! | `tick` | [`tick`]: counts in a page that the host reads |
+//! | `hold` | [`hold`]: holds the workloads' descriptors until the kexec |
+//! | `serve` | [`serve`]: the SSH server |
+//! | `call` | [`call`]: one request from standard input, one reply to standard output |
+//! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
+//! | `autorun` | [`autorun`]: requests from a file, for a guest that nobody talks to |
+
+mod autorun;
+mod call;
+mod content;
+mod facts;
+mod hold;
+mod init;
+mod kexec;
+mod kill;
+mod log;
+mod luo;
+mod mapping;
+mod serve;
+mod tick;
+mod workloads;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let role = std::env::args().nth(1);
+    let ended = match (std::process::id(), role.as_deref()) {
+        (1, _) => init::run(),
+        (_, Some("tick")) => tick::run(),
+        (_, Some("hold")) => hold::run(),
+        (_, Some("serve")) => serve::run(),
+        (_, Some("call")) => call::run(),
+        (_, Some("kill")) => kill::run(),
+        (_, Some("autorun")) => autorun::run(),
+        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|autorun (as process 1: /init)".to_owned()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("luqual-agent: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Memory of the agent whose physical place matters: the tick page, the unpreserved page, a memfd's pages.
+#![expect(unsafe_code, reason = "mmap and the memory behind it; each block says why it is sound")]
+
+use rustix::fd::AsFd;
+use rustix::mm::{MapFlags, MlockFlags, ProtFlags, mlock_with, mmap, mmap_anonymous, munmap};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The page size of the one architecture so far; a test compares it with the running kernel's.
+pub(crate) const PAGE: usize = 4096;
+
+/// A shared mapping; unmapped on drop.
+pub(crate) struct Mapping {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Mapping {
+    /// One page of anonymous memory, present, locked, and zero.
+    pub(crate) fn locked_page() -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?
+        };
+        // SAFETY: the range is the mapping that was just made.
+        unsafe { mlock_with(start, PAGE, MlockFlags::empty())? };
+        let mut page = Self { start: start.cast(), length: PAGE };
+        page.store(0, 0);
+        Ok(page)
+    }
+
+    /// The page of `file` that holds byte `offset`, read only.
+    pub(crate) fn page_of(file: impl AsFd, offset: u64) -> io::Result<Self> {
+        let aligned = offset / PAGE as u64 * PAGE as u64;
+        // SAFETY: a new mapping at an address of the kernel's choice; it is only read, through a volatile read below.
+        let start = unsafe { mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::SHARED, file, aligned)? };
+        Ok(Self { start: start.cast(), length: PAGE })
+    }
+
+    /// Writes a word at a byte offset that is a multiple of 8, as the guest's own byte order (little-endian).
+    pub(crate) fn store(&mut self, offset: u64, value: u64) {
+        let offset = offset as usize;
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.length, "offset {offset} is outside of the mapping");
+        // SAFETY: inside the mapping and aligned, as asserted; atomic since the host reads it at any moment.
+        let word = unsafe { AtomicU64::from_ptr(self.start.add(offset).cast()) };
+        word.store(value, Ordering::Release);
+    }
+
+    /// The guest-physical address of the page that holds byte `offset`, from /proc/self/pagemap
+    /// (Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bits 0-54 the frame's number).
+    pub(crate) fn physical_address(&self, offset: usize) -> io::Result<u64> {
+        assert!(offset < self.length, "offset {offset} is outside of the mapping");
+        // SAFETY: inside the mapping, as asserted. The read makes the page present.
+        let at = unsafe {
+            let at = self.start.add(offset);
+            at.read_volatile();
+            at
+        };
+        let mut entry = [0; 8];
+        let pagemap = std::fs::File::open("/proc/self/pagemap")?;
+        pagemap.read_exact_at(&mut entry, (at as u64 / PAGE as u64) * 8)?;
+        frame_address(u64::from_le_bytes(entry)).ok_or_else(|| io::Error::other("the page is not present"))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is this mapping, and nothing borrows from it.
+        let _ = unsafe { munmap(self.start.cast(), self.length) };
+    }
+}
+
+fn frame_address(entry: u64) -> Option<u64> {
+    let frame = entry & ((1 << 55) - 1);
+    (entry >> 63 == 1 && frame != 0).then_some(frame * PAGE as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pagemap_entry_gives_an_address_only_when_the_page_is_present_and_visible() {
+        assert_eq!(frame_address(1 << 63 | 0x1234), Some(0x0123_4000));
+        assert_eq!(frame_address(0x1234), None);
+        // Without CAP_SYS_ADMIN the kernel shows frame 0.
+        assert_eq!(frame_address(1 << 63), None);
+    }
+
+    #[test]
+    fn the_page_size_is_the_kernels() {
+        assert_eq!(rustix::param::page_size(), PAGE);
+    }
+}

@@ -1,0 +1,40 @@
+//! How long each phase may take.
+
+use luqual_model::Phase;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A deadline per phase, for an accelerated guest; the runner stretches them for an emulated one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    seconds: BTreeMap<Phase, u64>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let seconds = |phase| match phase {
+            Phase::Boot | Phase::Reconnect => 60,
+            Phase::Preserve | Phase::Load | Phase::Kexec | Phase::Retrieve | Phase::Verify | Phase::Finish => 30,
+            Phase::Handshake | Phase::Collect | Phase::Teardown => 15,
+        };
+        Self { seconds: Phase::ALL.into_iter().map(|phase| (phase, seconds(phase))).collect() }
+    }
+}
+
+impl Deadlines {
+    /// Sets one.
+    pub fn set(&mut self, phase: Phase, seconds: u64) {
+        self.seconds.insert(phase, seconds);
+    }
+
+    /// All of them, longer by `factor`.
+    #[must_use]
+    pub fn stretched(&self, factor: u32) -> Self {
+        Self { seconds: self.seconds.iter().map(|(phase, seconds)| (*phase, seconds * u64::from(factor))).collect() }
+    }
+
+    /// How long `phase` may take.
+    pub fn of(&self, phase: Phase) -> Duration {
+        Duration::from_secs(self.seconds.get(&phase).copied().unwrap_or(60))
+    }
+}

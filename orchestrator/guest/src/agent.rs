@@ -1,0 +1,90 @@
+//! The agent's client: a request in, a reply out, both written to the cell's `agent.jsonl`.
+
+use crate::keys::Keys;
+use crate::link::{Link, LinkError};
+use luqual_protocol::{AGENT, Reply, Request};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+/// A connected agent.
+pub struct Agent {
+    link: Link,
+    log: AgentLog,
+}
+
+impl Agent {
+    /// Connects to the agent behind the forwarded `port`.
+    pub async fn connect(port: u16, keys: &Keys, log: AgentLog) -> Result<Self, LinkError> {
+        Ok(Self { link: Link::connect(port, keys).await?, log })
+    }
+
+    /// Ends one of the agent's processes with SIGKILL, for a fault that is planted on purpose. The connection may end
+    /// with it, which is no error.
+    pub async fn kill_role(&self, role: &str) {
+        self.log.write("kill", &role.into());
+        let _ = self.link.exec(&format!("{AGENT} kill {role}"), &[], b"").await;
+    }
+
+    /// Asks; what is not a reply comes back as [`Reply::Failed`] with what the agent wrote instead.
+    pub async fn ask(&self, request: &Request) -> Result<Reply, LinkError> {
+        self.log.write("request", &serde_json::to_value(request).unwrap_or_default());
+        let mut text = serde_json::to_vec(request).unwrap_or_default();
+        text.push(b'\n');
+        let output = self.link.exec(&format!("{AGENT} call"), &[], &text).await.inspect_err(|error| {
+            self.log.write("error", &error.to_string().into());
+        })?;
+        let reply = read_reply(output.status, &output.stdout, &output.stderr);
+        self.log.write("reply", &serde_json::to_value(&reply).unwrap_or_default());
+        Ok(reply)
+    }
+}
+
+fn read_reply(status: u32, stdout: &[u8], stderr: &[u8]) -> Reply {
+    match serde_json::from_slice(stdout) {
+        Ok(reply) if status == 0 => reply,
+        _ => Reply::Failed {
+            message: format!(
+                "the agent ended with status {status} and wrote `{}` `{}`",
+                String::from_utf8_lossy(stdout).trim_end(),
+                String::from_utf8_lossy(stderr).trim_end()
+            ),
+        },
+    }
+}
+
+/// `agent.jsonl`: `{"at_us": …, "request" | "reply" | "error": …}`, a line each.
+#[derive(Clone)]
+pub struct AgentLog {
+    file: std::sync::Arc<File>,
+    started: Instant,
+}
+
+impl AgentLog {
+    /// Times in it are microseconds since `started`.
+    pub fn create(path: &Path, started: Instant) -> std::io::Result<Self> {
+        Ok(Self { file: std::sync::Arc::new(File::create(path)?), started })
+    }
+
+    fn write(&self, what: &str, value: &serde_json::Value) {
+        let at_us = self.started.elapsed().as_micros() as u64;
+        // Evidence beside the record: a full disk is told by the record itself, which must be written.
+        let _ = writeln!(&*self.file, "{}", serde_json::json!({ "at_us": at_us, what: value }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_reply_of_a_command_that_succeeded_counts() {
+        let done = br#"{"reply":"done","probes":[],"taint":0}"#;
+        assert_eq!(read_reply(0, done, b""), Reply::Done { probes: Vec::new(), taint: 0 });
+        assert!(matches!(read_reply(137, done, b""), Reply::Failed { message } if message.contains("137")));
+        assert!(
+            matches!(read_reply(0, b"", b"no such request"), Reply::Failed { message } if message.contains("no such"))
+        );
+    }
+}

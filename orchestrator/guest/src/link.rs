@@ -1,0 +1,111 @@
+//! SSH to the guest: one connection, one command per channel.
+
+use crate::keys::Keys;
+use russh::client::{self, Handle, Handler};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{ChannelMsg, Preferred, kex};
+use std::borrow::Cow;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Why a guest could not be reached or did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No TCP connection to QEMU's forwarded port.
+    #[error("connect to 127.0.0.1:{port}")]
+    Connect {
+        /// The port on the host.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SSH itself failed.
+    #[error("SSH: {doing}")]
+    Ssh {
+        /// In which step.
+        doing: &'static str,
+        /// Why.
+        source: russh::Error,
+    },
+    /// Another host key than the one made for this VM, or our key was not taken.
+    #[error("SSH: the guest did not take the key that was made for it")]
+    NotAuthenticated,
+    /// The channel ended before the command did.
+    #[error("SSH: the connection ended before the command did")]
+    Cut,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code, or 128 plus the number of the signal that ended it.
+    pub status: u32,
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// All of its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A connection to a guest. Dropping it closes it.
+pub struct Link {
+    handle: Handle<Pinned>,
+}
+
+impl Link {
+    /// Connects to the forwarded `port` on loopback, and proves both ends. The caller bounds the time.
+    pub async fn connect(port: u16, keys: &Keys) -> Result<Self, LinkError> {
+        let connect = |source| LinkError::Connect { port, source };
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(connect)?;
+        stream.set_nodelay(true).map_err(connect)?;
+        let config = Arc::new(client::Config {
+            preferred: Preferred { kex: Cow::Borrowed(&[kex::CURVE25519]), ..Preferred::default() },
+            inactivity_timeout: None,
+            ..client::Config::default()
+        });
+        let pinned = Pinned { expected: keys.host_public().clone() };
+        let mut handle = client::connect_stream(config, stream, pinned)
+            .await
+            .map_err(|source| LinkError::Ssh { doing: "key exchange", source })?;
+        let key = PrivateKeyWithHashAlg::new(keys.client.clone(), None);
+        let answer = handle
+            .authenticate_publickey("root", key)
+            .await
+            .map_err(|source| LinkError::Ssh { doing: "authentication", source })?;
+        if answer.success() { Ok(Self { handle }) } else { Err(LinkError::NotAuthenticated) }
+    }
+
+    /// Runs `command` (words as a shell splits them, no expansion) with `environment` added and `stdin` as its input.
+    pub async fn exec(&self, command: &str, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Output, LinkError> {
+        let ssh = |doing| move |source| LinkError::Ssh { doing, source };
+        let mut channel = self.handle.channel_open_session().await.map_err(ssh("opening a channel"))?;
+        for (name, value) in environment {
+            channel.set_env(false, *name, *value).await.map_err(ssh("setting the environment"))?;
+        }
+        channel.exec(false, command).await.map_err(ssh("starting a command"))?;
+        channel.data(stdin).await.map_err(ssh("writing to a command"))?;
+        channel.eof().await.map_err(ssh("writing to a command"))?;
+        let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { data } => stdout.extend_from_slice(&data),
+                ChannelMsg::ExtendedData { data, ext: 1 } => stderr.extend_from_slice(&data),
+                ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                _ => {}
+            }
+        }
+        // A connection that closes is not a command that ended.
+        status.map(|status| Output { status, stdout, stderr }).ok_or(LinkError::Cut)
+    }
+}
+
+struct Pinned {
+    expected: PublicKey,
+}
+
+impl Handler for Pinned {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        Ok(matches!(key, PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.expected.key_data()))
+    }
+}

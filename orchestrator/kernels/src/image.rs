@@ -1,0 +1,228 @@
+//! What a bzImage says of itself, without being run.
+//!
+//! The header is Documentation/arch/x86/boot.rst; the payload behind it is the kernel's ELF, compressed.
+
+use flate2::read::GzDecoder;
+use object::Object;
+use std::collections::BTreeSet;
+use std::io::Read;
+
+/// What can be read from an image; `None` means that it cannot be known from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// What `uname -r` will say.
+    pub release: String,
+    /// The GNU build id, as hex.
+    pub build_id: Option<String>,
+    /// Every ABI string, sorted.
+    pub abi: Option<Vec<String>>,
+    /// The embedded .config (CONFIG_IKCONFIG).
+    pub config: Option<String>,
+}
+
+/// Not a bzImage; the text says why.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a bzImage: {0}")]
+pub struct NotAnImage(&'static str);
+
+/// Reads a bzImage. What is wrong with its header is an error; a payload that cannot be opened is unknown.
+pub fn read(image: &[u8]) -> Result<ImageFacts, NotAnImage> {
+    let header = Header::read(image)?;
+    let elf = header.payload(image).and_then(decompress);
+    let facts = elf.as_deref().map(|elf| (build_id(elf), abi_strings(elf), ikconfig(elf)));
+    let (build_id, abi, config) = match facts {
+        Some((build_id, abi, config)) => (build_id, Some(abi), config),
+        None => (None, None, None),
+    };
+    Ok(ImageFacts { release: header.release, build_id, abi, config })
+}
+
+struct Header {
+    release: String,
+    payload: std::ops::Range<usize>,
+}
+
+impl Header {
+    fn read(image: &[u8]) -> Result<Self, NotAnImage> {
+        let bytes = |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("it ends in its header"));
+        let number = |at: usize, length: usize| -> Result<usize, NotAnImage> {
+            Ok(bytes(at, length)?.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+        };
+        if bytes(0x202, 4)? != b"HdrS" {
+            return Err(NotAnImage("there is no HdrS at offset 0x202"));
+        }
+        if number(0x206, 2)? < 0x208 {
+            return Err(NotAnImage("its boot protocol is older than 2.08"));
+        }
+        let setup_sectors = match number(0x1f1, 1)? {
+            0 => 4,
+            sectors => sectors,
+        };
+        let code = (setup_sectors + 1) * 512;
+        let start = code + number(0x248, 4)?;
+        let payload = start..start + number(0x24c, 4)?;
+        if image.len() < payload.end {
+            return Err(NotAnImage("it is shorter than its header says"));
+        }
+        let version = image.get(number(0x20e, 2)? + 0x200..).ok_or(NotAnImage("its version is outside of it"))?;
+        let version = version.split(|byte| *byte == 0 || *byte == b' ').next().unwrap_or_default();
+        let release = String::from_utf8(version.to_vec()).map_err(|_| NotAnImage("its version is not text"))?;
+        if release.is_empty() {
+            return Err(NotAnImage("it has no version"));
+        }
+        Ok(Self { release, payload })
+    }
+
+    fn payload<'a>(&self, image: &'a [u8]) -> Option<&'a [u8]> {
+        image.get(self.payload.clone())
+    }
+}
+
+/// The largest kernel that is unpacked; a payload that claims more is not read.
+const LARGEST: u64 = 1 << 30;
+
+/// The ELF in a payload, by its first bytes. The kernel's build appends the unpacked size, 4 bytes, to most formats.
+fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut elf = Vec::new();
+    match payload {
+        [0x02, 0x21, 0x4c, 0x18, blocks @ ..] => elf = lz4_legacy(blocks)?,
+        [0x1f, 0x8b, ..] => drop(GzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            drop(liblzma::read::XzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?);
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(payload).ok()?;
+            drop(decoder.take(LARGEST).read_to_end(&mut elf).ok()?);
+        }
+        [0x7f, b'E', b'L', b'F', ..] => elf = payload.to_vec(),
+        _ => return None,
+    }
+    elf.starts_with(b"\x7fELF").then_some(elf)
+}
+
+/// `lz4 -l`: blocks of up to 8 MiB, each with its packed length before it (lib/decompress_unlz4.c).
+fn lz4_legacy(mut blocks: &[u8]) -> Option<Vec<u8>> {
+    const BLOCK: usize = 8 << 20;
+    let mut elf = Vec::new();
+    while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length) as usize;
+        // What is left may be the unpacked size that the build appends.
+        if length == 0 || length > rest.len() {
+            break;
+        }
+        let (block, rest) = rest.split_at(length);
+        elf.extend(lz4_flex::block::decompress(block, BLOCK).ok()?);
+        blocks = rest;
+    }
+    Some(elf)
+}
+
+/// The GNU build id in an ELF, as hex.
+pub fn build_id(elf: &[u8]) -> Option<String> {
+    let file = object::File::parse(elf).ok()?;
+    let id = file.build_id().ok().flatten()?;
+    Some(crate::digest::hex(id))
+}
+
+/// Every ABI string in a kernel's ELF: NUL-terminated, as `kho-v4`, `luo-v5` or `memfd-v2` in
+/// include/linux/kho/abi/*.h. Which of them a kernel offers or accepts only a run tells.
+pub fn abi_strings(elf: &[u8]) -> Vec<String> {
+    let found: BTreeSet<&str> = elf
+        .split(|byte| *byte == 0)
+        .filter(|text| (LONGEST_ABI >= text.len()) && text.last().is_some_and(u8::is_ascii_digit))
+        .filter_map(|text| std::str::from_utf8(text).ok())
+        .filter(|text| is_abi(text))
+        .collect();
+    found.into_iter().map(str::to_owned).collect()
+}
+
+/// LIVEUPDATE_HNDL_COMPAT_LENGTH of include/linux/kho/abi/luo.h.
+const LONGEST_ABI: usize = 48;
+
+/// `NAME-vN`, where the name begins with a word of the handover's world: other subsystems have versions too.
+fn is_abi(text: &str) -> bool {
+    const WORLDS: [&str; 10] =
+        ["kho", "luo", "liveupdate", "memfd", "memblock", "reserve", "hugetlb", "vfio", "iommu", "pci"];
+    let Some((name, version)) = text.rsplit_once("-v") else { return false };
+    let first = name.split(['-', '_']).next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    WORLDS.contains(&first)
+        && name.chars().all(plain)
+        && !version.is_empty()
+        && version.chars().all(|c| c.is_ascii_digit())
+}
+
+/// The .config between the marks of kernel/configs.c.
+fn ikconfig(elf: &[u8]) -> Option<String> {
+    let start = memchr::memmem::find(elf, b"IKCFG_ST\x1f\x8b")? + b"IKCFG_ST".len();
+    let mut text = String::new();
+    GzDecoder::new(elf.get(start..)?).take(LARGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A bzImage of nothing but its header and `payload`.
+    fn image(payload: &[u8]) -> Vec<u8> {
+        let mut image = vec![0; 1024];
+        image[0x1f1] = 1;
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x300 + 18].copy_from_slice(b"9.9.9-x (a@b) #1\0\0");
+        image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        image.extend(payload);
+        image
+    }
+
+    fn elf() -> Vec<u8> {
+        let mut elf = b"\x7fELF\0kho-v4\0luo-v5\0kho-block-v1\0not-abi-v1\0x kho-v9\0IKCFG_ST".to_vec();
+        let mut config = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        config.write_all(b"CONFIG_LIVEUPDATE=y\n").unwrap();
+        elf.extend(config.finish().unwrap());
+        elf.extend(b"IKCFG_ED");
+        elf
+    }
+
+    #[test]
+    fn every_compression_gives_the_same_facts() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&elf()).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&elf()).unwrap();
+        let block = lz4_flex::block::compress(&elf());
+        let mut lz4 = vec![0x02, 0x21, 0x4c, 0x18];
+        lz4.extend((block.len() as u32).to_le_bytes());
+        lz4.extend(block);
+        lz4.extend((elf().len() as u32).to_le_bytes());
+        let zstd = ruzstd::encoding::compress_to_vec(&elf()[..], ruzstd::encoding::CompressionLevel::Fastest);
+        for payload in [elf(), gzip.finish().unwrap(), xz.finish().unwrap(), lz4, zstd] {
+            let facts = read(&image(&payload)).unwrap();
+            assert_eq!(facts.release, "9.9.9-x");
+            assert_eq!(facts.abi.unwrap(), ["kho-block-v1", "kho-v4", "luo-v5"]);
+            assert_eq!(facts.config.unwrap(), "CONFIG_LIVEUPDATE=y\n");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_cannot_be_opened_is_unknown() {
+        let facts = read(&image(b"LZO?")).unwrap();
+        assert_eq!((facts.abi, facts.config, facts.build_id), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_not_a_bzimage_is_told_why() {
+        let whole = image(&elf());
+        for (bytes, why) in [
+            (&b"#!/bin/sh\n"[..], "it ends in its header"),
+            (&[0; 4096][..], "no HdrS"),
+            (&whole[..whole.len() - 1], "shorter than its header says"),
+        ] {
+            let error = read(bytes).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,597 @@
+//! One cell, from the boot of its source to the end of its machine.
+
+use crate::evidence::{Evidence, Stop};
+use crate::fault::{Fault, Victim};
+use crate::recorder::Recorder;
+use crate::ticks::{self, Ticks};
+use crate::verdict::judge;
+use luqual_config::Deadlines;
+use luqual_guest::{Agent, AgentLog, Keys, LinkError, Target, initramfs};
+use luqual_model::{Blackout, CellKey, CellRecord, Event, Finding, KernelInfo, Phase, Probe, Refused, Side, Status};
+use luqual_protocol::{Hello, NONCE_OPTION, Need, Place, READY_LINE, Reply, Request, VERSION, Workload};
+use luqual_vm::{Accel, Launch, Launcher, Machine, Profile, Qemu, Scanner, WorkFolder};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub struct BootKernel {
+    /// What is known of it.
+    pub info: KernelInfo,
+    /// Its bzImage.
+    pub image: PathBuf,
+}
+
+/// What a cell is made of.
+#[derive(Clone, Copy)]
+pub struct Cell<'a> {
+    /// The kernel before the kexec.
+    pub source: &'a BootKernel,
+    /// The kernel after it.
+    pub target: &'a BootKernel,
+    /// The machine.
+    pub profile: &'a Profile,
+    /// What runs in it.
+    pub workload: &'a Workload,
+}
+
+impl Cell<'_> {
+    /// The cell's name.
+    pub fn key(&self) -> CellKey {
+        CellKey {
+            source: self.source.info.name.clone(),
+            target: self.target.info.name.clone(),
+            profile: self.profile.name.to_owned(),
+            workload: self.workload.name.to_owned(),
+        }
+    }
+}
+
+/// What all cells of a run share.
+pub struct Host<'a> {
+    /// How QEMU is started.
+    pub launcher: &'a Launcher,
+    /// The QEMU.
+    pub qemu: &'a Qemu,
+    /// What runs the guests' code.
+    pub accel: Accel,
+    /// Where machines have their files.
+    pub work: &'a WorkFolder,
+    /// The folder of the run.
+    pub folder: &'a Path,
+    /// How long phases may take here.
+    pub deadlines: Deadlines,
+    /// A fault to plant in each cell.
+    pub plant: Option<Fault>,
+    /// Turns true when the user ends the run.
+    pub interrupt: watch::Receiver<bool>,
+}
+
+/// Ticks that did not come for this long mean that the source is gone.
+const SILENCE: Duration = Duration::from_millis(100);
+/// How often a guest is tried that did not say that it is ready: its word may be lost on the console.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long one attempt to connect may take, for the key exchange of an emulated guest.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Runs a cell; `None` when the user ended the run before it was done.
+pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Option<CellRecord> {
+    let key = cell.key();
+    let id = key.id();
+    let folder = format!("cells/{id}");
+    // A closed channel means that nobody listens any more; the cell is still ended in order.
+    let _ = events.send(Event::CellStarted { cell: id.clone(), key: key.clone() });
+    let mut run = Run {
+        cell,
+        host,
+        recorder: Recorder::new(id.clone(), events.clone(), host.deadlines.clone(), host.interrupt.clone()),
+        logs: host.folder.join(&folder),
+        machine: None,
+        source_ticks: None,
+        seed: rand::random(),
+        probes: Vec::new(),
+        source_taint: 0,
+        target_taint: 0,
+        kernel_log: Vec::new(),
+        blackout: None,
+    };
+    let stop = run.sequence().await.err().unwrap_or(Stop::Complete);
+    let findings = run.end(&stop).await;
+    let interrupted = stop == Stop::Interrupted;
+    let evidence = Evidence {
+        phase: run.recorder.decided_in(),
+        stop,
+        probes: run.probes,
+        findings,
+        source_taint: run.source_taint,
+        target_taint: run.target_taint,
+    };
+    let verdict = judge(&evidence);
+    for finding in &evidence.findings {
+        let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
+    }
+    (!interrupted).then(|| CellRecord {
+        id,
+        key,
+        outcome: verdict.outcome,
+        status: Status::without_expectation(verdict.outcome, !verdict.tainted.is_empty()),
+        title: verdict.title,
+        tainted: verdict.tainted,
+        phase: evidence.phase,
+        seed: run.seed,
+        planted: host.plant.as_ref().map(ToString::to_string),
+        duration_us: run.recorder.now_us(),
+        phases: run.recorder.into_phases(),
+        probes: evidence.probes,
+        blackout: run.blackout,
+        findings: evidence.findings,
+        folder,
+    })
+}
+
+/// A cell while it runs.
+struct Run<'a> {
+    cell: Cell<'a>,
+    host: &'a Host<'a>,
+    recorder: Recorder,
+    logs: PathBuf,
+    machine: Option<Machine>,
+    source_ticks: Option<Ticks>,
+    seed: u64,
+    probes: Vec<Probe>,
+    source_taint: u64,
+    target_taint: u64,
+    kernel_log: Vec<String>,
+    blackout: Option<Blackout>,
+}
+
+/// What makes one boot of a kernel recognisable.
+struct Identity<'a> {
+    kernel: &'a KernelInfo,
+    nonce: String,
+}
+
+impl Identity<'_> {
+    fn new(kernel: &KernelInfo) -> Identity<'_> {
+        Identity { kernel, nonce: format!("{:016x}", rand::random::<u64>()) }
+    }
+
+    fn command_line(&self) -> String {
+        // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
+        let network = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
+        // An NMI that nobody expects is the host asking a kernel that hangs where it is.
+        format!("{} {network} unknown_nmi_panic {NONCE_OPTION}{}", self.kernel.command_line, self.nonce)
+    }
+
+    /// Whether `hello` is this boot: its nonce, and the release and build id of the image that was given.
+    fn check(&self, hello: &Hello) -> Result<(), String> {
+        let differ = |what: &str, expected: &str, observed: &str| {
+            Err(format!("the kernel that answered has {what} {observed}, {} has {expected}", self.kernel.name))
+        };
+        if hello.nonce != self.nonce {
+            return differ("nonce", &self.nonce, &hello.nonce);
+        }
+        if hello.release != self.kernel.release {
+            return differ("release", &self.kernel.release, &hello.release);
+        }
+        match &self.kernel.build_id {
+            Some(build_id) if *build_id != hello.build_id => differ("build id", build_id, &hello.build_id),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// All phases up to the last one that needs a guest. `Err` is where it stopped.
+    async fn sequence(&mut self) -> Result<(), Stop> {
+        self.check_requirements()?;
+        let Cell { source, target, workload, .. } = self.cell;
+        let (source, target) = (Identity::new(&source.info), Identity::new(&target.info));
+        let keys = Keys::make().map_err(host("the keys of the VM"))?;
+
+        let (agent, log) = self.boot(&source, &keys).await?;
+        let hello = self.handshake(&agent, &source).await?;
+        self.source_taint = hello.taint;
+        if workload.needs.contains(&Need::Luo) && !hello.liveupdate {
+            return Err(Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.kernel.name)));
+        }
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        let ticks = Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started());
+        self.source_ticks = Some(ticks);
+
+        self.step(Phase::Preserve, &agent, Request::Preserve { workload: workload.name.to_owned(), seed: self.seed })
+            .await?;
+        self.flip(&agent).await?;
+        self.step(Phase::Load, &agent, Request::Load { command_line: target.command_line() }).await?;
+        let (agent, hello) = self.kexec(agent, &keys, log, &source, &target).await?;
+        self.target_taint = hello.taint;
+
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        let ticks = Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started());
+        let name = || workload.name.to_owned();
+        self.step(Phase::Retrieve, &agent, Request::Retrieve { workload: name(), seed: self.seed }).await?;
+        self.step(Phase::Verify, &agent, Request::Verify { workload: name() }).await?;
+        self.step(Phase::Finish, &agent, Request::Finish { workload: name() }).await?;
+        self.blackout = self.source_ticks.as_ref().and_then(|source| ticks::blackout(source, &ticks));
+        self.collect(&agent).await
+    }
+
+    /// What can be known to be absent before anything is started.
+    fn check_requirements(&self) -> Result<(), Stop> {
+        let Cell { source, workload, .. } = self.cell;
+        for need in workload.needs {
+            let ability = match need {
+                Need::Luo => luqual_model::Ability::Luo,
+            };
+            if source.info.abilities.as_ref().is_some_and(|abilities| !abilities.contains(&ability)) {
+                let name = &source.info.name;
+                return Err(Stop::Requirement(format!("the source {name} is built without {ability}")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn boot(&mut self, source: &Identity<'_>, keys: &Keys) -> Result<(Agent, AgentLog), Stop> {
+        let (cell, host_, logs, recorder) = (self.cell, self.host, &self.logs, &mut self.recorder);
+        let started = recorder.started();
+        let plant = host_.plant.clone();
+        let slot = &mut self.machine;
+        recorder
+            .phase(Phase::Boot, 0, None, async {
+                fs::create_dir_all(logs).map_err(host(logs.display()))?;
+                let log = AgentLog::create(&logs.join("agent.jsonl"), started).map_err(host("agent.jsonl"))?;
+                let folder = host_.work.cell("vm", cell.profile.memory_mib).map_err(explained)?;
+                let initrd = folder.join("initrd");
+                let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
+                let target_initrd = initramfs(keys, None, &[]).map_err(host("the target's initramfs"))?;
+                let target = Target { kernel: &read(cell.target)?, initrd: &target_initrd };
+                let archive = initramfs(keys, Some(&target), &[]).map_err(host("the source's initramfs"))?;
+                fs::write(&initrd, archive).map_err(host(initrd.display()))?;
+                let launch = Launch {
+                    profile: cell.profile,
+                    accel: host_.accel,
+                    kernel: &cell.source.image,
+                    initrd: &initrd,
+                    command_line: &source.command_line(),
+                    folder: &folder,
+                };
+                let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
+                let machine: &Machine = slot.insert(machine.await.map_err(explained)?);
+                machine.resume().await.map_err(explained)?;
+                tokio::select! {
+                    end = machine.wait_end() => Err(Stop::Machine(end)),
+                    agent = reach(machine, keys, &log, 1) => Ok((agent, log.clone())),
+                    () = kill_when_it_speaks(machine, plant.as_ref()) => Err(Stop::Machine(machine.wait_end().await)),
+                }
+            })
+            .await
+    }
+
+    async fn handshake(&mut self, agent: &Agent, source: &Identity<'_>) -> Result<Hello, Stop> {
+        self.guarded(Phase::Handshake, 0, Some(agent), async {
+            let hello = hello(agent).await?;
+            source.check(&hello).map_err(Stop::Stranger)?;
+            Ok(hello)
+        })
+        .await
+    }
+
+    /// A phase that is one request to the agent. What was refused in the source is looked at once more.
+    async fn step(&mut self, phase: Phase, agent: &Agent, request: Request) -> Result<(), Stop> {
+        let hop = u32::from(phase.side() == Side::Target);
+        let asked = self.guarded(phase, hop, Some(agent), ask(agent, &request)).await;
+        let (probes, taint) = match asked? {
+            Reply::Done { probes, taint } => (probes, taint),
+            reply => return Err(self.not_done(reply, phase.side(), agent).await),
+        };
+        self.probes.extend(probes.into_iter().map(|luqual_protocol::Probe { name, expected, observed, held }| Probe {
+            name,
+            expected,
+            observed,
+            held,
+        }));
+        match phase.side() {
+            Side::Source => self.source_taint = taint,
+            Side::Target => self.target_taint = taint,
+        }
+        Ok(())
+    }
+
+    async fn not_done(&self, reply: Reply, side: Side, agent: &Agent) -> Stop {
+        match reply {
+            Reply::Refused { call, errno, about } => {
+                let intact = match side {
+                    Side::Source => self.is_intact(agent).await,
+                    Side::Target => Ok(()),
+                };
+                Stop::Refused { refused: Refused { call, errno, about }, side, intact }
+            }
+            Reply::Failed { message } => Stop::Agent(message),
+            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
+        }
+    }
+
+    /// After a refusal: does the source still hold what it had?
+    async fn is_intact(&self, agent: &Agent) -> Result<(), String> {
+        let request = Request::Verify { workload: self.cell.workload.name.to_owned() };
+        let asked = tokio::time::timeout(self.host.deadlines.of(Phase::Verify), agent.ask(&request)).await;
+        match asked {
+            Ok(Ok(Reply::Done { probes, .. })) => match probes.iter().find(|probe| !probe.held) {
+                None => Ok(()),
+                Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
+            },
+            Ok(Ok(reply)) => Err(format!("{reply:?}")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        }
+    }
+
+    /// From the request to leave to a handshake that proves the target.
+    async fn kexec(
+        &mut self,
+        agent: Agent,
+        keys: &Keys,
+        log: AgentLog,
+        source: &Identity<'_>,
+        target: &Identity<'_>,
+    ) -> Result<(Agent, Hello), Stop> {
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        let ticks = self.source_ticks.as_ref().ok_or_else(no_machine)?;
+        let started = self.recorder.started();
+        let plant = self.host.plant.as_ref();
+        plant_kill(plant, Phase::Kexec, machine, Some(&agent)).await;
+        // The call answers only when the source said no; it is listened to until the target has spoken.
+        let mut going = pin!(async {
+            match agent.ask(&Request::Kexec).await {
+                Ok(reply) => reply,
+                // The connection ends with the kernel that held it.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        let mut refusal = None;
+        let left = self
+            .recorder
+            .phase(Phase::Kexec, 0, Some((machine, Some(ticks))), async {
+                tokio::select! {
+                    end = machine.wait_end() => Err(Stop::Machine(end)),
+                    reply = &mut going => Ok(Some(reply)),
+                    () = ticks.stopped(started, SILENCE) => Ok(None),
+                }
+            })
+            .await?;
+        if let Some(reply) = left {
+            refusal = Some(reply);
+        }
+        let reached = if refusal.is_some() {
+            None
+        } else {
+            plant_kill(plant, Phase::Reconnect, machine, None).await;
+            self.recorder
+                .phase(Phase::Reconnect, 1, Some((machine, None)), async {
+                    tokio::select! {
+                        end = machine.wait_end() => Err(Stop::Machine(end)),
+                        reply = &mut going => { refusal = Some(reply); Ok(None) },
+                        reached = reach_target(machine, keys, &log, source, target) => reached.map(Some),
+                    }
+                })
+                .await?
+        };
+        match (reached, refusal) {
+            (Some(reached), _) => {
+                machine.console().set_side(Side::Target);
+                Ok(reached)
+            }
+            (None, Some(reply)) => Err(self.not_done(reply, Side::Source, &agent).await),
+            (None, None) => Err(Stop::Host("the kexec ended in no way that is known".to_owned())),
+        }
+    }
+
+    /// The kernel's own log has what the console lost.
+    async fn collect(&mut self, agent: &Agent) -> Result<(), Stop> {
+        match self.guarded(Phase::Collect, 1, Some(agent), ask(agent, &Request::KernelLog)).await? {
+            Reply::KernelLog(log) => {
+                self.target_taint = log.taint;
+                fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
+                self.kernel_log = log.lines;
+                Ok(())
+            }
+            reply => Err(self.not_done(reply, Side::Target, agent).await),
+        }
+    }
+
+    /// A planted flip, between preserve and kexec.
+    async fn flip(&self, agent: &Agent) -> Result<(), Stop> {
+        let (place, offset) = match &self.host.plant {
+            Some(Fault::Flip { memfd, page, offset }) => (Place::Memfd { memfd: memfd.clone(), page: *page }, *offset),
+            Some(Fault::FlipUnpreserved) => (Place::Unpreserved, 0),
+            Some(Fault::Kill { .. }) | None => return Ok(()),
+        };
+        let request = Request::Locate { workload: self.cell.workload.name.to_owned(), place };
+        let located = match ask(agent, &request).await? {
+            Reply::Located(located) => located,
+            reply => return Err(self.not_done(reply, Side::Source, agent).await),
+        };
+        let ram = self.machine.as_ref().ok_or_else(no_machine)?.ram();
+        let address = located.address + offset;
+        let mut byte = [0];
+        ram.read(address, &mut byte).map_err(host("the RAM file"))?;
+        ram.write(address, &[byte[0] ^ 1]).map_err(host("the RAM file"))
+    }
+
+    /// A phase that needs the guest: raced against the machine's end, with any planted kill first.
+    async fn guarded<T>(
+        &mut self,
+        phase: Phase,
+        hop: u32,
+        agent: Option<&Agent>,
+        body: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        let ticks = self.source_ticks.as_ref().filter(|_| hop == 0);
+        let plant = self.host.plant.as_ref();
+        self.recorder
+            .phase(phase, hop, Some((machine, ticks)), async {
+                plant_kill(plant, phase, machine, agent).await;
+                let done = tokio::select! {
+                    biased;
+                    end = machine.wait_end() => return Err(Stop::Machine(end)),
+                    done = body => done,
+                };
+                // A connection that ends is often the first sign of a machine that does.
+                match done {
+                    Err(Stop::Agent(why)) => {
+                        match tokio::time::timeout(Duration::from_secs(2), machine.wait_end()).await {
+                            Ok(end) => Err(Stop::Machine(end)),
+                            Err(_) => Err(Stop::Agent(why)),
+                        }
+                    }
+                    done => done,
+                }
+            })
+            .await
+    }
+
+    /// Asks a machine that hangs why, reads the console to its end, and ends the machine. Returns all findings.
+    async fn end(&mut self, stop: &Stop) -> Vec<Finding> {
+        let Some(machine) = self.machine.take() else { return Vec::new() };
+        let console = machine.console().clone();
+        let deadline = self.host.deadlines.of(Phase::Teardown);
+        let hop = u32::from(self.recorder.decided_in().side() == Side::Target);
+        let work = self.host.work.path().join("vm");
+        let ending = async {
+            if matches!(stop, Stop::Deadline { .. }) && machine.inject_nmi().await.is_ok() {
+                // The panic that it causes ends the machine; one that does not hear it stays silent.
+                let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;
+            }
+            // A crash goes on printing after the host has heard of it.
+            let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
+            console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
+            machine.quit().await;
+            let _ = fs::remove_dir_all(work);
+            Ok(())
+        };
+        let _: Result<(), Stop> = self.recorder.last_phase(Phase::Teardown, hop, deadline, ending).await;
+        let mut findings = console.findings();
+        add_lost_lines(&mut findings, &self.kernel_log, self.recorder.now_us());
+        findings
+    }
+}
+
+/// Adds what only the target's own log says, with line 0.
+fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64) {
+    let mut scanner = Scanner::default();
+    scanner.set_side(Side::Target);
+    for line in kernel_log {
+        scanner.take(&format!("[    0.000000] {line}"), 0, at_us);
+    }
+    for finding in scanner.findings() {
+        let known = findings.iter().any(|known| known.text == finding.text);
+        if !known {
+            findings.push(finding.clone());
+        }
+    }
+}
+
+/// Connects when the guest says for the `times`-th time that it is ready, and now and then in case that was lost.
+async fn reach(machine: &Machine, keys: &Keys, log: &AgentLog, times: usize) -> Agent {
+    loop {
+        tokio::select! {
+            () = machine.console().saw(READY_LINE, times) => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
+        let attempt = Agent::connect(machine.ssh_port(), keys, log.clone());
+        match tokio::time::timeout(ATTEMPT, attempt).await {
+            Ok(Ok(agent)) => return agent,
+            // Nobody there yet, or the connection died with the kernel before: the phase's deadline bounds this.
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Connects until the one that answers is the target. The source may still answer; any other kernel is an error.
+async fn reach_target(
+    machine: &Machine,
+    keys: &Keys,
+    log: &AgentLog,
+    source: &Identity<'_>,
+    target: &Identity<'_>,
+) -> Result<(Agent, Hello), Stop> {
+    loop {
+        let agent = reach(machine, keys, log, 2).await;
+        match hello(&agent).await {
+            Ok(hello) if hello.nonce == source.nonce => {}
+            Ok(hello) => {
+                target.check(&hello).map_err(Stop::Stranger)?;
+                return Ok((agent, hello));
+            }
+            // The source's last connection, cut by the kexec.
+            Err(Stop::Agent(_)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+async fn hello(agent: &Agent) -> Result<Hello, Stop> {
+    match ask(agent, &Request::Hello { protocol: VERSION }).await? {
+        Reply::Hello(hello) => Ok(hello),
+        Reply::Failed { message } => Err(Stop::Agent(message)),
+        reply => Err(Stop::Agent(format!("no handshake: {reply:?}"))),
+    }
+}
+
+async fn ask(agent: &Agent, request: &Request) -> Result<Reply, Stop> {
+    agent.ask(request).await.map_err(|error: LinkError| Stop::Agent(chain(&error)))
+}
+
+async fn plant_kill(plant: Option<&Fault>, now: Phase, machine: &Machine, agent: Option<&Agent>) {
+    match (plant, agent) {
+        (Some(Fault::Kill { victim: Victim::Qemu, phase }), _) if *phase == now => machine.kill(),
+        (Some(Fault::Kill { victim: Victim::Agent, phase }), Some(agent)) if *phase == now => {
+            agent.kill_role("serve").await;
+        }
+        (Some(Fault::Kill { victim: Victim::Holder, phase }), Some(agent)) if *phase == now => {
+            agent.kill_role("hold").await;
+        }
+        _ => {}
+    }
+}
+
+/// Pending for ever unless QEMU is to be killed while it boots.
+async fn kill_when_it_speaks(machine: &Machine, plant: Option<&Fault>) {
+    if !matches!(plant, Some(Fault::Kill { victim: Victim::Qemu, phase: Phase::Boot })) {
+        return std::future::pending().await;
+    }
+    machine.console().spoke().await;
+    machine.kill();
+}
+
+fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
+    move |error| Stop::Host(format!("{what}: {error}"))
+}
+
+fn explained(error: luqual_vm::VmError) -> Stop {
+    let hint = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+    Stop::Host(format!("{}{hint}", chain(&error)))
+}
+
+fn no_machine() -> Stop {
+    Stop::Host("the machine is gone".to_owned())
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

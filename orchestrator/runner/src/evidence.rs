@@ -1,0 +1,75 @@
+//! What is known of a cell when it has stopped: the verdict's only input.
+
+use luqual_model::{Finding, Phase, Probe, Refused, Side};
+use luqual_vm::MachineEnd;
+
+/// Why the sequence of phases ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// All phases were passed.
+    Complete,
+    /// Something that the workload declares to need is absent.
+    Requirement(String),
+    /// The kernel said no.
+    Refused {
+        /// To what.
+        refused: Refused,
+        /// Which kernel.
+        side: Side,
+        /// In the source: whether the workload's state was found intact afterwards, or what was not.
+        intact: Result<(), String>,
+    },
+    /// QEMU ended, or the machine in it did.
+    Machine(MachineEnd),
+    /// A phase did not end in time.
+    Deadline {
+        /// How long it was given, in seconds.
+        seconds: u64,
+        /// For how long the guest had not ticked, in milliseconds; `None` where there was no tick to expect.
+        silent_ms: Option<u64>,
+    },
+    /// The kernel that answered after the kexec is not the target.
+    Stranger(String),
+    /// The agent in the guest could not do its own work, or is gone.
+    Agent(String),
+    /// The host could not do its part.
+    Host(String),
+    /// The user ended the run.
+    Interrupted,
+}
+
+impl Stop {
+    /// The stop in one line, for the record of the phase in which it came.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Complete => "complete".to_owned(),
+            Self::Requirement(why) | Self::Stranger(why) | Self::Agent(why) | Self::Host(why) => why.clone(),
+            Self::Refused { refused, .. } => refused.to_string(),
+            Self::Machine(end) => match end {
+                MachineEnd::Panicked => "the guest panicked".to_owned(),
+                MachineEnd::Reset => "the guest reset the machine".to_owned(),
+                MachineEnd::PoweredOff => "the guest powered the machine off".to_owned(),
+                MachineEnd::Qemu(why) => why.clone(),
+            },
+            Self::Deadline { seconds, .. } => format!("not done within {seconds} s"),
+            Self::Interrupted => "interrupted".to_owned(),
+        }
+    }
+}
+
+/// All that a verdict may look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// The last phase that was entered.
+    pub phase: Phase,
+    /// Why there was no further one.
+    pub stop: Stop,
+    /// What the workload checked.
+    pub probes: Vec<Probe>,
+    /// What the console and the kernel's log said.
+    pub findings: Vec<Finding>,
+    /// The source's taint flags when last asked.
+    pub source_taint: u64,
+    /// The target's taint flags when last asked.
+    pub target_taint: u64,
+}

@@ -1,0 +1,124 @@
+//! Faults planted on purpose, so that everyone can see the tool find what it is there to find.
+
+use luqual_model::Phase;
+use std::fmt;
+use std::str::FromStr;
+
+/// What `--plant` does to a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Flips the lowest bit of one byte of a preserved memfd, through the RAM file, between preserve and kexec.
+    Flip {
+        /// The memfd's name.
+        memfd: String,
+        /// The page, from 0.
+        page: u64,
+        /// The byte in the page.
+        offset: u64,
+    },
+    /// The same to a page that nobody preserves; it must change nothing.
+    FlipUnpreserved,
+    /// SIGKILL when a phase starts.
+    Kill {
+        /// To whom.
+        victim: Victim,
+        /// When.
+        phase: Phase,
+    },
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The QEMU of the cell.
+    Qemu,
+    /// The agent's SSH server.
+    Agent,
+    /// The agent's holder of descriptors.
+    Holder,
+}
+
+/// How faults are written, for `--help` and for messages.
+pub const FAULT_SYNTAX: &str =
+    "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE or kill-holder:PHASE";
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is not a fault; write {FAULT_SYNTAX}");
+        let mut words = text.split(':');
+        let name = words.next().unwrap_or_default();
+        let rest: Vec<&str> = words.collect();
+        let kill = |victim| {
+            let [phase] = rest[..] else { return Err(wrong()) };
+            let known = || Phase::ALL.map(Phase::word).join(", ");
+            let phase = Phase::from_word(phase)
+                .ok_or_else(|| format!("`{phase}` is not a phase; the phases are {}", known()))?;
+            match (victim, phase) {
+                (Victim::Qemu, _) => Ok(Self::Kill { victim, phase }),
+                // The others are asked over a connection to die, and there is none in these.
+                (_, Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => {
+                    Err(format!("`{text}`: nobody can reach into the guest in {phase}"))
+                }
+                _ => Ok(Self::Kill { victim, phase }),
+            }
+        };
+        match name {
+            "flip" => {
+                let [memfd, page, offset] = rest[..] else { return Err(wrong()) };
+                let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+                let (page, offset) = (number(page)?, number(offset)?);
+                if offset >= 4096 {
+                    return Err(format!("`{text}`: a page has 4096 bytes, from 0"));
+                }
+                Ok(Self::Flip { memfd: memfd.to_owned(), page, offset })
+            }
+            "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
+            "kill-qemu" => kill(Victim::Qemu),
+            "kill-agent" => kill(Victim::Agent),
+            "kill-holder" => kill(Victim::Holder),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flip { memfd, page, offset } => write!(f, "flip:{memfd}:{page}:{offset}"),
+            Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
+            Self::Kill { victim: Victim::Qemu, phase } => write!(f, "kill-qemu:{phase}"),
+            Self::Kill { victim: Victim::Agent, phase } => write!(f, "kill-agent:{phase}"),
+            Self::Kill { victim: Victim::Holder, phase } => write!(f, "kill-holder:{phase}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_can_be_read() {
+        for text in ["flip:64m:3:17", "flip-unpreserved", "kill-qemu:boot", "kill-agent:verify", "kill-holder:kexec"] {
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_fault_is_told_why() {
+        for (text, why) in [
+            ("", "is not a fault"),
+            ("flip:64m", "is not a fault"),
+            ("flip:64m:x:1", "is not a fault"),
+            ("flip:64m:0:4096", "4096 bytes"),
+            ("flip-unpreserved:1", "is not a fault"),
+            ("kill-qemu:lunch", "the phases are boot,"),
+            ("kill-agent:boot", "nobody can reach"),
+        ] {
+            let message = text.parse::<Fault>().unwrap_err();
+            assert!(message.contains(why), "{text}: {message}");
+        }
+    }
+}

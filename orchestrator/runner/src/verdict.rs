@@ -1,0 +1,144 @@
+//! From evidence to outcome. Pure, and the heart of the tool: a false `survived` is the worst bug it can have.
+
+use crate::evidence::{Evidence, Stop};
+use luqual_model::{Finding, FindingKind, Outcome, Phase, Refused, Side};
+use luqual_vm::MachineEnd;
+
+/// What is said of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in one line; empty for a survival that nothing spoils.
+    pub title: String,
+    /// What spoils a survival.
+    pub tainted: Vec<String>,
+}
+
+/// Judges. The order of the rules is the order of what can be trusted: first what says that nothing can be claimed, then
+/// what a kernel said of its own death, then what was refused, and only then what was checked.
+pub(crate) fn judge(evidence: &Evidence) -> Verdict {
+    match &evidence.stop {
+        Stop::Requirement(what) => say(Outcome::Skipped, what),
+        Stop::Interrupted => say(Outcome::HarnessFailed, "interrupted"),
+        Stop::Host(why) | Stop::Machine(MachineEnd::Qemu(why)) => say(Outcome::HarnessFailed, why),
+        Stop::Stranger(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
+        Stop::Agent(why) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, why)),
+        Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) => {
+            let without_a_line = || say(Outcome::Crashed, format!("{}, with no word of it", evidence.stop.in_words()));
+            death(evidence).unwrap_or_else(without_a_line)
+        }
+        Stop::Deadline { seconds, silent_ms } => {
+            death(evidence).unwrap_or_else(|| late(evidence.phase, *seconds, *silent_ms))
+        }
+        Stop::Refused { refused, side, intact } => death(evidence).unwrap_or_else(|| match (side, intact) {
+            (Side::Source, Ok(())) => say(Outcome::Refused, refused),
+            (Side::Source, Err(what)) => {
+                say(Outcome::Lost, format!("{refused}; and after it the source had not kept: {what}"))
+            }
+            (Side::Target, _) => refused_by_target(evidence, refused),
+        }),
+        Stop::Complete => death(evidence).unwrap_or_else(|| checked(evidence)),
+    }
+}
+
+fn say(outcome: Outcome, title: impl ToString) -> Verdict {
+    Verdict { outcome, title: title.to_string(), tainted: Vec::new() }
+}
+
+fn refused_by_target(evidence: &Evidence, refused: &Refused) -> Verdict {
+    if let Some(line) = first_of(evidence, FindingKind::HandoverRefused) {
+        return say(Outcome::Incompatible, &line.text);
+    }
+    // No device is no answer from it: the target took the handover and has nobody to give it out.
+    if refused.call == "open" && refused.errno == "ENOENT" {
+        let words = first_of(evidence, FindingKind::Luo)
+            .or_else(|| first_of(evidence, FindingKind::Kho))
+            .map_or_else(String::new, |line| format!("; its console: {}", line.text));
+        return say(Outcome::Lost, format!("the target has no {}{words}", refused.about));
+    }
+    say(Outcome::Incompatible, refused)
+}
+
+/// The target ran to the end of the cell: what do the probes say?
+fn checked(evidence: &Evidence) -> Verdict {
+    let Some(broken) = evidence.probes.iter().find(|probe| !probe.held) else {
+        if evidence.probes.is_empty() {
+            return say(Outcome::HarnessFailed, "the workload checked nothing");
+        }
+        let tainted = spoils(evidence);
+        let title = tainted.first().cloned().unwrap_or_default();
+        return Verdict { outcome: Outcome::Survived, title, tainted };
+    };
+    let got_something = evidence.probes.iter().any(|probe| probe.held && probe.name.ends_with(" retrieve"));
+    if let (Some(line), false) = (first_of(evidence, FindingKind::HandoverRefused), got_something) {
+        return say(Outcome::Incompatible, &line.text);
+    }
+    say(Outcome::Lost, format!("{}: expected {}, observed {}", broken.name, broken.expected, broken.observed))
+}
+
+/// What a kernel said of its own death. A stall that it came out of is not one.
+fn death(evidence: &Evidence) -> Option<Verdict> {
+    let ended_well = evidence.stop == Stop::Complete;
+    let deadly = |kind: FindingKind| match kind {
+        FindingKind::Stall | FindingKind::HungTask => !ended_well,
+        kind => kind.is_crash(),
+    };
+    if let Some(line) = evidence.findings.iter().find(|finding| is_agents_death(finding)) {
+        return Some(say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text)));
+    }
+    // An oops or a BUG comes before the panic that it leads to; the first line is the cause.
+    evidence.findings.iter().find(|finding| deadly(finding.kind)).map(|line| say(Outcome::Crashed, &line.text))
+}
+
+/// The end of process 1 panics a kernel that did nothing wrong.
+fn is_agents_death(finding: &Finding) -> bool {
+    finding.kind == FindingKind::Panic && finding.text.contains("Attempted to kill init")
+}
+
+/// The first line of that kind from the target.
+fn first_of(evidence: &Evidence, kind: FindingKind) -> Option<&Finding> {
+    evidence.findings.iter().find(|finding| finding.kind == kind && finding.side == Side::Target)
+}
+
+/// A guest that ticks lives: then it is the agent that did not answer, and nothing is said about the kernel.
+fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>) -> Verdict {
+    let (outcome, why) = match silent_ms {
+        Some(silent) if silent < LIVES_MS => (
+            Outcome::HarnessFailed,
+            format!("the guest lives (last tick {silent} ms ago) and its agent did not answer"),
+        ),
+        Some(silent) => (Outcome::Crashed, format!("hang: no tick for {:.1} s", silent as f64 / 1000.0)),
+        None => (Outcome::Crashed, "hang: the agent was never heard".to_owned()),
+    };
+    say(outcome, format!("{why}; {phase} was given {seconds} s"))
+}
+
+/// A guest that ticked this recently is alive: a thousand tick periods, and more than any stall of a busy host that
+/// would not be called one.
+const LIVES_MS: u64 = 1000;
+
+fn spoils(evidence: &Evidence) -> Vec<String> {
+    let lines = evidence
+        .findings
+        .iter()
+        .filter(|finding| finding.kind.taints())
+        .map(|finding| format!("{}: {}", finding.side, finding.text));
+    let flags = [(Side::Source, evidence.source_taint), (Side::Target, evidence.target_taint)]
+        .into_iter()
+        .filter(|(_, taint)| *taint != 0)
+        .map(|(side, taint)| format!("{side}: taint {taint} ({})", taint_letters(taint)));
+    lines.chain(flags).collect()
+}
+
+/// The letters of Documentation/admin-guide/tainted-kernels.rst, bit 0 first.
+fn taint_letters(taint: u64) -> String {
+    const LETTERS: &str = "PFSRMBUDAWCIOELKXTNJ";
+    (0..u64::BITS)
+        .filter(|bit| taint >> bit & 1 == 1)
+        .map(|bit| LETTERS.chars().nth(bit as usize).unwrap_or('?'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

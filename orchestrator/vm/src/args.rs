@@ -1,0 +1,114 @@
+//! From a profile to QEMU's arguments. Pure.
+
+use crate::accel::Accel;
+use crate::profile::{Device, Iommu, Profile};
+use std::path::Path;
+
+/// What one QEMU is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The machine.
+    pub profile: &'a Profile,
+    /// What runs the guest's code.
+    pub accel: Accel,
+    /// The source's bzImage.
+    pub kernel: &'a Path,
+    /// The source's initramfs.
+    pub initrd: &'a Path,
+    /// The source's whole command line.
+    pub command_line: &'a str,
+    /// The folder for the RAM file and the sockets; short, since a socket's path has 107 bytes at most.
+    pub folder: &'a Path,
+}
+
+/// The RAM file in [`Launch::folder`].
+pub(crate) const RAM: &str = "ram";
+/// The console's socket in [`Launch::folder`].
+pub(crate) const CONSOLE: &str = "console";
+/// The QMP socket in [`Launch::folder`].
+pub(crate) const QMP: &str = "qmp";
+
+/// QEMU's arguments, without the program's name.
+pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
+    let Profile { machine, cpu, vcpus, memory_mib, iommu, devices, .. } = *launch.profile;
+    let file = |name: &str| escaped(&launch.folder.join(name));
+    let mut arguments = Vec::new();
+    let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
+
+    // Interrupt remapping wants the interrupt controllers split between KVM and QEMU (QEMU hw/i386/intel_iommu.c).
+    let irqchip = if launch.accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
+    add("-machine", format!("{machine},memory-backend=ram{irqchip}"));
+    add("-accel", launch.accel.word().to_owned());
+    add("-cpu", cpu.to_owned());
+    add("-smp", vcpus.to_string());
+    add("-m", format!("{memory_mib}M"));
+    add("-object", format!("memory-backend-file,id=ram,size={memory_mib}M,mem-path={},share=on", file(RAM)));
+    // An IOMMU has to be there before the devices that it serves.
+    match iommu {
+        Iommu::Intel => add("-device", "intel-iommu,intremap=on,caching-mode=on".to_owned()),
+    }
+    for device in devices {
+        match device {
+            Device::Edu => add("-device", "edu".to_owned()),
+        }
+    }
+    // The guest reaches nobody, and only this host's loopback reaches the guest, at a port that QEMU finds.
+    add("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22".to_owned());
+    add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
+    add("-device", "virtio-rng-pci".to_owned());
+    add("-device", "pvpanic-pci".to_owned());
+    add("-chardev", format!("socket,id=console,path={},server=on,wait=off", file(CONSOLE)));
+    add("-serial", "chardev:console".to_owned());
+    add("-qmp", format!("unix:{},server=on,wait=off", file(QMP)));
+    add("-action", "reboot=shutdown,panic=pause".to_owned());
+    add("-display", "none".to_owned());
+    arguments.extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
+    let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
+    add("-kernel", launch.kernel.display().to_string());
+    add("-initrd", launch.initrd.display().to_string());
+    add("-append", launch.command_line.to_owned());
+    arguments
+}
+
+/// A path inside of an option: QEMU takes a doubled comma for one (QEMU util/qemu-option.c).
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// One command to paste into a shell.
+pub fn command_line(program: &Path, arguments: &[String]) -> String {
+    let program = program.display().to_string();
+    let words = std::iter::once(program.as_str()).chain(arguments.iter().map(String::as_str));
+    // Only a NUL cannot be quoted, and no argument with one could have been given to QEMU either.
+    shlex::try_join(words).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::PROFILES;
+
+    fn arguments_of(accel: Accel, folder: &str) -> String {
+        let launch = Launch {
+            profile: &PROFILES[0],
+            accel,
+            kernel: Path::new("/store/a b/bzImage"),
+            initrd: Path::new("/work/initrd"),
+            command_line: "console=ttyS0 kho=on",
+            folder: Path::new(folder),
+        };
+        command_line(Path::new("/usr/bin/qemu-system-x86_64"), &arguments(&launch)).replace(" -", "\n-")
+    }
+
+    #[test]
+    fn the_default_profile() {
+        insta::assert_snapshot!(arguments_of(Accel::Tcg, "/work"));
+    }
+
+    #[test]
+    fn kvm_splits_the_interrupt_controllers_and_a_comma_is_doubled() {
+        let text = arguments_of(Accel::Kvm, "/a,b");
+        assert!(text.contains("q35,memory-backend=ram,kernel-irqchip=split"), "{text}");
+        assert!(text.contains("mem-path=/a,,b/ram,share=on"), "{text}");
+    }
+}

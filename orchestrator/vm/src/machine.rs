@@ -1,0 +1,236 @@
+//! One QEMU: started paused, talked to, watched, and ended.
+
+use crate::args::{self, Launch, arguments};
+use crate::console::Console;
+use crate::error::VmError;
+use crate::qemu::Qemu;
+use crate::qmp::{Log, Qmp};
+use crate::ram::Ram;
+use crate::supervise::{Launcher, SUBCOMMAND};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How a machine ended before it was told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MachineEnd {
+    /// The guest told QEMU that it panicked (pvpanic).
+    Panicked,
+    /// The guest reset the machine.
+    Reset,
+    /// The guest powered the machine off.
+    PoweredOff,
+    /// QEMU is gone or gave up, with what it said.
+    Qemu(String),
+}
+
+/// A running QEMU. Dropping it kills it; [`Machine::quit`] is the way to end one.
+pub struct Machine {
+    qmp: Qmp,
+    console: Console,
+    ram: Ram,
+    ssh_port: u16,
+    pid: Pid,
+    end: watch::Receiver<Option<MachineEnd>>,
+    waiter: JoinHandle<()>,
+}
+
+/// How long QEMU may take to open its sockets; it takes 0.1 s.
+const START: Duration = Duration::from_secs(30);
+
+impl Machine {
+    /// Starts QEMU, paused, with its logs in `logs`; times in them are relative to `started`.
+    pub async fn start(
+        launcher: &Launcher,
+        qemu: &Qemu,
+        launch: &Launch<'_>,
+        logs: &Path,
+        started: Instant,
+    ) -> Result<Self, VmError> {
+        let arguments = arguments(launch);
+        let command = args::command_line(&qemu.path, &arguments);
+        let (command_file, stderr_file) = (logs.join("command.txt"), logs.join("qemu.stderr"));
+        fs::write(&command_file, command + "\n").map_err(VmError::file(&command_file))?;
+        let stderr = File::create(&stderr_file).map_err(VmError::file(&stderr_file))?;
+        let mut child = Command::new(&launcher.program)
+            .args([SUBCOMMAND, &std::process::id().to_string()])
+            .arg(&qemu.path)
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| VmError::Start(error.to_string()))?;
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| VmError::Start("it has no process id".to_owned()))?;
+
+        let console = connect(&launch.folder.join(args::CONSOLE), &mut child, &stderr_file).await?;
+        let qmp = connect(&launch.folder.join(args::QMP), &mut child, &stderr_file).await?;
+        let console_log = logs.join("console.log");
+        let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
+        let log_path = logs.join("qmp.jsonl");
+        let log = Log { file: Arc::new(File::create(&log_path).map_err(VmError::file(&log_path))?), started };
+        let (ended, end) = watch::channel(None);
+        let ended = Arc::new(ended);
+        let on_end = {
+            let ended = ended.clone();
+            move |end| set_once(&ended, end)
+        };
+        let (qmp, reading) = Qmp::connect(qmp, log, on_end).await?;
+        let ram_path = launch.folder.join(args::RAM);
+        let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
+        let waiter = tokio::spawn(async move {
+            let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            // What QEMU said last by QMP is the reason; its end only follows.
+            let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
+            set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
+        });
+        let mut machine = Self { qmp, console, ram, ssh_port: 0, pid, end, waiter };
+        let usernet = machine.hmp("info usernet").await?;
+        machine.ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
+            command: "info usernet".to_owned(),
+            why: format!("no forwarded port in: {usernet}"),
+        })?;
+        Ok(machine)
+    }
+
+    /// Lets the guest run.
+    pub async fn resume(&self) -> Result<(), VmError> {
+        self.qmp.ask(qapi::qmp::cont {}).await.map(drop)
+    }
+
+    /// An NMI to the guest's processors (QEMU qapi/machine.json, inject-nmi).
+    pub async fn inject_nmi(&self) -> Result<(), VmError> {
+        self.qmp.ask(qapi::qmp::inject_nmi {}).await.map(drop)
+    }
+
+    /// A command of QEMU's human monitor.
+    pub async fn hmp(&self, line: &str) -> Result<String, VmError> {
+        let command_line = line.to_owned();
+        self.qmp.ask(qapi::qmp::human_monitor_command { command_line, cpu_index: None }).await
+    }
+
+    /// The port on 127.0.0.1 that reaches the guest's SSH server.
+    pub fn ssh_port(&self) -> u16 {
+        self.ssh_port
+    }
+
+    /// The guest's memory.
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// The guest's console.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// SIGKILL, for a fault that is planted on purpose.
+    pub fn kill(&self) {
+        let _ = kill_process_group(self.pid, Signal::KILL);
+    }
+
+    /// Waits for an end that nobody asked for. To be raced with everything that is asked of the guest.
+    pub async fn wait_end(&self) -> MachineEnd {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(end)) => end.clone(),
+            _ => MachineEnd::Qemu("QEMU is not watched any more".to_owned()),
+        }
+    }
+
+    /// Ends QEMU and waits until it is gone. The guest's state is of no use any more, so it is not asked.
+    pub async fn quit(mut self) {
+        self.kill();
+        let _ = (&mut self.waiter).await;
+        // Everything that QEMU wrote is in the log before anyone reads it.
+        self.console.drain(Duration::ZERO, Duration::from_secs(1)).await;
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Once it is reaped the number may belong to somebody else.
+        if !self.waiter.is_finished() {
+            self.kill();
+        }
+    }
+}
+
+fn set_once(ended: &watch::Sender<Option<MachineEnd>>, end: MachineEnd) {
+    ended.send_if_modified(|known| {
+        let first = known.is_none();
+        if first {
+            *known = Some(end);
+        }
+        first
+    });
+}
+
+/// Connects to a socket that QEMU is about to open; there is no event for that but QEMU's end.
+async fn connect(socket: &PathBuf, child: &mut Child, stderr: &Path) -> Result<UnixStream, VmError> {
+    let until = Instant::now() + START;
+    loop {
+        if let Ok(stream) = UnixStream::connect(socket).await {
+            return Ok(stream);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(VmError::Start(format!("it ended ({status}){}", said(stderr))));
+        }
+        if Instant::now() > until {
+            return Err(VmError::Start(format!("it did not open {} in {} s", socket.display(), START.as_secs())));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The end of QEMU's standard error, if it said anything.
+fn said(stderr: &Path) -> String {
+    let text = fs::read(stderr).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    }
+}
+
+/// The host's port in a line such as `TCP[HOST_FORWARD]  12   127.0.0.1 33211       10.0.2.15    22`.
+fn forwarded_port(usernet: &str) -> Option<u16> {
+    let line = usernet.lines().find(|line| line.contains("HOST_FORWARD"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_read_from_what_qemu_prints() {
+        let text = "Hub -1 (net):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  \
+                    TCP[HOST_FORWARD]  12       127.0.0.1 33211       10.0.2.15    22     0     0\n";
+        assert_eq!(forwarded_port(text), Some(33211));
+        assert_eq!(forwarded_port("Hub -1 (net):\n"), None);
+    }
+
+    #[test]
+    fn the_first_end_stands() {
+        let (sender, receiver) = watch::channel(None);
+        set_once(&sender, MachineEnd::Panicked);
+        set_once(&sender, MachineEnd::Qemu("ended".into()));
+        assert_eq!(*receiver.borrow(), Some(MachineEnd::Panicked));
+    }
+}

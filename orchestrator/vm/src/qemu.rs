@@ -1,0 +1,81 @@
+//! The QEMU at hand.
+
+use crate::error::VmError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program that is looked for.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// A QEMU that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Which it is.
+    pub version: QemuVersion,
+}
+
+/// `MAJOR.MINOR.MICRO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QemuVersion(pub u32, pub u32, pub u32);
+
+impl fmt::Display for QemuVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+const OLDEST: QemuVersion = QemuVersion(7, 2, 0);
+
+impl Qemu {
+    /// The QEMU at `explicit`, or the first in `PATH`; it must be 7.2 or later.
+    pub fn find(explicit: Option<&Path>) -> Result<Self, VmError> {
+        let path = match explicit {
+            Some(path) if path.is_file() => path.to_owned(),
+            Some(path) => return Err(VmError::NoQemu(path.display().to_string())),
+            None => search(&std::env::var_os("PATH").unwrap_or_default())
+                .ok_or_else(|| VmError::NoQemu(format!("{PROGRAM} (in PATH)")))?,
+        };
+        let output = Command::new(&path).arg("--version").output().map_err(VmError::file(&path))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version =
+            version(&said).ok_or_else(|| VmError::NotQemu { path: path.clone(), said: said.trim_end().to_owned() })?;
+        if version < OLDEST {
+            return Err(VmError::OldQemu { path, version: version.to_string() });
+        }
+        Ok(Self { path, version })
+    }
+}
+
+fn search(path: &std::ffi::OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(PROGRAM)).find(|program| program.is_file())
+}
+
+fn version(said: &str) -> Option<QemuVersion> {
+    let text = said.lines().next()?.strip_prefix("QEMU emulator version ")?.split([' ', '(']).next()?;
+    let mut numbers = text.split('.').map(|number| number.parse().ok());
+    Some(QemuVersion(numbers.next()??, numbers.next()??, numbers.next().unwrap_or(Some(0))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_compared() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright";
+        assert_eq!(version(debian), Some(QemuVersion(7, 2, 22)));
+        assert_eq!(version("QEMU emulator version 11.1.0"), Some(QemuVersion(11, 1, 0)));
+        assert_eq!(version("bash, version 5"), None);
+        assert!(QemuVersion(7, 2, 0) < QemuVersion(10, 0, 0) && QemuVersion(7, 1, 99) < OLDEST);
+    }
+
+    #[test]
+    fn a_missing_one_is_told_with_what_to_do() {
+        let error = Qemu::find(Some(Path::new("/nowhere/qemu"))).unwrap_err();
+        assert_eq!(error.to_string(), "/nowhere/qemu was not found");
+        assert!(error.hint().unwrap().contains("apt-get install qemu-system-x86"));
+    }
+}

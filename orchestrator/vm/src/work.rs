@@ -1,0 +1,127 @@
+//! The private working folder of one run: RAM files, sockets, initramfs images. Nothing in it is evidence.
+
+use crate::error::VmError;
+use rustix::fs::{FlockOperation, flock, statvfs};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// A folder that is removed on drop; when luqual is killed, the next start removes it.
+#[derive(Debug)]
+pub struct WorkFolder {
+    path: PathBuf,
+    /// Held for as long as the folder is used; the kernel lets go of it when the process ends.
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+const NEW: &str = ".new-";
+
+impl WorkFolder {
+    /// A new folder under `LUQUAL_WORK_DIR`, else /dev/shm, else the folder for temporary files. Before that, folders
+    /// that a killed luqual left behind are removed; their number is returned.
+    pub fn create() -> Result<(Self, usize), VmError> {
+        let base = base();
+        let swept = sweep(&base);
+        let name = format!("{}{:08x}", prefix(), rand::random::<u32>());
+        // Made and locked under another name: the sweep of another luqual sees it only once it is locked.
+        let (unlocked, path) = (base.join(format!("{NEW}{name}")), base.join(name));
+        DirBuilder::new().mode(0o700).create(&unlocked).map_err(VmError::file(&unlocked))?;
+        let lock = unlocked.join(LOCK);
+        let file = File::create(&lock).map_err(VmError::file(&lock))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| VmError::file(&lock)(errno.into()))?;
+        fs::rename(&unlocked, &path).map_err(VmError::file(&path))?;
+        Ok((Self { path, _lock: file }, swept))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder in it for one cell, with room for `memory_mib` MiB of RAM file.
+    pub fn cell(&self, name: &str, memory_mib: u64) -> Result<PathBuf, VmError> {
+        let free = free_mib(&self.path)?;
+        if free < memory_mib {
+            return Err(VmError::NoSpace { path: self.path.clone(), free, needed: memory_mib });
+        }
+        let path = self.path.join(name);
+        // sun_path has 108 bytes with the NUL (unix(7)); the longest name in the folder is the console's.
+        if path.join(crate::args::CONSOLE).as_os_str().len() > 107 {
+            return Err(VmError::LongPath(path));
+        }
+        fs::create_dir(&path).map_err(VmError::file(&path))?;
+        Ok(path)
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Where working folders are made.
+pub fn base() -> PathBuf {
+    if let Some(path) = std::env::var_os("LUQUAL_WORK_DIR") {
+        return path.into();
+    }
+    let shm = Path::new("/dev/shm");
+    // Containers often have a /dev/shm of 64 MiB.
+    if free_mib(shm).is_ok_and(|free| free >= 2048) { shm.to_owned() } else { std::env::temp_dir() }
+}
+
+/// MiB that an unprivileged user can still write below `path`.
+pub fn free_mib(path: &Path) -> Result<u64, VmError> {
+    let stat = statvfs(path).map_err(|errno| VmError::file(path)(errno.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
+}
+
+fn prefix() -> String {
+    format!("luqual-{}-", rustix::process::getuid().as_raw())
+}
+
+/// Removes folders whose luqual is gone.
+fn sweep(base: &Path) -> usize {
+    let (prefix, new) = (prefix(), format!("{NEW}{}", prefix()));
+    let Ok(entries) = fs::read_dir(base) else { return 0 };
+    let abandoned = |entry: &fs::DirEntry| match entry.file_name().to_str() {
+        Some(name) if name.starts_with(&prefix) => is_unlocked(&entry.path()),
+        Some(name) if name.starts_with(&new) => is_old(&entry.path()),
+        _ => false,
+    };
+    entries.flatten().filter(abandoned).filter(|entry| fs::remove_dir_all(entry.path()).is_ok()).count()
+}
+
+fn is_unlocked(folder: &Path) -> bool {
+    File::open(folder.join(LOCK)).is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+/// No luqual needs a minute between the making of a folder and its renaming.
+fn is_old(folder: &Path) -> bool {
+    let made = fs::metadata(folder).and_then(|metadata| metadata.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age.as_secs() >= 60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_that_nobody_holds_are_swept() {
+        let base = tempfile::tempdir().unwrap();
+        let held = base.path().join(format!("{}held", prefix()));
+        let left = base.path().join(format!("{}left", prefix()));
+        let other = base.path().join("luqual-other");
+        for folder in [&held, &left, &other] {
+            fs::create_dir(folder).unwrap();
+            File::create(folder.join(LOCK)).unwrap();
+        }
+        let lock = File::open(held.join(LOCK)).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        assert_eq!(sweep(base.path()), 1);
+        assert!(held.exists() && other.exists() && !left.exists());
+        drop(lock);
+        assert_eq!(sweep(base.path()), 1);
+    }
+}
