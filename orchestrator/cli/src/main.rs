@@ -1,2 +1,71 @@
 //! `luqual`: arguments, commands, one error printer, exit codes.
-fn main() {}
+
+mod commands;
+mod error;
+mod progress;
+
+use clap::{Parser, Subcommand};
+use commands::{kernels, workloads};
+use error::{CliError, Exit};
+use luqual_vm::{SUBCOMMAND, exec_with_parent};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "luqual", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")"))]
+#[command(about = "Qualifies live updates of the Linux kernel: what survives a kexec from one version into another")]
+#[command(after_help = "\
+Exit codes: 0 every cell as expected; 1 some cell is not, or none ran; 2 a mistake in what was asked for;
+3 the tool or its host failed; 130 ended by the user.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List, build and show kernels
+    #[command(subcommand)]
+    Kernels(kernels::Kernels),
+    /// List workloads
+    #[command(subcommand)]
+    Workloads(workloads::Workloads),
+}
+
+fn main() -> ExitCode {
+    // Becomes QEMU; never seen by a user, so it is not a command.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == SUBCOMMAND) {
+        return become_qemu(words);
+    }
+    let cli = Cli::parse();
+    // One thread: QEMU dies with the thread that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(CliError::harness(format!("the async runtime: {error}"))),
+    };
+    done.unwrap_or_else(|error| error.print()).into()
+}
+
+async fn run(command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Kernels(command) => {
+            tokio::select! {
+                done = kernels::run(&command) => done,
+                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            }
+        }
+        Command::Workloads(command) => workloads::run(&command),
+    }
+}
+
+fn become_qemu(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let parent = words.next().and_then(|word| word.to_str()?.parse().ok());
+    let (Some(parent), Some(program)) = (parent, words.next()) else {
+        eprintln!("luqual: {SUBCOMMAND} is for luqual alone");
+        return Exit::Usage.into();
+    };
+    let error = exec_with_parent(parent, program, words.collect());
+    eprintln!("luqual: QEMU was not started: {error}");
+    Exit::Harness.into()
+}

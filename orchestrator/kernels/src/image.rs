@@ -86,13 +86,15 @@ fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
     let mut elf = Vec::new();
     match payload {
         [0x02, 0x21, 0x4c, 0x18, blocks @ ..] => elf = lz4_legacy(blocks)?,
-        [0x1f, 0x8b, ..] => drop(GzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?),
+        [0x1f, 0x8b, ..] => {
+            let _ = GzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?;
+        }
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            drop(liblzma::read::XzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?);
+            let _ = liblzma::read::XzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?;
         }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             let decoder = ruzstd::decoding::StreamingDecoder::new(payload).ok()?;
-            drop(decoder.take(LARGEST).read_to_end(&mut elf).ok()?);
+            let _ = decoder.take(LARGEST).read_to_end(&mut elf).ok()?;
         }
         [0x7f, b'E', b'L', b'F', ..] => elf = payload.to_vec(),
         _ => return None,

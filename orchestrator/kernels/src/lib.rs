@@ -1,4 +1,19 @@
 //! The catalog, the builds, the artifact store, and what an image says of itself.
 
+mod build;
+mod catalog;
+mod config;
 pub mod digest;
+mod error;
+mod fetch;
 pub mod image;
+mod progress;
+mod store;
+pub mod tools;
+mod unpack;
+
+pub use catalog::{Catalog, Entry, Source};
+pub use config::KernelConfig;
+pub use error::KernelError;
+pub use progress::Progress;
+pub use store::{Kernel, Store, cache_folder};

@@ -1,0 +1,29 @@
+//! One module per command.
+
+pub mod kernels;
+pub mod workloads;
+
+use crate::error::CliError;
+use clap::Args;
+use luqual_kernels::{Catalog, Store, cache_folder};
+use std::path::PathBuf;
+
+/// Where kernels come from; the same for every command that asks for one.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Kernels")]
+pub struct KernelSource {
+    /// A catalog instead of luqual's own; its fragments are in config/ beside it
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Where Debian's source packages are: a URL or a folder [default: the mirror of this host's apt]
+    #[arg(long, value_name = "URL|FOLDER")]
+    debian_mirror: Option<String>,
+}
+
+impl KernelSource {
+    /// The store.
+    pub fn store(&self) -> Result<Store, CliError> {
+        let catalog = Catalog::load(self.catalog.as_deref())?;
+        Ok(Store::new(cache_folder(), catalog, self.debian_mirror.clone()))
+    }
+}

@@ -1,0 +1,24 @@
+//! `luqual workloads`: what can run in a guest.
+
+use crate::error::{CliError, Exit};
+use clap::Subcommand;
+use luqual_protocol::WORKLOADS;
+
+/// What to do with workloads.
+#[derive(Subcommand, Debug)]
+pub enum Workloads {
+    /// List all workloads, one a line: name and what it asserts
+    List,
+}
+
+/// Runs it.
+pub fn run(command: &Workloads) -> Result<Exit, CliError> {
+    match command {
+        Workloads::List => {
+            for workload in WORKLOADS {
+                println!("{:<16} {}", workload.name, workload.asserts);
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}

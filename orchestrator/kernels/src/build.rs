@@ -1,0 +1,160 @@
+//! From a catalog entry to a kernel: unpack, configure, check, make. The same bytes wherever and whenever it is done.
+
+use crate::catalog::{Entry, Source};
+use crate::config::{self, KernelConfig};
+use crate::error::KernelError;
+use crate::progress::Progress;
+use crate::unpack::unpack;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::process::Command;
+
+/// How much a build takes at most, in MiB: the tree and what is compiled from it.
+pub(crate) const NEEDED_MIB: u64 = 3000;
+
+/// What comes out of a build, below the tree.
+pub(crate) const ARTIFACTS: [(&str, &str); 4] =
+    [("arch/x86/boot/bzImage", "bzImage"), (".config", "config"), ("System.map", "System.map"), ("vmlinux", "vmlinux")];
+
+/// Builds in `folder`, logging to `log`; the tree that was built is returned.
+pub(crate) async fn build(
+    entry: &Entry,
+    package: Option<&Path>,
+    folder: &Path,
+    log: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf, KernelError> {
+    let tree = match (&entry.source, package) {
+        (Source::Tree(source), _) => copy(source, folder, progress).await?,
+        (_, Some(package)) => unpack(package, folder, progress).await?,
+        (_, None) => return Err(KernelError::NotAKernel { path: folder.to_owned(), why: "no source".to_owned() }),
+    };
+    let fragment = folder.join("fragment.config");
+    fs::write(&fragment, &entry.fragment).map_err(KernelError::file(&fragment))?;
+    let mut make = Make { entry, tree: &tree, log: File::create(log).map_err(KernelError::file(log))?, log_path: log };
+
+    progress.start("configuring", None);
+    make.run("allnoconfig", &[("KCONFIG_ALLCONFIG", fragment.as_os_str())], &mut |_| {}).await?;
+    progress.end();
+    let result = tree.join(".config");
+    let result = fs::read_to_string(&result).map_err(KernelError::file(&result))?;
+    config::check(entry, &KernelConfig::parse(&result))?;
+
+    progress.start(&format!("compiling {}", entry.version), Some(USUAL_STEPS));
+    let mut done = 0;
+    let mut count = |line: &str| {
+        // `  CC      kernel/fork.o`: one step of the build.
+        if line.starts_with("  ") {
+            done += 1;
+            progress.at(done);
+        }
+    };
+    make.run("bzImage", &[], &mut count).await?;
+    progress.end();
+    Ok(tree)
+}
+
+/// How many lines such a build prints, so that a bar can be drawn; measured with 7.3.4.
+const USUAL_STEPS: u64 = 2450;
+
+struct Make<'a> {
+    entry: &'a Entry,
+    tree: &'a Path,
+    log: File,
+    log_path: &'a Path,
+}
+
+impl Make<'_> {
+    async fn run(
+        &mut self,
+        goal: &str,
+        environment: &[(&str, &std::ffi::OsStr)],
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), KernelError> {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let (reader, writer) = std::io::pipe().map_err(KernelError::file(self.tree))?;
+        let mut command = Command::new("make");
+        command
+            .current_dir(self.tree)
+            .args([&format!("-j{jobs}"), goal])
+            // Nothing of the user's environment reaches the bytes.
+            .env_clear()
+            .envs(["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .env("LC_ALL", "C")
+            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970")
+            .env("KBUILD_BUILD_USER", "luqual")
+            .env("KBUILD_BUILD_HOST", "luqual")
+            .env("KBUILD_BUILD_VERSION", "1")
+            .envs(environment.iter().copied())
+            .stdin(std::process::Stdio::null())
+            .stdout(writer.try_clone().map_err(KernelError::file(self.tree))?)
+            .stderr(writer)
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(KernelError::file("make"))?;
+        // The command holds the pipe's other end.
+        drop(command);
+        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        let reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(KernelError::file(self.tree))?;
+        let mut lines = BufReader::new(reader).split(b'\n');
+        while let Some(line) = lines.next_segment().await.map_err(KernelError::file(self.tree))? {
+            let line = String::from_utf8_lossy(&line);
+            writeln!(self.log, "{line}").map_err(KernelError::file(self.log_path))?;
+            on_line(&line);
+        }
+        let status = child.wait().await.map_err(KernelError::file("make"))?;
+        drop(group);
+        if status.success() {
+            return Ok(());
+        }
+        let text = fs::read_to_string(self.log_path).unwrap_or_default();
+        if text.contains("No space left on device") {
+            return Err(KernelError::file(self.tree)(std::io::Error::from_raw_os_error(28)));
+        }
+        let lines: Vec<&str> = text.lines().rev().take(12).collect();
+        Err(KernelError::Make {
+            version: self.entry.version.clone(),
+            goal: goal.to_owned(),
+            log: self.log_path.to_owned(),
+            tail: lines.into_iter().rev().collect::<Vec<_>>().join("\n"),
+        })
+    }
+}
+
+/// make and all that it started; none of it outlives the build.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+/// A tree is copied, since building changes it.
+async fn copy(source: &Path, folder: &Path, progress: &dyn Progress) -> Result<PathBuf, KernelError> {
+    let tree = folder.join("tree");
+    progress.start(&format!("copying {}", source.display()), None);
+    let run = |program: &'static str, arguments: Vec<std::ffi::OsString>, place: PathBuf| async move {
+        let status = Command::new(program).args(arguments).current_dir(place).kill_on_drop(true).output().await;
+        match status {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let wrong = |why: String| KernelError::NotAKernel { path: source.to_owned(), why };
+    if !source.join("Kbuild").exists() {
+        return Err(wrong("it is not a kernel's source tree".to_owned()));
+    }
+    let words = ["-a".into(), "--reflink=auto".into(), source.as_os_str().to_owned(), tree.as_os_str().to_owned()];
+    run("cp", words.into(), PathBuf::from("/")).await.map_err(wrong)?;
+    run("make", vec!["mrproper".into()], tree.clone()).await.map_err(wrong)?;
+    progress.end();
+    Ok(tree)
+}

@@ -1,0 +1,103 @@
+//! Kernel configurations: what was asked for against what came out, and what a kernel can do by it.
+
+use crate::catalog::Entry;
+use crate::error::KernelError;
+use luqual_model::Ability;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A .config: option → value; what is not set is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelConfig(BTreeMap<String, String>);
+
+impl KernelConfig {
+    /// Reads a .config or a fragment; `=n` counts as not set.
+    pub fn parse(text: &str) -> Self {
+        Self(assignments(text).filter(|(_, value)| *value != "n").map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+    }
+
+    fn value(&self, option: &str) -> &str {
+        self.0.get(option).map_or("n", String::as_str)
+    }
+
+    fn has(&self, option: &str) -> bool {
+        matches!(self.value(option), "y" | "m")
+    }
+
+    /// What a kernel with this configuration can do in a live update.
+    pub fn abilities(&self) -> BTreeSet<Ability> {
+        let can = |ability: &Ability| match ability {
+            Ability::Kho => self.has("CONFIG_KEXEC_HANDOVER"),
+            Ability::Luo => self.has("CONFIG_LIVEUPDATE"),
+            Ability::Vfio => self.has("CONFIG_VFIO") && self.has("CONFIG_VFIO_PCI"),
+            Ability::Iommu => {
+                let drivers = ["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"];
+                self.has("CONFIG_IOMMUFD") && drivers.into_iter().any(|driver| self.has(driver))
+            }
+            Ability::Kvm => self.has("CONFIG_KVM_AMD") || self.has("CONFIG_KVM_INTEL"),
+        };
+        Ability::ALL.into_iter().filter(can).collect()
+    }
+}
+
+fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter(|line| line.starts_with("CONFIG_")).filter_map(|line| line.trim_end().split_once('='))
+}
+
+/// An option that was asked for and is not in the result is an error that names it; so is one that the catalog says
+/// does not apply and that does, since then the catalog is wrong.
+pub(crate) fn check(entry: &Entry, result: &KernelConfig) -> Result<(), KernelError> {
+    let asked: BTreeMap<&str, &str> = assignments(&entry.fragment).collect();
+    let mut options = Vec::new();
+    for (option, wanted) in &asked {
+        let got = result.value(option);
+        match (got == *wanted, entry.not_applicable.contains_key(*option)) {
+            (false, false) => options.push(format!("{option}={wanted} was asked for, the result has {got}")),
+            (true, true) => options.push(format!("{option}={wanted} does apply, the catalog says that it does not")),
+            (true, false) | (false, true) => {}
+        }
+    }
+    for option in entry.not_applicable.keys().filter(|option| !asked.contains_key(option.as_str())) {
+        options.push(format!("{option} is said not to apply, and nobody asks for it"));
+    }
+    if options.is_empty() { Ok(()) } else { Err(KernelError::Options { version: entry.version.clone(), options }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Source;
+
+    fn entry(fragment: &str, not_applicable: &[&str]) -> Entry {
+        Entry {
+            version: "1".into(),
+            source: Source::Tree("/x".into()),
+            fragment: fragment.into(),
+            not_applicable: not_applicable.iter().map(|name| ((*name).to_owned(), "because".to_owned())).collect(),
+            command_line: String::new(),
+        }
+    }
+
+    #[test]
+    fn each_option_that_is_missing_is_named() {
+        let result = KernelConfig::parse("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=16\n");
+        assert!(check(&entry("CONFIG_A=y\nCONFIG_N=16\nCONFIG_B=n\n", &[]), &result).is_ok());
+        let error = check(&entry("CONFIG_A=n\nCONFIG_B=y\nCONFIG_N=8\n", &[]), &result).unwrap_err().to_string();
+        for line in ["CONFIG_A=n was asked for, the result has y", "CONFIG_B=y", "CONFIG_N=8"] {
+            assert!(error.contains(line), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_apply_must_not() {
+        let result = KernelConfig::parse("CONFIG_A=y\n");
+        assert!(check(&entry("CONFIG_A=y\nCONFIG_B=y\n", &["CONFIG_B"]), &result).is_ok());
+        assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_A"]), &result).is_err());
+        assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_C"]), &result).is_err());
+    }
+
+    #[test]
+    fn abilities_come_from_options() {
+        let config = KernelConfig::parse("CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_AMD=m\nCONFIG_IOMMUFD=y\n");
+        assert_eq!(config.abilities().into_iter().collect::<Vec<_>>(), [Ability::Luo, Ability::Kvm]);
+    }
+}

@@ -1,0 +1,139 @@
+use std::path::PathBuf;
+
+/// What can go wrong with kernels.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A name that is neither in the catalog nor a path.
+    #[error("there is no kernel `{name}`")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A path that is no kernel.
+    #[error("{path}: {why}")]
+    NotAKernel {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The catalog has mistakes.
+    #[error("{0}")]
+    Catalog(#[from] luqual_config::document::Mistakes),
+    /// A download that did not come.
+    #[error("download {url}: {why}")]
+    Download {
+        /// From where.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// A download that is not what the catalog says.
+    #[error("{url}: its sha256 is {observed}, the catalog says {expected}")]
+    WrongDigest {
+        /// From where.
+        url: String,
+        /// The catalog's.
+        expected: String,
+        /// The file's.
+        observed: String,
+    },
+    /// Options that were asked for and are not in the result, or the other way round.
+    #[error("{version}: the configuration is not what was asked for:\n  {}", .options.join("\n  "))]
+    Options {
+        /// The kernel.
+        version: String,
+        /// One line each.
+        options: Vec<String>,
+    },
+    /// What a build needs is not installed.
+    #[error("a kernel build needs {}", .0.join(", "))]
+    Tools(Vec<String>),
+    /// make failed.
+    #[error("{version}: `make {goal}` failed; its log is {}:\n{tail}", .log.display())]
+    Make {
+        /// The kernel.
+        version: String,
+        /// What was made.
+        goal: String,
+        /// Everything that was printed.
+        log: PathBuf,
+        /// The end of it.
+        tail: String,
+    },
+    /// Too little room.
+    #[error("{path} has {free} MiB free, a kernel build needs {needed} MiB")]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// MiB that are free.
+        free: u64,
+        /// MiB that are needed.
+        needed: u64,
+    },
+    /// A source package that is not laid out as expected.
+    #[error("{path}: {why}")]
+    Package {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A file or folder.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl KernelError {
+    /// For `map_err` on a file operation.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    /// Whether the user asked for something that cannot be, as against a host that failed.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown { .. }
+                | Self::NotAKernel { .. }
+                | Self::Catalog(_)
+                | Self::WrongDigest { .. }
+                | Self::Options { .. }
+        )
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unknown { known, .. } => {
+                format!("known: {}; or a path with a `/`, to a bzImage or a build tree", known.join(", "))
+            }
+            Self::NotAKernel { .. } => "a bzImage, or the folder of a kernel that was built (make bzImage)".to_owned(),
+            Self::Download { .. } => {
+                "run the same command again to go on where it stopped, or name another mirror with --debian-mirror"
+                    .to_owned()
+            }
+            Self::WrongDigest { .. } => {
+                "the file was removed; if the mirror is right, the catalog's sha256 has to change".to_owned()
+            }
+            Self::Options { .. } => {
+                "an option that this kernel cannot take belongs under not_applicable in the catalog, with its reason"
+                    .to_owned()
+            }
+            Self::Tools(_) => format!("Debian, Ubuntu: apt-get install {}", crate::tools::PACKAGES),
+            Self::NoSpace { .. } => "make room, or set XDG_CACHE_HOME to a folder that has it".to_owned(),
+            Self::File { source, .. } if source.raw_os_error() == Some(28) => {
+                "the disk is full: make room, or set XDG_CACHE_HOME to a folder that has it".to_owned()
+            }
+            Self::Catalog(_) | Self::Make { .. } | Self::Package { .. } | Self::File { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Downloads: resumed where they stopped, trusted by their digest.
+
+use crate::digest;
+use crate::error::KernelError;
+use crate::progress::Progress;
+use futures_util::StreamExt;
+use reqwest::StatusCode;
+use reqwest::header::RANGE;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Brings `url` (http, https, file) to `file`, unless it is there. What has another digest is removed.
+pub(crate) async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+    let part = part_of(file);
+    if !file.exists() {
+        match url.strip_prefix("file://") {
+            Some(path) => drop(fs::copy(path, &part).map_err(KernelError::file(path))?),
+            None => download(url, &part, progress).await?,
+        }
+        fs::rename(&part, file).map_err(KernelError::file(file))?;
+    }
+    progress.start("checking the digest", None);
+    let observed = digest::of_file(file).map_err(KernelError::file(file))?;
+    progress.end();
+    if observed == sha256 {
+        return Ok(());
+    }
+    fs::remove_file(file).map_err(KernelError::file(file))?;
+    Err(KernelError::WrongDigest { url: url.to_owned(), expected: sha256.to_owned(), observed })
+}
+
+fn part_of(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    file.with_file_name(name)
+}
+
+async fn download(url: &str, part: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+    let failed = |why: String| KernelError::Download { url: url.to_owned(), why };
+    // The error is that one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(30))
+        // Between two pieces: a mirror that says nothing for a minute is gone.
+        .read_timeout(Duration::from_secs(60))
+        .build()
+        .map_err(|error| failed(causes(&error)))?;
+    let mut have = fs::metadata(part).map_or(0, |metadata| metadata.len());
+    let mut request = client.get(url);
+    if have > 0 {
+        request = request.header(RANGE, format!("bytes={have}-"));
+    }
+    let response = request.send().await.map_err(|error| failed(causes(&error)))?;
+    let status = response.status();
+    if status == StatusCode::RANGE_NOT_SATISFIABLE {
+        // All of it was there, and its end was not noticed.
+        return Ok(());
+    }
+    if !status.is_success() {
+        return Err(failed(format!("the server says {status}")));
+    }
+    let mut file = File::options().create(true).append(false).write(true).truncate(false).open(part);
+    let file = file.as_mut().map_err(|error| KernelError::file(part)(std::io::Error::from(error.kind())))?;
+    if status != StatusCode::PARTIAL_CONTENT {
+        have = 0;
+        file.set_len(0).map_err(KernelError::file(part))?;
+    }
+    file.seek(SeekFrom::Start(have)).map_err(KernelError::file(part))?;
+    let total = response.content_length().map(|rest| rest + have);
+    let name = url.rsplit('/').next().unwrap_or(url);
+    progress.start(&format!("downloading {name}"), total);
+    progress.at(have);
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| failed(format!("cut after {have} bytes: {}", causes(&error))))?;
+        file.write_all(&piece).map_err(KernelError::file(part))?;
+        have += piece.len() as u64;
+        progress.at(have);
+    }
+    progress.end();
+    match total {
+        Some(total) if total != have => Err(failed(format!("cut after {have} of {total} bytes"))),
+        _ => Ok(()),
+    }
+}
+
+/// reqwest's own text stops before the reason.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    text
+}
+
+/// The mirror that is used when the host's apt names none: Debian's own.
+const DEFAULT_MIRROR: &str = "https://deb.debian.org/debian";
+
+/// The Debian mirror: the one that was asked for, or the first in the host's apt configuration.
+pub(crate) fn debian_mirror(asked: Option<&str>) -> String {
+    if let Some(asked) = asked {
+        let is_url = asked.contains("://");
+        return if is_url { asked.to_owned() } else { format!("file://{asked}") };
+    }
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    files.extend(fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path()));
+    files.sort();
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    texts.into_iter().find_map(|text| mirror_in(&text)).unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
+}
+
+/// The first archive in a sources.list(5), of either format, that is Debian's: its path ends in `/debian`.
+fn mirror_in(text: &str) -> Option<String> {
+    let uris = text.lines().map(str::trim).filter_map(|line| {
+        let one_line = line.strip_prefix("deb ").or_else(|| line.strip_prefix("deb-src "));
+        one_line.or_else(|| line.strip_prefix("URIs:"))
+    });
+    uris.flat_map(str::split_whitespace)
+        .map(|uri| uri.trim_end_matches('/'))
+        .find(|uri| uri.starts_with("http") && uri.ends_with("/debian"))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

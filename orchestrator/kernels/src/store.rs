@@ -1,0 +1,315 @@
+//! The store: one folder per kernel, named after everything that determines its bytes.
+
+use crate::build::{ARTIFACTS, NEEDED_MIB, build};
+use crate::catalog::{Catalog, Entry, Source};
+use crate::config::KernelConfig;
+use crate::error::KernelError;
+use crate::fetch::{debian_mirror, fetch};
+use crate::progress::Progress;
+use crate::{digest, image, tools};
+use luqual_model::KernelInfo;
+use rustix::fs::{FlockOperation, flock, statvfs};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// What is known of it.
+    pub info: KernelInfo,
+    /// Its bzImage.
+    pub image: PathBuf,
+}
+
+/// What `metadata.json` says of a kernel in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Metadata {
+    schema_version: u32,
+    release: String,
+    build_id: Option<String>,
+    abi: Vec<String>,
+    provenance: String,
+    image_sha256: String,
+    compiler: String,
+    build_seconds: u64,
+    /// Bytes, by file name.
+    sizes: BTreeMap<String, u64>,
+}
+
+/// Grows when the way in which kernels are built changes their bytes, or when metadata says more.
+const RECIPE: u32 = 1;
+
+/// Where kernels are kept and how they come there.
+pub struct Store {
+    root: PathBuf,
+    catalog: Catalog,
+    mirror: Option<String>,
+}
+
+/// The folder for everything that can be made again: `$XDG_CACHE_HOME/luqual`, else `~/.cache/luqual`.
+pub fn cache_folder() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("luqual")
+}
+
+impl Store {
+    /// The store below `root` (see [`cache_folder`]), of the kernels of `catalog`.
+    pub fn new(root: PathBuf, catalog: Catalog, mirror: Option<String>) -> Self {
+        Self { root, catalog, mirror }
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The kernel that `spec` names: a version of the catalog, built if need be, or a path.
+    pub async fn resolve(&self, spec: &str, progress: &dyn Progress) -> Result<Kernel, KernelError> {
+        match self.catalog.find(spec) {
+            Some(entry) => self.ensure(entry, progress).await,
+            None => self.from_path(spec),
+        }
+    }
+
+    /// The kernel of `spec` if it is there; nothing is built.
+    pub fn find(&self, spec: &str) -> Result<Option<Kernel>, KernelError> {
+        match self.catalog.find(spec) {
+            Some(entry) => self.ready(entry),
+            None => self.from_path(spec).map(Some),
+        }
+    }
+
+    /// The kernel of a catalog entry, if it is in the store and as it was put there.
+    pub fn ready(&self, entry: &Entry) -> Result<Option<Kernel>, KernelError> {
+        Ok(load(&self.folder(entry)?, entry))
+    }
+
+    /// Removes the kernel of an entry, so that it is built again.
+    pub fn forget(&self, entry: &Entry) -> Result<(), KernelError> {
+        let folder = self.folder(entry)?;
+        if folder.exists() { fs::remove_dir_all(&folder).map_err(KernelError::file(&folder)) } else { Ok(()) }
+    }
+
+    fn folder(&self, entry: &Entry) -> Result<PathBuf, KernelError> {
+        Ok(self.root.join("kernels").join(format!("{}-{}", entry.version, &key(entry)?[..16])))
+    }
+
+    /// One process builds, the others wait for it.
+    async fn ensure(&self, entry: &Entry, progress: &dyn Progress) -> Result<Kernel, KernelError> {
+        let folder = self.folder(entry)?;
+        if let Some(kernel) = load(&folder, entry) {
+            return Ok(kernel);
+        }
+        let lock = folder.with_extension("lock");
+        let make_folder = |path: &Path| fs::create_dir_all(path).map_err(KernelError::file(path));
+        make_folder(&self.root.join("kernels"))?;
+        make_folder(&self.root.join("downloads"))?;
+        let file = File::create(&lock).map_err(KernelError::file(&lock))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            progress.note(&format!("another luqual builds {}; waiting for it", entry.version));
+            let file = file.try_clone().map_err(KernelError::file(&lock))?;
+            let waited = tokio::task::spawn_blocking(move || flock(&file, FlockOperation::LockExclusive)).await;
+            let failed = |why: String| KernelError::file(&lock)(std::io::Error::other(why));
+            waited.map_err(|error| failed(error.to_string()))?.map_err(|errno| failed(errno.to_string()))?;
+        }
+        if let Some(kernel) = load(&folder, entry) {
+            return Ok(kernel);
+        }
+        self.make(entry, &folder, progress).await?;
+        load(&folder, entry).ok_or_else(|| KernelError::NotAKernel {
+            path: folder,
+            why: "what was built cannot be read back".to_owned(),
+        })
+    }
+
+    /// Builds beside the store and renames the result into it.
+    async fn make(&self, entry: &Entry, folder: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+        let missing = tools::missing();
+        if !missing.is_empty() {
+            return Err(KernelError::Tools(missing));
+        }
+        let kernels = self.root.join("kernels");
+        let free = free_mib(&kernels)?;
+        if free < NEEDED_MIB {
+            return Err(KernelError::NoSpace { path: kernels, free, needed: NEEDED_MIB });
+        }
+        let started = Instant::now();
+        let package = self.fetch(entry, progress).await?;
+        let log = self.root.join(format!("build-{}.log", entry.version));
+        // Removed whatever happens, the tree with it.
+        let work =
+            tempfile::Builder::new().prefix(".build-").tempdir_in(&kernels).map_err(KernelError::file(&kernels))?;
+        let tree = build(entry, package.as_deref(), work.path(), &log, progress).await?;
+
+        let new = work.path().join("new");
+        fs::create_dir(&new).map_err(KernelError::file(&new))?;
+        let mut sizes = BTreeMap::new();
+        for (from, to) in ARTIFACTS {
+            let (from, to_path) = (tree.join(from), new.join(to));
+            fs::rename(&from, &to_path).map_err(KernelError::file(&from))?;
+            sizes.insert(to.to_owned(), fs::metadata(&to_path).map_err(KernelError::file(&to_path))?.len());
+        }
+        fs::rename(&log, new.join("build.log")).map_err(KernelError::file(&log))?;
+        let metadata = describe(entry, &new, sizes, started)?;
+        let path = new.join("metadata.json");
+        let text = serde_json::to_vec_pretty(&metadata).map_err(|error| KernelError::file(&path)(error.into()))?;
+        fs::write(&path, text).map_err(KernelError::file(&path))?;
+        if folder.exists() {
+            // It was there and could not be read: what is new is better.
+            fs::remove_dir_all(folder).map_err(KernelError::file(folder))?;
+        }
+        fs::rename(&new, folder).map_err(KernelError::file(folder))
+    }
+
+    async fn fetch(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<PathBuf>, KernelError> {
+        let (url, name, sha256) = match &entry.source {
+            Source::Tree(_) => return Ok(None),
+            Source::Debian { package, version, sha256 } => {
+                let name = format!("{package}_{version}_all.deb");
+                let mirror = debian_mirror(self.mirror.as_deref());
+                (format!("{mirror}/pool/main/l/linux/{name}"), name, sha256)
+            }
+            Source::Tarball { url, sha256 } => {
+                (url.clone(), url.rsplit('/').next().unwrap_or("source").to_owned(), sha256)
+            }
+        };
+        let file = self.root.join("downloads").join(name);
+        fetch(&url, sha256, &file, progress).await?;
+        Ok(Some(file))
+    }
+
+    fn from_path(&self, spec: &str) -> Result<Kernel, KernelError> {
+        let path = Path::new(spec);
+        if !path.exists() {
+            let known = self.catalog.versions().into_iter().map(str::to_owned).collect();
+            return Err(KernelError::Unknown { name: spec.to_owned(), known });
+        }
+        let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
+        let image = if path.is_dir() { path.join("arch/x86/boot/bzImage") } else { path.to_owned() };
+        let bytes = fs::read(&image).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
+        let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+        if path.is_dir() {
+            // A tree says more than its image, if it is the same build.
+            facts.config = facts.config.or_else(|| fs::read_to_string(path.join(".config")).ok());
+            if facts.abi.is_none() {
+                facts.abi = fs::read(path.join("vmlinux")).ok().map(|elf| image::abi_strings(&elf));
+            }
+        }
+        let image = fs::canonicalize(&image).map_err(KernelError::file(&image))?;
+        let info = KernelInfo {
+            name: spec.to_owned(),
+            release: facts.release,
+            build_id: facts.build_id,
+            image_sha256: digest::of_bytes(&bytes),
+            provenance: format!("file {}", image.display()),
+            abi: facts.abi,
+            abilities: facts.config.map(|config| KernelConfig::parse(&config).abilities()),
+            command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
+            facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),
+        };
+        Ok(Kernel { info, image })
+    }
+}
+
+/// Everything that determines the bytes of a kernel.
+fn key(entry: &Entry) -> Result<String, KernelError> {
+    let (major, _) = tools::compiler()?;
+    let source = match &entry.source {
+        Source::Debian { sha256, .. } | Source::Tarball { sha256, .. } => sha256.clone(),
+        Source::Tree(path) => digest::of_bytes(listing(path)?.as_bytes()),
+    };
+    let parts = [&RECIPE.to_string(), &entry.version, &source, &entry.fragment, &format!("gcc {major}")];
+    Ok(digest::of_bytes(parts.map(|part| digest::of_bytes(part.as_bytes())).join(" ").as_bytes()))
+}
+
+/// A tree's files with their sizes and times: another edit is another kernel.
+fn listing(path: &Path) -> Result<String, KernelError> {
+    use std::fmt::Write;
+    use std::os::unix::fs::MetadataExt;
+    let mut text = String::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).map_err(KernelError::file(&folder))?;
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let metadata = path.symlink_metadata().map_err(KernelError::file(&path))?;
+            if metadata.is_dir() {
+                folders.push(path);
+            } else {
+                // Writing to a string does not fail.
+                let _ = writeln!(
+                    text,
+                    "{} {} {} {}",
+                    path.display(),
+                    metadata.size(),
+                    metadata.mtime(),
+                    metadata.mtime_nsec()
+                );
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn describe(
+    entry: &Entry,
+    folder: &Path,
+    sizes: BTreeMap<String, u64>,
+    started: Instant,
+) -> Result<Metadata, KernelError> {
+    let read = |name: &str| fs::read(folder.join(name)).map_err(KernelError::file(folder.join(name)));
+    let image = read("bzImage")?;
+    let elf = read("vmlinux")?;
+    let facts = image::read(&image)
+        .map_err(|error| KernelError::NotAKernel { path: folder.join("bzImage"), why: error.to_string() })?;
+    Ok(Metadata {
+        schema_version: RECIPE,
+        release: facts.release,
+        build_id: image::build_id(&elf),
+        abi: image::abi_strings(&elf),
+        provenance: entry.source.provenance(),
+        image_sha256: digest::of_bytes(&image),
+        compiler: tools::compiler()?.1,
+        build_seconds: started.elapsed().as_secs(),
+        sizes,
+    })
+}
+
+/// `None` when it is not there or not what it was: then it is built again.
+fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
+    let metadata: Metadata = serde_json::from_slice(&fs::read(folder.join("metadata.json")).ok()?).ok()?;
+    let image = folder.join("bzImage");
+    let whole = metadata.schema_version == RECIPE && digest::of_file(&image).ok()? == metadata.image_sha256;
+    let config = fs::read_to_string(folder.join("config")).ok()?;
+    let mut facts = BTreeMap::from([
+        ("compiler".to_owned(), metadata.compiler),
+        ("build time".to_owned(), format!("{} s", metadata.build_seconds)),
+    ]);
+    facts.extend(metadata.sizes.into_iter().map(|(name, size)| (format!("size of {name}"), format!("{size} bytes"))));
+    whole.then(|| Kernel {
+        info: KernelInfo {
+            name: entry.version.clone(),
+            release: metadata.release,
+            build_id: metadata.build_id,
+            image_sha256: metadata.image_sha256,
+            provenance: metadata.provenance,
+            abi: Some(metadata.abi),
+            abilities: Some(KernelConfig::parse(&config).abilities()),
+            command_line: entry.command_line.clone(),
+            facts,
+        },
+        image,
+    })
+}
+
+fn free_mib(path: &Path) -> Result<u64, KernelError> {
+    let stat = statvfs(path).map_err(|errno| KernelError::file(path)(errno.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
+}

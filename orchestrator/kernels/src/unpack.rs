@@ -1,0 +1,97 @@
+//! From a source package or tarball to a source tree.
+
+use crate::error::KernelError;
+use crate::progress::Progress;
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Unpacks a `linux-source` .deb, or a tarball, into `folder`, and says where the tree's top is.
+pub(crate) async fn unpack(package: &Path, folder: &Path, progress: &dyn Progress) -> Result<PathBuf, KernelError> {
+    let wrong = |why: String| KernelError::Package { path: package.to_owned(), why };
+    let file = File::open(package).map_err(KernelError::file(package))?;
+    let length = file.metadata().map_err(KernelError::file(package))?.len();
+    let read = Rc::new(Cell::new(0));
+    let file = BufReader::with_capacity(1 << 20, Counted { inner: file, read: read.clone() });
+    progress.start("unpacking", Some(length));
+    if package.extension().is_some_and(|extension| extension == "deb") {
+        let mut archive = ar::Archive::new(file);
+        while let Some(member) = archive.next_entry() {
+            let member = member.map_err(|error| wrong(error.to_string()))?;
+            if !member.header().identifier().starts_with(b"data.tar") {
+                continue;
+            }
+            let mut data = tar::Archive::new(opened(member).map_err(|error| wrong(error.to_string()))?);
+            for entry in data.entries().map_err(|error| wrong(error.to_string()))? {
+                let entry = entry.map_err(|error| wrong(error.to_string()))?;
+                let is_source = entry.path().is_ok_and(|path| {
+                    let path = path.to_string_lossy();
+                    path.contains("usr/src/linux-source-") && path.contains(".tar")
+                });
+                if is_source {
+                    return tree(entry, folder, &read, progress).await.map_err(|error| failed(error, package, folder));
+                }
+            }
+        }
+        return Err(wrong("there is no usr/src/linux-source-*.tar.* in it".to_owned()));
+    }
+    tree(file, folder, &read, progress).await.map_err(|error| failed(error, package, folder))
+}
+
+/// Out of space is told of the place that is full, anything else of the package.
+fn failed(error: io::Error, package: &Path, folder: &Path) -> KernelError {
+    let full = error.kind() == io::ErrorKind::StorageFull || error.to_string().contains("os error 28");
+    if full {
+        KernelError::file(folder)(io::Error::from_raw_os_error(28))
+    } else {
+        KernelError::Package { path: package.to_owned(), why: format!("unpacking: {error}") }
+    }
+}
+
+async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn Progress) -> io::Result<PathBuf> {
+    let mut archive = tar::Archive::new(opened(packed)?);
+    archive.set_preserve_mtime(false);
+    for (number, entry) in archive.entries()?.enumerate() {
+        // unpack_in refuses to leave the folder.
+        entry?.unpack_in(folder)?;
+        if number % 200 == 0 {
+            progress.at(read.get());
+            // So that the user can end it.
+            tokio::task::yield_now().await;
+        }
+    }
+    progress.end();
+    let mut tops =
+        fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| path.join("Kbuild").exists());
+    tops.next().ok_or_else(|| io::Error::other("there is no kernel source tree in it"))
+}
+
+/// A stream, unpacked by what its first bytes say it is.
+fn opened<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = [0; 6];
+    packed.read_exact(&mut magic)?;
+    let whole = io::Cursor::new(magic).chain(packed);
+    Ok(match magic {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(liblzma::read::XzDecoder::new(whole)),
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::GzDecoder::new(whole)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(
+            ruzstd::decoding::StreamingDecoder::new(whole).map_err(|error| io::Error::other(error.to_string()))?,
+        ),
+        _ => Box::new(whole),
+    })
+}
+
+struct Counted<R> {
+    inner: R,
+    read: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(bytes)?;
+        self.read.set(self.read.get() + length as u64);
+        Ok(length)
+    }
+}
