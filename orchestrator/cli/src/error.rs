@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// What luqual exits with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Every cell is as expected, or the command did what it is for.
     Ok = 0,
     /// Some cell is not as expected, or none ran.
@@ -28,7 +28,7 @@ impl From<Exit> for ExitCode {
 
 /// Why a command could not be done, and what to do.
 #[derive(Debug)]
-pub struct CliError {
+pub(crate) struct CliError {
     exit: Exit,
     message: String,
     causes: Vec<String>,
@@ -37,24 +37,34 @@ pub struct CliError {
 
 impl CliError {
     /// The user can mend it by asking differently.
-    pub fn usage(message: impl Display) -> Self {
+    pub(crate) fn usage(message: impl Display) -> Self {
         Self { exit: Exit::Usage, message: message.to_string(), causes: Vec::new(), hint: None }
     }
 
     /// The host has to be mended.
-    pub fn harness(message: impl Display) -> Self {
+    pub(crate) fn harness(message: impl Display) -> Self {
         Self { exit: Exit::Harness, message: message.to_string(), causes: Vec::new(), hint: None }
     }
 
     /// With what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Display) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Display) -> Self {
         self.hint = Some(hint.to_string());
         self
     }
 
+    /// What happened.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do.
+    pub(crate) fn hint_text(&self) -> Option<String> {
+        self.hint.clone()
+    }
+
     /// For `map_err` on a file operation.
-    pub fn file<P: Display, E: Display>(path: P) -> impl FnOnce(E) -> Self {
+    pub(crate) fn file<P: Display, E: Display>(path: P) -> impl FnOnce(E) -> Self {
         move |error| Self::harness(format!("{path}: {error}"))
     }
 
@@ -72,7 +82,7 @@ impl CliError {
     }
 
     /// To standard error, and the code to exit with.
-    pub fn print(&self) -> Exit {
+    pub(crate) fn print(&self) -> Exit {
         eprintln!("error: {}", self.message);
         for cause in &self.causes {
             eprintln!("  because: {cause}");

@@ -5,7 +5,7 @@ mod error;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{kernels, workloads};
+use commands::{doctor, kernels, run, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -23,6 +23,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run workloads over pairs of kernels, and report what survived
+    Run(Box<run::Run>),
+    /// Look whether a run can start here, and say what to do if not
+    Doctor(doctor::Doctor),
     /// List, build and show kernels
     #[command(subcommand)]
     Kernels(kernels::Kernels),
@@ -41,14 +45,16 @@ fn main() -> ExitCode {
     // One thread: QEMU dies with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Ok(runtime) => runtime.block_on(execute(cli.command)),
         Err(error) => Err(CliError::harness(format!("the async runtime: {error}"))),
     };
     done.unwrap_or_else(|error| error.print()).into()
 }
 
-async fn run(command: Command) -> Result<Exit, CliError> {
+async fn execute(command: Command) -> Result<Exit, CliError> {
     match command {
+        Command::Run(command) => run::run(&command).await,
+        Command::Doctor(command) => doctor::run(&command).await,
         Command::Kernels(command) => {
             tokio::select! {
                 done = kernels::run(&command) => done,

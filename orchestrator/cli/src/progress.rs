@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Shows on standard error, so that standard output can be piped.
-pub struct Shown {
+pub(crate) struct Shown {
     terminal: bool,
     bar: RefCell<Option<ProgressBar>>,
     step: RefCell<String>,
@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(20);
 
 impl Shown {
     /// As standard error is.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
             bar: RefCell::default(),

@@ -64,6 +64,8 @@ pub struct Host<'a> {
     pub folder: &'a Path,
     /// How long phases may take here.
     pub deadlines: Deadlines,
+    /// Whether RAM file and initramfs are copied into each cell's folder at its end.
+    pub keep: bool,
     /// A fault to plant in each cell.
     pub plant: Option<Fault>,
     /// Turns true when the user ends the run.
@@ -461,6 +463,7 @@ impl Run<'_> {
         let deadline = self.host.deadlines.of(Phase::Teardown);
         let hop = u32::from(self.recorder.decided_in().side() == Side::Target);
         let work = self.host.work.path().join("vm");
+        let (keep, logs) = (self.host.keep, self.logs.clone());
         let ending = async {
             if matches!(stop, Stop::Deadline { .. }) && machine.inject_nmi().await.is_ok() {
                 // The panic that it causes ends the machine; one that does not hear it stays silent.
@@ -470,6 +473,11 @@ impl Run<'_> {
             let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
             console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
             machine.quit().await;
+            if keep {
+                for name in ["ram", "initrd"] {
+                    fs::copy(work.join(name), logs.join(name)).map_err(host(name))?;
+                }
+            }
             let _ = fs::remove_dir_all(work);
             Ok(())
         };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct WorkFolder {
     path: PathBuf,
+
     /// Held for as long as the folder is used; the kernel lets go of it when the process ends.
     _lock: File,
 }

@@ -9,7 +9,7 @@ use luqual_model::{Ability, KernelInfo};
 
 /// What to do with kernels.
 #[derive(Subcommand, Debug)]
-pub enum Kernels {
+pub(crate) enum Kernels {
     /// List the catalog: name, whether it is built, and where it comes from
     List {
         #[command(flatten)]
@@ -43,7 +43,7 @@ The same catalog entry gives the same bytes wherever it is built with the same c
 }
 
 /// Runs it.
-pub async fn run(command: &Kernels) -> Result<Exit, CliError> {
+pub(crate) async fn run(command: &Kernels) -> Result<Exit, CliError> {
     match command {
         Kernels::List { source } => list(&source.store()?),
         Kernels::Build { versions, rebuild, source } => build(&source.store()?, versions, *rebuild).await,

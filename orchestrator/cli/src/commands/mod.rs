@@ -1,7 +1,10 @@
 //! One module per command.
 
-pub mod kernels;
-pub mod workloads;
+pub(crate) mod doctor;
+pub(crate) mod kernels;
+pub(crate) mod machine;
+pub(crate) mod run;
+pub(crate) mod workloads;
 
 use crate::error::CliError;
 use clap::Args;
@@ -11,7 +14,7 @@ use std::path::PathBuf;
 /// Where kernels come from; the same for every command that asks for one.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Kernels")]
-pub struct KernelSource {
+pub(crate) struct KernelSource {
     /// A catalog instead of luqual's own; its fragments are in config/ beside it
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
@@ -22,7 +25,7 @@ pub struct KernelSource {
 
 impl KernelSource {
     /// The store.
-    pub fn store(&self) -> Result<Store, CliError> {
+    pub(crate) fn store(&self) -> Result<Store, CliError> {
         let catalog = Catalog::load(self.catalog.as_deref())?;
         Ok(Store::new(cache_folder(), catalog, self.debian_mirror.clone()))
     }

@@ -6,13 +6,13 @@ use luqual_protocol::WORKLOADS;
 
 /// What to do with workloads.
 #[derive(Subcommand, Debug)]
-pub enum Workloads {
+pub(crate) enum Workloads {
     /// List all workloads, one a line: name and what it asserts
     List,
 }
 
 /// Runs it.
-pub fn run(command: &Workloads) -> Result<Exit, CliError> {
+pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
     match command {
         Workloads::List => {
             for workload in WORKLOADS {

@@ -1,0 +1,114 @@
+//! A run while it goes on: live on a terminal, a line per cell elsewhere.
+
+use crate::terminal::word;
+use indicatif::{ProgressBar, ProgressStyle};
+use luqual_model::{CellRecord, Event, Stamped};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Shows events on standard error.
+pub struct Display {
+    /// The line that moves; absent where nothing can.
+    bar: Option<ProgressBar>,
+    planned: usize,
+    done: usize,
+    cell: String,
+}
+
+impl Display {
+    /// As standard error is.
+    pub fn new() -> Self {
+        Self::on(std::io::stderr().is_terminal())
+    }
+
+    fn on(terminal: bool) -> Self {
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::new(0);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar, planned: 0, done: 0, cell: String::new() }
+    }
+
+    /// Shows what an event changes.
+    pub fn event(&mut self, stamped: &Stamped) {
+        match &stamped.event {
+            Event::RunStarted { run } => {
+                self.planned = run.planned.len();
+                if let Some(bar) = &self.bar {
+                    bar.set_length(self.planned as u64);
+                }
+            }
+            Event::CellStarted { key, .. } => {
+                self.cell = format!("{} → {} {}", key.source, key.target, key.workload);
+                self.message(&self.cell);
+            }
+            Event::PhaseStarted { phase, .. } => self.message(&format!("{}: {phase}", self.cell)),
+            Event::CellFinished { record } => {
+                self.done += 1;
+                let line = self.line(record);
+                match &self.bar {
+                    Some(bar) => {
+                        bar.set_position(self.done as u64);
+                        bar.println(line);
+                    }
+                    None => eprintln!("{line}"),
+                }
+            }
+            Event::RunFinished { .. } => {
+                if let Some(bar) = &self.bar {
+                    bar.finish_and_clear();
+                }
+            }
+            Event::PhaseEnded { .. } | Event::ConsoleFinding { .. } => {}
+        }
+    }
+
+    fn message(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    fn line(&self, record: &CellRecord) -> String {
+        let key = &record.key;
+        let seconds = record.duration_us as f64 / 1e6;
+        let blackout = record
+            .blackout
+            .map_or_else(String::new, |blackout| format!(", blackout {} ms", blackout.duration_us / 1000));
+        let (done, planned) = (self.done, self.planned);
+        format!(
+            "[{done}/{planned}] {} → {} {}  {}  {seconds:.1} s{blackout}",
+            key.source,
+            key.target,
+            key.workload,
+            word(record)
+        )
+    }
+}
+
+impl Default for Display {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::record;
+
+    #[test]
+    fn a_line_per_cell() {
+        let mut display = Display::on(false);
+        display.event(&Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(record()) } });
+        display.done = 1;
+        assert_eq!(
+            display.line(&record().cells[0]),
+            "[1/9] 7.2.12 → 7.3.4 memfd.basic  survived  3.2 s, blackout 912 ms"
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! One page that needs nothing else: the grid, the kernels, and each cell with its evidence.
+//!
+//! Everything that a guest said is text, never markup: maud escapes it.
+
+use luqual_model::{CellRecord, Outcome, PhaseEnd, RunRecord};
+use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
+
+/// Reads a file of a cell's folder, if it is there.
+pub(crate) type Evidence<'a> = &'a dyn Fn(&CellRecord, &str) -> Option<String>;
+
+/// How many of a console's last lines are shown.
+const TAIL: usize = 60;
+
+/// The page.
+pub fn html(record: &RunRecord, evidence: Evidence<'_>) -> String {
+    let host = &record.host;
+    let totals = record.totals();
+    markup! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "luqual " (record.id) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "luqual run " (record.id) }
+                @if record.cells.iter().any(|cell| cell.planted.is_some()) {
+                    p.planted { "Faults were planted in this run on purpose: it says nothing about its kernels." }
+                }
+                p {
+                    @for (outcome, count) in &totals.by_outcome { span class=(format!("tag {outcome}")) { (count) " " (outcome) } " " }
+                    @if totals.not_run > 0 { span.tag { (totals.not_run) " not run" } }
+                    @if record.interrupted { " The run was interrupted." }
+                }
+                dl {
+                    dt { "started" } dd { (record.started) }
+                    dt { "took" } dd { @match record.duration_us { Some(us) => (seconds(us)), None => "not ended" } }
+                    dt { "command" } dd { code { (record.command.join(" ")) } }
+                    dt { "tool" } dd { (record.tool) }
+                    dt { "host" } dd { (host.arch) ", Linux " (host.release) ", " (host.cpus) " CPUs, " (host.memory >> 30) " GiB" }
+                    dt { "QEMU" } dd { (host.qemu) ", " (host.accel) " (" (host.accel_reason) ")" }
+                }
+                h2 { "Grid" }
+                (grids(record))
+                h2 { "Kernels" }
+                div.wide { table {
+                    tr { th { "name" } th { "release" } th { "ABI strings" } th { "abilities" } th { "build id" } th { "provenance" } }
+                    @for info in record.kernels.values() { tr {
+                        td { (info.name) } td { (info.release) }
+                        td { (info.abi.as_ref().map_or_else(|| "unknown".to_owned(), |abi| abi.join(", "))) }
+                        td { (info.abilities.as_ref().map_or_else(|| "unknown".to_owned(), words)) }
+                        td { code { (info.build_id.as_deref().unwrap_or("unknown")) } }
+                        td { (info.provenance) }
+                    } }
+                } }
+                h2 { "Cells" }
+                @for cell in &record.cells { (detail(cell, evidence)) }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn words<T: std::fmt::Display>(items: &std::collections::BTreeSet<T>) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn grids(record: &RunRecord) -> Markup {
+    let mut grids: Vec<(&str, &str)> = record.planned.iter().map(|key| (&*key.profile, &*key.workload)).collect();
+    grids.sort_unstable();
+    grids.dedup();
+    let unique = |names: Vec<&str>| {
+        let mut seen: Vec<String> = Vec::new();
+        names.into_iter().for_each(|name| {
+            if !seen.iter().any(|known| known == name) {
+                seen.push(name.to_owned())
+            }
+        });
+        seen
+    };
+    markup! {
+        @for (profile, workload) in grids {
+            @let keys = record.planned.iter().filter(|key| key.profile == profile && key.workload == workload);
+            @let sources = unique(keys.clone().map(|key| key.source.as_str()).collect());
+            @let targets = unique(keys.map(|key| key.target.as_str()).collect());
+            div.wide { table.grid {
+                caption { (workload) " on " (profile) }
+                tr { th { "source ↓ target →" } @for target in &targets { th { (target) } } }
+                @for source in &sources { tr {
+                    th { (source) }
+                    @for target in &targets {
+                        @let cell = record.cells.iter().find(|cell| &cell.key.source == source && &cell.key.target == target
+                            && cell.key.profile == profile && cell.key.workload == workload);
+                        @match cell {
+                            Some(cell) => td class=(cell.outcome.word()) {
+                                a href=(format!("#{}", cell.id)) title=(cell.title) { (mark(cell)) " " (crate::terminal::word(cell)) }
+                            },
+                            None => td { "·" },
+                        }
+                    }
+                } }
+            } }
+        }
+    }
+}
+
+/// Colour is never the only carrier.
+fn mark(cell: &CellRecord) -> &'static str {
+    match cell.outcome {
+        Outcome::Survived if cell.tainted.is_empty() => "✓",
+        Outcome::Survived => "!",
+        Outcome::Lost => "✗",
+        Outcome::Incompatible | Outcome::Refused => "≠",
+        Outcome::Crashed => "☠",
+        Outcome::Skipped => "–",
+        Outcome::HarnessFailed => "?",
+    }
+}
+
+fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
+    let key = &cell.key;
+    let mut probes: Vec<_> = cell.probes.iter().collect();
+    probes.sort_by_key(|probe| probe.held);
+    let console = evidence(cell, "console.log");
+    let lines: Vec<&str> = console.as_deref().unwrap_or_default().lines().collect();
+    let first = lines.len().saturating_sub(TAIL);
+    let decisive = |number: usize| cell.findings.iter().any(|finding| finding.line == number as u64 + 1);
+    markup! {
+        details id=(cell.id) open[cell.outcome != Outcome::Survived || !cell.tainted.is_empty()] {
+            summary {
+                span class=(format!("tag {}", cell.outcome)) { (mark(cell)) " " (crate::terminal::word(cell)) }
+                " " (key.source) " → " (key.target) " " (key.workload) " on " (key.profile)
+            }
+            @if let Some(fault) = &cell.planted { p.planted { "A fault was planted on purpose: " code { (fault) } } }
+            @if !cell.title.is_empty() { p.title { code { (cell.title) } } }
+            p {
+                (cell.status) ", decided in " (cell.phase) ", " (seconds(cell.duration_us))
+                @if let Some(blackout) = &cell.blackout {
+                    ", blackout " b { (blackout.duration_us / 1000) " ms" } " (± " (blackout.resolution_us / 1000) " ms)"
+                }
+            }
+            (timeline(cell))
+            @if !probes.is_empty() { div.wide { table {
+                tr { th { "probe" } th { "expected" } th { "observed" } }
+                @for probe in probes { tr class=(if probe.held { "" } else { "lost" }) {
+                    td { (if probe.held { "✓ " } else { "✗ " }) (probe.name) } td { (probe.expected) } td { (probe.observed) }
+                } }
+            } } }
+            @if !cell.findings.is_empty() { div.wide { table {
+                tr { th { "console" } th { "side" } th { "line" } th { "text" } }
+                @for finding in &cell.findings { tr class=(if finding.kind.taints() { "crashed" } else { "" }) {
+                    td { (finding.kind) } td { (finding.side) } td { (finding.line) } td { code { (finding.text) } }
+                } }
+            } } }
+            @if !lines.is_empty() { details {
+                summary { "the console's last " (lines.len() - first) " lines" }
+                pre { @for (number, line) in lines.iter().enumerate().skip(first) {
+                    @if decisive(number) { mark { (line) } } @else { (line) } "\n"
+                } }
+            } }
+            @if let Some(command) = evidence(cell, "command.txt") { details { summary { "QEMU's command line" } pre { (command) } } }
+            p { "evidence: " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "command.txt"] {
+                @if evidence(cell, name).is_some() { a href=(format!("{}/{name}", cell.folder)) { (name) } " " }
+            } }
+        }
+    }
+}
+
+fn timeline(cell: &CellRecord) -> Markup {
+    let whole = cell.duration_us.max(1) as f64;
+    let percent = |us: u64| format!("{:.2}%", us as f64 * 100.0 / whole);
+    markup! {
+        div.timeline {
+            @for phase in &cell.phases {
+                @let failed = match &phase.end { PhaseEnd::Done => None, PhaseEnd::Failed(why) => Some(why) };
+                div.phase title=(failed.map_or("", String::as_str)) {
+                    span.name { (phase.phase) @if failed.is_some() { " ✗" } }
+                    span.track { span class=(if failed.is_some() { "bar crashed" } else { "bar" })
+                        style=(format!("left:{};width:{}", percent(phase.started_us), percent(phase.duration_us))) {} }
+                    span.time { (phase.duration_us / 1000) " ms" }
+                }
+            }
+        }
+    }
+}
+
+fn seconds(us: u64) -> String {
+    format!("{:.1} s", us as f64 / 1e6)
+}
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--line:#8884;--good:#2a7d3f;--bad:#b3261e;--warn:#9a6700;--off:#777}
+body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:1.5rem auto;padding:0 1rem}
+h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:1.6rem}
+code,pre{font:12.5px/1.4 ui-monospace,monospace}pre{overflow-x:auto;border:1px solid var(--line);padding:.5rem}
+table{border-collapse:collapse}td,th{border:1px solid var(--line);padding:.2rem .5rem;text-align:left;vertical-align:top}
+caption{text-align:left;padding:.2rem 0}.wide{overflow-x:auto;margin:.5rem 0}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}dt{color:var(--off)}dd{margin:0;overflow-wrap:anywhere}
+details{border-top:1px solid var(--line);padding:.4rem 0}details details{border:0}summary{cursor:pointer}
+.tag{border:1px solid;border-radius:3px;padding:0 .35rem}
+.grid a{color:inherit;text-decoration:none}
+.survived{color:var(--good)}.lost,.crashed{color:var(--bad)}.incompatible,.refused{color:var(--warn)}
+.skipped,.harness-failed{color:var(--off)}td.survived{background:#2a7d3f22}td.lost,td.crashed{background:#b3261e22}
+td.incompatible,td.refused{background:#9a670022}td.skipped,td.harness-failed{background:#8882}
+.planted{border:2px solid var(--warn);padding:.4rem;color:var(--warn)}
+.phase{display:grid;grid-template-columns:6rem 1fr 5rem;gap:.5rem;align-items:center}.time{text-align:right}
+.track{position:relative;height:.7rem;background:#8882}.bar{position:absolute;height:100%;min-width:2px;background:#4c7bd9}
+.bar.crashed{background:var(--bad)}mark{background:#ffd54a;color:#000}
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::record;
+
+    fn page() -> String {
+        html(&record(), &|_, name| (name == "console.log").then(|| "[    1.0] <b>line</b>\n".repeat(3)))
+    }
+
+    #[test]
+    fn what_a_guest_says_is_text() {
+        let page = page();
+        assert!(!page.contains("<script>") && page.contains("&lt;script&gt;alert(1)"));
+        assert!(!page.contains("<b>line") && page.contains("&lt;b&gt;line"));
+    }
+
+    #[test]
+    fn every_cell_is_linked_from_the_grid_and_every_outcome_named() {
+        let page = page();
+        for cell in record().cells {
+            assert!(page.contains(&format!("href=\"#{}\"", cell.id)) && page.contains(&format!("id=\"{}\"", cell.id)));
+            assert!(page.contains(cell.outcome.word()));
+        }
+        assert!(page.contains("planted on purpose: <code>flip:64m:3:17"));
+    }
+
+    #[test]
+    fn the_page_asks_nobody_for_anything() {
+        let page = page();
+        assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("src="));
+    }
+}

@@ -1,0 +1,110 @@
+//! A record with a cell of every kind.
+
+use luqual_model::{
+    Blackout, CellKey, CellRecord, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase, PhaseEnd, PhaseRecord,
+    Probe, RunRecord, Side, Status,
+};
+use std::collections::BTreeMap;
+
+pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) -> CellRecord {
+    let key = CellKey {
+        source: source.into(),
+        target: target.into(),
+        profile: "q35-intel".into(),
+        workload: "memfd.basic".into(),
+    };
+    let survived = outcome == Outcome::Survived;
+    CellRecord {
+        id: key.id(),
+        outcome,
+        status: Status::without_expectation(outcome, false),
+        title: title.into(),
+        tainted: Vec::new(),
+        phase: Phase::Finish,
+        seed: 7,
+        planted: None,
+        phases: vec![
+            PhaseRecord { phase: Phase::Boot, hop: 0, started_us: 0, duration_us: 1_100_000, end: PhaseEnd::Done },
+            PhaseRecord {
+                phase: Phase::Kexec,
+                hop: 0,
+                started_us: 1_600_000,
+                duration_us: 200_000,
+                end: PhaseEnd::Done,
+            },
+        ],
+        probes: vec![Probe {
+            name: "memfd 64m content".into(),
+            expected: "every byte as it was".into(),
+            observed: if survived {
+                "every byte as it was".into()
+            } else {
+                "page 3 offset 17 is 0x01, was 0x00".into()
+            },
+            held: survived,
+        }],
+        blackout: survived.then_some(Blackout { duration_us: 912_345, resolution_us: 4000, last_tick: 1234 }),
+        findings: vec![Finding {
+            kind: FindingKind::Kho,
+            side: Side::Target,
+            at_us: 2_000_000,
+            line: 200,
+            text: "KHO: <script>alert(1)</script>".into(),
+        }],
+        duration_us: 3_210_000,
+        folder: format!("cells/{}", key.id()),
+        key,
+    }
+}
+
+pub(crate) fn record() -> RunRecord {
+    let host = HostInfo {
+        arch: "x86_64".into(),
+        release: "6.1.0".into(),
+        qemu: "7.2.22".into(),
+        accel: "tcg".into(),
+        accel_reason: "/dev/kvm: No such file or directory".into(),
+        cpus: 2,
+        memory: 24 << 30,
+    };
+    let mut record = RunRecord::new(
+        "20260101-000000-abcd".into(),
+        "luqual 0.1.0".into(),
+        vec!["luqual".into()],
+        "2026-01-01T00:00:00Z".into(),
+        host,
+    );
+    for name in ["6.18.15", "7.2.12", "7.3.4"] {
+        let info = KernelInfo {
+            name: name.into(),
+            release: name.into(),
+            build_id: Some("ab12".into()),
+            image_sha256: "cd34".into(),
+            provenance: "a package".into(),
+            abi: Some(vec!["kho-v4".into()]),
+            abilities: None,
+            command_line: "console=ttyS0".into(),
+            facts: BTreeMap::new(),
+        };
+        record.kernels.insert(name.into(), info);
+    }
+    let mut tainted = cell("7.2.12", "7.2.12", Outcome::Survived, "source: WARNING: a at b");
+    tainted.tainted = vec!["source: WARNING: a at b".into()];
+    tainted.status = Status::Unexpected;
+    let mut planted = cell("7.3.4", "7.2.12", Outcome::Lost, "memfd 64m content: expected a, observed b");
+    planted.planted = Some("flip:64m:3:17".into());
+    record.cells = vec![
+        cell("7.2.12", "7.3.4", Outcome::Survived, ""),
+        tainted,
+        planted,
+        cell("7.3.4", "6.18.15", Outcome::Incompatible, "KHO: disabling KHO revival"),
+        cell("6.18.15", "7.3.4", Outcome::Skipped, "the source 6.18.15 is built without LUO"),
+        cell("7.3.4", "7.3.4", Outcome::Crashed, "Kernel panic - not syncing: x"),
+        cell("6.18.15", "7.2.12", Outcome::HarnessFailed, "QEMU ended (signal: 9 (SIGKILL))"),
+        cell("7.2.12", "6.18.15", Outcome::Refused, "reboot LINUX_REBOOT_CMD_KEXEC: EBUSY (the target kernel)"),
+    ];
+    record.planned = record.cells.iter().map(|cell| cell.key.clone()).collect();
+    record.planned.push(cell("6.18.15", "6.18.15", Outcome::Survived, "").key);
+    record.duration_us = Some(30_000_000);
+    record
+}
