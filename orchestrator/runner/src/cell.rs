@@ -505,13 +505,25 @@ fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64
 
 /// Connects when the guest says for the `times`-th time that it is ready, and now and then in case that was lost.
 async fn reach(machine: &Machine, keys: &Keys, log: &AgentLog, times: usize) -> Agent {
+    let ready = || machine.console().saw(READY_LINE, times);
     loop {
-        tokio::select! {
-            () = machine.console().saw(READY_LINE, times) => {}
-            () = tokio::time::sleep(RETRY) => {}
-        }
-        let attempt = Agent::connect(machine.ssh_port(), keys, log.clone());
-        match tokio::time::timeout(ATTEMPT, attempt).await {
+        let told = tokio::select! {
+            biased;
+            () = ready() => true,
+            () = tokio::time::sleep(RETRY) => false,
+        };
+        let attempt = tokio::time::timeout(ATTEMPT, Agent::connect(machine.ssh_port(), keys, log.clone()));
+        let reached = if told {
+            attempt.await
+        } else {
+            // QEMU takes a connection before the guest does and repeats it after seconds: when the guest speaks
+            // up, a new one is sooner there.
+            tokio::select! {
+                reached = attempt => reached,
+                () = ready() => continue,
+            }
+        };
+        match reached {
             Ok(Ok(agent)) => return agent,
             // Nobody there yet, or the connection died with the kernel before: the phase's deadline bounds this.
             Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
