@@ -1,9 +1,6 @@
 //! Requests from a file instead of from a host: for a guest that nobody talks to, such as the bench's baseline.
 
-use luqual_protocol::Request;
-
-/// One request a line. Where it is there, no SSH server is started.
-pub(crate) const FILE: &str = "/luqual/autorun.jsonl";
+use luqual_protocol::{AUTORUN as FILE, Request};
 
 /// Does all of them, prints each reply on the console, and powers the machine off.
 pub(crate) fn run() -> Result<(), String> {

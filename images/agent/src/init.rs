@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<(), String> {
         UnixListener::bind(crate::hold::SOCKET).map_err(|error| format!("{}: {error}", crate::hold::SOCKET))?;
     start("tick", Stdio::null())?;
     start("hold", Stdio::from(OwnedFd::from(holder)))?;
-    let talker = if fs::exists(crate::autorun::FILE).unwrap_or(false) { "autorun" } else { "serve" };
+    let talker = if fs::exists(luqual_protocol::AUTORUN).unwrap_or(false) { "autorun" } else { "serve" };
     start(talker, Stdio::null())?;
 
     loop {

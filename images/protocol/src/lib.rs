@@ -26,6 +26,9 @@ pub const TARGET_KERNEL: &str = "/luqual/target/kernel";
 /// The initramfs that the source loads with it.
 pub const TARGET_INITRD: &str = "/luqual/target/initrd";
 
+/// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server.
+pub const AUTORUN: &str = "/luqual/autorun.jsonl";
+
 /// What /init prints on the console when SSH is ready. A hint for the host to connect now; it proves nothing.
 pub const READY_LINE: &str = "luqual-agent: listening";
 

@@ -5,7 +5,7 @@ mod error;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{doctor, kernels, run, workloads};
+use commands::{bench, doctor, kernels, run, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -27,6 +27,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Look whether a run can start here, and say what to do if not
     Doctor(doctor::Doctor),
+    /// Measure what luqual costs beside a bare shell script that does the same
+    Bench(bench::Bench),
     /// List, build and show kernels
     #[command(subcommand)]
     Kernels(kernels::Kernels),
@@ -55,6 +57,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(command) => run::run(&command).await,
         Command::Doctor(command) => doctor::run(&command).await,
+        Command::Bench(command) => bench::run(&command).await,
         Command::Kernels(command) => {
             tokio::select! {
                 done = kernels::run(&command) => done,

@@ -73,7 +73,7 @@ impl Store {
     pub async fn resolve(&self, spec: &str, progress: &dyn Progress) -> Result<Kernel, KernelError> {
         match self.catalog.find(spec) {
             Some(entry) => self.ensure(entry, progress).await,
-            None => self.from_path(spec),
+            None => self.read_path(spec),
         }
     }
 
@@ -81,7 +81,7 @@ impl Store {
     pub fn find(&self, spec: &str) -> Result<Option<Kernel>, KernelError> {
         match self.catalog.find(spec) {
             Some(entry) => self.ready(entry),
-            None => self.from_path(spec).map(Some),
+            None => self.read_path(spec).map(Some),
         }
     }
 
@@ -184,7 +184,7 @@ impl Store {
         Ok(Some(file))
     }
 
-    fn from_path(&self, spec: &str) -> Result<Kernel, KernelError> {
+    fn read_path(&self, spec: &str) -> Result<Kernel, KernelError> {
         let path = Path::new(spec);
         if !path.exists() {
             let known = self.catalog.versions().into_iter().map(str::to_owned).collect();

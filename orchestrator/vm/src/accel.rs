@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 /// What runs the guest's code.
@@ -73,10 +74,17 @@ async fn kvm(qemu: &Qemu, cache: &Path) -> Result<(), String> {
     if let Err(error) = fs::File::options().read(true).write(true).open("/dev/kvm") {
         return Err(format!("/dev/kvm: {error}"));
     }
+    remembered(qemu, cache).await
+}
+
+/// The file in the cache folder.
+const CACHE: &str = "kvm-probe.json";
+
+async fn remembered(qemu: &Qemu, cache: &Path) -> Result<(), String> {
     let host = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let key = format!("{} {} {} {}", qemu.path.display(), qemu.version, host.trim(), boot.trim());
-    let file = cache.join("kvm-probe.json");
+    let file = cache.join(CACHE);
     let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Remembered>(&text).ok());
     if let Some(known) = known.filter(|known| known.key == key) {
         return known.why_not.map_or(Ok(()), Err);
@@ -99,13 +107,16 @@ struct Remembered {
 /// What `probe/probe.S` writes to the exit device, as QEMU's exit code (QEMU hw/misc/debugexit.c: value << 1 | 1).
 const PROBE_RAN: i32 = 0x2a << 1 | 1;
 
+/// How long a few instructions may take, with the start of QEMU.
+const PROBE: Duration = Duration::from_secs(20);
+
 /// Runs a few instructions of real 64-bit guest code.
 pub async fn probe(qemu: &Qemu, accel: Accel) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let image = folder.path().join("probe.bin");
     fs::write(&image, include_bytes!("../probe/probe.bin")).map_err(|error| error.to_string())?;
     let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
-    let child = Command::new(&qemu.path)
+    let mut child = Command::new(&qemu.path)
         .args(["-machine", &format!("q35{irqchip}"), "-accel", accel.word(), "-cpu", "max", "-m", "16"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-bios"])
@@ -116,14 +127,125 @@ pub async fn probe(qemu: &Qemu, accel: Accel) -> Result<(), String> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| error.to_string())?;
-    // A KVM that fails pauses the machine instead of ending it.
-    let output = tokio::time::timeout(Duration::from_secs(10), child.wait_with_output())
-        .await
-        .map_err(|_| "the guest did not get through a few instructions in 10 s".to_owned())?
-        .map_err(|error| error.to_string())?;
-    if output.status.code() == Some(PROBE_RAN) {
+    let complaint = match child.stderr.take() {
+        Some(stderr) => tokio::time::timeout(PROBE, complaint(BufReader::new(stderr))).await,
+        None => Ok(None),
+    };
+    let Ok(complaint) = complaint else {
+        let _ = child.kill().await;
+        return Err(format!("the guest did not get through a few instructions in {} s", PROBE.as_secs()));
+    };
+    if complaint.as_deref().is_some_and(is_internal_error) {
+        let _ = child.kill().await;
+    }
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    if status.code() == Some(PROBE_RAN) {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().next().map_or_else(|| format!("QEMU ended ({})", output.status), str::to_owned))
+    Err(complaint.unwrap_or_else(|| format!("QEMU ended ({status})")))
+}
+
+/// The first line that QEMU writes to its standard error. After an internal error of KVM it pauses the machine and lives
+/// on (QEMU accel/kvm/kvm-all.c, kvm_handle_internal_error()), so then nothing but that and the line behind it is awaited.
+async fn complaint(stderr: impl AsyncBufRead + Unpin) -> Option<String> {
+    let mut lines = stderr.lines();
+    let mut first: Option<String> = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        match &mut first {
+            None => first = Some(line),
+            Some(first) if is_internal_error(first) => {
+                first.push_str(", ");
+                first.push_str(&line);
+                break;
+            }
+            Some(_) => {}
+        }
+    }
+    first
+}
+
+fn is_internal_error(line: &str) -> bool {
+    line.starts_with("KVM internal error") || line.starts_with("KVM: entry failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::QemuVersion;
+
+    /// A QEMU that leaves a line in `ran` and does what `script` says.
+    fn fake(folder: &Path, script: &str) -> Qemu {
+        let path = folder.join("qemu");
+        let text = folder.join("text");
+        fs::write(&text, format!("#!/bin/sh\necho ran >> {}/ran\n{script}\n", folder.display())).unwrap();
+        // Not written by this process: a test that forks at that moment would hold it open, and nobody could run it.
+        assert!(std::process::Command::new("install").arg(&text).arg(&path).status().unwrap().success());
+        Qemu { path, version: QemuVersion(7, 2, 0) }
+    }
+
+    #[tokio::test]
+    async fn only_the_guests_own_word_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(probe(&fake(folder.path(), "exit 85"), Accel::Kvm).await, Ok(()));
+        assert_eq!(probe(&fake(folder.path(), "exit 3"), Accel::Kvm).await, Err("QEMU ended (exit status: 3)".into()));
+        let quiet = probe(&fake(folder.path(), "exit 0"), Accel::Kvm).await;
+        assert_eq!(quiet, Err("QEMU ended (exit status: 0)".into()));
+        let aborted = "echo 'qemu: error: failed to set MSR 0x10a' >&2; echo more >&2; kill -ABRT $$";
+        assert_eq!(
+            probe(&fake(folder.path(), aborted), Accel::Kvm).await,
+            Err("qemu: error: failed to set MSR 0x10a".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_kvm_that_pauses_the_guest_is_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "echo 'KVM internal error. Suberror: 1' >&2; echo 'emulation failure' >&2; exec sleep 600";
+        let started = std::time::Instant::now();
+        let outcome = probe(&fake(folder.path(), script), Accel::Kvm).await;
+        assert_eq!(outcome, Err("KVM internal error. Suberror: 1, emulation failure".into()));
+        assert!(started.elapsed() < PROBE);
+    }
+
+    #[tokio::test]
+    async fn what_came_of_it_is_remembered_for_that_qemu_alone() {
+        let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let qemu = fake(folder.path(), "exit 3");
+        let runs = || fs::read_to_string(folder.path().join("ran")).unwrap_or_default().lines().count();
+        let why = "QEMU ended (exit status: 3)";
+        for _ in 0..3 {
+            assert_eq!(remembered(&qemu, cache.path()).await, Err(why.into()));
+        }
+        assert_eq!(runs(), 1);
+        let newer = Qemu { version: QemuVersion(7, 2, 1), ..qemu };
+        assert_eq!(remembered(&newer, cache.path()).await, Err(why.into()));
+        assert_eq!(runs(), 2);
+        // A file that was cut off is no memory.
+        fs::write(cache.path().join(CACHE), "{\"key").unwrap();
+        assert_eq!(remembered(&newer, cache.path()).await, Err(why.into()));
+        assert_eq!(runs(), 3);
+    }
+
+    #[tokio::test]
+    async fn tcg_is_given_to_whoever_asks_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = choose(&fake(folder.path(), "exit 3"), AccelChoice::Tcg, folder.path()).await.unwrap();
+        assert_eq!(found, AccelFound { accel: Accel::Tcg, reason: "asked for".to_owned() });
+        assert!(!folder.path().join("ran").exists());
+    }
+
+    #[tokio::test]
+    async fn without_kvm_auto_falls_back_and_kvm_is_an_error_that_says_why() {
+        // Wherever this runs: no QEMU of ours, so no KVM that runs guests.
+        let folder = tempfile::tempdir().unwrap();
+        let qemu = fake(folder.path(), "exit 3");
+        let found = choose(&qemu, AccelChoice::Auto, folder.path()).await.unwrap();
+        assert_eq!(found.accel, Accel::Tcg);
+        let error = choose(&qemu, AccelChoice::Kvm, folder.path()).await.unwrap_err();
+        assert!(error.to_string().starts_with("KVM does not run guests here: "), "{error}");
+        assert_eq!(
+            format!("KVM does not run guests here: {}", found.reason.split_once(": ").unwrap().1),
+            error.to_string()
+        );
+    }
 }

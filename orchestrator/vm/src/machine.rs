@@ -9,9 +9,11 @@ use crate::ram::Ram;
 use crate::supervise::{Launcher, SUBCOMMAND};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -38,6 +40,7 @@ pub struct Machine {
     ram: Ram,
     ssh_port: u16,
     pid: Pid,
+    reaped: Arc<AtomicBool>,
     end: watch::Receiver<Option<MachineEnd>>,
     waiter: JoinHandle<()>,
 }
@@ -75,35 +78,21 @@ impl Machine {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
             .ok_or_else(|| VmError::Start("it has no process id".to_owned()))?;
-
-        let console = connect(&launch.folder.join(args::CONSOLE), &mut child, &stderr_file).await?;
-        let qmp = connect(&launch.folder.join(args::QMP), &mut child, &stderr_file).await?;
-        let console_log = logs.join("console.log");
-        let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
-        let log_path = logs.join("qmp.jsonl");
-        let log = Log { file: Arc::new(File::create(&log_path).map_err(VmError::file(&log_path))?), started };
-        let (ended, end) = watch::channel(None);
-        let ended = Arc::new(ended);
-        let on_end = {
-            let ended = ended.clone();
-            move |end| set_once(&ended, end)
-        };
-        let (qmp, reading) = Qmp::connect(qmp, log, on_end).await?;
-        let ram_path = launch.folder.join(args::RAM);
-        let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
-        let waiter = tokio::spawn(async move {
-            let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-            // What QEMU said last by QMP is the reason; its end only follows.
-            let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
-            set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
+        let opened = unless_it_ends(open(launch, logs, started), &mut child, &stderr_file, START).await?;
+        let Opened { qmp, reading, console, ram, ssh_port, ended } = opened;
+        let end = ended.subscribe();
+        let reaped = Arc::new(AtomicBool::new(false));
+        let waiter = tokio::spawn({
+            let reaped = reaped.clone();
+            async move {
+                let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+                reaped.store(true, Ordering::SeqCst);
+                // What QEMU said last by QMP is the reason; its end only follows.
+                let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
+                set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
+            }
         });
-        let mut machine = Self { qmp, console, ram, ssh_port: 0, pid, end, waiter };
-        let usernet = machine.hmp("info usernet").await?;
-        machine.ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
-            command: "info usernet".to_owned(),
-            why: format!("no forwarded port in: {usernet}"),
-        })?;
-        Ok(machine)
+        Ok(Self { qmp, console, ram, ssh_port, pid, reaped, end, waiter })
     }
 
     /// Lets the guest run.
@@ -118,8 +107,12 @@ impl Machine {
 
     /// A command of QEMU's human monitor.
     pub async fn hmp(&self, line: &str) -> Result<String, VmError> {
-        let command_line = line.to_owned();
-        self.qmp.ask(qapi::qmp::human_monitor_command { command_line, cpu_index: None }).await
+        self.qmp.hmp(line).await
+    }
+
+    /// The process id of QEMU, which leads a process group of its own.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_pid()
     }
 
     /// The port on 127.0.0.1 that reaches the guest's SSH server.
@@ -139,7 +132,10 @@ impl Machine {
 
     /// SIGKILL, for a fault that is planted on purpose.
     pub fn kill(&self) {
-        let _ = kill_process_group(self.pid, Signal::KILL);
+        // Once it is reaped the number may belong to somebody else.
+        if !self.reaped.load(Ordering::SeqCst) {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
     }
 
     /// Waits for an end that nobody asked for. To be raced with everything that is asked of the guest.
@@ -162,10 +158,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Once it is reaped the number may belong to somebody else.
-        if !self.waiter.is_finished() {
-            self.kill();
-        }
+        self.kill();
     }
 }
 
@@ -179,18 +172,76 @@ fn set_once(ended: &watch::Sender<Option<MachineEnd>>, end: MachineEnd) {
     });
 }
 
-/// Connects to a socket that QEMU is about to open; there is no event for that but QEMU's end.
-async fn connect(socket: &PathBuf, child: &mut Child, stderr: &Path) -> Result<UnixStream, VmError> {
-    let until = Instant::now() + START;
+/// What there is once QEMU answers.
+struct Opened {
+    qmp: Qmp,
+    reading: JoinHandle<()>,
+    console: Console,
+    ram: Ram,
+    ssh_port: u16,
+    ended: Arc<watch::Sender<Option<MachineEnd>>>,
+}
+
+/// Waits for `opening` for as long as QEMU lives, but not longer than `limit`. A QEMU that is of no use is ended.
+async fn unless_it_ends<T>(
+    opening: impl Future<Output = Result<T, VmError>>,
+    child: &mut Child,
+    stderr: &Path,
+    limit: Duration,
+) -> Result<T, VmError> {
+    let error = tokio::select! {
+        opened = opening => match opened {
+            Ok(opened) => return Ok(opened),
+            // It may have closed its sockets because it is ending: then it says why.
+            Err(error) => match tokio::time::timeout(Duration::from_secs(1), child.wait()).await {
+                Ok(status) => ended_at_once(status, stderr),
+                Err(_) => error,
+            },
+        },
+        status = child.wait() => ended_at_once(status, stderr),
+        () = tokio::time::sleep(limit) => {
+            VmError::Start(format!("it was not ready in {} s{}", limit.as_secs(), said(stderr)))
+        }
+    };
+    // An error means that it is gone already.
+    let _ = child.kill().await;
+    Err(error)
+}
+
+fn ended_at_once(status: io::Result<ExitStatus>, stderr: &Path) -> VmError {
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    VmError::Start(format!("it ended ({status}){}", said(stderr)))
+}
+
+/// Connects to everything that QEMU opens. It is the caller who bounds this and looks whether QEMU lives.
+async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Opened, VmError> {
+    // The console first: it has been read from the first byte on when the guest is let go.
+    let console = connect(&launch.folder.join(args::CONSOLE)).await;
+    let console_log = logs.join("console.log");
+    let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
+    let qmp_log = logs.join("qmp.jsonl");
+    let log = Log { file: Arc::new(File::create(&qmp_log).map_err(VmError::file(&qmp_log))?), started };
+    let ended = Arc::new(watch::Sender::new(None));
+    let on_end = {
+        let ended = ended.clone();
+        move |end| set_once(&ended, end)
+    };
+    let (qmp, reading) = Qmp::connect(connect(&launch.folder.join(args::QMP)).await, log, on_end).await?;
+    let usernet = qmp.hmp("info usernet").await?;
+    let ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
+        command: "info usernet".to_owned(),
+        why: format!("no forwarded port in: {usernet}"),
+    })?;
+    let ram_path = launch.folder.join(args::RAM);
+    let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
+    Ok(Opened { qmp, reading, console, ram, ssh_port, ended })
+}
+
+/// Connects to a socket that QEMU is about to open; no event tells when.
+async fn connect(socket: &Path) -> UnixStream {
     loop {
         if let Ok(stream) = UnixStream::connect(socket).await {
-            return Ok(stream);
-        }
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(VmError::Start(format!("it ended ({status}){}", said(stderr))));
-        }
-        if Instant::now() > until {
-            return Err(VmError::Start(format!("it did not open {} in {} s", socket.display(), START.as_secs())));
+            return stream;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -224,6 +275,30 @@ mod tests {
                     TCP[HOST_FORWARD]  12       127.0.0.1 33211       10.0.2.15    22     0     0\n";
         assert_eq!(forwarded_port(text), Some(33211));
         assert_eq!(forwarded_port("Hub -1 (net):\n"), None);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_says_what_qemu_said_and_leaves_nothing() {
+        let stderr = tempfile::NamedTempFile::new().unwrap();
+        let start =
+            |script: &str| Command::new("sh").args(["-c", script]).stderr(stderr.reopen().unwrap()).spawn().unwrap();
+        let never = || std::future::pending::<Result<(), VmError>>();
+        let long = Duration::from_secs(60);
+
+        let mut child = start("echo no such device >&2; exit 1");
+        let error = unless_it_ends(never(), &mut child, stderr.path(), long).await.unwrap_err();
+        assert_eq!(error.to_string(), "QEMU did not start: it ended (exit status: 1): no such device");
+
+        // Its socket is closed a moment before it ends.
+        let mut child = start("sleep 0.2; echo bad kernel >&2; exit 1");
+        let closed = async { Err::<(), _>(VmError::Start("closed".to_owned())) };
+        let error = unless_it_ends(closed, &mut child, stderr.path(), long).await.unwrap_err();
+        assert!(error.to_string().contains("bad kernel"), "{error}");
+
+        let mut child = start("exec sleep 600");
+        let error = unless_it_ends(never(), &mut child, stderr.path(), Duration::ZERO).await.unwrap_err();
+        assert!(error.to_string().contains("not ready in 0 s"), "{error}");
+        assert!(child.try_wait().unwrap().is_some());
     }
 
     #[test]

@@ -75,6 +75,12 @@ impl Qmp {
         }
         serde_json::from_value(answer["return"].take()).map_err(|error| failed(error.to_string()))
     }
+
+    /// Runs a command of the human monitor.
+    pub(crate) async fn hmp(&self, line: &str) -> Result<String, VmError> {
+        let command_line = line.to_owned();
+        self.ask(qapi::qmp::human_monitor_command { command_line, cpu_index: None }).await
+    }
 }
 
 /// What an event says of the machine's end (QEMU qapi/run-state.json).

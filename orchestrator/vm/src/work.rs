@@ -3,7 +3,8 @@
 use crate::error::VmError;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A folder that is removed on drop; when luqual is killed, the next start removes it.
@@ -87,6 +88,7 @@ fn sweep(base: &Path) -> usize {
     let (prefix, new) = (prefix(), format!("{NEW}{}", prefix()));
     let Ok(entries) = fs::read_dir(base) else { return 0 };
     let abandoned = |entry: &fs::DirEntry| match entry.file_name().to_str() {
+        _ if !is_ours(&entry.path()) => false,
         Some(name) if name.starts_with(&prefix) => is_unlocked(&entry.path()),
         Some(name) if name.starts_with(&new) => is_old(&entry.path()),
         _ => false,
@@ -94,8 +96,18 @@ fn sweep(base: &Path) -> usize {
     entries.flatten().filter(abandoned).filter(|entry| fs::remove_dir_all(entry.path()).is_ok()).count()
 }
 
+/// In a folder that everybody may write to, a name proves nothing.
+fn is_ours(folder: &Path) -> bool {
+    let uid = rustix::process::getuid().as_raw();
+    fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
+}
+
 fn is_unlocked(folder: &Path) -> bool {
-    File::open(folder.join(LOCK)).is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+    match File::open(folder.join(LOCK)) {
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        // It got its name with the lock in it, so its removal was cut short.
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// No luqual needs a minute between the making of a folder and its renaming.
@@ -118,10 +130,18 @@ mod tests {
             fs::create_dir(folder).unwrap();
             File::create(folder.join(LOCK)).unwrap();
         }
+        let half_removed = base.path().join(format!("{}half", prefix()));
+        fs::create_dir_all(half_removed.join("vm")).unwrap();
+        let elsewhere = base.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, base.path().join(format!("{}link", prefix()))).unwrap();
+        let being_made = base.path().join(format!("{NEW}{}made", prefix()));
+        fs::create_dir(&being_made).unwrap();
         let lock = File::open(held.join(LOCK)).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
-        assert_eq!(sweep(base.path()), 1);
-        assert!(held.exists() && other.exists() && !left.exists());
+        assert_eq!(sweep(base.path()), 2);
+        assert!(held.exists() && other.exists() && elsewhere.exists() && being_made.exists());
+        assert!(!left.exists() && !half_removed.exists());
         drop(lock);
         assert_eq!(sweep(base.path()), 1);
     }

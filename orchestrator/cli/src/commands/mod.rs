@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod kernels;
 pub(crate) mod machine;

@@ -1,0 +1,180 @@
+//! `luqual bench`: what the tool costs, as a ratio to a bare shell script in the same run.
+
+use super::KernelSource;
+use super::machine::{MachineChoice, launcher};
+use crate::error::{CliError, Exit};
+use crate::progress::Shown;
+use clap::Args;
+use luqual_config::Deadlines;
+use luqual_guest::{Keys, Target, initramfs};
+use luqual_model::{CellRecord, Outcome};
+use luqual_protocol::{Request, VERSION, find_workload};
+use luqual_runner::{BootKernel, Cell, Host, run_cell};
+use luqual_vm::{Accel, Qemu, WorkFolder, profile};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// The baseline.
+const BARE: &str = include_str!("bench/bare.sh");
+
+/// What to measure.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Each round runs one cell of luqual and the same kernels and work by a bare shell script around QEMU, one after the
+other, and takes the ratio of their times. What counts is the ratio: the seconds are the machine's.")]
+pub(crate) struct Bench {
+    /// The kernel before the kexec
+    #[arg(long, value_name = "KERNEL", default_value = "7.2.12")]
+    source: String,
+    /// The kernel after it
+    #[arg(long, value_name = "KERNEL", default_value = "7.3.4")]
+    target: String,
+    /// How many pairs of measurements, after one that is not counted
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    #[command(flatten)]
+    machine: MachineChoice,
+    #[command(flatten)]
+    kernels: KernelSource,
+}
+
+const WORKLOAD: &str = "memfd.basic";
+
+/// Measures and prints.
+pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
+    let store = command.kernels.store()?;
+    let (qemu, accel) = command.machine.find().await?;
+    let boot = |kernel: luqual_kernels::Kernel| BootKernel { info: kernel.info, image: kernel.image };
+    let source = boot(store.resolve(&command.source, &Shown::new()).await?);
+    let target = boot(store.resolve(&command.target, &Shown::new()).await?);
+    let workload = find_workload(WORKLOAD).ok_or_else(|| CliError::harness(format!("no workload {WORKLOAD}")))?;
+    let profile = profile::find(workload.profile).ok_or_else(|| CliError::harness("no profile"))?;
+    let (work, _) = WorkFolder::create()?;
+    let folder = work.cell("bench", profile.memory_mib)?;
+    let (_keep, interrupt) = watch::channel(false);
+    let host = Host {
+        launcher: &launcher()?,
+        qemu: &qemu,
+        accel: accel.accel,
+        work: &work,
+        folder: &folder,
+        deadlines: Deadlines::default().stretched(accel.accel.deadline_factor()),
+        keep: false,
+        plant: None,
+        interrupt,
+    };
+    let cell = Cell { source: &source, target: &target, profile, workload };
+    println!(
+        "{} → {} {WORKLOAD} with {}, {} rounds",
+        command.source,
+        command.target,
+        host.accel.word(),
+        command.rounds
+    );
+
+    let mut ratios = Vec::new();
+    let mut records = Vec::new();
+    for round in 0..=command.rounds {
+        let bare = bare(&qemu, host.accel, &source, &target, &folder)?;
+        let (events, _taken) = mpsc::unbounded_channel();
+        let record = run_cell(cell, &host, &events).await.ok_or_else(|| CliError::harness("interrupted"))?;
+        if record.outcome != Outcome::Survived {
+            return Err(CliError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));
+        }
+        let (ours, bare) = (record.duration_us as f64 / 1e6, bare.as_secs_f64());
+        let counted = if round == 0 { " (not counted)" } else { "" };
+        println!("round {round:>2}: luqual {ours:.2} s, script {bare:.2} s, ratio {:.3}{counted}", ours / bare);
+        if round > 0 {
+            ratios.push(ours / bare);
+            records.push(record);
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    let at = |part: f64| ratios[((ratios.len() - 1) as f64 * part).round() as usize];
+    println!(
+        "ratio: median {:.3}, quartiles {:.3} to {:.3}, all {:.3} to {:.3}",
+        at(0.5),
+        at(0.25),
+        at(0.75),
+        at(0.0),
+        at(1.0)
+    );
+    println!("where luqual's time goes, median per phase:");
+    for (phase, us) in phases(&records) {
+        println!("  {phase:<10} {:>6} ms", us / 1000);
+    }
+    Ok(Exit::Ok)
+}
+
+fn phases(records: &[CellRecord]) -> Vec<(luqual_model::Phase, u64)> {
+    luqual_model::Phase::ALL
+        .into_iter()
+        .filter_map(|phase| {
+            let of = |record: &CellRecord| record.phases.iter().find(|it| it.phase == phase).map(|it| it.duration_us);
+            let mut all: Vec<u64> = records.iter().filter_map(of).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).map(|us| (phase, *us))
+        })
+        .collect()
+}
+
+/// The script, from its start to its end; what it needs is made before, as a person would have it lying there.
+fn bare(
+    qemu: &Qemu,
+    accel: Accel,
+    source: &BootKernel,
+    target: &BootKernel,
+    folder: &Path,
+) -> Result<Duration, CliError> {
+    let workload = || WORKLOAD.to_owned();
+    let append =
+        |kernel: &BootKernel| format!("{} ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off", kernel.info.command_line);
+    let before = [
+        Request::Hello { protocol: VERSION },
+        Request::Preserve { workload: workload(), seed: 1 },
+        Request::Load { command_line: append(target) },
+        Request::Kexec,
+    ];
+    let after = [
+        Request::Hello { protocol: VERSION },
+        Request::Retrieve { workload: workload(), seed: 1 },
+        Request::Verify { workload: workload() },
+        Request::Finish { workload: workload() },
+    ];
+    let keys = Keys::make().map_err(CliError::file("keys"))?;
+    let (before, after) = (lines(&before)?, lines(&after)?);
+    let file = luqual_protocol::AUTORUN;
+    let inner = initramfs(&keys, None, &[(file, after.as_bytes())]).map_err(CliError::file("initramfs"))?;
+    let kernel = fs::read(&target.image).map_err(CliError::file(target.image.display()))?;
+    let target = Target { kernel: &kernel, initrd: &inner };
+    let outer = initramfs(&keys, Some(&target), &[(file, before.as_bytes())]).map_err(CliError::file("initramfs"))?;
+    let initrd = folder.join("bare.initrd");
+    fs::write(&initrd, outer).map_err(CliError::file(initrd.display()))?;
+
+    let started = Instant::now();
+    let output = Command::new("sh")
+        .args(["-c", BARE])
+        .env("QEMU", &qemu.path)
+        .env("ACCEL", accel.word())
+        .env("KERNEL", &source.image)
+        .env("INITRD", &initrd)
+        .env("APPEND", append(source))
+        .env("DIR", folder)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(CliError::file("sh"))?;
+    let took = started.elapsed();
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(CliError::harness(format!("the script failed ({}): {}", output.status, said.trim_end())));
+    }
+    Ok(took)
+}
+
+fn lines(requests: &[Request]) -> Result<String, CliError> {
+    let line = |request| serde_json::to_string(request).map(|line| line + "\n");
+    requests.iter().map(line).collect::<Result<_, _>>().map_err(CliError::file("JSON"))
+}

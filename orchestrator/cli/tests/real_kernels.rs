@@ -1,0 +1,222 @@
+//! Real kernels, real QEMU, real kexecs. `cargo xtask ci kernels` builds the kernels; a test that finds one missing
+//! builds it too.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{alone, assert_nothing_left, luqual, machines, record, run_pair, text};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+const OLD: &str = "7.2.12";
+const NEW: &str = "7.3.4";
+const WITHOUT_LUO: &str = "6.18.15";
+
+#[test]
+fn a_memfd_survives_in_all_four_pairs() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let output = luqual(folder.path()).args(["run", "--matrix", "quick", "--report-dir", "run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let record = record(folder.path());
+    let cells = record["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 4);
+    for cell in cells {
+        assert_eq!((&cell["outcome"], &cell["status"]), (&"survived".into(), &"expected".into()), "{cell}");
+        // Five memfds: retrieved, offset, size, content; two sessions: retrieved, finished, gone.
+        assert_eq!(cell["probes"].as_array().unwrap().len(), 5 * 4 + 2 * 3);
+        assert!(cell["blackout"]["duration_us"].as_u64().unwrap() > 1000);
+        let evidence = folder.path().join("run").join(cell["folder"].as_str().unwrap());
+        for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "command.txt"] {
+            assert!(fs::metadata(evidence.join(name)).unwrap().len() > 0, "{name}");
+        }
+        assert!(fs::exists(evidence.join("qemu.stderr")).unwrap());
+    }
+    assert!(text(&output).contains("4 cells: 4 survived"));
+    assert!(fs::read_to_string(folder.path().join("run/report.html")).unwrap().contains("4 survived"));
+    assert_nothing_left(folder.path());
+}
+
+#[test]
+fn one_flipped_byte_is_found_where_it_is() {
+    let _alone = alone();
+    for (memfd, page, offset) in [("1", 0, 0), ("1m+1", 256, 0), ("64m", 16383, 4095)] {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = format!("flip:{memfd}:{page}:{offset}");
+        let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", &fault]);
+        assert_eq!((&cell["outcome"], output.status.code()), (&"lost".into(), Some(1)), "{cell}");
+        let broken: Vec<&Value> =
+            cell["probes"].as_array().unwrap().iter().filter(|probe| probe["held"] == false).collect();
+        assert_eq!(broken.len(), 1, "{cell}");
+        assert_eq!(broken[0]["name"], format!("memfd {memfd} content"));
+        let observed = broken[0]["observed"].as_str().unwrap();
+        assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
+        assert!(observed.ends_with("(1 pages differ)"), "{observed}");
+        assert_eq!(cell["planted"], fault);
+    }
+}
+
+#[test]
+fn a_flipped_byte_that_nobody_preserves_changes_nothing() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", "flip-unpreserved"]);
+    assert_eq!((&cell["outcome"], output.status.code()), (&"survived".into(), Some(0)), "{cell}");
+}
+
+#[test]
+fn a_target_without_luo_is_neither_a_survival_nor_a_harness_failure() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (cell, output) = run_pair(folder.path(), NEW, WITHOUT_LUO, &[]);
+    assert_eq!((&cell["outcome"], output.status.code()), (&"incompatible".into(), Some(1)), "{cell}");
+    assert!(cell["title"].as_str().unwrap().contains("is incompatible with 'kho-v1'"), "{cell}");
+}
+
+#[test]
+fn a_source_without_luo_is_skipped_and_a_run_of_nothing_is_no_success() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (cell, output) = run_pair(folder.path(), WITHOUT_LUO, NEW, &[]);
+    assert_eq!((&cell["outcome"], output.status.code()), (&"skipped".into(), Some(1)), "{cell}");
+    assert_eq!(cell["title"], "the source 6.18.15 is built without LUO");
+}
+
+#[test]
+fn a_dead_qemu_is_the_harness_failing_wherever_it_dies() {
+    let _alone = alone();
+    for phase in ["boot", "preserve", "reconnect", "verify"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", &format!("kill-qemu:{phase}")]);
+        assert_eq!((&cell["outcome"], output.status.code()), (&"harness-failed".into(), Some(3)), "{cell}");
+        assert_eq!(cell["phase"], phase);
+        assert!(cell["title"].as_str().unwrap().contains("SIGKILL"), "{cell}");
+    }
+}
+
+#[test]
+fn a_dead_agent_is_the_harness_failing() {
+    let _alone = alone();
+    for fault in ["kill-agent:preserve", "kill-agent:verify", "kill-holder:kexec", "kill-holder:verify"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", fault]);
+        assert_eq!((&cell["outcome"], output.status.code()), (&"harness-failed".into(), Some(3)), "{fault}: {cell}");
+    }
+}
+
+#[test]
+fn a_kernel_that_panics_or_hangs_at_once_has_crashed() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let image = |name: &str, spoil: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(image_of(folder.path(), OLD)).unwrap();
+        spoil(&mut bytes);
+        fs::write(folder.path().join(name), bytes).unwrap();
+    };
+    // A payload that cannot be unpacked: the decompressor says so and halts.
+    image("hangs", &|bytes| bytes[2_000_000..4_000_000].fill(0x55));
+    image("whole", &|_| ());
+    fs::write(
+        folder.path().join("m.toml"),
+        "[matrix.hang]\nkernels = [\"./hangs\"]\npairs = \"all\"\nworkloads = [\"memfd.basic\"]\n\
+         [matrix.hang.deadlines]\nboot = 2\n",
+    )
+    .unwrap();
+    let words = ["run", "--matrix", "hang", "--matrix-file", "m.toml", "--report-dir", "run"];
+    let output = luqual(folder.path()).args(words).output().unwrap();
+    let cell = record(folder.path())["cells"][0].clone();
+    assert_eq!((&cell["outcome"], output.status.code()), (&"crashed".into(), Some(1)), "{cell}");
+    assert!(cell["title"].as_str().unwrap().starts_with("hang: the agent was never heard"), "{cell}");
+    assert_nothing_left(folder.path());
+
+    // A catalog of our own: the same kernel, told to start an init that is not there.
+    let catalog = include_str!("../../../kernels/catalog.toml")
+        .replace("console=ttyS0 kho=on", "console=ttyS0 rdinit=/nowhere kho=on");
+    fs::write(folder.path().join("catalog.toml"), catalog).unwrap();
+    fs::create_dir(folder.path().join("config")).unwrap();
+    let fragment = include_str!("../../../kernels/config/luqual.config");
+    fs::write(folder.path().join("config/luqual.config"), fragment).unwrap();
+    fs::remove_dir_all(folder.path().join("run")).unwrap();
+    let (cell, output) = run_pair(folder.path(), OLD, OLD, &["--catalog", "catalog.toml"]);
+    assert_eq!((&cell["outcome"], output.status.code()), (&"crashed".into(), Some(1)), "{cell}");
+    assert!(cell["title"].as_str().unwrap().starts_with("Kernel panic - not syncing: "), "{cell}");
+    assert_eq!(cell["phase"], "boot");
+}
+
+#[test]
+fn a_killed_luqual_leaves_no_process_and_the_next_start_sweeps() {
+    let _alone = alone();
+    for phase in ["boot", "preserve", "reconnect", "verify"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = start(folder.path());
+        wait_for_phase(folder.path(), phase);
+        assert_eq!(machines(folder.path()).len(), 1, "there is a QEMU to be left over");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !machines(folder.path()).is_empty() {
+            assert!(Instant::now() < until, "{:?}", machines(folder.path()));
+            std::thread::yield_now();
+        }
+        assert_eq!(fs::read_dir(folder.path().join("w")).unwrap().count(), 1);
+        // The journal is whole lines up to where it was.
+        let journal = fs::read_to_string(folder.path().join("run/events.jsonl")).unwrap();
+        assert!(journal.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+        fs::remove_dir_all(folder.path().join("run")).unwrap();
+        let (_, output) = run_pair(folder.path(), WITHOUT_LUO, NEW, &[]);
+        assert!(text(&output).contains("removed 1 working folder"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_run_in_order() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let child = start(folder.path());
+    wait_for_phase(folder.path(), "preserve");
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(text(&output).contains("1 not run (interrupted)") && text(&output).contains("report: run/report.html"));
+    let record = record(folder.path());
+    assert_eq!((&record["interrupted"], record["cells"].as_array().unwrap().len()), (&true.into(), 0));
+    assert_nothing_left(folder.path());
+}
+
+fn start(folder: &Path) -> Child {
+    luqual(folder)
+        .args(["run", "--source", OLD, "--target", NEW, "--report-dir", "run"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Reads the journal until that phase has begun, and in the boot until QEMU is there.
+fn wait_for_phase(folder: &Path, phase: &str) {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        let begun = fs::File::open(folder.join("run/events.jsonl")).is_ok_and(|journal| {
+            BufReader::new(journal).lines().map_while(Result::ok).any(|line| {
+                let event: Value = serde_json::from_str(&line).unwrap_or_default();
+                event["event"] == "phase-started" && event["phase"] == phase
+            })
+        });
+        if begun && !machines(folder).is_empty() {
+            return;
+        }
+        assert!(Instant::now() < until, "{phase} did not begin");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The bzImage of a kernel of the catalog.
+fn image_of(folder: &Path, version: &str) -> String {
+    let output = luqual(folder).args(["kernels", "build", version]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+}

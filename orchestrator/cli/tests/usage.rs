@@ -1,0 +1,115 @@
+//! Mistakes: what is said, what is exited with, and that nothing is left behind. No guest is booted.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{assert_nothing_left, luqual, text};
+use std::fs;
+use std::path::Path;
+
+/// Runs `words`, expects the exit code and each of `told`, and that nothing was made.
+fn refused(folder: &Path, words: &[&str], exit: i32, told: &[&str]) {
+    let output = luqual(folder).args(words).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(exit), "{said}");
+    for part in told {
+        assert!(said.contains(part), "`{part}` is not in:\n{said}");
+    }
+    assert!(!folder.join("luqual-runs").exists() && !folder.join("run").exists(), "a folder was left");
+    assert_nothing_left(folder);
+}
+
+#[test]
+fn an_unknown_kernel_is_told_with_the_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["run", "--source", "7.9.9", "--target", "7.3.4"];
+    refused(folder.path(), &words, 2, &["there is no kernel `7.9.9`", "7.2.12", "a path with a `/`"]);
+    refused(folder.path(), &["kernels", "build", "7.9.9"], 2, &["no kernel `7.9.9`", "7.3.4"]);
+}
+
+#[test]
+fn a_file_that_is_no_kernel_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("script"), "#!/bin/sh\n").unwrap();
+    let words = ["run", "--source", "./script", "--target", "./script"];
+    refused(folder.path(), &words, 2, &["./script: not a bzImage", "a bzImage, or the folder of a kernel"]);
+    fs::create_dir(folder.path().join("tree")).unwrap();
+    refused(folder.path(), &["kernels", "show", "./tree"], 2, &["arch/x86/boot/bzImage"]);
+}
+
+#[test]
+fn a_missing_qemu_is_told_with_its_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["run", "--source", "7.2.12", "--target", "7.3.4", "--qemu", "/nowhere/qemu"];
+    refused(folder.path(), &words, 3, &["/nowhere/qemu was not found", "apt-get install qemu-system-x86"]);
+    let output = luqual(folder.path()).args(["doctor", "--qemu", "/nowhere/qemu"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output).contains("FAIL QEMU"), "{}", text(&output));
+}
+
+#[test]
+fn words_that_mean_nothing_are_told_with_those_that_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = ["run", "--source", "7.2.12", "--target", "7.3.4"];
+    for (more, told) in [
+        (["--workload", "vfio.*"], "no workload matches `vfio.*`"),
+        (["--profile", "pc"], "there is no profile `pc`"),
+        (["--plant", "flip:64m"], "is not a fault; write flip:MEMFD:PAGE:OFFSET"),
+        (["--plant", "kill-qemu:lunch"], "the phases are boot, handshake"),
+        (["--accel", "xen"], "possible values: auto, kvm, tcg"),
+    ] {
+        refused(folder.path(), &[&pair[..], &more[..]].concat(), 2, &[told]);
+    }
+    refused(folder.path(), &["run"], 2, &["--source"]);
+    refused(folder.path(), &["run", "--matrix", "quik"], 2, &["there is no matrix `quik`", "quick"]);
+}
+
+#[test]
+fn all_mistakes_of_a_matrix_come_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("m.toml"), "[matrix.a]\nkernals = []\npairs = \"each\"\n").unwrap();
+    let words = ["run", "--matrix", "a", "--matrix-file", "m.toml"];
+    let told = ["m.toml:2:1: unknown key `kernals`", "m.toml:3:9: `each` is no choice", "has no kernels"];
+    refused(folder.path(), &words, 2, &told);
+}
+
+#[test]
+fn a_folder_with_a_run_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("old")).unwrap();
+    fs::write(folder.path().join("old/run.json"), "{}").unwrap();
+    let words = ["run", "--source", "7.2.12", "--target", "7.3.4", "--report-dir", "old"];
+    refused(folder.path(), &words, 2, &["old has a run in it"]);
+    assert_eq!(fs::read(folder.path().join("old/run.json")).unwrap(), b"{}");
+}
+
+#[test]
+fn a_wrong_digest_is_told_and_the_file_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("mirror/pool/main/l/linux")).unwrap();
+    fs::write(folder.path().join("mirror/pool/main/l/linux/linux-source-7.3_7.3.4-1~bpo13+1_all.deb"), "x").unwrap();
+    let mirror = folder.path().join("mirror").display().to_string();
+    let output = luqual(folder.path())
+        .env("XDG_CACHE_HOME", folder.path().join("cache"))
+        .args(["kernels", "build", "7.3.4", "--debian-mirror", &mirror])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("the catalog says 703e369d"), "{}", text(&output));
+    assert_eq!(fs::read_dir(folder.path().join("cache/luqual/downloads")).unwrap().count(), 0);
+}
+
+#[test]
+fn help_and_version_teach() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, told) in [
+        (&["--help"][..], "Exit codes: 0"),
+        (&["run", "--help"], "luqual run --source 7.2.12 --target 7.3.4"),
+        (&["--version"], "luqual 0.1.0 ("),
+        (&["workloads", "list"], "memfd.basic"),
+        (&["kernels", "list"], "linux-source-7.3 7.3.4-1~bpo13+1"),
+    ] {
+        let output = luqual(folder.path()).args(words).output().unwrap();
+        assert!(output.status.success() && text(&output).contains(told), "{}", text(&output));
+    }
+}

@@ -1,0 +1,128 @@
+//! What one message of the kernel tells, by its start. The texts are the kernels' format strings, 6.1 to 7.3.
+
+use luqual_model::FindingKind;
+
+/// What a message tells, if it is one that matters. `message` is without time stamp and caller.
+pub(super) fn classify(message: &str) -> Option<FindingKind> {
+    // Some write it behind the cut line, without an end of line in between.
+    let message = message.strip_prefix("------------[ cut here ]------------").map_or(message, str::trim_start);
+    crash(message).or_else(|| handover(message)).or_else(|| splat(message).then_some(FindingKind::Warning))
+}
+
+fn crash(message: &str) -> Option<FindingKind> {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| message.starts_with(prefix));
+    let has = |part: &str| message.contains(part);
+    // kernel/panic.c; arch/x86: extable.c, traps.c, entry_fred.c, vc-handle.c ("PANIC: double fault, error_code: …")
+    if starts(&["Kernel panic - not syncing", "PANIC: ", "traps: PANIC: "]) {
+        return Some(FindingKind::Panic);
+    }
+    // kernel/watchdog.c, watchdog_perf.c (hard LOCKUP), workqueue.c, rcu/tree_stall.h, rcu/tree_exp.h, rcu/tasks.h
+    let lockup = has("BUG: soft lockup - CPU#") || has("Watchdog detected hard LOCKUP on cpu");
+    if lockup && starts(&["watchdog: ", "NMI watchdog: ", "BUG: ", "Watchdog "])
+        || starts(&["BUG: workqueue lockup - pool"])
+        || starts(&["rcu: INFO: rcu", "INFO: rcu"]) && (has("detected stall") || has("detected expedited stall"))
+        || starts(&["rcu: INFO: rcu", "INFO: rcu"]) && has("self-detected stall")
+    {
+        return Some(FindingKind::Stall);
+    }
+    // kernel/hung_task.c: "blocked for more than", 6.18 and later also "blocked in I/O wait for more than"
+    if starts(&["INFO: task "]) && has(" blocked") && has(" for more than ") {
+        return Some(FindingKind::HungTask);
+    }
+    // arch/x86/mm/fault.c, arch/x86/kernel/dumpstack.c, traps.c; arch/arm64/kernel/traps.c
+    if starts(&[
+        "Oops: ",
+        "BUG: unable to handle ",
+        "BUG: kernel NULL pointer dereference",
+        "general protection fault",
+        "Unable to handle kernel ",
+        "Internal error: ",
+    ]) || numbered_die(message)
+    {
+        return Some(FindingKind::Oops);
+    }
+    // lib/bug.c; checkers of mm, kernel/sched, kernel/locking; mm/slub.c: "BUG kmalloc-64 (Not tainted): …"
+    let slab = message.strip_prefix("BUG ").is_some_and(|rest| rest.contains("): ") && rest.contains(" ("));
+    if starts(&["kernel BUG at ", "BUG: ", "[ BUG: "]) || slab {
+        return Some(FindingKind::Bug);
+    }
+    None
+}
+
+/// `invalid opcode: 0000 [#1] PREEMPT SMP`: how x86 before 6.10 says what it now says behind `Oops: `.
+fn numbered_die(message: &str) -> bool {
+    message.split_once(" [#").is_some_and(|(before, after)| {
+        let code = before.rsplit_once(": ").map(|(_, code)| code);
+        code.is_some_and(|code| code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            && after.starts_with(|digit: char| digit.is_ascii_digit())
+    })
+}
+
+/// KHO and LUO (kernel/liveupdate/; 6.18: kernel/kexec_handover.c). Whatever makes kho_populate() or
+/// luo_early_startup() give up refuses the handover as a whole.
+fn handover(message: &str) -> Option<FindingKind> {
+    if let Some(said) = message.strip_prefix("KHO: ") {
+        let refused =
+            ["setup: ", "disabling KHO revival", "failed to get preserved ", "failed to mark the scratch region "]
+                .iter()
+                .any(|refusal| said.starts_with(refusal));
+        return Some(if refused { FindingKind::HandoverRefused } else { FindingKind::Kho });
+    }
+    // KBUILD_MODNAME of what speaks: luo-y in kernel/liveupdate/Makefile, mm/memfd_luo.c.
+    let (speaker, said) = message.split_once(": ")?;
+    if speaker == "liveupdate" || speaker.starts_with("luo") || speaker == "memfd_luo" {
+        let refused = is_luo_refusal(said);
+        return Some(if refused { FindingKind::HandoverRefused } else { FindingKind::Luo });
+    }
+    None
+}
+
+fn is_luo_refusal(said: &str) -> bool {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| said.starts_with(prefix));
+    // 7.2 and later
+    starts(&["LUO state is incompatible with ", "LUO state is too small ", "failed to retrieve LUO state "])
+        // 6.19 to 7.1
+        || starts(&["failed to retrieve FDT ", "Session node incompatible ", "FLB node is incompatible with "])
+        || starts(&["FDT "]) && said.contains(" is incompatible with ")
+        || starts(&["Unable to get live update number ", "Unable to get session ", "Unable to get FLB "])
+}
+
+/// Warnings that come with a trace. The kernel also begins harmless advice with `WARNING: ` (mitigations, mount options,
+/// BIOS bugs), so the word alone says nothing.
+fn splat(message: &str) -> bool {
+    if message.starts_with("UBSAN: ") || message.starts_with("INFO: trying to register non-static key") {
+        return true;
+    }
+    let Some(said) = message.strip_prefix("WARNING: ") else { return false };
+    // kernel/panic.c, __warn(): to 6.18 "CPU: 0 PID: 1 at FILE:LINE SYMBOL", from 6.19 on "FILE:LINE at SYMBOL, CPU#0: …";
+    // "at SYMBOL" where the kernel was built without the places.
+    let place = said.split_once(" at ").is_some_and(|(place, _)| {
+        let line = place.rsplit_once(':').map(|(_, line)| line);
+        !place.contains(' ') && line.is_some_and(|line| !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit()))
+    });
+    let cpu = said.starts_with("CPU: ") && said.contains(" PID: ") && said.contains(" at ");
+    // kernel/locking/lockdep.c, arch/x86/kernel/unwind_frame.c, dumpstack_64.c
+    const TEXTS: &[&str] = &[
+        "at ",
+        "possible circular locking dependency detected",
+        "possible recursive locking detected",
+        "possible irq lock inversion dependency detected",
+        "inconsistent lock state",
+        "chain_key collision",
+        "Nested lock was not taken",
+        "bad unlock balance detected!",
+        "bad contention detected!",
+        "held lock freed!",
+        "lock held when returning to user space!",
+        "suspicious RCU usage",
+        "stack recursion on stack type ",
+        "stack going in the wrong direction",
+        "kernel stack regs at ",
+        "kernel stack frame pointer at ",
+    ];
+    place
+        || cpu
+        || TEXTS.iter().any(|text| said.starts_with(text))
+        || said.contains("-unsafe lock order detected")
+        || said.contains(" still has locks held!")
+}
