@@ -56,7 +56,7 @@ fn one_flipped_byte_is_found_where_it_is() {
         let observed = broken[0]["observed"].as_str().unwrap();
         assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
         assert!(observed.ends_with("(1 pages differ)"), "{observed}");
-        assert_eq!(cell["planted"], fault);
+        assert_eq!((&cell["planted"], &cell["phase"]), (&fault.into(), &"verify".into()));
     }
 }
 

@@ -131,15 +131,22 @@ pub fn build_id(elf: &[u8]) -> Option<String> {
 pub fn abi_strings(elf: &[u8]) -> Vec<String> {
     let found: BTreeSet<&str> = elf
         .split(|byte| *byte == 0)
-        .filter(|text| (LONGEST_ABI >= text.len()) && text.last().is_some_and(u8::is_ascii_digit))
-        .filter_map(|text| std::str::from_utf8(text).ok())
+        .filter(|bytes| bytes.last().is_some_and(u8::is_ascii_digit))
+        .filter_map(last_word)
         .filter(|text| is_abi(text))
         .collect();
     found.into_iter().map(str::to_owned).collect()
 }
 
-/// LIVEUPDATE_HNDL_COMPAT_LENGTH of include/linux/kho/abi/luo.h.
-const LONGEST_ABI: usize = 48;
+/// The plain text at the end of bytes. What stands before it in an array of a structure is binary: behind a letter or a
+/// space it is the end of a sentence, and no string of its own.
+fn last_word(bytes: &[u8]) -> Option<&str> {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    let start = bytes.iter().rposition(|byte| !plain(byte)).map_or(0, |before| before + 1);
+    let before = start.checked_sub(1).and_then(|before| bytes.get(before));
+    let whole = before.is_none_or(|byte| !byte.is_ascii_graphic() && *byte != b' ');
+    std::str::from_utf8(bytes.get(start..)?).ok().filter(|_| whole)
+}
 
 /// `NAME-vN`, where the name begins with a word of the handover's world: other subsystems have versions too.
 fn is_abi(text: &str) -> bool {
@@ -147,11 +154,7 @@ fn is_abi(text: &str) -> bool {
         ["kho", "luo", "liveupdate", "memfd", "memblock", "reserve", "hugetlb", "vfio", "iommu", "pci"];
     let Some((name, version)) = text.rsplit_once("-v") else { return false };
     let first = name.split(['-', '_']).next().unwrap_or_default();
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    WORLDS.contains(&first)
-        && name.chars().all(plain)
-        && !version.is_empty()
-        && version.chars().all(|c| c.is_ascii_digit())
+    WORLDS.contains(&first) && !version.is_empty() && version.chars().all(|c| c.is_ascii_digit())
 }
 
 /// The .config between the marks of kernel/configs.c.
@@ -181,7 +184,8 @@ mod tests {
     }
 
     fn elf() -> Vec<u8> {
-        let mut elf = b"\x7fELF\0kho-v4\0luo-v5\0kho-block-v1\0not-abi-v1\0x kho-v9\0IKCFG_ST".to_vec();
+        let mut elf =
+            b"\x7fELF\0kho-v4\0luo-v5\0\xff\x81memfd-v2\0kho-block-v1\0not-abi-v1\0x kho-v9\0IKCFG_ST".to_vec();
         let mut config = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         config.write_all(b"CONFIG_LIVEUPDATE=y\n").unwrap();
         elf.extend(config.finish().unwrap());
@@ -204,7 +208,7 @@ mod tests {
         for payload in [elf(), gzip.finish().unwrap(), xz.finish().unwrap(), lz4, zstd] {
             let facts = read(&image(&payload)).unwrap();
             assert_eq!(facts.release, "9.9.9-x");
-            assert_eq!(facts.abi.unwrap(), ["kho-block-v1", "kho-v4", "luo-v5"]);
+            assert_eq!(facts.abi.unwrap(), ["kho-block-v1", "kho-v4", "luo-v5", "memfd-v2"]);
             assert_eq!(facts.config.unwrap(), "CONFIG_LIVEUPDATE=y\n");
         }
     }

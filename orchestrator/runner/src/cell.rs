@@ -95,6 +95,7 @@ pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedS
         source_ticks: None,
         seed: rand::random(),
         probes: Vec::new(),
+        first_broken: None,
         source_taint: 0,
         target_taint: 0,
         kernel_log: Vec::new(),
@@ -104,7 +105,8 @@ pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedS
     let findings = run.end(&stop).await;
     let interrupted = stop == Stop::Interrupted;
     let evidence = Evidence {
-        phase: run.recorder.decided_in(),
+        // What a probe said is decided where it was said, though the cell went on.
+        phase: run.first_broken.unwrap_or(run.recorder.decided_in()),
         stop,
         probes: run.probes,
         findings,
@@ -144,6 +146,7 @@ struct Run<'a> {
     source_ticks: Option<Ticks>,
     seed: u64,
     probes: Vec<Probe>,
+    first_broken: Option<Phase>,
     source_taint: u64,
     target_taint: u64,
     kernel_log: Vec<String>,
@@ -295,6 +298,9 @@ impl Run<'_> {
             observed,
             held,
         }));
+        if self.first_broken.is_none() && self.probes.iter().any(|probe| !probe.held) {
+            self.first_broken = Some(phase);
+        }
         match phase.side() {
             Side::Source => self.source_taint = taint,
             Side::Target => self.target_taint = taint,

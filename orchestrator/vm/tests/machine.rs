@@ -79,7 +79,7 @@ async fn a_guest_speaks_and_quits() -> Outcome {
     let command = fs::read_to_string(place.logs().join("command.txt"))?;
     assert!(command.contains("guest.bin"), "{command}");
     let qmp = fs::read_to_string(place.logs().join("qmp.jsonl"))?;
-    for word in ["\"sent\":{\"execute\":\"cont\"", "\"received\":{\"QMP\"", "\"event\":\"RESUME\""] {
+    for word in ["\"execute\":\"cont\"", "\"received\":{\"QMP\"", "\"event\":\"RESUME\""] {
         assert!(qmp.contains(word), "{word} is not in {qmp}");
     }
     Ok(())
@@ -245,7 +245,7 @@ fn be_parent(folder: &Path) -> ExitCode {
         let machine = start(folder, &guest(), "w").await?;
         machine.resume().await?;
         println!("{}", machine.pid());
-        Ok(std::future::pending().await)
+        std::future::pending::<Outcome>().await
     });
     eprintln!("{run:?}");
     ExitCode::FAILURE
