@@ -166,12 +166,12 @@ fn ikconfig(elf: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::Write;
 
     /// A bzImage of nothing but its header and `payload`.
-    fn image(payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn image(payload: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 1024];
         image[0x1f1] = 1;
         image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -183,7 +183,7 @@ mod tests {
         image
     }
 
-    fn elf() -> Vec<u8> {
+    pub(crate) fn elf() -> Vec<u8> {
         let mut elf =
             b"\x7fELF\0kho-v4\0luo-v5\0\xff\x81memfd-v2\0kho-block-v1\0not-abi-v1\0x kho-v9\0IKCFG_ST".to_vec();
         let mut config = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -39,8 +39,11 @@ struct Metadata {
     sizes: BTreeMap<String, u64>,
 }
 
-/// Grows when the way in which kernels are built changes their bytes, or when metadata says more.
+/// Grows when the way in which kernels are built changes their bytes: then all are built again.
 const RECIPE: u32 = 1;
+
+/// Grows when more or other things are read out of a kernel: then it is read again.
+const METADATA: u32 = 2;
 
 /// Where kernels are kept and how they come there.
 pub struct Store {
@@ -264,52 +267,132 @@ fn describe(
     sizes: BTreeMap<String, u64>,
     started: Instant,
 ) -> Result<Metadata, KernelError> {
-    let read = |name: &str| fs::read(folder.join(name)).map_err(KernelError::file(folder.join(name)));
-    let image = read("bzImage")?;
-    let elf = read("vmlinux")?;
-    let facts = image::read(&image)
-        .map_err(|error| KernelError::NotAKernel { path: folder.join("bzImage"), why: error.to_string() })?;
+    let (image_sha256, release, build_id, abi) = read_artifacts(folder)?;
     Ok(Metadata {
-        schema_version: RECIPE,
-        release: facts.release,
-        build_id: image::build_id(&elf),
-        abi: image::abi_strings(&elf),
+        schema_version: METADATA,
+        release,
+        build_id,
+        abi,
         provenance: entry.source.provenance(),
-        image_sha256: digest::of_bytes(&image),
+        image_sha256,
         compiler: tools::compiler()?.1,
         build_seconds: started.elapsed().as_secs(),
         sizes,
     })
 }
 
+/// The bzImage's digest and release, and the ELF's build id and ABI strings.
+fn read_artifacts(folder: &Path) -> Result<(String, String, Option<String>, Vec<String>), KernelError> {
+    let read = |name: &str| fs::read(folder.join(name)).map_err(KernelError::file(folder.join(name)));
+    let (image, elf) = (read("bzImage")?, read("vmlinux")?);
+    let facts = image::read(&image)
+        .map_err(|error| KernelError::NotAKernel { path: folder.join("bzImage"), why: error.to_string() })?;
+    Ok((digest::of_bytes(&image), facts.release, image::build_id(&elf), image::abi_strings(&elf)))
+}
+
+/// The metadata of a kernel in the store; what an older luqual read out of it is read again.
+fn metadata_of(folder: &Path) -> Option<Metadata> {
+    let path = folder.join("metadata.json");
+    let known: Metadata = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+    if known.schema_version == METADATA {
+        return Some(known);
+    }
+    let (image_sha256, release, build_id, abi) = read_artifacts(folder).ok()?;
+    if image_sha256 != known.image_sha256 {
+        return None;
+    }
+    let metadata = Metadata { schema_version: METADATA, release, build_id, abi, ..known };
+    let beside = folder.join("metadata.new");
+    fs::write(&beside, serde_json::to_vec_pretty(&metadata).ok()?).ok()?;
+    fs::rename(&beside, &path).ok()?;
+    Some(metadata)
+}
+
 /// `None` when it is not there or not what it was: then it is built again.
 fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
-    let metadata: Metadata = serde_json::from_slice(&fs::read(folder.join("metadata.json")).ok()?).ok()?;
+    let metadata = metadata_of(folder)?;
     let image = folder.join("bzImage");
-    let whole = metadata.schema_version == RECIPE && digest::of_file(&image).ok()? == metadata.image_sha256;
+    if digest::of_file(&image).ok()? != metadata.image_sha256 {
+        return None;
+    }
     let config = fs::read_to_string(folder.join("config")).ok()?;
     let mut facts = BTreeMap::from([
         ("compiler".to_owned(), metadata.compiler),
         ("build time".to_owned(), format!("{} s", metadata.build_seconds)),
     ]);
     facts.extend(metadata.sizes.into_iter().map(|(name, size)| (format!("size of {name}"), format!("{size} bytes"))));
-    whole.then(|| Kernel {
-        info: KernelInfo {
-            name: entry.version.clone(),
-            release: metadata.release,
-            build_id: metadata.build_id,
-            image_sha256: metadata.image_sha256,
-            provenance: metadata.provenance,
-            abi: Some(metadata.abi),
-            abilities: Some(KernelConfig::parse(&config).abilities()),
-            command_line: entry.command_line.clone(),
-            facts,
-        },
-        image,
-    })
+    let info = KernelInfo {
+        name: entry.version.clone(),
+        release: metadata.release,
+        build_id: metadata.build_id,
+        image_sha256: metadata.image_sha256,
+        provenance: metadata.provenance,
+        abi: Some(metadata.abi),
+        abilities: Some(KernelConfig::parse(&config).abilities()),
+        command_line: entry.command_line.clone(),
+        facts,
+    };
+    Some(Kernel { info, image })
 }
 
 fn free_mib(path: &Path) -> Result<u64, KernelError> {
     let stat = statvfs(path).map_err(|errno| KernelError::file(path)(errno.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            version: "9.9.9".into(),
+            source: Source::Tarball { url: "x".into(), sha256: "ab".into() },
+            fragment: "CONFIG_A=y\n".into(),
+            not_applicable: BTreeMap::new(),
+            command_line: "console=ttyS0".into(),
+        }
+    }
+
+    /// A folder as a build leaves it.
+    fn stored(folder: &Path) {
+        let image = crate::image::tests::image(&crate::image::tests::elf());
+        fs::write(folder.join("bzImage"), &image).unwrap();
+        fs::write(folder.join("vmlinux"), crate::image::tests::elf()).unwrap();
+        fs::write(folder.join("config"), "CONFIG_LIVEUPDATE=y\n").unwrap();
+        let metadata = describe(&entry(), folder, BTreeMap::new(), Instant::now()).unwrap();
+        fs::write(folder.join("metadata.json"), serde_json::to_vec(&metadata).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_kernel_that_was_damaged_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        stored(folder.path());
+        let kernel = load(folder.path(), &entry()).unwrap();
+        assert_eq!(kernel.info.release, "9.9.9-x");
+        fs::write(folder.path().join("bzImage"), "cut off").unwrap();
+        assert!(load(folder.path(), &entry()).is_none());
+    }
+
+    #[test]
+    fn what_an_older_luqual_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        stored(folder.path());
+        let path = folder.path().join("metadata.json");
+        let old = fs::read_to_string(&path).unwrap().replace("\"schema_version\":2", "\"schema_version\":1");
+        fs::write(&path, old.replace("memfd-v2", "old-v0")).unwrap();
+        let abi = load(folder.path(), &entry()).unwrap().info.abi.unwrap();
+        assert!(abi.contains(&"memfd-v2".to_owned()), "{abi:?}");
+        assert!(!fs::read_to_string(&path).unwrap().contains("old-v0"));
+    }
+
+    #[test]
+    fn everything_that_determines_the_bytes_is_in_the_key() {
+        let base = key(&entry()).unwrap();
+        let other_source = Source::Tarball { url: "x".into(), sha256: "cd".into() };
+        assert_ne!(base, key(&Entry { source: other_source, ..entry() }).unwrap());
+        assert_ne!(base, key(&Entry { fragment: "CONFIG_A=n\n".into(), ..entry() }).unwrap());
+        // How it is booted is not.
+        assert_eq!(base, key(&Entry { command_line: "quiet".into(), ..entry() }).unwrap());
+    }
 }
