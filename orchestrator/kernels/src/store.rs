@@ -109,7 +109,9 @@ impl Store {
         if let Some(kernel) = load(&folder, entry) {
             return Ok(kernel);
         }
-        let lock = folder.with_extension("lock");
+        let mut lock = folder.clone().into_os_string();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
         let make_folder = |path: &Path| fs::create_dir_all(path).map_err(KernelError::file(path));
         make_folder(&self.root.join("kernels"))?;
         make_folder(&self.root.join("downloads"))?;

@@ -88,7 +88,10 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
             let shown = Shown::new();
             let kernel = tokio::select! {
                 kernel = store.resolve(name, &shown) => kernel,
-                _ = interrupted.wait_for(|interrupted| *interrupted) => return Ok(Exit::Interrupted),
+                _ = interrupted.wait_for(|interrupted| *interrupted) => {
+                    remove_if_empty(&folder);
+                    return Ok(Exit::Interrupted);
+                }
             };
             let kernel = kernel.inspect_err(|_| remove_if_empty(&folder))?;
             kernels.insert(name.clone(), BootKernel { info: kernel.info, image: kernel.image });
