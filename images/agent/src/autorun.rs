@@ -1,17 +1,43 @@
 //! Requests from a file instead of from a host: for a guest that nobody talks to, such as the bench's baseline.
 
-use luqual_protocol::{AUTORUN as FILE, Request};
+use crate::log::say;
+use luqual_protocol::{AUTORUN as FILE, AUTORUN_DONE, Reply, Request};
 
-/// Does all of them, prints each reply on the console, and powers the machine off.
+/// Does all of them in order, up to the first that did not go well, says how it ended, and powers the machine off.
 pub(crate) fn run() -> Result<(), String> {
     let text = std::fs::read_to_string(FILE).map_err(|error| format!("{FILE}: {error}"))?;
-    for line in text.lines() {
-        let reply = match serde_json::from_str::<Request>(line) {
-            Ok(request) => crate::call::answer(&request),
-            Err(error) => luqual_protocol::Reply::Failed { message: format!("{FILE}: {error}") },
-        };
-        // Not by the kernel's log, whose lines end after 1 KiB.
-        println!("luqual-agent: {}", serde_json::to_string(&reply).map_err(|error| error.to_string())?);
+    match text.lines().try_for_each(obey) {
+        Ok(()) => say(AUTORUN_DONE),
+        Err(why) => say(&format!("luqual-agent: {why}")),
     }
     rustix::system::reboot(rustix::system::RebootCommand::PowerOff).map_err(|errno| format!("power off: {errno}"))
+}
+
+fn obey(line: &str) -> Result<(), String> {
+    let request = serde_json::from_str::<Request>(line).map_err(|error| format!("{FILE}: {error}"))?;
+    let reply = crate::call::answer(&request);
+    if went_well(&reply) { Ok(()) } else { Err(format!("{request:?}: {reply:?}")) }
+}
+
+fn went_well(reply: &Reply) -> bool {
+    match reply {
+        Reply::Hello(_) | Reply::Located(_) | Reply::KernelLog(_) => true,
+        Reply::Done { probes, .. } => probes.iter().all(|probe| probe.held),
+        Reply::Refused { .. } | Reply::Failed { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_protocol::Probe;
+
+    #[test]
+    fn a_broken_probe_or_a_refusal_is_not_well() {
+        let done = |observed| Reply::Done { probes: vec![Probe::compare("size", 1, observed)], taint: 0 };
+        assert!(went_well(&done(1)));
+        assert!(!went_well(&done(2)));
+        assert!(!went_well(&Reply::Failed { message: String::new() }));
+        assert!(obey("not a request").is_err());
+    }
 }

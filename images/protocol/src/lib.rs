@@ -28,6 +28,8 @@ pub const TARGET_INITRD: &str = "/luqual/target/initrd";
 
 /// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server.
 pub const AUTORUN: &str = "/luqual/autorun.jsonl";
+/// What such a guest prints on the console once all of them went well; the line comes from the last kernel it booted.
+pub const AUTORUN_DONE: &str = "luqual-agent: all was done";
 
 /// What /init prints on the console when SSH is ready. A hint for the host to connect now; it proves nothing.
 pub const READY_LINE: &str = "luqual-agent: listening";

@@ -163,13 +163,16 @@ fn bare(
         .env("INITRD", &initrd)
         .env("APPEND", append(source))
         .env("DIR", folder)
+        .env("DONE", luqual_protocol::AUTORUN_DONE)
         .stdin(Stdio::null())
         .output()
         .map_err(CliError::file("sh"))?;
     let took = started.elapsed();
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(CliError::harness(format!("the script failed ({}): {}", output.status, said.trim_end())));
+        let console = fs::read(folder.join("console.log")).unwrap_or_default();
+        let (said, console) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&console));
+        let agent = console.lines().rfind(|line| line.contains("luqual-agent: ")).unwrap_or("the guest said nothing");
+        return Err(CliError::harness(format!("the script failed ({}): {agent} {}", output.status, said.trim_end())));
     }
     Ok(took)
 }

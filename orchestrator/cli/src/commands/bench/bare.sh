@@ -1,7 +1,8 @@
 #!/bin/sh
 # The baseline of `luqual bench`: the same kernels and the same work, with nothing around QEMU but this script. The guest
-# finds its requests in its initramfs and answers on the console.
-# Environment: QEMU, ACCEL, KERNEL, INITRD, APPEND, DIR (for the RAM file and the console's log).
+# finds its requests in its initramfs and says on the console how it went.
+# Environment: QEMU, ACCEL, KERNEL, INITRD, APPEND, DIR (for the RAM file and the console's log), DONE (what the guest says
+# when all went well).
 set -eu
 "$QEMU" -machine q35,memory-backend=ram -accel "$ACCEL" -cpu max -smp 2 -m 1024M \
   -object memory-backend-file,id=ram,size=1024M,mem-path="$DIR/ram",share=on \
@@ -11,6 +12,5 @@ set -eu
   -action reboot=shutdown,panic=shutdown -display none -nodefaults -no-user-config \
   -kernel "$KERNEL" -initrd "$INITRD" -append "$APPEND" </dev/null
 rm "$DIR/ram"
-# Retrieve, verify, finish: each must have answered, and no probe may have failed.
-test "$(grep -c '"reply":"done"' "$DIR/console.log")" = 5
-! grep -q '"held":false' "$DIR/console.log"
+# The target says this when it has retrieved, verified and finished, and every probe held.
+grep -qF "$DONE" "$DIR/console.log"
