@@ -2,6 +2,7 @@
 //!
 //! Everything that a guest said is text, never markup: maud escapes it.
 
+use crate::grid::{Grid, Square, grids};
 use luqual_model::{CellRecord, Outcome, PhaseEnd, RunRecord};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
@@ -43,7 +44,7 @@ pub fn html(record: &RunRecord, evidence: Evidence<'_>) -> String {
                     dt { "QEMU" } dd { (host.qemu) ", " (host.accel) " (" (host.accel_reason) ")" }
                 }
                 h2 { "Grid" }
-                (grids(record))
+                @for grid in &grids(record) { (drawn(grid)) }
                 h2 { "Kernels" }
                 div.wide { table {
                     tr { th { "name" } th { "release" } th { "ABI strings" } th { "abilities" } th { "build id" } th { "provenance" } }
@@ -67,42 +68,22 @@ fn words<T: std::fmt::Display>(items: &std::collections::BTreeSet<T>) -> String 
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn grids(record: &RunRecord) -> Markup {
-    let mut grids: Vec<(&str, &str)> = record.planned.iter().map(|key| (&*key.profile, &*key.workload)).collect();
-    grids.sort_unstable();
-    grids.dedup();
-    let unique = |names: Vec<&str>| {
-        let mut seen: Vec<String> = Vec::new();
-        names.into_iter().for_each(|name| {
-            if !seen.iter().any(|known| known == name) {
-                seen.push(name.to_owned())
-            }
-        });
-        seen
-    };
+fn drawn(grid: &Grid<'_>) -> Markup {
     markup! {
-        @for (profile, workload) in grids {
-            @let keys = record.planned.iter().filter(|key| key.profile == profile && key.workload == workload);
-            @let sources = unique(keys.clone().map(|key| key.source.as_str()).collect());
-            @let targets = unique(keys.map(|key| key.target.as_str()).collect());
-            div.wide { table.grid {
-                caption { (workload) " on " (profile) }
-                tr { th { "source ↓ target →" } @for target in &targets { th { (target) } } }
-                @for source in &sources { tr {
-                    th { (source) }
-                    @for target in &targets {
-                        @let cell = record.cells.iter().find(|cell| &cell.key.source == source && &cell.key.target == target
-                            && cell.key.profile == profile && cell.key.workload == workload);
-                        @match cell {
-                            Some(cell) => td class=(cell.outcome.word()) {
-                                a href=(format!("#{}", cell.id)) title=(cell.title) { (mark(cell)) " " (crate::terminal::word(cell)) }
-                            },
-                            None => td { "·" },
-                        }
-                    }
+        div.wide { table.grid {
+            caption { (grid.workload) " on " (grid.profile) }
+            tr { th { "source ↓ target →" } @for target in &grid.targets { th { (target) } } }
+            @for row in &grid.rows { tr {
+                th { (row.source) }
+                @for square in &row.squares { @match square {
+                    Square::Ended(cell) => td class=(cell.outcome.word()) {
+                        a href=(format!("#{}", cell.id)) title=(cell.title) { (mark(cell)) " " (crate::terminal::word(cell)) }
+                    },
+                    Square::NotRun => td { "not run" },
+                    Square::Empty => td {},
                 } }
             } }
-        }
+        } }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the run record to what people and machines read.
 
 mod display;
+mod grid;
 mod html;
 mod json;
 #[cfg(test)]

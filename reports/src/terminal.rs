@@ -1,54 +1,35 @@
 //! What is printed at the end of a run.
 
+use crate::grid::{Grid, Row, Square, grids};
 use luqual_model::{CellRecord, Outcome, RunRecord, Status};
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Source × target, one grid per profile and workload, in plan order.
 pub fn grid(record: &RunRecord) -> String {
     let mut text = String::new();
-    let mut grids: Vec<(&str, &str)> = Vec::new();
-    for key in &record.planned {
-        let grid = (key.profile.as_str(), key.workload.as_str());
-        if !grids.contains(&grid) {
-            grids.push(grid);
-        }
-    }
-    for (profile, workload) in grids {
-        let planned = || record.planned.iter().filter(|key| key.profile == profile && key.workload == workload);
-        let (sources, targets) = (unique(planned().map(|key| &key.source)), unique(planned().map(|key| &key.target)));
-        let square = |source: &str, target: &str| -> String {
-            let cell = record.cells.iter().find(|cell| {
-                let key = &cell.key;
-                (key.source.as_str(), key.target.as_str(), key.profile.as_str(), key.workload.as_str())
-                    == (source, target, profile, workload)
-            });
-            let wanted = planned().any(|key| key.source == source && key.target == target);
-            cell.map_or_else(|| if wanted { "not run" } else { "" }.to_owned(), word)
-        };
-        let labels = sources.iter().map(|source| source.chars().count());
-        let first = labels.chain(["source \\ target".len()]).max().unwrap_or(0);
-        let widths: Vec<usize> = targets
-            .iter()
-            .map(|target| {
-                let squares = sources.iter().map(|source| square(source, target).chars().count());
-                squares.chain([target.chars().count()]).max().unwrap_or(0)
-            })
-            .collect();
+    for Grid { profile, workload, targets, rows } in grids(record) {
+        let head: Vec<String> = std::iter::once("source \\ target").chain(targets).map(str::to_owned).collect();
+        let body = rows.into_iter().map(|Row { source, squares }| {
+            std::iter::once(source.to_owned()).chain(squares.into_iter().map(square)).collect()
+        });
+        let lines: Vec<Vec<String>> = std::iter::once(head).chain(body).collect();
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
         // Writing to a string does not fail.
-        let _ = write!(text, "{workload} on {profile}\n  {:<first$}", "source \\ target");
-        for (target, width) in targets.iter().zip(&widths) {
-            let _ = write!(text, "  {target:<width$}");
+        let _ = writeln!(text, "{workload} on {profile}");
+        for line in &lines {
+            let padded = line.iter().enumerate().map(|(column, word)| format!("  {word:<0$}", width(column)));
+            let _ = writeln!(text, "{}", padded.collect::<String>().trim_end());
         }
-        for source in &sources {
-            let _ = write!(text, "\n  {source:<first$}");
-            for (target, width) in targets.iter().zip(&widths) {
-                let _ = write!(text, "  {:<width$}", square(source, target));
-            }
-        }
-        text.push('\n');
     }
-    text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    text
+}
+
+fn square(square: Square<'_>) -> String {
+    match square {
+        Square::Ended(cell) => word(cell),
+        Square::NotRun => "not run".to_owned(),
+        Square::Empty => String::new(),
+    }
 }
 
 /// The outcome, with a mark on a survival that is spoilt.
@@ -88,7 +69,8 @@ pub fn summary(record: &RunRecord) -> String {
         parts.push(format!("{} not run", totals.not_run));
     }
     let ended = if record.interrupted { " (interrupted)" } else { "" };
-    let _ = write!(text, "{} cells: {}{ended}", record.planned.len(), parts.join(", "));
+    let (count, plural) = (record.planned.len(), if record.planned.len() == 1 { "" } else { "s" });
+    let _ = write!(text, "{count} cell{plural}: {}{ended}", parts.join(", "));
     let mut blackouts: Vec<u64> =
         record.cells.iter().filter_map(|cell| Some(cell.blackout?.duration_us / 1000)).collect();
     blackouts.sort_unstable();
@@ -97,11 +79,6 @@ pub fn summary(record: &RunRecord) -> String {
     }
     text.push('\n');
     text
-}
-
-fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
-    let mut seen = BTreeSet::new();
-    names.map(String::as_str).filter(|name| seen.insert(*name)).collect()
 }
 
 #[cfg(test)]
