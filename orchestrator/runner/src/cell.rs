@@ -2,13 +2,14 @@
 
 use crate::evidence::{Evidence, Stop};
 use crate::fault::{Fault, Victim};
+use crate::reach::{Identity, ask, chain, hello, reach, reach_target};
 use crate::recorder::Recorder;
 use crate::ticks::{self, Ticks};
 use crate::verdict::judge;
 use luqual_config::Deadlines;
-use luqual_guest::{Agent, AgentLog, Keys, LinkError, Target, initramfs};
+use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
 use luqual_model::{Blackout, CellKey, CellRecord, Event, Finding, KernelInfo, Phase, Probe, Refused, Side, Status};
-use luqual_protocol::{Hello, NONCE_OPTION, Need, Place, READY_LINE, Reply, Request, VERSION, Workload};
+use luqual_protocol::{Hello, Need, Place, Reply, Request, Workload};
 use luqual_vm::{Accel, Launch, Launcher, Machine, Profile, Qemu, Scanner, WorkFolder};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,11 +75,6 @@ pub struct Host<'a> {
 
 /// Ticks that did not come for this long mean that the source is gone.
 const SILENCE: Duration = Duration::from_millis(100);
-/// How often a guest is tried that did not say that it is ready: its word may be lost on the console.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long one attempt to connect may take, for the key exchange of an emulated guest.
-const ATTEMPT: Duration = Duration::from_secs(10);
-
 /// Runs a cell; `None` when the user ended the run before it was done.
 pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Option<CellRecord> {
     let key = cell.key();
@@ -151,42 +147,6 @@ struct Run<'a> {
     target_taint: u64,
     kernel_log: Vec<String>,
     blackout: Option<Blackout>,
-}
-
-/// What makes one boot of a kernel recognisable.
-struct Identity<'a> {
-    kernel: &'a KernelInfo,
-    nonce: String,
-}
-
-impl Identity<'_> {
-    fn new(kernel: &KernelInfo) -> Identity<'_> {
-        Identity { kernel, nonce: format!("{:016x}", rand::random::<u64>()) }
-    }
-
-    fn command_line(&self) -> String {
-        // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
-        let network = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
-        // An NMI that nobody expects is the host asking a kernel that hangs where it is.
-        format!("{} {network} unknown_nmi_panic {NONCE_OPTION}{}", self.kernel.command_line, self.nonce)
-    }
-
-    /// Whether `hello` is this boot: its nonce, and the release and build id of the image that was given.
-    fn check(&self, hello: &Hello) -> Result<(), String> {
-        let differ = |what: &str, expected: &str, observed: &str| {
-            Err(format!("the kernel that answered has {what} {observed}, {} has {expected}", self.kernel.name))
-        };
-        if hello.nonce != self.nonce {
-            return differ("nonce", &self.nonce, &hello.nonce);
-        }
-        if hello.release != self.kernel.release {
-            return differ("release", &self.kernel.release, &hello.release);
-        }
-        match &self.kernel.build_id {
-            Some(build_id) if *build_id != hello.build_id => differ("build id", build_id, &hello.build_id),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Run<'_> {
@@ -509,69 +469,6 @@ fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64
     }
 }
 
-/// Connects when the guest says for the `times`-th time that it is ready, and now and then in case that was lost.
-async fn reach(machine: &Machine, keys: &Keys, log: &AgentLog, times: usize) -> Agent {
-    let ready = || machine.console().saw(READY_LINE, times);
-    loop {
-        let told = tokio::select! {
-            biased;
-            () = ready() => true,
-            () = tokio::time::sleep(RETRY) => false,
-        };
-        let attempt = tokio::time::timeout(ATTEMPT, Agent::connect(machine.ssh_port(), keys, log.clone()));
-        let reached = if told {
-            attempt.await
-        } else {
-            // QEMU takes a connection before the guest does and repeats it after seconds: when the guest speaks
-            // up, a new one is sooner there.
-            tokio::select! {
-                reached = attempt => reached,
-                () = ready() => continue,
-            }
-        };
-        match reached {
-            Ok(Ok(agent)) => return agent,
-            // Nobody there yet, or the connection died with the kernel before: the phase's deadline bounds this.
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-/// Connects until the one that answers is the target. The source may still answer; any other kernel is an error.
-async fn reach_target(
-    machine: &Machine,
-    keys: &Keys,
-    log: &AgentLog,
-    source: &Identity<'_>,
-    target: &Identity<'_>,
-) -> Result<(Agent, Hello), Stop> {
-    loop {
-        let agent = reach(machine, keys, log, 2).await;
-        match hello(&agent).await {
-            Ok(hello) if hello.nonce == source.nonce => {}
-            Ok(hello) => {
-                target.check(&hello).map_err(Stop::Stranger)?;
-                return Ok((agent, hello));
-            }
-            // The source's last connection, cut by the kexec.
-            Err(Stop::Agent(_)) => {}
-            Err(stop) => return Err(stop),
-        }
-    }
-}
-
-async fn hello(agent: &Agent) -> Result<Hello, Stop> {
-    match ask(agent, &Request::Hello { protocol: VERSION }).await? {
-        Reply::Hello(hello) => Ok(hello),
-        Reply::Failed { message } => Err(Stop::Agent(message)),
-        reply => Err(Stop::Agent(format!("no handshake: {reply:?}"))),
-    }
-}
-
-async fn ask(agent: &Agent, request: &Request) -> Result<Reply, Stop> {
-    agent.ask(request).await.map_err(|error: LinkError| Stop::Agent(chain(&error)))
-}
-
 async fn plant_kill(plant: Option<&Fault>, now: Phase, machine: &Machine, agent: Option<&Agent>) {
     match (plant, agent) {
         (Some(Fault::Kill { victim: Victim::Qemu, phase }), _) if *phase == now => machine.kill(),
@@ -605,18 +502,6 @@ fn explained(error: luqual_vm::VmError) -> Stop {
 
 fn no_machine() -> Stop {
     Stop::Host("the machine is gone".to_owned())
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod cell;
 mod dispatch;
 mod evidence;
 mod fault;
+mod reach;
 mod recorder;
 mod ticks;
 mod verdict;
