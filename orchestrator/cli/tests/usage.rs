@@ -5,7 +5,9 @@ mod common;
 
 use common::{assert_nothing_left, luqual, text};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 /// Runs `words`, expects the exit code and each of `told`, and that nothing was made.
 fn refused(folder: &Path, words: &[&str], exit: i32, told: &[&str]) {
@@ -97,6 +99,33 @@ fn a_wrong_digest_is_told_and_the_file_removed() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("the catalog says 703e369d"), "{}", text(&output));
     assert_eq!(fs::read_dir(folder.path().join("cache/luqual/downloads")).unwrap().count(), 0);
+}
+
+/// The lock is the only thing that another luqual is known by; the test holds it as that one would.
+#[test]
+fn a_kernel_that_another_luqual_builds_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let build = || {
+        let mut command = luqual(folder.path());
+        command.env("XDG_CACHE_HOME", &cache).args(["kernels", "build", "7.3.4", "--debian-mirror", "/nowhere"]);
+        command
+    };
+    // The first start makes the lock file, and fails for want of a mirror.
+    assert_eq!(build().output().unwrap().status.code(), Some(3));
+    let locks: Vec<_> = fs::read_dir(cache.join("luqual/kernels")).unwrap().flatten().collect();
+    assert_eq!(locks.len(), 1, "{locks:?}");
+    let lock = fs::File::open(locks[0].path()).unwrap();
+    lock.lock().unwrap();
+
+    let mut child = build().stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "another luqual builds 7.3.4; waiting for it");
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+    lock.unlock().unwrap();
+    let rest: Vec<String> = said.map_while(Result::ok).collect();
+    assert!(rest.iter().any(|line| line.contains("/nowhere")), "it did not go on: {rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 #[test]
