@@ -55,7 +55,7 @@ fn one_flipped_byte_is_found_where_it_is() {
         assert_eq!(broken[0]["name"], format!("memfd {memfd} content"));
         let observed = broken[0]["observed"].as_str().unwrap();
         assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
-        assert!(observed.ends_with("(1 pages differ)"), "{observed}");
+        assert!(observed.ends_with("(differing pages: 1)"), "{observed}");
         assert_eq!((&cell["planted"], &cell["phase"]), (&fault.into(), &"verify".into()));
     }
 }

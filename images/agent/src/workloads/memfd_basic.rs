@@ -183,7 +183,7 @@ struct Difference {
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { page, offset, expected, observed, pages } = self;
-        write!(f, "page {page} offset {offset} is {observed:#04x}, was {expected:#04x} ({pages} pages differ)")
+        write!(f, "page {page} offset {offset} is {observed:#04x}, was {expected:#04x} (differing pages: {pages})")
     }
 }
 
