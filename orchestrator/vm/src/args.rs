@@ -23,7 +23,7 @@ pub struct Launch<'a> {
 
 /// The RAM file in [`Launch::folder`].
 pub(crate) const RAM: &str = "ram";
-/// The console's socket in [`Launch::folder`].
+/// The console's pipes in [`Launch::folder`], with `.in` and `.out` after it (QEMU chardev/char-pipe.c).
 pub(crate) const CONSOLE: &str = "console";
 /// The QMP socket in [`Launch::folder`].
 pub(crate) const QMP: &str = "qmp";
@@ -57,7 +57,9 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
     add("-device", "virtio-rng-pci".to_owned());
     add("-device", "pvpanic-pci".to_owned());
-    add("-chardev", format!("socket,id=console,path={},server=on,wait=off", file(CONSOLE)));
+    // Not a socket: QEMU writes byte by byte, some 280 of which fill a Unix socket's buffer, and when the host then is
+    // busy for 10 ms the guest's driver gives up on the port and characters are lost. A pipe takes 64 KiB of them.
+    add("-chardev", format!("pipe,id=console,path={}", file(CONSOLE)));
     add("-serial", "chardev:console".to_owned());
     add("-qmp", format!("unix:{},server=on,wait=off", file(QMP)));
     add("-action", "reboot=shutdown,panic=pause".to_owned());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 
 /// Bytes of the log's head that are kept; as many of its tail are.
@@ -26,7 +26,7 @@ pub struct Console {
 
 impl Console {
     /// Reads `stream` into the file at `log`; times are relative to `started`.
-    pub(crate) fn attach(mut stream: UnixStream, log: &Path, started: Instant) -> std::io::Result<Self> {
+    pub(crate) fn attach(mut stream: Receiver, log: &Path, started: Instant) -> std::io::Result<Self> {
         let state = Arc::new(Mutex::new(State::new(File::create(log)?, HALF)));
         let (changed, changes) = watch::channel(0);
         tokio::spawn({

@@ -7,15 +7,17 @@ use crate::qemu::Qemu;
 use crate::qmp::{Log, Qmp};
 use crate::ram::Ram;
 use crate::supervise::{Launcher, SUBCOMMAND};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -62,6 +64,10 @@ impl Machine {
         let (command_file, stderr_file) = (logs.join("command.txt"), logs.join("qemu.stderr"));
         fs::write(&command_file, command + "\n").map_err(VmError::file(&command_file))?;
         let stderr = File::create(&stderr_file).map_err(VmError::file(&stderr_file))?;
+        for direction in ["in", "out"] {
+            let pipe = console_pipe(launch, direction);
+            mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).map_err(|errno| VmError::file(&pipe)(errno.into()))?;
+        }
         let mut child = Command::new(&launcher.program)
             .args([SUBCOMMAND, &std::process::id().to_string()])
             .arg(&qemu.path)
@@ -215,10 +221,6 @@ fn ended_at_once(status: io::Result<ExitStatus>, stderr: &Path) -> VmError {
 
 /// Connects to everything that QEMU opens. It is the caller who bounds this and looks whether QEMU lives.
 async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Opened, VmError> {
-    // The console first: it has been read from the first byte on when the guest is let go.
-    let console = connect(&launch.folder.join(args::CONSOLE)).await;
-    let console_log = logs.join("console.log");
-    let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
     let qmp_log = logs.join("qmp.jsonl");
     let log = Log { file: Arc::new(File::create(&qmp_log).map_err(VmError::file(&qmp_log))?), started };
     let ended = Arc::new(watch::Sender::new(None));
@@ -227,6 +229,11 @@ async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Open
         move |end| set_once(&ended, end)
     };
     let (qmp, reading) = Qmp::connect(connect(&launch.folder.join(args::QMP)).await, log, on_end).await?;
+    // QEMU answers, so it has opened the pipe; the guest has not been let go, so nothing has been said yet.
+    let pipe = console_pipe(launch, "out");
+    let console = pipe::OpenOptions::new().open_receiver(&pipe).map_err(VmError::file(&pipe))?;
+    let console_log = logs.join("console.log");
+    let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
     let usernet = qmp.hmp("info usernet").await?;
     let ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
         command: "info usernet".to_owned(),
@@ -235,6 +242,10 @@ async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Open
     let ram_path = launch.folder.join(args::RAM);
     let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
     Ok(Opened { qmp, reading, console, ram, ssh_port, ended })
+}
+
+fn console_pipe(launch: &Launch<'_>, direction: &str) -> PathBuf {
+    launch.folder.join(format!("{}.{direction}", args::CONSOLE))
 }
 
 /// Connects to a socket that QEMU is about to open; no event tells when.

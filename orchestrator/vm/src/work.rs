@@ -48,8 +48,8 @@ impl WorkFolder {
             return Err(VmError::NoSpace { path: self.path.clone(), free, needed: memory_mib });
         }
         let path = self.path.join(name);
-        // sun_path has 108 bytes with the NUL (unix(7)); the longest name in the folder is the console's.
-        if path.join(crate::args::CONSOLE).as_os_str().len() > 107 {
+        // sun_path has 108 bytes with the NUL (unix(7)).
+        if path.join(crate::args::QMP).as_os_str().len() > 107 {
             return Err(VmError::LongPath(path));
         }
         fs::create_dir(&path).map_err(VmError::file(&path))?;
