@@ -142,7 +142,7 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
                 } }
             } }
             @if let Some(command) = evidence(cell, "command.txt") { details { summary { "QEMU's command line" } pre { (command) } } }
-            p { "evidence: " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "command.txt"] {
+            p { "evidence: " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "registers.txt", "command.txt"] {
                 @if evidence(cell, name).is_some() { a href=(format!("{}/{name}", cell.folder)) { (name) } " " }
             } }
         }

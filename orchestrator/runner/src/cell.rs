@@ -170,7 +170,7 @@ impl Run<'_> {
         self.step(Phase::Preserve, &agent, Request::Preserve { workload: workload.name.to_owned(), seed: self.seed })
             .await?;
         self.flip(&agent).await?;
-        self.step(Phase::Load, &agent, Request::Load { command_line: target.command_line() }).await?;
+        self.step(Phase::Load, &agent, Request::Load { command_line: target.command_line(self.host.accel) }).await?;
         let (agent, hello) = self.kexec(agent, &keys, log, &source, &target).await?;
         self.target_taint = hello.taint;
 
@@ -220,7 +220,7 @@ impl Run<'_> {
                     accel: host_.accel,
                     kernel: &cell.source.image,
                     initrd: &initrd,
-                    command_line: &source.command_line(),
+                    command_line: &source.command_line(host_.accel),
                     folder: &folder,
                 };
                 let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
@@ -431,9 +431,8 @@ impl Run<'_> {
         let work = self.host.work.path().join("vm");
         let (keep, logs) = (self.host.keep, self.logs.clone());
         let ending = async {
-            if matches!(stop, Stop::Deadline { .. }) && machine.inject_nmi().await.is_ok() {
-                // The panic that it causes ends the machine; one that does not hear it stays silent.
-                let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;
+            if matches!(stop, Stop::Deadline { .. }) {
+                ask_why_it_hangs(&machine, &logs).await;
             }
             // A crash goes on printing after the host has heard of it.
             let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
@@ -451,6 +450,18 @@ impl Run<'_> {
         let mut findings = console.findings();
         add_lost_lines(&mut findings, &self.kernel_log, self.recorder.now_us());
         findings
+    }
+}
+
+/// Where each processor is, by QEMU; then an NMI, so that the kernel says it itself.
+async fn ask_why_it_hangs(machine: &Machine, logs: &Path) {
+    if let Ok(registers) = machine.hmp("info registers -a").await {
+        // Evidence beside the record, as the console is.
+        let _ = fs::write(logs.join("registers.txt"), registers);
+    }
+    if machine.inject_nmi().await.is_ok() {
+        // The panic that it causes ends the machine; one that does not hear it stays silent.
+        let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;
     }
 }
 

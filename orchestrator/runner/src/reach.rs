@@ -4,7 +4,7 @@ use crate::evidence::Stop;
 use luqual_guest::{Agent, AgentLog, Keys, LinkError};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Hello, NONCE_OPTION, READY_LINE, Reply, Request, VERSION};
-use luqual_vm::Machine;
+use luqual_vm::{Accel, Machine, kernel_options};
 use std::time::Duration;
 
 /// How often a guest is tried that did not say that it is ready: its word may be lost on the console.
@@ -23,11 +23,8 @@ impl Identity<'_> {
         Identity { kernel, nonce: format!("{:016x}", rand::random::<u64>()) }
     }
 
-    pub(crate) fn command_line(&self) -> String {
-        // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
-        let network = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
-        // An NMI that nobody expects is the host asking a kernel that hangs where it is.
-        format!("{} {network} unknown_nmi_panic {NONCE_OPTION}{}", self.kernel.command_line, self.nonce)
+    pub(crate) fn command_line(&self, accel: Accel) -> String {
+        format!("{} {} {NONCE_OPTION}{}", self.kernel.command_line, kernel_options(accel), self.nonce)
     }
 
     /// Whether `hello` is this boot: its nonce, and the release and build id of the image that was given.

@@ -80,20 +80,28 @@ fn checked(evidence: &Evidence) -> Verdict {
 /// What a kernel said of its own death. A stall that it came out of is not one.
 fn death(evidence: &Evidence) -> Option<Verdict> {
     let ended_well = evidence.stop == Stop::Complete;
-    let deadly = |kind: FindingKind| match kind {
+    let asked = matches!(evidence.stop, Stop::Deadline { .. });
+    let deadly = |finding: &&Finding| match finding.kind {
         FindingKind::Stall | FindingKind::HungTask => !ended_well,
+        FindingKind::Panic if asked && is_answer_to_nmi(finding) => false,
         kind => kind.is_crash(),
     };
     if let Some(line) = evidence.findings.iter().find(|finding| is_agents_death(finding)) {
         return Some(say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text)));
     }
     // An oops or a BUG comes before the panic that it leads to; the first line is the cause.
-    evidence.findings.iter().find(|finding| deadly(finding.kind)).map(|line| say(Outcome::Crashed, &line.text))
+    evidence.findings.iter().find(deadly).map(|line| say(Outcome::Crashed, &line.text))
 }
 
 /// The end of process 1 panics a kernel that did nothing wrong.
 fn is_agents_death(finding: &Finding) -> bool {
     finding.kind == FindingKind::Panic && finding.text.contains("Attempted to kill init")
+}
+
+/// The panic by which a kernel answers the NMI that it was sent because it, or its agent, was late
+/// (arch/x86/kernel/nmi.c, unknown_nmi_error): that it came tells where the kernel was, not that it crashed.
+fn is_answer_to_nmi(finding: &Finding) -> bool {
+    finding.text.contains("NMI: Not continuing")
 }
 
 /// The first line of that kind from the target.

@@ -72,6 +72,21 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     arguments
 }
 
+/// What every kernel is told of the machine that it runs in, whichever boots first.
+pub fn kernel_options(accel: Accel) -> String {
+    let options = [
+        // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
+        "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off",
+        // An NMI that nobody expects is the host asking a kernel that hangs where it is: on every processor.
+        "unknown_nmi_panic panic_sys_info=all_bt",
+    ];
+    // An emulated TSC is the host's clock: there is nothing to watch. 7.3's watchdog can wait for ever for a processor
+    // that stop_machine() holds, while jiffies are the clock (kernel/time/clocksource.c, watchdog_wait_seq): one boot
+    // in a hundred of a busy host hung.
+    let emulated = (accel == Accel::Tcg).then_some("tsc=nowatchdog");
+    options.into_iter().chain(emulated).collect::<Vec<_>>().join(" ")
+}
+
 /// A path inside of an option: QEMU takes a doubled comma for one (QEMU util/qemu-option.c).
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
@@ -105,6 +120,12 @@ mod tests {
     #[test]
     fn the_default_profile() {
         insta::assert_snapshot!(arguments_of(Accel::Tcg, "/work"));
+    }
+
+    #[test]
+    fn only_an_emulated_clock_is_not_watched() {
+        assert!(kernel_options(Accel::Tcg).ends_with(" panic_sys_info=all_bt tsc=nowatchdog"));
+        assert!(kernel_options(Accel::Kvm).ends_with(" panic_sys_info=all_bt"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod supervise;
 mod work;
 
 pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
-pub use args::{Launch, arguments, command_line};
+pub use args::{Launch, arguments, command_line, kernel_options};
 pub use console::Console;
 pub use error::VmError;
 pub use machine::{Machine, MachineEnd};

@@ -10,7 +10,7 @@ use luqual_guest::{Keys, Target, initramfs};
 use luqual_model::{CellRecord, Outcome};
 use luqual_protocol::{Request, VERSION, find_workload};
 use luqual_runner::{BootKernel, Cell, Host, run_cell};
-use luqual_vm::{Accel, Qemu, WorkFolder, profile};
+use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -130,8 +130,7 @@ fn bare(
     folder: &Path,
 ) -> Result<Duration, CliError> {
     let workload = || WORKLOAD.to_owned();
-    let append =
-        |kernel: &BootKernel| format!("{} ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off", kernel.info.command_line);
+    let append = |kernel: &BootKernel| format!("{} {}", kernel.info.command_line, kernel_options(accel));
     let before = [
         Request::Hello { protocol: VERSION },
         Request::Preserve { workload: workload(), seed: 1 },

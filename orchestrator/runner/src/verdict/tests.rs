@@ -106,6 +106,18 @@ fn machines_that_stop_are_crashes_unless_it_was_qemu() {
 }
 
 #[test]
+fn the_panic_that_the_host_asked_for_is_no_cause() {
+    let findings = vec![said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: NMI: Not continuing")];
+    let judged = |stop| judge(&Evidence { stop, findings: findings.clone(), ..complete() });
+    let late = |silent_ms| judged(Stop::Deadline { seconds: 60, silent_ms });
+    assert_eq!(late(Some(3)).outcome, Outcome::HarnessFailed);
+    assert_eq!(late(None).outcome, Outcome::Crashed);
+    assert!(late(None).title.starts_with("hang: the agent was never heard"), "{}", late(None).title);
+    // Where nobody asked, an NMI is the machine's.
+    assert!(judged(Stop::Machine(MachineEnd::Panicked)).title.contains("NMI: Not continuing"));
+}
+
+#[test]
 fn a_refusal_in_the_source_needs_an_intact_source() {
     let stop = |intact| Stop::Refused { refused: refused("ioctl X", "EBUSY"), side: Side::Source, intact };
     assert_eq!(outcome(&Evidence { stop: stop(Ok(())), ..complete() }), Outcome::Refused);
