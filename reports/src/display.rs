@@ -2,7 +2,7 @@
 
 use crate::terminal::word;
 use indicatif::{ProgressBar, ProgressStyle};
-use luqual_model::{CellRecord, Event, Stamped};
+use luqual_model::{CellId, CellRecord, Event, Phase, Stamped};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -12,7 +12,14 @@ pub struct Display {
     bar: Option<ProgressBar>,
     planned: usize,
     done: usize,
-    cell: String,
+    /// What runs now, in the order in which it began.
+    running: Vec<Running>,
+}
+
+struct Running {
+    cell: CellId,
+    name: String,
+    phase: Phase,
 }
 
 impl Display {
@@ -24,13 +31,13 @@ impl Display {
     fn on(terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(0);
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}, left {eta}  {wide_msg}") {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, planned: 0, done: 0, cell: String::new() }
+        Self { bar, planned: 0, done: 0, running: Vec::new() }
     }
 
     /// Shows what an event changes.
@@ -42,13 +49,27 @@ impl Display {
                     bar.set_length(self.planned as u64);
                 }
             }
-            Event::CellStarted { key, .. } => {
-                self.cell = format!("{} → {} {}", key.source, key.target, key.workload);
-                self.message(&self.cell);
+            Event::RunResumed { left } => {
+                self.planned = *left;
+                if let Some(bar) = &self.bar {
+                    bar.set_length(self.planned as u64);
+                }
             }
-            Event::PhaseStarted { phase, .. } => self.message(&format!("{}: {phase}", self.cell)),
+            Event::CellStarted { cell, key } => {
+                let name = format!("{} → {} {}", key.source, key.target, key.workload);
+                self.running.push(Running { cell: cell.clone(), name, phase: Phase::Boot });
+                self.message();
+            }
+            Event::PhaseStarted { cell, phase, .. } => {
+                if let Some(running) = self.running.iter_mut().find(|running| running.cell == *cell) {
+                    running.phase = *phase;
+                }
+                self.message();
+            }
             Event::CellFinished { record } => {
                 self.done += 1;
+                self.running.retain(|running| running.cell != record.id);
+                self.message();
                 let line = self.line(record);
                 match &self.bar {
                     Some(bar) => {
@@ -67,14 +88,15 @@ impl Display {
         }
     }
 
-    fn message(&self, text: &str) {
+    fn message(&self) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
+            let running = self.running.iter().map(|Running { name, phase, .. }| format!("{name}: {phase}"));
+            bar.set_message(running.collect::<Vec<_>>().join(" | "));
         }
     }
 
     fn line(&self, record: &CellRecord) -> String {
-        let key = &record.key;
+        let key = &record.plan.key;
         let seconds = record.duration_us as f64 / 1e6;
         let blackout = record
             .blackout

@@ -1,6 +1,6 @@
 //! Source × target, one grid for each profile and workload: what the terminal and the page both draw.
 
-use luqual_model::{CellRecord, RunRecord};
+use luqual_model::{CellRecord, Planned, RunRecord};
 
 /// One grid; names are in plan order.
 pub(crate) struct Grid<'a> {
@@ -29,15 +29,16 @@ pub(crate) enum Square<'a> {
 
 /// All grids of a run, in plan order.
 pub(crate) fn grids(record: &RunRecord) -> Vec<Grid<'_>> {
-    let kinds = unique(record.planned.iter().map(|key| (key.profile.as_str(), key.workload.as_str())));
+    let kinds = unique(record.planned.iter().map(|Planned { key, .. }| (key.profile.as_str(), key.workload.as_str())));
     let grid = |(profile, workload)| {
-        let planned = || record.planned.iter().filter(move |key| key.profile == profile && key.workload == workload);
+        let keys = || record.planned.iter().map(|planned| &planned.key);
+        let planned = || keys().filter(move |key| key.profile == profile && key.workload == workload);
         let targets = unique(planned().map(|key| key.target.as_str()));
         let square = |source: &str, target: &str| {
             let Some(key) = planned().find(|key| key.source == source && key.target == target) else {
                 return Square::Empty;
             };
-            record.cells.iter().find(|cell| cell.key == *key).map_or(Square::NotRun, Square::Ended)
+            record.cells.iter().find(|cell| cell.plan.key == *key).map_or(Square::NotRun, Square::Ended)
         };
         let rows = unique(planned().map(|key| key.source.as_str()))
             .into_iter()

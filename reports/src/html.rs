@@ -3,7 +3,7 @@
 //! Everything that a guest said is text, never markup: maud escapes it.
 
 use crate::grid::{Grid, Square, grids};
-use luqual_model::{CellRecord, Outcome, PhaseEnd, RunRecord};
+use luqual_model::{CellRecord, Outcome, PhaseEnd, RunRecord, Status};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
 /// Reads a file of a cell's folder, if it is there.
@@ -52,16 +52,47 @@ pub fn html(record: &RunRecord, evidence: Evidence<'_>) -> String {
                         td { (info.name) } td { (info.release) }
                         td { (info.abi.as_ref().map_or_else(|| "unknown".to_owned(), |abi| abi.join(", "))) }
                         td { (info.abilities.as_ref().map_or_else(|| "unknown".to_owned(), words)) }
-                        td { code { (info.build_id.as_deref().unwrap_or("unknown")) } }
-                        td { (info.provenance) }
+                        td.long { code { (info.build_id.as_deref().unwrap_or("unknown")) } }
+                        td.long { (info.provenance) }
                     } }
                 } }
                 h2 { "Cells" }
-                @for cell in &record.cells { (detail(cell, evidence)) }
+                (filters(record))
+                @for cell in in_order(record) { (detail(cell, if whole(record, cell) { evidence } else { &|_, _| None })) }
+                script { (PreEscaped(SCRIPT)) }
             }
         }
     }
     .into_string()
+}
+
+/// Cells that disagree with their prediction first, then those that are not as expected, each with the worst first.
+fn in_order(record: &RunRecord) -> Vec<&CellRecord> {
+    let mut cells: Vec<&CellRecord> = record.cells.iter().collect();
+    cells.sort_by_key(|cell| {
+        (cell.as_predicted() != Some(false), cell.status == Status::Expected, std::cmp::Reverse(cell.outcome.harm()))
+    });
+    cells
+}
+
+/// Consoles of a large run are left to the files beside the page, but for the cells that one wants to read.
+fn whole(record: &RunRecord, cell: &CellRecord) -> bool {
+    record.cells.len() <= LARGE || cell.status != Status::Expected || cell.as_predicted() == Some(false)
+}
+
+/// How many cells make a run large: at some 10 KiB for each cell the page is then a few MiB.
+const LARGE: usize = 200;
+
+fn filters(record: &RunRecord) -> Markup {
+    markup! {
+        p.filters {
+            label { "filter " input type="search" id="filter" placeholder="7.3.4 memfd"; }
+            @for (outcome, count) in record.totals().by_outcome {
+                label class=(outcome) { input type="checkbox" checked value=(outcome); " " (outcome) " (" (count) ")" }
+            }
+            span id="shown" {}
+        }
+    }
 }
 
 fn words<T: std::fmt::Display>(items: &std::collections::BTreeSet<T>) -> String {
@@ -101,7 +132,7 @@ fn mark(cell: &CellRecord) -> &'static str {
 }
 
 fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
-    let key = &cell.key;
+    let key = &cell.plan.key;
     let mut probes: Vec<_> = cell.probes.iter().collect();
     probes.sort_by_key(|probe| probe.held);
     let console = evidence(cell, "console.log");
@@ -109,7 +140,7 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     let first = lines.len().saturating_sub(TAIL);
     let decisive = |number: usize| cell.findings.iter().any(|finding| finding.line == number as u64 + 1);
     markup! {
-        details id=(cell.id) open[cell.outcome != Outcome::Survived || !cell.tainted.is_empty()] {
+        details.cell id=(cell.id) data-outcome=(cell.outcome) open[cell.status != Status::Expected] {
             summary {
                 span class=(format!("tag {}", cell.outcome)) { (mark(cell)) " " (crate::terminal::word(cell)) }
                 " " (key.source) " → " (key.target) " " (key.workload) " on " (key.profile)
@@ -122,6 +153,16 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
                     ", blackout " b { (blackout.duration_us / 1000) " ms" } " (± " (blackout.resolution_us / 1000) " ms)"
                 }
             }
+            @if let Some(prediction) = &cell.plan.prediction {
+                p class=(if cell.as_predicted() == Some(false) { "planted" } else { "" }) {
+                    "predicted " b { (prediction.outcome) } " (" (prediction.why) "), observed " b { (crate::terminal::word(cell)) }
+                }
+            }
+            @if let Some(expected) = &cell.plan.expectation {
+                p { "expected " b { (expected.outcome) } ": " (expected.reason)
+                    @if let Some(link) = &expected.link { " (" (link) ")" } }
+            }
+            @if let Some(rate) = cell.rate() { p { (rate) } (attempts(cell)) }
             (timeline(cell))
             @if !probes.is_empty() { div.wide { table {
                 tr { th { "probe" } th { "expected" } th { "observed" } }
@@ -149,6 +190,19 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     }
 }
 
+fn attempts(cell: &CellRecord) -> Markup {
+    markup! {
+        div.wide { table {
+            tr { th { "attempt" } th { "outcome" } th { "why" } th { "took" } th { "blackout" } }
+            @for (number, attempt) in cell.attempts.iter().enumerate() { tr {
+                td { (number + 1) } td { (attempt.outcome) @if attempt.tainted { "+tainted" } } td { (attempt.title) }
+                td { (seconds(attempt.duration_us)) }
+                td { @if let Some(blackout) = &attempt.blackout { (blackout.duration_us / 1000) " ms" } }
+            } }
+        } }
+    }
+}
+
 fn timeline(cell: &CellRecord) -> Markup {
     let whole = cell.duration_us.max(1) as f64;
     let percent = |us: u64| format!("{:.2}%", us as f64 * 100.0 / whole);
@@ -171,8 +225,24 @@ fn seconds(us: u64) -> String {
     format!("{:.1} s", us as f64 / 1e6)
 }
 
+/// Shows the cells that have every word of the filter and an outcome that is ticked; opens the one that is linked to.
+const SCRIPT: &str = "
+const cells=[...document.querySelectorAll('details.cell')],filter=document.getElementById('filter');
+const boxes=[...document.querySelectorAll('.filters input[type=checkbox]')];
+const names=cells.map(cell=>cell.querySelector('summary').textContent.toLowerCase());
+function show(){const words=filter.value.toLowerCase().split(/\\s+/).filter(Boolean);
+const on=new Set(boxes.filter(box=>box.checked).map(box=>box.value));let count=0;
+cells.forEach((cell,at)=>{const fits=on.has(cell.dataset.outcome)&&words.every(word=>names[at].includes(word));
+cell.hidden=!fits;count+=fits});
+document.getElementById('shown').textContent=count+' of '+cells.length+' shown'}
+function go(){const cell=document.getElementById(decodeURIComponent(location.hash.slice(1)));
+if(cell&&cell.matches('details')){cell.hidden=false;cell.open=true;cell.scrollIntoView()}}
+filter.addEventListener('input',show);boxes.forEach(box=>box.addEventListener('change',show));
+addEventListener('hashchange',go);show();go();
+";
+
 const STYLE: &str = "
-:root{color-scheme:light dark;--line:#8884;--good:#2a7d3f;--bad:#b3261e;--warn:#9a6700;--off:#777}
+:root{color-scheme:light dark;--line:#8884;--good:light-dark(#2a7d3f,#6cc982);--bad:light-dark(#b3261e,#ff8a80);--warn:light-dark(#8a5d00,#e3b341);--off:light-dark(#666,#aaa)}
 body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:1.5rem auto;padding:0 1rem}
 h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:1.6rem}
 code,pre{font:12.5px/1.4 ui-monospace,monospace}pre{overflow-x:auto;border:1px solid var(--line);padding:.5rem}
@@ -181,10 +251,11 @@ caption{text-align:left;padding:.2rem 0}.wide{overflow-x:auto;margin:.5rem 0}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}dt{color:var(--off)}dd{margin:0;overflow-wrap:anywhere}
 details{border-top:1px solid var(--line);padding:.4rem 0}details details{border:0}summary{cursor:pointer}
 .tag{border:1px solid;border-radius:3px;padding:0 .35rem}
-.grid a{color:inherit;text-decoration:none}
+.long{overflow-wrap:anywhere;min-width:10rem}.grid a{color:inherit;text-decoration:none}
 .survived{color:var(--good)}.lost,.crashed{color:var(--bad)}.incompatible,.refused{color:var(--warn)}
 .skipped,.harness-failed{color:var(--off)}td.survived{background:#2a7d3f22}td.lost,td.crashed{background:#b3261e22}
 td.incompatible,td.refused{background:#9a670022}td.skipped,td.harness-failed{background:#8882}
+.filters label{margin-right:.8rem;white-space:nowrap}[hidden]{display:none}
 .planted{border:2px solid var(--warn);padding:.4rem;color:var(--warn)}
 .phase{display:grid;grid-template-columns:6rem 1fr 5rem;gap:.5rem;align-items:center}.time{text-align:right}
 .track{position:relative;height:.7rem;background:#8882}.bar{position:absolute;height:100%;min-width:2px;background:#4c7bd9}
@@ -203,7 +274,7 @@ mod tests {
     #[test]
     fn what_a_guest_says_is_text() {
         let page = page();
-        assert!(!page.contains("<script>") && page.contains("&lt;script&gt;alert(1)"));
+        assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert(1)"));
         assert!(!page.contains("<b>line") && page.contains("&lt;b&gt;line"));
     }
 

@@ -2,7 +2,7 @@
 
 use luqual_model::{
     Blackout, CellKey, CellRecord, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase, PhaseEnd, PhaseRecord,
-    Probe, RunRecord, Side, Status,
+    Planned, Probe, RunRecord, Side, Status,
 };
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     CellRecord {
         id: key.id(),
         outcome,
-        status: Status::without_expectation(outcome, false),
+        status: Status::of(outcome, false, None),
         title: title.into(),
         tainted: Vec::new(),
         phase: Phase::Finish,
@@ -53,7 +53,8 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         }],
         duration_us: 3_210_000,
         folder: format!("cells/{}", key.id()),
-        key,
+        plan: Planned { key, prediction: None, expectation: None },
+        attempts: Vec::new(),
     }
 }
 
@@ -103,8 +104,8 @@ pub(crate) fn record() -> RunRecord {
         cell("6.18.15", "7.2.12", Outcome::HarnessFailed, "QEMU ended (signal: 9 (SIGKILL))"),
         cell("7.2.12", "6.18.15", Outcome::Refused, "reboot LINUX_REBOOT_CMD_KEXEC: EBUSY (the target kernel)"),
     ];
-    record.planned = record.cells.iter().map(|cell| cell.key.clone()).collect();
-    record.planned.push(cell("6.18.15", "6.18.15", Outcome::Survived, "").key);
+    record.planned = record.cells.iter().map(|cell| cell.plan.clone()).collect();
+    record.planned.push(cell("6.18.15", "6.18.15", Outcome::Survived, "").plan);
     record.duration_us = Some(30_000_000);
     record
 }

@@ -24,6 +24,38 @@ pub fn grid(record: &RunRecord) -> String {
     text
 }
 
+/// Cells that need attention, equal ones together: same outcome, same title.
+pub(crate) fn groups(record: &RunRecord) -> Vec<Vec<&CellRecord>> {
+    let wanted = |cell: &&CellRecord| {
+        cell.status != Status::Expected || cell.outcome == Outcome::Skipped || cell.as_predicted() == Some(false)
+    };
+    let mut groups: Vec<Vec<&CellRecord>> = Vec::new();
+    for cell in record.cells.iter().filter(wanted) {
+        let alike = |group: &&mut Vec<&CellRecord>| {
+            let first = group[0];
+            (first.outcome, &first.title, first.status, first.as_predicted(), &first.plan.prediction)
+                == (cell.outcome, &cell.title, cell.status, cell.as_predicted(), &cell.plan.prediction)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(cell),
+            None => groups.push(vec![cell]),
+        }
+    }
+    groups.sort_by_key(|group| (group[0].as_predicted() != Some(false), std::cmp::Reverse(group[0].outcome.harm())));
+    groups
+}
+
+/// What a cell is beside its outcome.
+fn standing(cell: &CellRecord) -> String {
+    let status = match cell.status {
+        Status::Regression | Status::Improvement | Status::Flaky => format!(", {}", cell.status),
+        Status::Expected | Status::Unexpected => String::new(),
+    };
+    let rate = cell.rate().map_or_else(String::new, |rate| format!(", {rate}"));
+    let prediction = if cell.as_predicted() == Some(false) { ", not as predicted" } else { "" };
+    format!("{status}{rate}{prediction}")
+}
+
 fn square(square: Square<'_>) -> String {
     match square {
         Square::Ended(cell) => word(cell),
@@ -38,28 +70,30 @@ pub(crate) fn word(cell: &CellRecord) -> String {
     format!("{}{mark}", cell.outcome)
 }
 
-/// A line for each cell that is not as expected or was skipped, then the totals.
+/// What needs attention: equal ends together, those that nobody predicted first, then the worst; then the totals.
 pub fn summary(record: &RunRecord) -> String {
     let mut text = String::new();
-    let wanted = |cell: &&CellRecord| cell.status != Status::Expected || cell.outcome == Outcome::Skipped;
-    for cell in record.cells.iter().filter(wanted) {
-        let key = &cell.key;
-        let planted = cell.planted.as_ref().map_or_else(String::new, |fault| format!(" [planted: {fault}]"));
-        let _ = writeln!(
-            text,
-            "{} → {} {}: {} in {}{planted}",
-            key.source,
-            key.target,
-            key.workload,
-            word(cell),
-            cell.phase
-        );
-        let _ = writeln!(text, "    {}", cell.title);
-        for tainted in cell.tainted.iter().skip(1) {
+    // Writing to a string does not fail.
+    for group in groups(record) {
+        let first = group[0];
+        let planted = first.planted.as_ref().map_or_else(String::new, |fault| format!(" [planted: {fault}]"));
+        for cell in &group {
+            let key = &cell.plan.key;
+            let pair = format!("{} → {} {}", key.source, key.target, key.workload);
+            let _ = writeln!(text, "{pair}: {} in {}{}{planted}", word(cell), cell.phase, standing(cell));
+        }
+        let _ = writeln!(text, "    {}", first.title);
+        for tainted in first.tainted.iter().skip(1) {
             let _ = writeln!(text, "    {tainted}");
         }
-        if cell.outcome != Outcome::Skipped {
-            let _ = writeln!(text, "    evidence: {}", cell.folder);
+        if let (Some(false), Some(prediction)) = (first.as_predicted(), &first.plan.prediction) {
+            let _ = writeln!(text, "    predicted: {}: {}", prediction.outcome, prediction.why);
+        }
+        if let (Status::Regression | Status::Improvement, Some(expected)) = (first.status, &first.plan.expectation) {
+            let _ = writeln!(text, "    expected: {}: {}", expected.outcome, expected.reason);
+        }
+        if first.outcome != Outcome::Skipped {
+            let _ = writeln!(text, "    evidence: {}", first.folder);
         }
     }
     let totals = record.totals();

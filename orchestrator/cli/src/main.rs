@@ -5,7 +5,7 @@ mod error;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, doctor, kernels, run, workloads};
+use commands::{bench, doctor, kernels, plan, qualify, report, run, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -25,6 +25,13 @@ struct Cli {
 enum Command {
     /// Run workloads over pairs of kernels, and report what survived
     Run(Box<run::Run>),
+    /// Say whether a host that runs one kernel may be live-updated to another: GO or NO-GO
+    Qualify(Box<qualify::Qualify>),
+    /// Show what a run would do: cells, boots, memory, time
+    Plan(Box<plan::Plan>),
+    /// Show a run again: terminal, HTML, JUnit, KTAP, Markdown, or what changed between two
+    #[command(subcommand)]
+    Report(report::Report),
     /// Look whether a run can start here, and say what to do if not
     Doctor(doctor::Doctor),
     /// Measure what luqual costs beside a bare shell script that does the same
@@ -56,6 +63,9 @@ fn main() -> ExitCode {
 async fn execute(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(command) => run::run(&command).await,
+        Command::Qualify(command) => qualify::run(&command).await,
+        Command::Plan(command) => plan::run(&command),
+        Command::Report(command) => report::run(&command),
         Command::Doctor(command) => doctor::run(&command).await,
         Command::Bench(command) => bench::run(&command).await,
         Command::Kernels(command) => {

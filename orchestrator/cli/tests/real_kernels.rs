@@ -173,6 +173,64 @@ fn a_killed_luqual_leaves_no_process_and_the_next_start_sweeps() {
 }
 
 #[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["run", "--matrix", "quick", "--jobs", "1", "--report-dir", "run"];
+    let mut child = luqual(folder.path()).args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Half-way: one cell has ended, another has begun.
+    wait_for(folder.path(), |event| event["event"] == "cell-started", 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ended = |folder: &Path| -> Vec<String> {
+        let journal = fs::read_to_string(folder.join("run/events.jsonl")).unwrap();
+        let events = journal.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ended = events.filter(|event| event["event"] == "cell-finished");
+        ended.map(|event| event["record"]["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = ended(folder.path());
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    let output = luqual(folder.path()).args(["run", "--resume", "run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let after = ended(folder.path());
+    let unique: std::collections::BTreeSet<&String> = after.iter().collect();
+    assert!(after[0] == before[0] && after.len() == 4 && unique.len() == 4, "{after:?}");
+    let record = record(folder.path());
+    let cells = record["cells"].as_array().unwrap();
+    assert!(cells.len() == 4 && cells.iter().all(|cell| cell["outcome"] == "survived"), "{record}");
+    assert_nothing_left(folder.path());
+}
+
+#[test]
+fn an_update_is_qualified_or_not() {
+    let _alone = alone();
+    for (target, more, exit, told) in [
+        (NEW, &["--repeat", "2"][..], 0, "GO: live update 7.2.12 → 7.3.4"),
+        (WITHOUT_LUO, &["--repeat", "1"], 1, "memfd.basic on q35-intel: incompatible: KHO: setup: handover FDT"),
+        (NEW, &["--repeat", "1", "--plant", "flip:4k:0:0"], 1, "memfd.basic on q35-intel: lost: memfd 4k content"),
+        (
+            NEW,
+            &["--repeat", "1", "--plant", "kill-qemu:boot"],
+            1,
+            "not tested:\n  memfd.basic on q35-intel: harness-failed",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["qualify", OLD, target, "--report-dir", "run"];
+        let output = luqual(folder.path()).args(words).args(more).output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(exit), "{said}");
+        assert!(said.contains(told) && said.starts_with(if exit == 0 { "GO" } else { "NO-GO" }), "{said}");
+        let page = fs::read_to_string(folder.path().join("run/qualification.html")).unwrap();
+        assert!(page.contains(if exit == 0 { ">GO<" } else { ">NO-GO<" }), "{page}");
+        let attempts = record(folder.path())["cells"][0]["attempts"].as_array().map_or(1, Vec::len);
+        assert_eq!(attempts, if more[1] == "2" { 2 } else { 1 });
+        assert_nothing_left(folder.path());
+    }
+}
+
+#[test]
 fn ctrl_c_ends_the_run_in_order() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
@@ -196,20 +254,28 @@ fn start(folder: &Path) -> Child {
         .unwrap()
 }
 
-/// Reads the journal until that phase has begun, and in the boot until QEMU is there.
+/// Waits until that phase has begun, and in the boot until QEMU is there.
 fn wait_for_phase(folder: &Path, phase: &str) {
+    wait_for(folder, |event| event["event"] == "phase-started" && event["phase"] == phase, 1);
+    let until = Instant::now() + Duration::from_secs(120);
+    while machines(folder).is_empty() {
+        assert!(Instant::now() < until, "there is no QEMU in {phase}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Reads the journal until so many of its events are wanted.
+fn wait_for(folder: &Path, wanted: impl Fn(&Value) -> bool, times: usize) {
     let until = Instant::now() + Duration::from_secs(120);
     loop {
-        let begun = fs::File::open(folder.join("run/events.jsonl")).is_ok_and(|journal| {
-            BufReader::new(journal).lines().map_while(Result::ok).any(|line| {
-                let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                event["event"] == "phase-started" && event["phase"] == phase
-            })
+        let seen = fs::File::open(folder.join("run/events.jsonl")).map_or(0, |journal| {
+            let lines = BufReader::new(journal).lines().map_while(Result::ok);
+            lines.filter(|line| wanted(&serde_json::from_str(line).unwrap_or_default())).count()
         });
-        if begun && !machines(folder).is_empty() {
+        if seen >= times {
             return;
         }
-        assert!(Instant::now() < until, "{phase} did not begin");
+        assert!(Instant::now() < until, "it did not come");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -59,10 +59,14 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
         (["--plant", "flip:64m"], "is not a fault; write flip:MEMFD:PAGE:OFFSET"),
         (["--plant", "kill-qemu:lunch"], "the phases are boot, handshake"),
         (["--accel", "xen"], "possible values: auto, kvm, tcg"),
+        (["--filter", "source(7.2"], "`)` is missing"),
+        (["--filter", "source(7.3)"], "the selection is empty"),
+        (["--jobs", "0"], "0 is not in 1.."),
     ] {
         refused(folder.path(), &[&pair[..], &more[..]].concat(), 2, &[told]);
     }
-    refused(folder.path(), &["run"], 2, &["--source"]);
+    refused(folder.path(), &["run", "--source", "7.2.12"], 2, &["--target"]);
+    refused(folder.path(), &["run", "--resume", "."], 2, &["has no run in it"]);
     refused(folder.path(), &["run", "--matrix", "quik"], 2, &["there is no matrix `quik`", "quick"]);
 }
 

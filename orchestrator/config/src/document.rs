@@ -149,6 +149,54 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A string or a list of strings; empty if it is not there.
+    pub fn text_or_texts(&self, key: &'static str) -> Vec<Text<'a>> {
+        match self.find(key) {
+            Some(value) if value.get_ref().as_str().is_some() => self.text(key).into_iter().collect(),
+            _ => self.texts(key),
+        }
+    }
+
+    /// A whole number from 1, if it is there.
+    pub fn number(&self, key: &'static str) -> Option<u64> {
+        let value = self.find(key)?;
+        let number = value.get_ref().as_integer().and_then(|number| number.as_str().parse().ok());
+        let number = number.filter(|number| *number > 0);
+        if number.is_none() {
+            self.notes.add(value.span(), format!("`{key}` must be a whole number from 1"), None);
+        }
+        number
+    }
+
+    /// Whether a key is set to true.
+    pub fn flag(&self, key: &'static str) -> bool {
+        let Some(value) = self.find(key) else { return false };
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            let message = format!("`{key}` must be true or false, not {}", kind(value.get_ref()));
+            self.notes.add(value.span(), message, None);
+        }
+        flag.unwrap_or_default()
+    }
+
+    /// All tables of a list: `[[key]]`.
+    pub fn tables<T>(&self, key: &'static str, mut read: impl FnMut(&Table<'a>) -> Option<T>) -> Vec<T> {
+        let Some(value) = self.find(key) else { return Vec::new() };
+        let Some(values) = value.get_ref().as_array() else {
+            self.notes.add(value.span(), format!("`{key}` must be a list of tables, [[{key}]]"), None);
+            return Vec::new();
+        };
+        values
+            .iter()
+            .filter_map(|value| {
+                let table = self.as_table(value, key)?;
+                let read = read(&table);
+                table.finish();
+                read
+            })
+            .collect()
+    }
+
     /// A table, if it is there.
     pub fn table<T>(&self, key: &'static str, read: impl FnOnce(&Table<'a>) -> Option<T>) -> Option<T> {
         let value = self.find(key)?;

@@ -2,6 +2,13 @@
 
 mod deadlines;
 pub mod document;
+mod expect;
+mod filter;
+mod glob;
 pub mod matrix;
 
 pub use deadlines::Deadlines;
+pub use expect::Expectations;
+pub use filter::{FILTER_SYNTAX, Filter, FilterError, KernelPattern, Named, Subject};
+pub use glob::matches;
+pub use matrix::Budget;

@@ -1,12 +1,23 @@
-//! `matrix.toml`: named matrices of kernels, pairs, workloads and deadlines.
+//! `matrix.toml`: named matrices of kernels, pairs, workloads, deadlines and budget, and what their cells are known to do.
 
 use crate::deadlines::Deadlines;
 use crate::document::{self, Mistakes, Table, Text, nearest};
-use luqual_model::Phase;
-use std::str::FromStr;
+use crate::expect::{self, Expectations};
+use crate::filter::{KernelPattern, Named};
+use crate::glob::matches;
+use luqual_model::{Phase, RANGE_SYNTAX};
 
 /// The matrices that luqual brings.
 pub const EMBEDDED: &str = include_str!("../../../matrix.toml");
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MatrixFile {
+    /// Its matrices, in its order.
+    pub matrices: Vec<Matrix>,
+    /// What is known of cells, whichever matrix they are in.
+    pub expectations: Expectations,
+}
 
 /// One named matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +30,25 @@ pub struct Matrix {
     pub pairs: Pairs,
     /// Which workloads: names or globs.
     pub workloads: Vec<String>,
+    /// On which machines each workload runs; empty for the one that it declares.
+    pub profiles: Vec<String>,
     /// The deadlines of all of its cells.
     pub deadlines: Deadlines,
+    /// How much of the host it may use.
+    pub budget: Budget,
+}
+
+/// How much of the host a run may use; what is not said is found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Machines at once.
+    pub jobs: Option<u64>,
+    /// Memory of all machines that run at once, in MiB.
+    pub memory_mib: Option<u64>,
 }
 
 /// Which pairs of a list of kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pairs {
     /// Each with each, itself included.
     All,
@@ -32,41 +56,30 @@ pub enum Pairs {
     Upgrades,
     /// Each with the one that comes next in the list.
     Adjacent,
-}
-
-impl FromStr for Pairs {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "all" => Ok(Self::All),
-            "upgrades" => Ok(Self::Upgrades),
-            "adjacent" => Ok(Self::Adjacent),
-            _ => Err(()),
-        }
-    }
+    /// Those that any of these takes: source, target.
+    Listed(Vec<(KernelPattern, KernelPattern)>),
 }
 
 impl Matrix {
-    /// All pairs, source first, in the order of the list.
-    pub fn pairs(&self) -> Vec<(&str, &str)> {
-        let wanted = |source: usize, target: usize| match self.pairs {
+    /// All pairs, source first, in the order of the list. `release` tells the release of a kernel by its name.
+    pub fn pairs(&self, release: impl Fn(&str) -> String) -> Vec<(String, String)> {
+        let releases: Vec<String> = self.kernels.iter().map(|name| release(name)).collect();
+        let named = |index: usize| Named { name: &self.kernels[index], release: &releases[index] };
+        let wanted = |source: usize, target: usize| match &self.pairs {
             Pairs::All => true,
             Pairs::Upgrades => source <= target,
             Pairs::Adjacent => source + 1 == target,
+            Pairs::Listed(listed) => {
+                listed.iter().any(|(from, to)| from.takes(named(source)) && to.takes(named(target)))
+            }
         };
-        let numbered = || self.kernels.iter().map(String::as_str).enumerate();
-        numbered()
-            .flat_map(|(at, source)| {
-                numbered().filter(move |(to, _)| wanted(at, *to)).map(move |(_, target)| (source, target))
-            })
+        let indices = || 0..self.kernels.len();
+        indices()
+            .flat_map(|source| indices().map(move |target| (source, target)))
+            .filter(|(source, target)| wanted(*source, *target))
+            .map(|(source, target)| (self.kernels[source].clone(), self.kernels[target].clone()))
             .collect()
     }
-}
-
-/// Reads all matrices of a file. `kernels` and `workloads` say what a name may be.
-pub fn read(file: &str, text: &str, known: &Known<'_>) -> Result<Vec<Matrix>, Mistakes> {
-    document::read(file, text, |table| Some(table.named("matrix", |name, table| matrix(name.text, table, known))))
 }
 
 /// What names may stand for.
@@ -75,104 +88,164 @@ pub struct Known<'a> {
     pub kernels: &'a [&'a str],
     /// The names of the workloads.
     pub workloads: &'a [&'a str],
+    /// The names of the profiles.
+    pub profiles: &'a [&'a str],
+}
+
+/// Whether a kernel's name is a path.
+pub fn is_path(name: &str) -> bool {
+    name.contains('/') || name == "."
+}
+
+/// Reads a file.
+pub fn read(file: &str, text: &str, known: &Known<'_>) -> Result<MatrixFile, Mistakes> {
+    document::read(file, text, |table| {
+        let matrices = table.named("matrix", |name, table| matrix(name.text, table, known));
+        let kernels: Vec<&str> = matrices.iter().flat_map(|matrix| &matrix.kernels).map(String::as_str).collect();
+        let expectations = expect::read(table, &kernels, known);
+        Some(MatrixFile { matrices, expectations })
+    })
 }
 
 fn matrix(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
     let kernels = table.texts("kernels");
-    for kernel in &kernels {
-        let is_path = kernel.text.contains('/') || kernel.text == ".";
-        if !is_path && !known.kernels.contains(&kernel.text) {
-            unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
-        }
+    for kernel in kernels.iter().filter(|kernel| !is_path(kernel.text) && !known.kernels.contains(&kernel.text)) {
+        unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
     }
     if kernels.is_empty() {
         table.wrong(format!("matrix `{name}` has no kernels"), None);
     }
     let workloads = table.texts("workloads");
-    for workload in &workloads {
-        if !known.workloads.iter().any(|name| matches(workload.text, name)) {
-            unknown(workload, "workload", known.workloads, "");
-        }
+    for workload in workloads.iter().filter(|it| !known.workloads.iter().any(|name| matches(it.text, name))) {
+        unknown(workload, "workload", known.workloads, "");
     }
     if workloads.is_empty() {
         table.wrong(format!("matrix `{name}` has no workloads"), None);
     }
-    let pairs = table.needed_text("pairs").and_then(|pairs| {
-        let read = pairs.text.parse().ok();
-        if read.is_none() {
-            pairs
-                .wrong(format!("`{}` is no choice of pairs", pairs.text), Some("all, upgrades or adjacent".to_owned()));
-        }
-        read
-    });
-    let mut deadlines = Deadlines::default();
-    table.table("deadlines", |table| {
-        for (name, seconds) in table.all_numbers() {
-            match Phase::from_word(name.text) {
-                Some(_) if seconds == 0 => name.wrong(format!("no {} is done in 0 s", name.text), None),
-                Some(phase) => deadlines.set(phase, seconds),
-                None => unknown(&name, "phase", &Phase::ALL.map(Phase::word), ""),
-            }
-        }
-        Some(())
-    });
-    let list = |texts: &[Text<'_>]| texts.iter().map(|text| text.text.to_owned()).collect();
+    let profiles = table.texts("profiles");
+    for profile in profiles.iter().filter(|profile| !known.profiles.contains(&profile.text)) {
+        unknown(profile, "profile", known.profiles, "");
+    }
+    let list = |texts: &[Text<'_>]| texts.iter().map(|text| text.text.to_owned()).collect::<Vec<_>>();
+    let pairs = pairs(table, &list(&kernels));
+    let deadlines = table.table("deadlines", deadlines).unwrap_or_default();
+    let budget =
+        |table: &Table<'_>| Some(Budget { jobs: table.number("jobs"), memory_mib: table.number("memory_mib") });
+    let budget = table.table("budget", budget).unwrap_or_default();
     Some(Matrix {
         name: name.to_owned(),
         kernels: list(&kernels),
         pairs: pairs?,
         workloads: list(&workloads),
+        profiles: list(&profiles),
         deadlines,
+        budget,
     })
 }
 
-fn unknown(text: &Text<'_>, what: &str, known: &[&str], more: &str) {
+fn pairs(table: &Table<'_>, kernels: &[String]) -> Option<Pairs> {
+    let hint =
+        || Some(format!("all, upgrades, adjacent, or a list such as [\"7.1 -> >=7.2\"]; a range is {RANGE_SYNTAX}"));
+    let texts = table.text_or_texts("pairs");
+    match texts.as_slice() {
+        [] => {
+            table.wrong("`pairs` is missing", hint());
+            None
+        }
+        [one] if one.text == "all" => Some(Pairs::All),
+        [one] if one.text == "upgrades" => Some(Pairs::Upgrades),
+        [one] if one.text == "adjacent" => Some(Pairs::Adjacent),
+        listed => {
+            let pair = |text: &Text<'_>| {
+                let sides = text.text.split_once("->").map(|(from, to)| (from.trim().parse(), to.trim().parse()));
+                let Some((Ok(from), Ok(to))) = sides else {
+                    text.wrong(format!("`{}` is no choice of pairs", text.text), hint());
+                    return None;
+                };
+                let (from, to): (KernelPattern, KernelPattern) = (from, to);
+                // A kernel of the catalog has the release that is its name; what a path has is not known yet.
+                let taken = |pattern: &KernelPattern| {
+                    kernels.iter().any(|name| is_path(name) || pattern.takes(Named { name, release: name }))
+                };
+                if !(taken(&from) && taken(&to)) {
+                    text.wrong(format!("`{}` takes no pair of this matrix's kernels", text.text), None);
+                }
+                Some((from, to))
+            };
+            listed.iter().map(pair).collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Pairs::Listed)
+        }
+    }
+}
+
+/// Longer than this nobody waits for a phase.
+const LONGEST: u64 = 24 * 60 * 60;
+
+fn deadlines(table: &Table<'_>) -> Option<Deadlines> {
+    let mut deadlines = Deadlines::default();
+    for (name, seconds) in table.all_numbers() {
+        match Phase::from_word(name.text) {
+            Some(_) if seconds == 0 => name.wrong(format!("no {} is done in 0 s", name.text), None),
+            Some(_) if seconds > LONGEST => name.wrong(format!("{seconds} s is longer than a day"), None),
+            Some(phase) => deadlines.set(phase, seconds),
+            None => unknown(&name, "phase", &Phase::ALL.map(Phase::word), ""),
+        }
+    }
+    Some(deadlines)
+}
+
+pub(crate) fn unknown(text: &Text<'_>, what: &str, known: &[&str], more: &str) {
     let hint = nearest(text.text, known.iter().copied())
         .map_or_else(|| format!("known: {}{more}", known.join(", ")), |near| format!("is `{near}` meant?"));
     text.wrong(format!("unknown {what} `{}`", text.text), Some(hint));
-}
-
-/// Whether `name` matches `glob`, in which `*` stands for any text and `?` for one character.
-pub fn matches(glob: &str, name: &str) -> bool {
-    let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), name.chars().collect());
-    // reachable[n]: the glob so far matches the first n characters of the name.
-    let mut reachable: Vec<bool> = (0..=name.len()).map(|length| length == 0).collect();
-    for wanted in glob {
-        if wanted == '*' {
-            let first = reachable.iter().position(|reached| *reached).unwrap_or(reachable.len());
-            reachable.iter_mut().skip(first).for_each(|reached| *reached = true);
-        } else {
-            for length in (1..=name.len()).rev() {
-                reachable[length] = reachable[length - 1] && (wanted == '?' || wanted == name[length - 1]);
-            }
-            reachable[0] = false;
-        }
-    }
-    reachable[name.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KNOWN: Known<'_> = Known { kernels: &["7.2.12", "7.3.4"], workloads: &["memfd.basic"] };
+    const KNOWN: Known<'_> = Known {
+        kernels: &["6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"],
+        workloads: &["memfd.basic"],
+        profiles: &["q35-intel"],
+    };
+
+    fn pairs_of(matrix: &Matrix) -> Vec<(String, String)> {
+        matrix.pairs(str::to_owned)
+    }
 
     #[test]
-    fn the_embedded_matrices_are_right_and_quick_is_four_pairs() {
-        let matrices = read("matrix.toml", EMBEDDED, &KNOWN).unwrap();
-        let quick = matrices.iter().find(|matrix| matrix.name == "quick").unwrap();
-        let pairs = [("7.2.12", "7.2.12"), ("7.2.12", "7.3.4"), ("7.3.4", "7.2.12"), ("7.3.4", "7.3.4")];
-        assert_eq!(quick.pairs(), pairs);
+    fn the_embedded_matrices_are_right() {
+        let file = read("matrix.toml", EMBEDDED, &KNOWN).unwrap();
+        let count = |name: &str| pairs_of(file.matrices.iter().find(|matrix| matrix.name == name).unwrap()).len();
+        assert_eq!((count("quick"), count("default")), (4, 25));
+    }
+
+    #[test]
+    fn pairs_by_name_and_by_ranges() {
+        let of = |pairs: &str| {
+            let text = format!(
+                "[matrix.a]\nkernels = [\"7.0.13\", \"7.1.13\", \"7.2.12\"]\npairs = {pairs}\nworkloads = [\"*\"]\n"
+            );
+            pairs_of(&read("m.toml", &text, &KNOWN).unwrap().matrices[0])
+                .into_iter()
+                .map(|(source, target)| format!("{} {}", &source[..3], &target[..3]))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        assert_eq!(of("\"upgrades\""), "7.0 7.0, 7.0 7.1, 7.0 7.2, 7.1 7.1, 7.1 7.2, 7.2 7.2");
+        assert_eq!(of("\"adjacent\""), "7.0 7.1, 7.1 7.2");
+        assert_eq!(of("[\"<7.2 -> 7.2\", \"7.2.12 -> 7.0\"]"), "7.0 7.2, 7.1 7.2, 7.2 7.0");
+        assert_eq!(of("\"7.1 -> *\""), "7.1 7.0, 7.1 7.1, 7.1 7.2");
     }
 
     #[test]
     fn mistakes_name_their_places() {
-        let text = "[matrix.a]\nkernels = [\"7.2.13\", \"./tree\"]\npairs = \"al\"\nworkloads = [\"memfd.*\", \"vfio.*\"]\n\
+        let text = "[matrix.a]\nkernels = [\"7.2.122\", \"./tree\"]\npairs = \"al\"\nworkloads = [\"memfd.*\", \"vfio.*\"]\n\
                     [matrix.a.deadlines]\nbot = 3\nboot = 0\n[matrix.b]\npairs = \"all\"\n";
         let told = read("m.toml", text, &KNOWN).unwrap_err().to_string();
         for line in [
-            "m.toml:2:12: unknown kernel `7.2.13`\n  hint: is `7.2.12` meant?",
-            "m.toml:3:9: `al` is no choice of pairs\n  hint: all, upgrades or adjacent",
+            "m.toml:2:12: unknown kernel `7.2.122`\n  hint: is `7.2.12` meant?",
+            "m.toml:3:9: `al` is no choice of pairs\n  hint: all, upgrades, adjacent, or a list such as",
             "m.toml:4:25: unknown workload `vfio.*`\n  hint: known: memfd.basic",
             "m.toml:6:1: unknown phase `bot`\n  hint: is `boot` meant?",
             "m.toml:7:1: no boot is done in 0 s",
@@ -182,21 +255,5 @@ mod tests {
             assert!(told.contains(line), "{line}\n--- not in ---\n{told}");
         }
         assert!(!told.contains("./tree"), "{told}");
-    }
-
-    #[test]
-    fn globs() {
-        for (glob, name, expected) in [
-            ("memfd.*", "memfd.basic", true),
-            ("*", "memfd.basic", true),
-            ("*.basic", "memfd.basic", true),
-            ("memfd.basi?", "memfd.basic", true),
-            ("m*d*c", "memfd.basic", true),
-            ("memfd", "memfd.basic", false),
-            ("memfd.*x", "memfd.basic", false),
-            ("", "memfd.basic", false),
-        ] {
-            assert_eq!(matches(glob, name), expected, "{glob}");
-        }
     }
 }

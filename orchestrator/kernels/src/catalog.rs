@@ -13,6 +13,7 @@ const EMBEDDED_FRAGMENTS: [(&str, &str); 1] =
 #[derive(Clone, Debug)]
 pub struct Catalog {
     entries: Vec<Entry>,
+    is_own: bool,
 }
 
 /// One kernel that can be built.
@@ -72,7 +73,7 @@ impl Catalog {
                 let found = EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name);
                 found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| "luqual does not bring it".to_owned())
             };
-            return Self::read("kernels/catalog.toml", EMBEDDED, &fragment);
+            return Self::read("kernels/catalog.toml", EMBEDDED, &fragment, true);
         };
         let text = std::fs::read_to_string(path).map_err(KernelError::file(path))?;
         let folder = path.parent().unwrap_or(Path::new("")).join("config");
@@ -80,14 +81,19 @@ impl Catalog {
             let path = folder.join(name);
             std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        Self::read(&path.display().to_string(), &text, &fragment)
+        Self::read(&path.display().to_string(), &text, &fragment, false)
     }
 
-    fn read(file: &str, text: &str, fragment: Fragments<'_>) -> Result<Self, KernelError> {
+    fn read(file: &str, text: &str, fragment: Fragments<'_>, is_own: bool) -> Result<Self, KernelError> {
         let entries = document::read(file, text, |table| {
             Some(table.named("kernel", |name, table| entry(name.text, table, fragment)))
         })?;
-        Ok(Self { entries })
+        Ok(Self { entries, is_own })
+    }
+
+    /// Whether it is the one that luqual brings.
+    pub fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// All entries.
@@ -192,7 +198,7 @@ mod tests {
     fn mistakes_are_told_with_their_places() {
         let text = "[kernel.a]\ndebian = \"x\"\nsha256 = \"12\"\nbase = \"defconfig\"\nfragments = [\"no.config\"]\n\
                     [kernel.b]\ntarball = \"u\"\nbase = \"allnoconfig\"\ncommand_line = \"\"\nsha = \"\"\n";
-        let told = Catalog::read("c.toml", text, &|_| Err("missing".into())).unwrap_err().to_string();
+        let told = Catalog::read("c.toml", text, &|_| Err("missing".into()), false).unwrap_err().to_string();
         for line in [
             "c.toml:1:1: `command_line` is missing",
             "c.toml:2:10: `debian` must be PACKAGE_VERSION",

@@ -88,6 +88,14 @@ impl Store {
         }
     }
 
+    /// The release of the kernel that `spec` names, which for one of the catalog is its name; nothing is built.
+    pub fn release(&self, spec: &str) -> Result<String, KernelError> {
+        match self.catalog.find(spec) {
+            Some(entry) => Ok(entry.version.clone()),
+            None => self.read_path(spec).map(|kernel| kernel.info.release),
+        }
+    }
+
     /// The kernel of a catalog entry, if it is in the store and as it was put there.
     pub fn ready(&self, entry: &Entry) -> Result<Option<Kernel>, KernelError> {
         Ok(load(&self.folder(entry)?, entry))

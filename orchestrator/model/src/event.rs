@@ -20,6 +20,11 @@ pub enum Event {
         /// The record, with no cells.
         run: Box<RunRecord>,
     },
+    /// A run that was cut off goes on. Cells that had begun and not ended are run anew.
+    RunResumed {
+        /// How many cells are left.
+        left: usize,
+    },
     /// A cell begins.
     CellStarted {
         /// Its id.
@@ -55,8 +60,7 @@ pub enum Event {
     ConsoleFinding {
         /// In which cell.
         cell: CellId,
-        /// What.
-        #[serde(flatten)]
+        /// What. Not flattened: it has a time of its own, in the cell.
         finding: Finding,
     },
     /// A cell ended.
@@ -69,4 +73,32 @@ pub enum Event {
         /// Whether the user ended it before all cells were done.
         interrupted: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FindingKind, Side};
+
+    #[test]
+    fn every_line_of_a_journal_can_be_read_again() {
+        let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
+        let cell = key.id();
+        let (kind, side) = (FindingKind::Kho, Side::Target);
+        let finding = Finding { kind, side, at_us: 5, line: 7, text: "KHO: x".into() };
+        let (phase, hop) = (Phase::Kexec, 0);
+        let end = PhaseEnd::Failed("why".into());
+        for event in [
+            Event::RunResumed { left: 3 },
+            Event::CellStarted { cell: cell.clone(), key },
+            Event::PhaseStarted { cell: cell.clone(), phase, hop },
+            Event::PhaseEnded { cell: cell.clone(), phase, hop, duration_us: 1, end },
+            Event::ConsoleFinding { cell, finding },
+            Event::RunFinished { interrupted: true },
+        ] {
+            let stamped = Stamped { at_us: 9, event };
+            let line = serde_json::to_string(&stamped).unwrap();
+            assert_eq!(serde_json::from_str::<Stamped>(&line).unwrap(), stamped, "{line}");
+        }
+    }
 }

@@ -9,16 +9,21 @@ mod event;
 mod kernel;
 mod outcome;
 mod phase;
+mod rate;
 mod record;
+mod version;
 
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
 pub use kernel::{Ability, KernelInfo, Refused};
-pub use outcome::{Outcome, Status};
+pub use outcome::{Expectation, Outcome, Prediction, Status};
 pub use phase::{Phase, Side};
+pub use rate::Rate;
 pub use record::{
-    Blackout, CellRecord, Finding, FindingKind, HostInfo, PhaseEnd, PhaseRecord, Probe, RunRecord, RunTotals,
+    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, PhaseEnd, PhaseRecord, Planned, Probe, RunRecord,
+    RunTotals, Settings,
 };
+pub use version::{RANGE_SYNTAX, Version, VersionRange};
 
 /// The version of `run.json` and `events.jsonl`. It grows when a reader of the old shape would be misled.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -33,6 +33,26 @@ impl Outcome {
         Self::HarnessFailed,
     ];
 
+    /// What it costs whoever runs the update, from nothing: a source that says no goes on running, a target that refuses
+    /// the whole loses it openly, one that loses a part may do so unseen. Not the order of the set, which is by strength
+    /// of the claim.
+    pub const fn harm(self) -> u32 {
+        match self {
+            Self::Survived => 0,
+            Self::Skipped => 1,
+            Self::Refused => 2,
+            Self::Incompatible => 3,
+            Self::Lost => 4,
+            Self::Crashed => 5,
+            Self::HarnessFailed => 6,
+        }
+    }
+
+    /// The outcome of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.word() == word)
+    }
+
     /// The word as it stands in records and on the terminal.
     pub const fn word(self) -> &'static str {
         match self {
@@ -53,6 +73,30 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What a cell is known to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// How it ends.
+    pub outcome: Outcome,
+    /// Whether a survival may be spoilt by warnings.
+    #[serde(default)]
+    pub tainted: bool,
+    /// Why.
+    pub reason: String,
+    /// Where more is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+}
+
+/// What a pair should do, before it is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// How it should end.
+    pub outcome: Outcome,
+    /// Why.
+    pub why: String,
+}
+
 /// A cell's outcome against what was expected of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -70,13 +114,24 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status of a cell for which no expectation was given: it is expected to survive, untainted.
-    /// `skipped` is neutral.
-    pub fn without_expectation(outcome: Outcome, tainted: bool) -> Self {
-        match outcome {
-            Outcome::Survived if !tainted => Self::Expected,
-            Outcome::Skipped => Self::Expected,
-            _ => Self::Unexpected,
+    /// The status of a cell. Without an expectation it is expected to survive, untainted. `skipped` is neutral, and a
+    /// failure of the harness is never what anybody expects.
+    pub fn of(outcome: Outcome, tainted: bool, expectation: Option<&Expectation>) -> Self {
+        let clean = outcome == Outcome::Survived && !tainted;
+        match (outcome, expectation) {
+            (Outcome::Skipped, _) => Self::Expected,
+            (Outcome::HarnessFailed, _) => Self::Unexpected,
+            (_, None) => {
+                if clean {
+                    Self::Expected
+                } else {
+                    Self::Unexpected
+                }
+            }
+            (_, Some(expected)) if expected.outcome == outcome && (!tainted || expected.tainted) => Self::Expected,
+            (_, Some(expected)) if outcome.harm() < expected.outcome.harm() => Self::Improvement,
+            // Worse, or the same and spoilt.
+            (_, Some(_)) => Self::Regression,
         }
     }
 
@@ -105,10 +160,27 @@ mod tests {
     #[test]
     fn only_an_untainted_survival_is_expected_without_being_told() {
         for outcome in Outcome::ALL {
-            let clean = Status::without_expectation(outcome, false) == Status::Expected;
+            let clean = Status::of(outcome, false, None) == Status::Expected;
             assert_eq!(clean, matches!(outcome, Outcome::Survived | Outcome::Skipped), "{outcome}");
         }
-        assert_eq!(Status::without_expectation(Outcome::Survived, true), Status::Unexpected);
+        assert_eq!(Status::of(Outcome::Survived, true, None), Status::Unexpected);
+    }
+
+    #[test]
+    fn an_expectation_is_met_beaten_or_missed() {
+        let expect = |outcome, tainted| Expectation { outcome, tainted, reason: String::new(), link: None };
+        for (outcome, tainted, expected, status) in [
+            (Outcome::Lost, false, expect(Outcome::Lost, false), Status::Expected),
+            (Outcome::Survived, false, expect(Outcome::Lost, false), Status::Improvement),
+            (Outcome::Crashed, false, expect(Outcome::Lost, false), Status::Regression),
+            (Outcome::Lost, false, expect(Outcome::Refused, false), Status::Regression),
+            (Outcome::Survived, true, expect(Outcome::Survived, false), Status::Regression),
+            (Outcome::Survived, true, expect(Outcome::Survived, true), Status::Expected),
+            (Outcome::HarnessFailed, false, expect(Outcome::HarnessFailed, false), Status::Unexpected),
+            (Outcome::Skipped, false, expect(Outcome::Survived, false), Status::Expected),
+        ] {
+            assert_eq!(Status::of(outcome, tainted, Some(&expected)), status, "{outcome} {expected:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
-use crate::{CellId, CellKey, Event, KernelInfo, Outcome, Phase, SCHEMA_VERSION, Side, Stamped, Status};
+use crate::{
+    CellId, CellKey, Event, Expectation, KernelInfo, Outcome, Phase, Prediction, Rate, SCHEMA_VERSION, Side, Stamped,
+    Status,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// `run.json`: everything a report needs, made by folding the events of a run.
@@ -26,8 +29,10 @@ pub struct RunRecord {
     pub host: HostInfo,
     /// The kernels of the run, by name.
     pub kernels: BTreeMap<String, KernelInfo>,
+    /// With what it was run; a run that was cut off goes on with the same.
+    pub settings: Settings,
     /// The cells that were to run, in plan order.
-    pub planned: Vec<CellKey>,
+    pub planned: Vec<Planned>,
     /// The cells that ended, in the order in which they did.
     pub cells: Vec<CellRecord>,
 }
@@ -55,6 +60,7 @@ impl RunRecord {
                 self.interrupted = *interrupted;
             }
             Event::RunStarted { .. }
+            | Event::RunResumed { .. }
             | Event::CellStarted { .. }
             | Event::PhaseStarted { .. }
             | Event::PhaseEnded { .. }
@@ -71,6 +77,12 @@ impl RunRecord {
         RunTotals { by_outcome, not_run: self.planned.len().saturating_sub(self.cells.len()) }
     }
 
+    /// The cells that have not ended, in plan order.
+    pub fn left(&self) -> Vec<&Planned> {
+        let done: BTreeSet<&CellId> = self.cells.iter().map(|cell| &cell.id).collect();
+        self.planned.iter().filter(|planned| !done.contains(&planned.key.id())).collect()
+    }
+
     /// A new record of nothing yet.
     pub fn new(id: String, tool: String, command: Vec<String>, started: String, host: HostInfo) -> Self {
         Self {
@@ -83,10 +95,43 @@ impl RunRecord {
             interrupted: false,
             host,
             kernels: BTreeMap::new(),
+            settings: Settings::default(),
             planned: Vec::new(),
             cells: Vec::new(),
         }
     }
+}
+
+/// What a run was told beside its cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Seconds that each phase may take on this host.
+    pub deadlines: BTreeMap<Phase, u64>,
+    /// Machines at once.
+    pub jobs: u64,
+    /// How often a cell that is not as expected is tried again.
+    pub retries: u32,
+    /// How often each cell is run.
+    pub repeat: u32,
+    /// Whether each machine's memory is kept.
+    pub keep: bool,
+    /// A fault planted on purpose, as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plant: Option<String>,
+}
+
+/// A cell that is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// source, target, profile, workload.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// What it should do, by the kernels' ABI strings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// What it is known to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expectation: Option<Expectation>,
 }
 
 /// Counts over a run.
@@ -122,10 +167,10 @@ pub struct HostInfo {
 pub struct CellRecord {
     /// The cell's id.
     pub id: CellId,
-    /// source, target, profile, workload.
+    /// source, target, profile, workload, and what was thought of it before.
     #[serde(flatten)]
-    pub key: CellKey,
-    /// How it ended.
+    pub plan: Planned,
+    /// How it ended; of several attempts, the worst.
     pub outcome: Outcome,
     /// That against what was expected.
     pub status: Status,
@@ -152,6 +197,42 @@ pub struct CellRecord {
     /// From the start of the cell to its end, in microseconds.
     pub duration_us: u64,
     /// The cell's folder, relative to the run's: console, QMP log, agent output, QEMU's stderr, command line.
+    pub folder: String,
+    /// All attempts in order, where there was more than one; the rest of the record is the worst one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+}
+
+impl CellRecord {
+    /// Whether the kernels did what their ABI strings say; `None` where nothing was predicted or nothing is known.
+    pub fn as_predicted(&self) -> Option<bool> {
+        let known = !matches!(self.outcome, Outcome::HarnessFailed | Outcome::Skipped);
+        self.plan.prediction.as_ref().filter(|_| known).map(|prediction| prediction.outcome == self.outcome)
+    }
+
+    /// How often it did not survive, where it was run more than once.
+    pub fn rate(&self) -> Option<Rate> {
+        let failed = self.attempts.iter().filter(|attempt| attempt.outcome != Outcome::Survived).count();
+        (!self.attempts.is_empty()).then(|| Rate::new(failed as u64, self.attempts.len() as u64))
+    }
+}
+
+/// One of several attempts at a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in one line.
+    pub title: String,
+    /// Whether a survival was spoilt.
+    pub tainted: bool,
+    /// What its content and its timing were made from.
+    pub seed: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// The gap in the ticks.
+    pub blackout: Option<Blackout>,
+    /// Its folder, relative to the run's.
     pub folder: String,
 }
 

@@ -1,5 +1,6 @@
 //! One cell, from the boot of its source to the end of its machine.
 
+use crate::attempts::Attempts;
 use crate::evidence::{Evidence, Stop};
 use crate::fault::{Fault, Victim};
 use crate::reach::{Identity, ask, chain, hello, reach, reach_target};
@@ -8,7 +9,7 @@ use crate::ticks::{self, Ticks};
 use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
-use luqual_model::{Blackout, CellKey, CellRecord, Event, Finding, KernelInfo, Phase, Probe, Refused, Side, Status};
+use luqual_model::{Blackout, CellRecord, Event, Finding, KernelInfo, Phase, Planned, Probe, Refused, Side, Status};
 use luqual_protocol::{Hello, Need, Place, Reply, Request, Workload};
 use luqual_vm::{Accel, Launch, Launcher, Machine, Profile, Qemu, Scanner, WorkFolder};
 use std::fs;
@@ -37,18 +38,8 @@ pub struct Cell<'a> {
     pub profile: &'a Profile,
     /// What runs in it.
     pub workload: &'a Workload,
-}
-
-impl Cell<'_> {
-    /// The cell's name.
-    pub fn key(&self) -> CellKey {
-        CellKey {
-            source: self.source.info.name.clone(),
-            target: self.target.info.name.clone(),
-            profile: self.profile.name.to_owned(),
-            workload: self.workload.name.to_owned(),
-        }
-    }
+    /// Its name, and what is thought of it before.
+    pub plan: &'a Planned,
 }
 
 /// What all cells of a run share.
@@ -69,24 +60,33 @@ pub struct Host<'a> {
     pub keep: bool,
     /// A fault to plant in each cell.
     pub plant: Option<Fault>,
+    /// How often each cell is run.
+    pub attempts: Attempts,
     /// Turns true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
 
 /// Ticks that did not come for this long mean that the source is gone.
 const SILENCE: Duration = Duration::from_millis(100);
-/// Runs a cell; `None` when the user ended the run before it was done.
-pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Option<CellRecord> {
-    let key = cell.key();
-    let id = key.id();
-    let folder = format!("cells/{id}");
-    // A closed channel means that nobody listens any more; the cell is still ended in order.
-    let _ = events.send(Event::CellStarted { cell: id.clone(), key: key.clone() });
+
+/// Between preserve and kexec, a cell that is run several times waits for up to this long, by its seed.
+const JITTER: Duration = Duration::from_millis(300);
+
+/// Runs a cell once, with its evidence in `folder`, relative to the run's; `None` when the user ended the run before it
+/// was done.
+pub(crate) async fn run_once(
+    cell: Cell<'_>,
+    host: &Host<'_>,
+    folder: String,
+    events: &mpsc::UnboundedSender<Event>,
+) -> Option<CellRecord> {
+    let id = cell.plan.key.id();
     let mut run = Run {
         cell,
         host,
         recorder: Recorder::new(id.clone(), events.clone(), host.deadlines.clone(), host.interrupt.clone()),
         logs: host.folder.join(&folder),
+        work: None,
         machine: None,
         source_ticks: None,
         seed: rand::random(),
@@ -115,9 +115,9 @@ pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedS
     }
     (!interrupted).then(|| CellRecord {
         id,
-        key,
+        plan: cell.plan.clone(),
         outcome: verdict.outcome,
-        status: Status::without_expectation(verdict.outcome, !verdict.tainted.is_empty()),
+        status: Status::of(verdict.outcome, !verdict.tainted.is_empty(), cell.plan.expectation.as_ref()),
         title: verdict.title,
         tainted: verdict.tainted,
         phase: evidence.phase,
@@ -129,6 +129,7 @@ pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedS
         blackout: run.blackout,
         findings: evidence.findings,
         folder,
+        attempts: Vec::new(),
     })
 }
 
@@ -138,6 +139,8 @@ struct Run<'a> {
     host: &'a Host<'a>,
     recorder: Recorder,
     logs: PathBuf,
+    /// The machine's own files.
+    work: Option<PathBuf>,
     machine: Option<Machine>,
     source_ticks: Option<Ticks>,
     seed: u64,
@@ -167,9 +170,11 @@ impl Run<'_> {
         let ticks = Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started());
         self.source_ticks = Some(ticks);
 
+        self.jitter(0).await;
         self.step(Phase::Preserve, &agent, Request::Preserve { workload: workload.name.to_owned(), seed: self.seed })
             .await?;
         self.flip(&agent).await?;
+        self.jitter(1).await;
         self.step(Phase::Load, &agent, Request::Load { command_line: target.command_line(self.host.accel) }).await?;
         let (agent, hello) = self.kexec(agent, &keys, log, &source, &target).await?;
         self.target_taint = hello.taint;
@@ -203,12 +208,13 @@ impl Run<'_> {
         let (cell, host_, logs, recorder) = (self.cell, self.host, &self.logs, &mut self.recorder);
         let started = recorder.started();
         let plant = host_.plant.clone();
-        let slot = &mut self.machine;
+        let (slot, work) = (&mut self.machine, &mut self.work);
         recorder
             .phase(Phase::Boot, 0, None, async {
                 fs::create_dir_all(logs).map_err(host(logs.display()))?;
                 let log = AgentLog::create(&logs.join("agent.jsonl"), started).map_err(host("agent.jsonl"))?;
-                let folder = host_.work.cell("vm", cell.profile.memory_mib).map_err(explained)?;
+                let folder = host_.work.cell(cell.profile.memory_mib).map_err(explained)?;
+                let folder = work.insert(folder).as_path();
                 let initrd = folder.join("initrd");
                 let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
                 let target_initrd = initramfs(keys, None, &[]).map_err(host("the target's initramfs"))?;
@@ -221,7 +227,7 @@ impl Run<'_> {
                     kernel: &cell.source.image,
                     initrd: &initrd,
                     command_line: &source.command_line(host_.accel),
-                    folder: &folder,
+                    folder,
                 };
                 let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
                 let machine: &Machine = slot.insert(machine.await.map_err(explained)?);
@@ -370,6 +376,13 @@ impl Run<'_> {
         }
     }
 
+    /// Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
+    async fn jitter(&self, which: u32) {
+        if self.host.attempts.repeat > 1 {
+            tokio::time::sleep(JITTER.mul_f64(part_of(self.seed, which))).await;
+        }
+    }
+
     /// A planted flip, between preserve and kexec.
     async fn flip(&self, agent: &Agent) -> Result<(), Stop> {
         let (place, offset) = match &self.host.plant {
@@ -428,7 +441,7 @@ impl Run<'_> {
         let console = machine.console().clone();
         let deadline = self.host.deadlines.of(Phase::Teardown);
         let hop = u32::from(self.recorder.decided_in().side() == Side::Target);
-        let work = self.host.work.path().join("vm");
+        let work = self.work.take();
         let (keep, logs) = (self.host.keep, self.logs.clone());
         let ending = async {
             if matches!(stop, Stop::Deadline { .. }) {
@@ -438,6 +451,7 @@ impl Run<'_> {
             let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
             console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
             machine.quit().await;
+            let Some(work) = work else { return Ok(()) };
             if keep {
                 for name in ["ram", "initrd"] {
                     fs::copy(work.join(name), logs.join(name)).map_err(host(name))?;
@@ -463,6 +477,11 @@ async fn ask_why_it_hangs(machine: &Machine, logs: &Path) {
         // The panic that it causes ends the machine; one that does not hear it stays silent.
         let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;
     }
+}
+
+/// A number from 0 up to 1 that depends on both.
+fn part_of(seed: u64, which: u32) -> f64 {
+    f64::from((seed >> (which * 16)) as u16) / f64::from(u16::MAX)
 }
 
 /// Adds what only the target's own log says, with line 0.

@@ -1,6 +1,7 @@
 //! From evidence to outcome. Pure, and the heart of the tool: a false `survived` is the worst bug it can have.
 
 use crate::evidence::{Evidence, Stop};
+use crate::title::title;
 use luqual_model::{Finding, FindingKind, Outcome, Phase, Refused, Side};
 use luqual_vm::MachineEnd;
 
@@ -48,7 +49,7 @@ fn say(outcome: Outcome, title: impl ToString) -> Verdict {
 
 fn refused_by_target(evidence: &Evidence, refused: &Refused) -> Verdict {
     if let Some(line) = first_of(evidence, FindingKind::HandoverRefused) {
-        return say(Outcome::Incompatible, &line.text);
+        return say(Outcome::Incompatible, title(&line.text));
     }
     // No device is no answer from it: the target took the handover and has nobody to give it out.
     if refused.call == "open" && refused.errno == "ENOENT" {
@@ -72,7 +73,7 @@ fn checked(evidence: &Evidence) -> Verdict {
     };
     let got_something = evidence.probes.iter().any(|probe| probe.held && probe.name.ends_with(" retrieve"));
     if let (Some(line), false) = (first_of(evidence, FindingKind::HandoverRefused), got_something) {
-        return say(Outcome::Incompatible, &line.text);
+        return say(Outcome::Incompatible, title(&line.text));
     }
     say(Outcome::Lost, format!("{}: expected {}, observed {}", broken.name, broken.expected, broken.observed))
 }
@@ -90,7 +91,7 @@ fn death(evidence: &Evidence) -> Option<Verdict> {
         return Some(say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text)));
     }
     // An oops or a BUG comes before the panic that it leads to; the first line is the cause.
-    evidence.findings.iter().find(deadly).map(|line| say(Outcome::Crashed, &line.text))
+    evidence.findings.iter().find(deadly).map(|line| say(Outcome::Crashed, title(&line.text)))
 }
 
 /// The end of process 1 panics a kernel that did nothing wrong.

@@ -6,12 +6,14 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A folder that is removed on drop; when luqual is killed, the next start removes it.
 #[derive(Debug)]
 pub struct WorkFolder {
     path: PathBuf,
-
+    /// Folders so far; each machine's is named after its number, to be short.
+    made: AtomicU32,
     /// Held for as long as the folder is used; the kernel lets go of it when the process ends.
     _lock: File,
 }
@@ -33,7 +35,7 @@ impl WorkFolder {
         let file = File::create(&lock).map_err(VmError::file(&lock))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| VmError::file(&lock)(errno.into()))?;
         fs::rename(&unlocked, &path).map_err(VmError::file(&path))?;
-        Ok((Self { path, _lock: file }, swept))
+        Ok((Self { path, made: AtomicU32::new(0), _lock: file }, swept))
     }
 
     /// Where it is.
@@ -41,13 +43,13 @@ impl WorkFolder {
         &self.path
     }
 
-    /// A folder in it for one cell, with room for `memory_mib` MiB of RAM file.
-    pub fn cell(&self, name: &str, memory_mib: u64) -> Result<PathBuf, VmError> {
+    /// A new folder in it for one machine, with room for `memory_mib` MiB of RAM file.
+    pub fn cell(&self, memory_mib: u64) -> Result<PathBuf, VmError> {
         let free = free_mib(&self.path)?;
         if free < memory_mib {
             return Err(VmError::NoSpace { path: self.path.clone(), free, needed: memory_mib });
         }
-        let path = self.path.join(name);
+        let path = self.path.join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
         // sun_path has 108 bytes with the NUL (unix(7)).
         if path.join(crate::args::QMP).as_os_str().len() > 107 {
             return Err(VmError::LongPath(path));

@@ -7,9 +7,9 @@ use crate::progress::Shown;
 use clap::Args;
 use luqual_config::Deadlines;
 use luqual_guest::{Keys, Target, initramfs};
-use luqual_model::{CellRecord, Outcome};
+use luqual_model::{CellKey, CellRecord, Outcome, Planned};
 use luqual_protocol::{Request, VERSION, find_workload};
-use luqual_runner::{BootKernel, Cell, Host, run_cell};
+use luqual_runner::{Attempts, BootKernel, Cell, Host, run_cell};
 use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let workload = find_workload(WORKLOAD).ok_or_else(|| CliError::harness(format!("no workload {WORKLOAD}")))?;
     let profile = profile::find(workload.profile).ok_or_else(|| CliError::harness("no profile"))?;
     let (work, _) = WorkFolder::create()?;
-    let folder = work.cell("bench", profile.memory_mib)?;
+    let folder = work.cell(profile.memory_mib)?;
     let (_keep, interrupt) = watch::channel(false);
     let host = Host {
         launcher: &launcher()?,
@@ -64,9 +64,17 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         deadlines: Deadlines::default().stretched(accel.accel.deadline_factor()),
         keep: false,
         plant: None,
+        attempts: Attempts { repeat: 1, retries: 0 },
         interrupt,
     };
-    let cell = Cell { source: &source, target: &target, profile, workload };
+    let key = CellKey {
+        source: command.source.clone(),
+        target: command.target.clone(),
+        profile: profile.name.to_owned(),
+        workload: workload.name.to_owned(),
+    };
+    let plan = Planned { key, prediction: None, expectation: None };
+    let cell = Cell { source: &source, target: &target, profile, workload, plan: &plan };
     println!(
         "{} → {} {WORKLOAD} with {}, {} rounds",
         command.source,

@@ -1,7 +1,7 @@
 //! `luqual doctor`: can a run start here, and if not, what to do.
 
 use super::KernelSource;
-use super::machine::MachineChoice;
+use super::machine::{MachineChoice, free_memory_mib};
 use crate::error::{CliError, Exit};
 use clap::Args;
 use luqual_kernels::{cache_folder, tools};
@@ -40,7 +40,7 @@ pub(crate) async fn run(command: &Doctor) -> Result<Exit, CliError> {
         }
         Err(error) => findings.push(bad("QEMU", error.message().to_owned(), error.hint_text(), false)),
     }
-    findings.push(room("memory", memory_mib(), ONE_MACHINE_MIB, "end something that uses memory"));
+    findings.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end something that uses memory"));
     let work = work_base();
     let advice = "set LUQUAL_WORK_DIR to a folder with more room";
     findings.push(room("working folder", free_mib(&work).ok(), ONE_MACHINE_MIB, advice).about(&work));
@@ -113,10 +113,4 @@ fn room(what: &'static str, free: Option<u64>, needed: u64, advice: &str) -> Fin
         Some(free) => bad(what, format!("{free} MiB free, {needed} needed"), Some(advice.to_owned()), false),
         None => bad(what, "cannot be measured".to_owned(), Some(advice.to_owned()), false),
     }
-}
-
-fn memory_mib() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib >> 10)
 }

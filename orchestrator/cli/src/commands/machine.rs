@@ -47,3 +47,10 @@ pub(crate) fn launcher() -> Result<Launcher, CliError> {
     let program = std::env::current_exe().map_err(CliError::file("this program's own path"))?;
     Ok(Launcher { program })
 }
+
+/// Memory that the host can give away, in MiB (Documentation/filesystems/proc.rst, MemAvailable).
+pub(crate) fn free_memory_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib >> 10)
+}

@@ -2,9 +2,15 @@
 
 pub(crate) mod bench;
 pub(crate) mod doctor;
+pub(crate) mod execute;
+pub(crate) mod history;
 pub(crate) mod kernels;
 pub(crate) mod machine;
+pub(crate) mod plan;
+pub(crate) mod qualify;
+pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod selection;
 pub(crate) mod workloads;
 
 use crate::error::CliError;

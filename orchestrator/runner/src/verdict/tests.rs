@@ -132,7 +132,9 @@ fn a_target_that_refuses_as_a_whole_is_incompatible() {
     // By its log, with or without a device, and when nothing could be retrieved.
     for stop in [stop("ENOENT"), stop("EIO")] {
         let verdict = judge(&Evidence { stop, findings: findings.clone(), ..complete() });
-        assert_eq!((verdict.outcome, verdict.title.as_str()), (Outcome::Incompatible, line));
+        // The address is another one in the next boot.
+        let title = line.replace("0x1", "…");
+        assert_eq!((verdict.outcome, verdict.title), (Outcome::Incompatible, title));
     }
     let nothing = vec![broken("session a retrieve"), broken("memfd 1 retrieve")];
     assert_eq!(outcome(&Evidence { probes: nothing, findings: findings.clone(), ..complete() }), Outcome::Incompatible);

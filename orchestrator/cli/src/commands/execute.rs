@@ -1,0 +1,318 @@
+//! From chosen cells to a run's folder: kernels, machines, journal, reports. What `run` and `qualify` share.
+
+use super::KernelSource;
+use super::history::History;
+use super::machine::{MachineChoice, launcher};
+use super::plan;
+use super::report::evidence;
+use super::selection::{Chosen, profile_of};
+use crate::error::{CliError, Exit};
+use crate::progress::Shown;
+use clap::Args;
+use luqual_config::Deadlines;
+use luqual_kernels::Store;
+use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, RunRecord, Settings, Stamped};
+use luqual_protocol::find_workload;
+use luqual_reports::Display;
+use luqual_runner::{
+    Attempts, BootKernel, Cell, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Load, Slots, run_cell, schedule,
+};
+use luqual_vm::{AccelFound, Qemu, WorkFolder};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokio::sync::{mpsc, watch};
+
+/// How cells are run, and where their evidence goes.
+#[derive(Args, Debug)]
+pub(crate) struct Execution {
+    /// The run's folder; it must not have a run in it [default: luqual-runs/ID]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) report_dir: Option<PathBuf>,
+    /// Machines at once [default: by processors and free memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: Option<u64>,
+    /// Try a cell that is not as expected up to N times more; where attempts differ it is flaky, never green
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// Keep each machine's memory and initramfs (1 GiB) in its cell's folder
+    #[arg(long)]
+    keep: bool,
+    /// Plant a fault in each cell, to see that it is found
+    #[arg(long, value_name = "FAULT", long_help = plant_help())]
+    plant: Option<String>,
+    #[command(flatten)]
+    pub(crate) machine: MachineChoice,
+    #[command(flatten)]
+    pub(crate) kernels: KernelSource,
+}
+
+fn plant_help() -> String {
+    format!("Plant a fault in each cell, to see that it is found: {FAULT_SYNTAX}")
+}
+
+/// A run that ended, or that the user ended before it began.
+pub(crate) enum Ended {
+    /// Its record and its folder.
+    Run(Box<RunRecord>, PathBuf),
+    /// Nothing was started.
+    Interrupted,
+}
+
+/// Runs what was chosen, each cell `repeat` times. Everything that can be wrong is looked at before anything is started.
+pub(crate) async fn execute(
+    store: &Store,
+    chosen: &Chosen,
+    options: &Execution,
+    repeat: u32,
+) -> Result<Ended, CliError> {
+    // Looked at before anything is built.
+    let _: Option<Fault> = fault(options.plant.as_deref())?;
+    let slots = plan::slots(options.jobs, chosen.budget);
+    plan::loads(&chosen.cells, slots, &History::load())?;
+    let (qemu, accel) = options.machine.find().await?;
+    let (id, folder) = create_folder(options.report_dir.as_deref())?;
+    let interrupt = interrupt_on_ctrl_c();
+    let kernels = tokio::select! {
+        kernels = find_kernels(store, chosen.cells.iter()) => kernels.inspect_err(|_| remove_if_empty(&folder))?,
+        () = interrupted(interrupt.clone()) => {
+            remove_if_empty(&folder);
+            return Ok(Ended::Interrupted);
+        }
+    };
+    let mut record = RunRecord::new(
+        id,
+        concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")").to_owned(),
+        std::env::args().collect(),
+        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        host_info(&qemu, &accel),
+    );
+    record.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    record.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
+    let deadlines = chosen.deadlines.stretched(accel.accel.deadline_factor());
+    record.settings = Settings {
+        deadlines: Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect(),
+        jobs: slots.jobs,
+        retries: options.retries,
+        repeat,
+        keep: options.keep,
+        plant: options.plant.clone(),
+    };
+    let mut display = Display::new();
+    let mut observer = |stamped: &Stamped| display.event(stamped);
+    let dispatcher = Dispatcher::create(&folder, record, &mut observer).map_err(journal_error(&folder))?;
+    let record = run_all(dispatcher, &kernels, &qemu, &accel, &folder, slots, interrupt).await?;
+    Ok(Ended::Run(Box::new(record), folder))
+}
+
+/// Goes on with the run in `folder`: with the same kernels, settings and cells, whatever today's configuration says.
+pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice) -> Result<Ended, CliError> {
+    let mut display = Display::new();
+    let mut observer = |stamped: &Stamped| display.event(stamped);
+    if !folder.join(JOURNAL).exists() {
+        return Err(CliError::usage(format!("{} has no run in it", folder.display()))
+            .hint("a run's folder has an events.jsonl; runs are in luqual-runs/ unless --report-dir said otherwise"));
+    }
+    let (qemu, accel) = machine.find().await?;
+    let dispatcher = Dispatcher::resume(folder, &mut observer).map_err(journal_error(folder))?;
+    let record = dispatcher.record();
+    if record.host.accel != accel.accel.word() {
+        return Err(CliError::usage(format!(
+            "the run was started with {}, this is {}",
+            record.host.accel,
+            accel.accel.word()
+        ))
+        .hint(format!("--accel {}", record.host.accel)));
+    }
+    let interrupt = interrupt_on_ctrl_c();
+    let left: Vec<CellKey> = record.left().into_iter().map(|planned| planned.key.clone()).collect();
+    let kernels = tokio::select! {
+        kernels = find_kernels(store, left.iter()) => kernels?,
+        () = interrupted(interrupt.clone()) => return Ok(Ended::Interrupted),
+    };
+    for (name, kernel) in &kernels {
+        let then = record.kernels.get(name).map(|info| info.image_sha256.as_str());
+        if then != Some(kernel.info.image_sha256.as_str()) {
+            return Err(CliError::usage(format!("{name} is not the kernel that the run was started with"))
+                .hint("its image has changed since; start a new run"));
+        }
+    }
+    for key in &left {
+        // What a cell left behind that did not end is no evidence of anything.
+        let _ = fs::remove_dir_all(folder.join("cells").join(key.id().to_string()));
+    }
+    let slots = plan::slots(Some(record.settings.jobs), luqual_config::Budget::default());
+    let record = run_all(dispatcher, &kernels, &qemu, &accel, folder, slots, interrupt).await?;
+    Ok(Ended::Run(Box::new(record), folder.to_owned()))
+}
+
+fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
+    text.map(str::parse::<Fault>).transpose().map_err(CliError::usage)
+}
+
+fn journal_error(folder: &Path) -> impl FnOnce(std::io::Error) -> CliError {
+    CliError::file(folder.join(JOURNAL).display().to_string())
+}
+
+async fn find_kernels(
+    store: &Store,
+    cells: impl Iterator<Item = &CellKey>,
+) -> Result<BTreeMap<String, BootKernel>, CliError> {
+    let mut kernels = BTreeMap::new();
+    for name in cells.flat_map(|key| [&key.source, &key.target]) {
+        if !kernels.contains_key(name) {
+            let kernel = store.resolve(name, &Shown::new()).await?;
+            kernels.insert(name.clone(), BootKernel { info: kernel.info, image: kernel.image });
+        }
+    }
+    Ok(kernels)
+}
+
+/// All cells that are left of the dispatcher's run; then its reports.
+async fn run_all(
+    mut dispatcher: Dispatcher<'_>,
+    kernels: &BTreeMap<String, BootKernel>,
+    qemu: &Qemu,
+    accel: &AccelFound,
+    folder: &Path,
+    slots: Slots,
+    interrupt: watch::Receiver<bool>,
+) -> Result<RunRecord, CliError> {
+    let settings = dispatcher.record().settings.clone();
+    let left: Vec<Planned> = dispatcher.record().left().into_iter().cloned().collect();
+    let keys: Vec<CellKey> = left.iter().map(|planned| planned.key.clone()).collect();
+    let loads: Vec<Load> = plan::loads(&keys, slots, &History::load())?;
+    let cells = left.iter().map(|plan| cell(plan, kernels)).collect::<Result<Vec<Cell<'_>>, CliError>>()?;
+    let mut deadlines = Deadlines::default();
+    settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
+
+    let (work, swept) = WorkFolder::create()?;
+    if swept > 0 {
+        eprintln!("removed {swept} working folder(s) that a killed luqual left behind");
+    }
+    let launcher = launcher()?;
+    let host = Host {
+        launcher: &launcher,
+        qemu,
+        accel: accel.accel,
+        work: &work,
+        folder,
+        deadlines,
+        keep: settings.keep,
+        plant: fault(settings.plant.as_deref())?,
+        attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
+        interrupt: interrupt.clone(),
+    };
+    let (events, mut taken) = mpsc::unbounded_channel();
+    let run = async {
+        let (host, events) = (&host, &events);
+        schedule(&loads, slots, |index| {
+            let cell = cells[index];
+            async move {
+                let record = run_cell(cell, host, events).await;
+                let done = record.is_some();
+                record
+                    .into_iter()
+                    .for_each(|record| drop(events.send(Event::CellFinished { record: Box::new(record) })));
+                done
+            }
+        })
+        .await;
+        let interrupted = *interrupt.borrow();
+        let _ = events.send(Event::RunFinished { interrupted });
+    };
+    // Ends with the event that is always the last.
+    let dispatch = async {
+        while let Some(event) = taken.recv().await {
+            let last = matches!(event, Event::RunFinished { .. });
+            dispatcher.take(event);
+            if last {
+                break;
+            }
+        }
+        dispatcher.finish()
+    };
+    let ((), record) = tokio::join!(run, dispatch);
+    let record = record.map_err(journal_error(folder))?;
+    History::add(&record.cells);
+    write_reports(folder, &record)?;
+    Ok(record)
+}
+
+fn cell<'a>(plan: &'a Planned, kernels: &'a BTreeMap<String, BootKernel>) -> Result<Cell<'a>, CliError> {
+    let kernel =
+        |name: &str| kernels.get(name).ok_or_else(|| CliError::harness(format!("kernel {name} was not looked for")));
+    let Planned { key, .. } = plan;
+    let workload = find_workload(&key.workload)
+        .ok_or_else(|| CliError::usage(format!("this luqual has no workload {}", key.workload)))?;
+    let profile = profile_of(&key.profile)?;
+    Ok(Cell { source: kernel(&key.source)?, target: kernel(&key.target)?, profile, workload, plan })
+}
+
+async fn interrupted(mut interrupt: watch::Receiver<bool>) {
+    if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// The run's id and folder.
+fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), CliError> {
+    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    let id = format!("{now}-{:04x}", std::process::id() & 0xffff);
+    let folder = asked.map_or_else(|| Path::new("luqual-runs").join(&id), Path::to_owned);
+    if ["run.json", "events.jsonl"].iter().any(|name| folder.join(name).exists()) {
+        return Err(CliError::usage(format!("{} has a run in it", folder.display()))
+            .hint("name another folder, or remove that one"));
+    }
+    fs::create_dir_all(&folder).map_err(CliError::file(folder.display()))?;
+    Ok((id, folder))
+}
+
+/// A run that never started leaves no folder behind, unless it has something of the user's in it.
+fn remove_if_empty(folder: &Path) {
+    let _ = fs::remove_dir(folder);
+    // The folder of all runs, if this would have been the first.
+    let _ = folder.parent().filter(|parent| parent.ends_with("luqual-runs")).map(fs::remove_dir);
+}
+
+fn host_info(qemu: &Qemu, accel: &AccelFound) -> HostInfo {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let memory = read("/proc/meminfo").lines().find_map(|line| {
+        let kib = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
+        kib.parse::<u64>().ok().map(|kib| kib << 10)
+    });
+    HostInfo {
+        arch: std::env::consts::ARCH.to_owned(),
+        release: read("/proc/sys/kernel/osrelease").trim_end().to_owned(),
+        qemu: qemu.version.to_string(),
+        accel: accel.accel.word().to_owned(),
+        accel_reason: accel.reason.clone(),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        memory: memory.unwrap_or_default(),
+    }
+}
+
+/// The first Ctrl-C ends the run in order; the second one is not waited for.
+fn interrupt_on_ctrl_c() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            eprintln!("ending the run; once more to end at once");
+            // Nobody listens any more once the run has ended.
+            let _ = sender.send(true);
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+    receiver
+}
+
+fn write_reports(folder: &Path, record: &RunRecord) -> Result<(), CliError> {
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(CliError::file(path.display()))
+    };
+    write("run.json", luqual_reports::json(record).map_err(CliError::file("run.json"))?)?;
+    write("report.html", luqual_reports::html(record, &evidence(folder)))
+}

@@ -1,0 +1,39 @@
+//! How long cells took when they were last run here, kept in the cache folder: what is longest is started first.
+
+use luqual_kernels::cache_folder;
+use luqual_model::{CellKey, CellRecord, Outcome};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Milliseconds by cell id. Only a help for planning: what cannot be read or written is not missed.
+#[derive(Default)]
+pub(crate) struct History(BTreeMap<String, u64>);
+
+fn file() -> PathBuf {
+    cache_folder().join("durations.json")
+}
+
+impl History {
+    pub(crate) fn load() -> Self {
+        Self(fs::read(file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
+    pub(crate) fn of(&self, key: &CellKey) -> Option<Duration> {
+        self.0.get(&key.id().to_string()).copied().map(Duration::from_millis)
+    }
+
+    /// Takes in what a run measured, beside what other runs did meanwhile.
+    pub(crate) fn add(cells: &[CellRecord]) {
+        let mut history = Self::load();
+        for cell in cells.iter().filter(|cell| cell.outcome != Outcome::Skipped) {
+            history.0.insert(cell.id.to_string(), cell.duration_us / 1000);
+        }
+        let beside = file().with_extension(format!("{}.new", std::process::id()));
+        let written = serde_json::to_vec(&history.0).is_ok_and(|bytes| fs::write(&beside, bytes).is_ok());
+        if !written || fs::rename(&beside, file()).is_err() {
+            let _ = fs::remove_file(beside);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Which cells: from options and the matrix file to names. The same for every command that selects.
+
+use crate::error::CliError;
+use clap::Args;
+use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
+use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject, matches};
+use luqual_kernels::Store;
+use luqual_model::CellKey;
+use luqual_protocol::{WORKLOADS, Workload};
+use luqual_vm::profile::{self, PROFILES, Profile};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+/// Which cells of the pairs that were asked for.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct Selection {
+    /// Where matrices and expectations are [default: luqual's own]
+    #[arg(long, value_name = "FILE")]
+    matrix_file: Option<PathBuf>,
+    /// Which workloads, by name or glob; can be repeated [default: all, or the matrix's]
+    #[arg(long, value_name = "GLOB")]
+    workload: Vec<String>,
+    /// The machine, instead of the one that each workload declares; can be repeated
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// Only the cells that an expression takes, such as 'source(<7.1) & target(>=7.1)'
+    #[arg(long, value_name = "EXPRESSION", long_help = filter_help())]
+    filter: Option<String>,
+}
+
+fn filter_help() -> String {
+    format!("Only the cells that an expression takes: {FILTER_SYNTAX}. For example 'source(<7.1) & !target(7.3)'")
+}
+
+/// The pairs before anything is filtered.
+#[derive(Clone, Copy)]
+pub(crate) enum Pairs<'a> {
+    /// Those of a named matrix.
+    Matrix(&'a str),
+    /// One: source, target.
+    One(&'a str, &'a str),
+}
+
+/// What is to run, by names.
+pub(crate) struct Chosen {
+    pub(crate) cells: Vec<CellKey>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) budget: Budget,
+    pub(crate) expectations: Expectations,
+}
+
+impl Selection {
+    /// Looks everything up that has a name, and says what is wrong with it.
+    pub(crate) fn choose(&self, store: &Store, pairs: Pairs<'_>) -> Result<Chosen, CliError> {
+        let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(CliError::usage)?;
+        let MatrixFile { matrices, expectations } = self.matrix_file(store, pairs)?;
+        let matrix = match pairs {
+            Pairs::Matrix(name) => Some(named(matrices, name)?),
+            Pairs::One(..) => None,
+        };
+        let pairs: Vec<(String, String)> = match (pairs, &matrix) {
+            (_, Some(matrix)) => {
+                let releases = releases(store, matrix.kernels.iter().map(String::as_str))?;
+                matrix.pairs(|name| releases.get(name).cloned().unwrap_or_default())
+            }
+            (Pairs::One(source, target), None) => vec![(source.to_owned(), target.to_owned())],
+            (Pairs::Matrix(_), None) => Vec::new(),
+        };
+        let workloads = self.workloads(matrix.as_ref())?;
+        let profiles = self.profiles(matrix.as_ref())?;
+
+        let names = pairs.iter().flat_map(|(source, target)| [source.as_str(), target.as_str()]);
+        let releases = releases(store, names)?;
+        let release = |name: &str| releases.get(name).cloned().unwrap_or_default();
+        let cells: Vec<CellKey> = pairs
+            .iter()
+            .flat_map(|pair| workloads.iter().map(move |workload| (pair, *workload)))
+            .flat_map(|(pair, workload)| machines(workload, &profiles).map(move |profile| (pair, workload, profile)))
+            .map(|((source, target), workload, profile)| CellKey {
+                source: source.clone(),
+                target: target.clone(),
+                profile: profile.to_owned(),
+                workload: workload.name.to_owned(),
+            })
+            .filter(|key| {
+                let (source, target) = (release(&key.source), release(&key.target));
+                filter.as_ref().is_none_or(|filter| filter.takes(&subject(key, &source, &target)))
+            })
+            .collect();
+        if cells.is_empty() {
+            return Err(CliError::usage("the selection is empty").hint("luqual plan shows what a selection takes"));
+        }
+        let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
+        Ok(Chosen { cells, deadlines, budget, expectations })
+    }
+
+    fn matrix_file(&self, store: &Store, pairs: Pairs<'_>) -> Result<MatrixFile, CliError> {
+        let workloads: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+        let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
+        match &self.matrix_file {
+            // The expectations that luqual brings are about the kernels that it brings.
+            None if store.catalog().is_own() || matches!(pairs, Pairs::Matrix(_)) => {
+                Ok(matrix::read("matrix.toml", matrix::EMBEDDED, &known)?)
+            }
+            None => Ok(MatrixFile::default()),
+            Some(file) => {
+                let text = fs::read_to_string(file)
+                    .map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
+                Ok(matrix::read(&file.display().to_string(), &text, &known)?)
+            }
+        }
+    }
+
+    fn workloads(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static Workload>, CliError> {
+        let all = || vec!["*".to_owned()];
+        let globs = match self.workload.as_slice() {
+            [] => matrix.map_or_else(all, |matrix| matrix.workloads.clone()),
+            some => some.to_vec(),
+        };
+        if let Some(glob) = globs.iter().find(|glob| !WORKLOADS.iter().any(|workload| matches(glob, workload.name))) {
+            let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+            return Err(CliError::usage(format!("no workload matches `{glob}`"))
+                .hint(format!("there are {}", names.join(", "))));
+        }
+        Ok(WORKLOADS.iter().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
+    }
+
+    fn profiles(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, CliError> {
+        let names = match self.profile.as_slice() {
+            [] => matrix.map(|matrix| matrix.profiles.clone()).unwrap_or_default(),
+            some => some.to_vec(),
+        };
+        names.iter().map(|name| profile_of(name).map(|profile| profile.name)).collect()
+    }
+}
+
+/// On what a workload runs.
+fn machines<'a>(workload: &'static Workload, profiles: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
+    let own = profiles.is_empty().then_some(workload.profile);
+    own.into_iter().chain(profiles.iter().copied())
+}
+
+/// A cell for filters and expectations.
+pub(crate) fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) -> Subject<'a> {
+    Subject {
+        source: Named { name: &key.source, release: source },
+        target: Named { name: &key.target, release: target },
+        profile: &key.profile,
+        workload: &key.workload,
+    }
+}
+
+/// The profile of that name, or what there is.
+pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, CliError> {
+    profile::find(name).ok_or_else(|| {
+        let names: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+        CliError::usage(format!("there is no profile `{name}`")).hint(format!("there are {}", names.join(", ")))
+    })
+}
+
+fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, CliError> {
+    let names: Vec<String> = matrices.iter().map(|matrix| matrix.name.clone()).collect();
+    matrices.into_iter().find(|matrix| matrix.name == name).ok_or_else(|| {
+        CliError::usage(format!("there is no matrix `{name}`")).hint(format!("there are {}", names.join(", ")))
+    })
+}
+
+/// The releases of kernels by name, before any of them is built.
+fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, CliError> {
+    let mut releases = BTreeMap::new();
+    for name in names {
+        if !releases.contains_key(name) {
+            releases.insert(name.to_owned(), store.release(name)?);
+        }
+    }
+    Ok(releases)
+}
+
+/// The ending of a word that is counted.
+pub(crate) fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

@@ -1,0 +1,155 @@
+//! What cells are known to do: `[[expect]]` in `matrix.toml`.
+
+use crate::document::{Table, Text};
+use crate::filter::{KernelPattern, Named, Subject};
+use crate::glob::matches;
+use crate::matrix::{Known, is_path, unknown};
+use luqual_model::{Expectation, Outcome, RANGE_SYNTAX};
+
+/// Rules, of which the last that takes a cell counts: a later one refines an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expectations(Vec<Rule>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    source: KernelPattern,
+    target: KernelPattern,
+    profile: String,
+    workload: String,
+    expectation: Expectation,
+}
+
+impl Rule {
+    fn takes(&self, subject: &Subject<'_>) -> bool {
+        self.source.takes(subject.source)
+            && self.target.takes(subject.target)
+            && matches(&self.profile, subject.profile)
+            && matches(&self.workload, subject.workload)
+    }
+}
+
+impl Expectations {
+    /// What the cell is known to do, if anything.
+    pub fn of(&self, subject: &Subject<'_>) -> Option<&Expectation> {
+        self.0.iter().rev().find(|rule| rule.takes(subject)).map(|rule| &rule.expectation)
+    }
+}
+
+/// Reads the rules of a file whose matrices have these kernels.
+pub(crate) fn read(table: &Table<'_>, kernels: &[&str], known: &Known<'_>) -> Expectations {
+    Expectations(table.tables("expect", |table| rule(table, kernels, known)))
+}
+
+fn rule(table: &Table<'_>, kernels: &[&str], known: &Known<'_>) -> Option<Rule> {
+    let source = kernel(table.needed_text("source"), kernels);
+    let target = kernel(table.needed_text("target"), kernels);
+    let profile = name(table.text("profile"), "profile", known.profiles);
+    let workload = name(table.text("workload"), "workload", known.workloads);
+    let outcome = table.needed_text("outcome").and_then(|text| {
+        // What was not run and what says nothing of a kernel cannot be known of one.
+        let words = Outcome::ALL.map(Outcome::word);
+        let outcome = Outcome::from_word(text.text);
+        match outcome {
+            None => unknown(&text, "outcome", &words, ""),
+            Some(Outcome::Skipped | Outcome::HarnessFailed) => {
+                text.wrong(format!("`{}` says nothing of a kernel", text.text), None);
+            }
+            Some(_) => {}
+        }
+        outcome
+    });
+    let tainted = table.flag("tainted");
+    let reason = table.needed_text("reason");
+    if let Some(reason) = reason.as_ref().filter(|reason| reason.text.trim().is_empty()) {
+        reason.wrong("an expectation without a reason is a guess", None);
+    }
+    let link = table.text("link").map(|link| link.text.to_owned());
+    let expectation = Expectation { outcome: outcome?, tainted, reason: reason?.text.to_owned(), link };
+    Some(Rule { source: source?, target: target?, profile, workload, expectation })
+}
+
+fn kernel(text: Option<Text<'_>>, kernels: &[&str]) -> Option<KernelPattern> {
+    let text = text?;
+    match text.text.parse::<KernelPattern>() {
+        Ok(pattern) => {
+            // What release a path has is not known before it is read.
+            let taken = |name: &&str| is_path(name) || pattern.takes(Named { name, release: name });
+            if !kernels.iter().any(taken) {
+                text.wrong(format!("`{}` takes no kernel of any matrix", text.text), None);
+            }
+            Some(pattern)
+        }
+        Err(why) => {
+            text.wrong(why, Some(format!("{RANGE_SYNTAX}, or a path with a `/`")));
+            None
+        }
+    }
+}
+
+fn name(text: Option<Text<'_>>, what: &str, known: &[&str]) -> String {
+    let Some(text) = text else { return "*".to_owned() };
+    if !known.iter().any(|name| matches(text.text, name)) {
+        unknown(&text, what, known, "");
+    }
+    text.text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::filter::{Named, Subject};
+    use crate::matrix::{Known, read};
+    use luqual_model::Outcome;
+
+    const KNOWN: Known<'_> =
+        Known { kernels: &["7.0.13", "7.2.12", "7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
+    const MATRIX: &str =
+        "[matrix.a]\nkernels = [\"7.0.13\", \"7.2.12\", \"7.3.4\"]\npairs = \"all\"\nworkloads = [\"*\"]\n";
+
+    fn subject<'a>(source: &'a str, target: &'a str) -> Subject<'a> {
+        Subject {
+            source: Named { name: source, release: source },
+            target: Named { name: target, release: target },
+            profile: "q35-intel",
+            workload: "memfd.basic",
+        }
+    }
+
+    #[test]
+    fn the_last_that_takes_a_cell_counts() {
+        let text = format!(
+            "{MATRIX}[[expect]]\nsource = \"<7.1\"\ntarget = \"*\"\noutcome = \"incompatible\"\nreason = \"kho-v1\"\n\
+             [[expect]]\nsource = \"7.0\"\ntarget = \"7.0\"\noutcome = \"survived\"\ntainted = true\nreason = \"x\"\n\
+             link = \"https://example.org\"\n"
+        );
+        let expectations = read("m.toml", &text, &KNOWN).unwrap().expectations;
+        let of = |source, target| expectations.of(&subject(source, target));
+        assert_eq!(of("7.0.13", "7.3.4").unwrap().outcome, Outcome::Incompatible);
+        let own = of("7.0.13", "7.0.13").unwrap();
+        assert_eq!(
+            (own.outcome, own.tainted, own.link.as_deref()),
+            (Outcome::Survived, true, Some("https://example.org"))
+        );
+        assert_eq!(of("7.2.12", "7.3.4"), None);
+    }
+
+    #[test]
+    fn mistakes_name_their_places() {
+        let text = format!(
+            "{MATRIX}[[expect]]\nsource = \"7.9\"\ntarget = \"new\"\nworkload = \"vfio.*\"\noutcome = \"skipped\"\n\
+             reason = \" \"\n[[expect]]\nsource = \"*\"\noutcome = \"survive\"\n"
+        );
+        let told = read("m.toml", &text, &KNOWN).unwrap_err().to_string();
+        for line in [
+            "m.toml:6:10: `7.9` takes no kernel of any matrix",
+            "m.toml:7:10: `new` is no range of versions",
+            "m.toml:8:12: unknown workload `vfio.*`",
+            "m.toml:9:11: `skipped` says nothing of a kernel",
+            "m.toml:10:10: an expectation without a reason",
+            "`target` is missing",
+            "`reason` is missing",
+            "m.toml:13:11: unknown outcome `survive`\n  hint: is `survived` meant?",
+        ] {
+            assert!(told.contains(line), "{line}\n--- not in ---\n{told}");
+        }
+    }
+}

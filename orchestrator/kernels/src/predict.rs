@@ -1,0 +1,105 @@
+//! What a pair should do, by the two kernels' ABI strings alone. A prediction is never the truth: what a pair does is what
+//! a run observed, and the report sets one beside the other. Whatever replaces this has the same signature.
+
+use luqual_model::{KernelInfo, Outcome, Prediction};
+
+/// Predicts; `None` where an image does not say which strings it has.
+pub fn predict(source: &KernelInfo, target: &KernelInfo) -> Option<Prediction> {
+    let (from, to) = (Strings(source.abi.as_ref()?), Strings(target.abi.as_ref()?));
+    let say = |outcome, why: String| Some(Prediction { outcome, why });
+    let differ = |part: &str| {
+        let (from, to) = (from.of(part), to.of(part));
+        (from != to).then(|| format!("the source hands over {}, the target takes {}", word(from, part), word(to, part)))
+    };
+    if from.of("luo").is_none() {
+        return say(Outcome::Skipped, "the source has no LUO".to_owned());
+    }
+    // Checked first of all in a boot (kernel/liveupdate/kexec_handover.c, kho_populate): the whole handover is refused.
+    if let Some(why) = differ("kho") {
+        return say(Outcome::Incompatible, why);
+    }
+    if to.of("luo").is_none() {
+        return say(Outcome::Lost, "the target takes the memory and has no LUO to give it out".to_owned());
+    }
+    // Each part of LUO's own tree that the target knows has to be there as it knows it, or it panics
+    // (kernel/liveupdate/luo_core.c, luo_restore_fail); parts that it does not know are not read.
+    if let Some(part) = to.parts().find(|part| part.starts_with("luo") && to.of(part) != from.of(part)) {
+        return say(Outcome::Crashed, differ(part).unwrap_or_default());
+    }
+    // No handler in the target is compatible with the file's string (kernel/liveupdate/luo_file.c).
+    if let Some(why) = differ("memfd") {
+        return say(Outcome::Lost, why);
+    }
+    let common = ["kho", "luo", "memfd"].map(|part| word(from.of(part), part)).join(", ");
+    say(Outcome::Survived, format!("both have {common}"))
+}
+
+/// The ABI strings of one kernel, each `NAME-vN`.
+struct Strings<'a>(&'a [String]);
+
+impl<'a> Strings<'a> {
+    fn parts(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(|string| string.rsplit_once("-v")).map(|(name, _)| name)
+    }
+
+    fn of(&self, part: &str) -> Option<&'a str> {
+        self.0.iter().map(String::as_str).find(|string| string.rsplit_once("-v").is_some_and(|(name, _)| name == part))
+    }
+}
+
+fn word(string: Option<&str>, part: &str) -> String {
+    string.map_or_else(|| format!("no {part}"), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn kernel(abi: Option<&[&str]>) -> KernelInfo {
+        KernelInfo {
+            name: "x".into(),
+            release: "7.3.4".into(),
+            build_id: None,
+            image_sha256: String::new(),
+            provenance: String::new(),
+            abi: abi.map(|strings| strings.iter().map(|string| (*string).to_owned()).collect()),
+            abilities: None,
+            command_line: String::new(),
+            facts: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_strings_decide_in_the_order_in_which_a_target_reads_them() {
+        let new: &[&str] = &["kho-v4", "luo-v5", "memblock-v1", "memfd-v2"];
+        for (source, target, outcome, why) in [
+            (new, new, Outcome::Survived, "both have kho-v4, luo-v5, memfd-v2"),
+            (new, &["kho-v1"], Outcome::Incompatible, "hands over kho-v4, the target takes kho-v1"),
+            (&["kho-v1", "luo-v1", "memfd-v1"], &["kho-v1"], Outcome::Lost, "no LUO to give it out"),
+            (new, &["kho-v4", "luo-v6", "memfd-v2"], Outcome::Crashed, "luo-v5, the target takes luo-v6"),
+            // As observed: 6.19.14 into 7.0.13 panics, the way back survives.
+            (
+                &["kho-v1", "luo-v1"],
+                &["kho-v1", "luo-flb-v1", "luo-v1"],
+                Outcome::Crashed,
+                "no luo-flb, the target takes luo-flb-v1",
+            ),
+            (&["kho-v1", "luo-flb-v1", "luo-v1"], &["kho-v1", "luo-v1"], Outcome::Survived, "both have"),
+            (new, &["kho-v4", "luo-v5", "memfd-v3"], Outcome::Lost, "memfd-v2, the target takes memfd-v3"),
+            (new, &["kho-v4", "luo-v5"], Outcome::Lost, "memfd-v2, the target takes no memfd"),
+            (&["kho-v1"], new, Outcome::Skipped, "no LUO"),
+            (new, &[], Outcome::Incompatible, "takes no kho"),
+        ] as [(&[&str], &[&str], _, _); 10]
+        {
+            let prediction = predict(&kernel(Some(source)), &kernel(Some(target))).unwrap();
+            assert_eq!(prediction.outcome, outcome, "{prediction:?}");
+            assert!(prediction.why.contains(why), "{prediction:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_predicted_of_what_is_not_known() {
+        assert_eq!(predict(&kernel(None), &kernel(Some(&["kho-v4"]))), None);
+    }
+}

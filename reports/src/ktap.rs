@@ -1,0 +1,76 @@
+//! KTAP, version 1 (Documentation/dev-tools/ktap.rst): a subtest for each workload and machine, in it one for each pair.
+
+use crate::grid::{Square, grids};
+use crate::standing::{Standing, standing};
+use crate::terminal::word;
+use luqual_model::{CellRecord, RunRecord};
+use std::fmt::Write;
+
+/// The record as KTAP.
+pub fn ktap(record: &RunRecord) -> String {
+    let grids = grids(record);
+    let mut text = format!("KTAP version 1\n1..{}\n", grids.len());
+    for (number, grid) in grids.iter().enumerate() {
+        let name = plain(&format!("{} on {}", grid.workload, grid.profile));
+        let squares: Vec<(String, Square<'_>)> = grid
+            .rows
+            .iter()
+            .flat_map(|row| {
+                row.squares.iter().zip(&grid.targets).map(move |(square, target)| (row.source, target, square))
+            })
+            .map(|(source, target, square)| (plain(&format!("{source} -> {target}")), *square))
+            .filter(|(_, square)| !matches!(square, Square::Empty))
+            .collect();
+        // Writing to a string does not fail.
+        let _ = write!(text, "    KTAP version 1\n    # Subtest: {name}\n    1..{}\n", squares.len());
+        let mut all = true;
+        for (index, (pair, square)) in squares.iter().enumerate() {
+            let (ok, directive) = match square {
+                Square::Ended(cell) => {
+                    for line in diagnostics(cell) {
+                        let _ = writeln!(text, "    # {pair}: {}", plain(&line));
+                    }
+                    result(cell)
+                }
+                Square::NotRun | Square::Empty => (false, " # ERROR not run".to_owned()),
+            };
+            all &= ok;
+            let _ = writeln!(text, "    {} {} {pair}{directive}", if ok { "ok" } else { "not ok" }, index + 1);
+        }
+        let _ = writeln!(text, "{} {} {name}", if all { "ok" } else { "not ok" }, number + 1);
+    }
+    text
+}
+
+fn result(cell: &CellRecord) -> (bool, String) {
+    match standing(cell) {
+        Standing::Passed => (true, String::new()),
+        Standing::Failed => (false, String::new()),
+        Standing::Broken => (false, format!(" # ERROR {}", plain(&cell.title))),
+        Standing::Skipped => (true, format!(" # SKIP {}", plain(&cell.title))),
+    }
+}
+
+fn diagnostics(cell: &CellRecord) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !cell.title.is_empty() {
+        lines.push(format!("{}: {}", word(cell), cell.title));
+    }
+    if let Some(expected) = &cell.plan.expectation {
+        lines.push(format!("expected {}: {}", expected.outcome, expected.reason));
+    }
+    lines
+}
+
+/// One line in which `#` starts nothing.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c == '#' || c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn all_outcomes() {
+        insta::assert_snapshot!(super::ktap(&crate::samples::record()));
+    }
+}

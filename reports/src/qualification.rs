@@ -1,0 +1,202 @@
+//! One page: may a host that runs this be live-updated to that?
+
+use luqual_model::{CellRecord, Outcome, RunRecord, Status};
+use maud::{DOCTYPE, PreEscaped, html as markup};
+use std::fmt::Write;
+
+/// GO, or why not. Made by a run of one pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qualification {
+    /// What survived, untainted, every time: workload, and how often.
+    survived: Vec<String>,
+    /// Why not, worst first.
+    reasons: Vec<String>,
+    /// What could not be tested, and why.
+    untested: Vec<String>,
+}
+
+impl Qualification {
+    /// Judges a run. Expectations play no part: what is known to fail fails.
+    pub fn of(record: &RunRecord) -> Self {
+        let (mut survived, mut failed, mut untested) = (Vec::new(), Vec::new(), Vec::new());
+        for cell in &record.cells {
+            let clean = cell.outcome == Outcome::Survived && cell.tainted.is_empty() && cell.status != Status::Flaky;
+            match cell.outcome {
+                _ if clean => survived.push(format!("{}: {}", name(cell), times(cell))),
+                Outcome::Skipped | Outcome::HarnessFailed => {
+                    untested.push(format!("{}: {}: {}", name(cell), cell.outcome, cell.title));
+                }
+                _ => failed.push(cell),
+            }
+        }
+        for planned in record.left() {
+            untested.push(format!("{} on {}: not run", planned.key.workload, planned.key.profile));
+        }
+        // Stable: of what is equally bad, the first comes first.
+        failed.sort_by_key(|cell| std::cmp::Reverse(cell.outcome.harm()));
+        let reasons = failed.into_iter().map(reason).collect();
+        Self { survived, reasons, untested }
+    }
+
+    /// Whether the update may be done: something was tested, all of it, and all of it survived.
+    pub fn go(&self) -> bool {
+        self.reasons.is_empty() && self.untested.is_empty() && !self.survived.is_empty()
+    }
+
+    fn word(&self) -> &'static str {
+        if self.go() { "GO" } else { "NO-GO" }
+    }
+
+    fn parts(&self) -> [(&'static str, &[String]); 3] {
+        [("reasons, worst first", &self.reasons), ("not tested", &self.untested), ("survived", &self.survived)]
+    }
+
+    /// The page as text.
+    pub fn text(&self, record: &RunRecord) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}: live update {}", self.word(), pair(record));
+        for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
+            let _ = writeln!(text, "\n{title}:");
+            for line in lines {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        text.push('\n');
+        for (name, value) in facts(record) {
+            let _ = writeln!(text, "{name:<12} {value}");
+        }
+        text
+    }
+
+    /// The page, to print or to attach.
+    pub fn html(&self, record: &RunRecord) -> String {
+        markup! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (self.word()) " " (pair(record)) }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    p.word.go[self.go()] { (self.word()) }
+                    h1 { "Live update " (pair(record)) }
+                    @for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
+                        h2 { (title) }
+                        ul { @for line in lines { li { (line) } } }
+                    }
+                    h2 { "how it was tested" }
+                    dl { @for (name, value) in facts(record) { dt { (name) } dd { (value) } } }
+                }
+            }
+        }
+        .into_string()
+    }
+}
+
+fn name(cell: &CellRecord) -> String {
+    format!("{} on {}", cell.plan.key.workload, cell.plan.key.profile)
+}
+
+fn times(cell: &CellRecord) -> String {
+    cell.rate().map_or_else(|| "once".to_owned(), |rate| rate.to_string())
+}
+
+fn reason(cell: &CellRecord) -> String {
+    let rate = cell.rate().map_or_else(String::new, |rate| format!(" ({rate})"));
+    let flaky = if cell.status == Status::Flaky { ", not every time" } else { "" };
+    format!("{}: {}{flaky}: {}{rate}", name(cell), crate::terminal::word(cell), cell.title)
+}
+
+/// The only pair of the run.
+fn pair(record: &RunRecord) -> String {
+    record
+        .planned
+        .first()
+        .map_or_else(String::new, |planned| format!("{} → {}", planned.key.source, planned.key.target))
+}
+
+fn facts(record: &RunRecord) -> Vec<(String, String)> {
+    let host = &record.host;
+    let mut facts: Vec<(String, String)> = record
+        .kernels
+        .values()
+        .map(|info| (format!("kernel {}", info.name), format!("{}, sha256 {}", info.provenance, info.image_sha256)))
+        .collect();
+    if let Some(fault) = &record.settings.plant {
+        facts.push(("PLANTED".to_owned(), format!("{fault}: a fault on purpose, this says nothing about the kernels")));
+    }
+    facts.push(("repetitions".to_owned(), record.settings.repeat.to_string()));
+    facts.push(("machine".to_owned(), format!("QEMU {} with {} ({})", host.qemu, host.accel, host.accel_reason)));
+    facts.push(("tool".to_owned(), record.tool.clone()));
+    facts.push(("run".to_owned(), format!("{}, {}", record.id, record.started)));
+    facts
+}
+
+const STYLE: &str = "
+body{font:14px/1.4 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.2rem}h2{font-size:1rem;margin:1rem 0 .3rem}
+.word{display:inline-block;font-size:2rem;font-weight:700;border:3px solid #b3261e;color:#b3261e;padding:.1rem .8rem;margin:0}
+.word.go{border-color:#2a7d3f;color:#2a7d3f}ul{margin:.2rem 0;padding-left:1.2rem}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.85rem}dd{margin:0;overflow-wrap:anywhere}
+@media print{body{margin:0}}
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{cell, record};
+
+    fn run_of(cells: Vec<CellRecord>) -> RunRecord {
+        let planned = cells.iter().map(|cell| cell.plan.clone()).collect();
+        RunRecord { cells, planned, ..record() }
+    }
+
+    #[test]
+    fn only_clean_survivals_go() {
+        for outcome in Outcome::ALL {
+            let qualification = Qualification::of(&run_of(vec![cell("a", "b", outcome, "why")]));
+            assert_eq!(qualification.go(), outcome == Outcome::Survived, "{outcome}");
+        }
+        let mut tainted = cell("a", "b", Outcome::Survived, "source: WARNING");
+        tainted.tainted = vec!["source: WARNING".into()];
+        assert!(!Qualification::of(&run_of(vec![tainted])).go());
+        let mut flaky = cell("a", "b", Outcome::Survived, "");
+        flaky.status = Status::Flaky;
+        assert!(!Qualification::of(&run_of(vec![flaky])).go());
+    }
+
+    #[test]
+    fn nothing_tested_or_not_all_tested_is_no_go() {
+        assert!(!Qualification::of(&run_of(Vec::new())).go());
+        let mut cut_off = run_of(vec![cell("a", "b", Outcome::Survived, "")]);
+        cut_off.planned.push(cell("a", "c", Outcome::Survived, "").plan);
+        assert!(!Qualification::of(&cut_off).go());
+    }
+
+    #[test]
+    fn an_expected_failure_is_a_failure() {
+        let mut known = cell("a", "b", Outcome::Incompatible, "KHO: no");
+        known.status = Status::Expected;
+        let qualification = Qualification::of(&run_of(vec![known]));
+        assert!(
+            qualification.text(&record()).starts_with("NO-GO: live update 7.2.12 → 7.3.4\n\nreasons, worst first:\n")
+        );
+    }
+
+    #[test]
+    fn the_worst_reason_is_first_and_what_a_kernel_said_is_text() {
+        let cells = vec![
+            cell("a", "b", Outcome::Incompatible, "KHO: <b>no</b>"),
+            cell("a", "b", Outcome::Crashed, "panic"),
+            cell("a", "b", Outcome::Skipped, "no VFIO"),
+        ];
+        let run = run_of(cells);
+        let qualification = Qualification::of(&run);
+        assert!(qualification.reasons[0].contains("crashed"), "{:?}", qualification.reasons);
+        assert_eq!(qualification.untested, ["memfd.basic on q35-intel: skipped: no VFIO"]);
+        assert!(qualification.html(&run).contains("KHO: &lt;b&gt;no"));
+    }
+}
