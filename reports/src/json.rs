@@ -54,4 +54,26 @@ mod tests {
         assert!(read(&text).unwrap_err().to_string().contains("version 2"));
         assert!(matches!(read("{}"), Err(ReadError::NotARecord(_))));
     }
+
+    const SCHEMA: &str = include_str!("../../docs/run.schema.json");
+
+    /// To make it anew: `LUQUAL_UPDATE_SCHEMA=1 cargo test -p luqual-reports schema`.
+    #[test]
+    fn the_schema_in_docs_is_that_of_the_record() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(RunRecord)).unwrap() + "\n";
+        if std::env::var_os("LUQUAL_UPDATE_SCHEMA").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/run.schema.json"), &schema).unwrap();
+        }
+        assert!(schema == SCHEMA, "docs/run.schema.json is not that of the record; see above how to make it anew");
+    }
+
+    #[test]
+    fn a_record_is_valid_by_its_schema_and_a_broken_one_is_not() {
+        let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+        let mut value = serde_json::to_value(crate::samples::record()).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new());
+        value["cells"][0]["outcome"] = "fine".into();
+        assert!(!validator.is_valid(&value));
+    }
 }

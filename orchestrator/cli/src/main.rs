@@ -5,7 +5,7 @@ mod error;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, doctor, kernels, plan, qualify, report, run, workloads};
+use commands::{bench, doctor, expect, kernels, plan, qualify, report, run, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -32,6 +32,9 @@ enum Command {
     /// Show a run again: terminal, HTML, JUnit, KTAP, Markdown, or what changed between two
     #[command(subcommand)]
     Report(report::Report),
+    /// Propose what a matrix file has to say for a run to be as expected
+    #[command(subcommand)]
+    Expect(expect::Expect),
     /// Look whether a run can start here, and say what to do if not
     Doctor(doctor::Doctor),
     /// Measure what luqual costs beside a bare shell script that does the same
@@ -66,6 +69,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Qualify(command) => qualify::run(&command).await,
         Command::Plan(command) => plan::run(&command),
         Command::Report(command) => report::run(&command),
+        Command::Expect(command) => expect::run(&command),
         Command::Doctor(command) => doctor::run(&command).await,
         Command::Bench(command) => bench::run(&command).await,
         Command::Kernels(command) => {

@@ -38,6 +38,26 @@ fn a_memfd_survives_in_all_four_pairs() {
     }
     assert!(text(&output).contains("4 cells: 4 survived"));
     assert!(fs::read_to_string(folder.path().join("run/report.html")).unwrap().contains("4 survived"));
+    for (format, told) in [
+        ("show", "4 cells: 4 survived"),
+        ("html", "4 survived"),
+        (
+            "junit",
+            "<testsuite name=\"memfd.basic on q35-intel\" tests=\"4\" skipped=\"0\" errors=\"0\" failures=\"0\">",
+        ),
+        ("ktap", "\nok 1 memfd.basic on q35-intel\n"),
+        ("markdown", "| 7.2.12 | survived | survived |"),
+        ("kcidb", "\"path\": \"luqual.memfd.basic\""),
+    ] {
+        let output = luqual(folder.path()).args(["report", format, "run"]).output().unwrap();
+        assert!(output.status.success() && text(&output).contains(told), "{}", text(&output));
+    }
+    let output = luqual(folder.path()).args(["report", "diff", "run", "run"]).output().unwrap();
+    assert!(text(&output).starts_with("4 cells as before\n"), "{}", text(&output));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../matrix.toml");
+    let words = ["expect", "update", "run", "--reason", "none is needed", "--matrix-file", file];
+    let output = luqual(folder.path()).args(words).output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output));
     assert_nothing_left(folder.path());
 }
 

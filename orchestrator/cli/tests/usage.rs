@@ -71,6 +71,18 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
 }
 
 #[test]
+fn a_run_that_is_not_there_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(folder.path(), &["report", "show", "nowhere"], 2, &["there is no run `nowhere`", "luqual-runs/"]);
+    fs::write(folder.path().join("m.toml"), "").unwrap();
+    let words = ["expect", "update", "nowhere", "--matrix-file", "m.toml", "--reason"];
+    refused(folder.path(), &[&words[..], &["x"]].concat(), 2, &["there is no run `nowhere`"]);
+    refused(folder.path(), &[&words[..], &[" "]].concat(), 2, &["--reason is empty"]);
+    fs::write(folder.path().join("run.json"), "{\"schema_version\": 99}").unwrap();
+    refused(folder.path(), &["report", "junit", "."], 2, &["schema version 99"]);
+}
+
+#[test]
 fn all_mistakes_of_a_matrix_come_at_once() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("m.toml"), "[matrix.a]\nkernals = []\npairs = \"each\"\n").unwrap();
@@ -140,6 +152,7 @@ fn help_and_version_teach() {
         (&["run", "--help"], "luqual run --source 7.2.12 --target 7.3.4"),
         (&["--version"], "luqual 0.1.0 ("),
         (&["workloads", "list"], "memfd.basic"),
+        (&["plan", "--filter", "source(7.2) & target(7.3)"], "1 cell, 1 boot, "),
         (&["kernels", "list"], "linux-source-7.3 7.3.4-1~bpo13+1"),
     ] {
         let output = luqual(folder.path()).args(words).output().unwrap();

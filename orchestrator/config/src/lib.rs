@@ -6,9 +6,11 @@ mod expect;
 mod filter;
 mod glob;
 pub mod matrix;
+mod propose;
 
 pub use deadlines::Deadlines;
 pub use expect::Expectations;
 pub use filter::{FILTER_SYNTAX, Filter, FilterError, KernelPattern, Named, Subject};
 pub use glob::matches;
 pub use matrix::Budget;
+pub use propose::{Observed, propose};

@@ -1,8 +1,9 @@
 use crate::{CellId, CellKey, CellRecord, Finding, Phase, PhaseEnd, RunRecord};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One line of `events.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stamped {
     /// Microseconds since the run started, by a monotonic clock.
     pub at_us: u64,
@@ -12,7 +13,7 @@ pub struct Stamped {
 }
 
 /// What can happen in a run. The set is closed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// Always the first: the record as it is before any cell.

@@ -1,9 +1,10 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Something a kernel can do as a part in a live update, found from its configuration, never from its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
     /// Kexec HandOver: `CONFIG_KEXEC_HANDOVER`.
@@ -42,7 +43,7 @@ impl fmt::Display for Ability {
 }
 
 /// What the record says of a kernel. `None` means unknown, which is not the same as empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelInfo {
     /// The name by which cells refer to it: a catalog version, or the path that was given.
     pub name: String,
@@ -66,7 +67,7 @@ pub struct KernelInfo {
 }
 
 /// A "no" from a kernel: which call, which errno, and about what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
     /// The call as a kernel reader would name it, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`.
     pub call: String,

@@ -2,12 +2,13 @@ use crate::{
     CellId, CellKey, Event, Expectation, KernelInfo, Outcome, Phase, Prediction, Rate, SCHEMA_VERSION, Side, Stamped,
     Status,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// `run.json`: everything a report needs, made by folding the events of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -103,7 +104,7 @@ impl RunRecord {
 }
 
 /// What a run was told beside its cells.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// Seconds that each phase may take on this host.
     pub deadlines: BTreeMap<Phase, u64>,
@@ -121,7 +122,7 @@ pub struct Settings {
 }
 
 /// A cell that is to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Planned {
     /// source, target, profile, workload.
     #[serde(flatten)]
@@ -144,7 +145,7 @@ pub struct RunTotals {
 }
 
 /// The machine that ran the tool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostInfo {
     /// The host's architecture, such as `x86_64`.
     pub arch: String,
@@ -163,7 +164,7 @@ pub struct HostInfo {
 }
 
 /// One cell, ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CellRecord {
     /// The cell's id.
     pub id: CellId,
@@ -218,7 +219,7 @@ impl CellRecord {
 }
 
 /// One of several attempts at a cell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// How it ended.
     pub outcome: Outcome,
@@ -237,7 +238,7 @@ pub struct Attempt {
 }
 
 /// One phase of a cell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseRecord {
     /// Which.
     pub phase: Phase,
@@ -252,7 +253,7 @@ pub struct PhaseRecord {
 }
 
 /// How a phase ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "end", content = "why")]
 pub enum PhaseEnd {
     /// It did what it is for.
@@ -262,7 +263,7 @@ pub enum PhaseEnd {
 }
 
 /// One thing that a workload checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// What was checked, such as `memfd 64m content`.
     pub name: String,
@@ -275,7 +276,7 @@ pub struct Probe {
 }
 
 /// From the last tick in the source to the first in the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Blackout {
     /// Its length in microseconds.
     pub duration_us: u64,
@@ -286,7 +287,7 @@ pub struct Blackout {
 }
 
 /// A console line that matters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// What it is.
     pub kind: FindingKind,
@@ -301,7 +302,7 @@ pub struct Finding {
 }
 
 /// What a console line tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
     /// `Kernel panic - not syncing`.

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod execute;
+pub(crate) mod expect;
 pub(crate) mod history;
 pub(crate) mod kernels;
 pub(crate) mod machine;

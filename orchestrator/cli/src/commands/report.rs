@@ -58,11 +58,9 @@ pub(crate) struct One {
 /// Shows it.
 pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
     let (text, output) = match command {
-        Report::Diff { old, new, output } => {
-            (luqual_reports::diff(&read(&folder(old)?)?, &read(&folder(new)?)?), output)
-        }
+        Report::Diff { old, new, output } => (luqual_reports::diff(&read_run(old)?, &read_run(new)?), output),
         Report::Show(one) => {
-            let record = read(&folder(&one.run)?)?;
+            let record = read_run(&one.run)?;
             (format!("{}\n{}", luqual_reports::grid(&record), luqual_reports::summary(&record)), &one.output)
         }
         Report::Html(one) => {
@@ -71,15 +69,15 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
             (luqual_reports::html(&record, &evidence(&folder)), &one.output)
         }
         Report::Junit(one) => {
-            let record = read(&folder(&one.run)?)?;
+            let record = read_run(&one.run)?;
             (luqual_reports::junit(&record).map_err(CliError::file("JUnit"))?, &one.output)
         }
-        Report::Ktap(one) => (luqual_reports::ktap(&read(&folder(&one.run)?)?), &one.output),
+        Report::Ktap(one) => (luqual_reports::ktap(&read_run(&one.run)?), &one.output),
         Report::Kcidb { one, origin } => {
-            let record = read(&folder(&one.run)?)?;
+            let record = read_run(&one.run)?;
             (luqual_reports::kcidb(&record, origin).map_err(CliError::file("KCIDB"))?, &one.output)
         }
-        Report::Markdown(one) => (luqual_reports::markdown(&read(&folder(&one.run)?)?), &one.output),
+        Report::Markdown(one) => (luqual_reports::markdown(&read_run(&one.run)?), &one.output),
     };
     match output {
         Some(file) => fs::write(file, text).map_err(CliError::file(file.display()))?,
@@ -94,6 +92,11 @@ pub(crate) fn evidence(folder: &Path) -> impl Fn(&CellRecord, &str) -> Option<St
         let bytes = fs::read(folder.join(&cell.folder).join(name)).ok()?;
         (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// The record of a run, by its folder or its id.
+pub(crate) fn read_run(run: &Path) -> Result<RunRecord, CliError> {
+    read(&folder(run)?)
 }
 
 fn folder(run: &Path) -> Result<PathBuf, CliError> {

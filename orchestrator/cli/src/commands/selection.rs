@@ -10,7 +10,7 @@ use luqual_protocol::{WORKLOADS, Workload};
 use luqual_vm::profile::{self, PROFILES, Profile};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which cells of the pairs that were asked for.
 #[derive(Args, Debug)]
@@ -97,20 +97,13 @@ impl Selection {
     }
 
     fn matrix_file(&self, store: &Store, pairs: Pairs<'_>) -> Result<MatrixFile, CliError> {
-        let workloads: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-        let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
-        let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
         match &self.matrix_file {
             // The expectations that luqual brings are about the kernels that it brings.
             None if store.catalog().is_own() || matches!(pairs, Pairs::Matrix(_)) => {
-                Ok(matrix::read("matrix.toml", matrix::EMBEDDED, &known)?)
+                parse_matrix_file("matrix.toml", matrix::EMBEDDED, store)
             }
             None => Ok(MatrixFile::default()),
-            Some(file) => {
-                let text = fs::read_to_string(file)
-                    .map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
-                Ok(matrix::read(&file.display().to_string(), &text, &known)?)
-            }
+            Some(file) => read_matrix_file(file, store),
         }
     }
 
@@ -135,6 +128,19 @@ impl Selection {
         };
         names.iter().map(|name| profile_of(name).map(|profile| profile.name)).collect()
     }
+}
+
+/// A matrix file of the user's.
+pub(crate) fn read_matrix_file(file: &Path, store: &Store) -> Result<MatrixFile, CliError> {
+    let text = fs::read_to_string(file).map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
+    parse_matrix_file(&file.display().to_string(), &text, store)
+}
+
+fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, CliError> {
+    let workloads: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+    let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+    let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
+    Ok(matrix::read(name, text, &known)?)
 }
 
 /// On what a workload runs.

@@ -1,0 +1,75 @@
+//! `luqual expect`: what a matrix file would have to say for a run to be as expected.
+
+use super::KernelSource;
+use super::report::read_run;
+use super::selection::{read_matrix_file, subject};
+use crate::error::{CliError, Exit};
+use clap::Subcommand;
+use luqual_config::{Observed, propose};
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// What to do with expectations.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Expect {
+    /// Propose the smallest addition to the matrix file that makes a run as expected
+    #[command(after_help = "\
+The addition is printed; with --write it is appended to the file. Its ranges take only cells that were run and ended so.
+What a harness failure hides is left out: run it again.
+
+Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was asked for.")]
+    Update {
+        /// The run's folder, or its id
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+        /// Why the cells do what they do; an expectation without a reason is a guess
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Where more is said
+        #[arg(long, value_name = "URL")]
+        link: Option<String>,
+        /// The file that is to be added to
+        #[arg(long, value_name = "FILE", default_value = "matrix.toml")]
+        matrix_file: PathBuf,
+        /// Append it to the file
+        #[arg(long)]
+        write: bool,
+        #[command(flatten)]
+        kernels: KernelSource,
+    },
+}
+
+/// Runs it.
+pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
+    let Expect::Update { run, reason, link, matrix_file, write, kernels } = command;
+    if reason.trim().is_empty() {
+        return Err(CliError::usage("--reason is empty").hint("say why the cells do what they do"));
+    }
+    let file = read_matrix_file(matrix_file, &kernels.store()?)?;
+    let record = read_run(run)?;
+    let release = |name: &str| record.kernels.get(name).map_or("", |info| info.release.as_str());
+    let observed: Vec<Observed<'_>> = record
+        .cells
+        .iter()
+        .map(|cell| {
+            let key = &cell.plan.key;
+            let subject = subject(key, release(&key.source), release(&key.target));
+            Observed { subject, outcome: cell.outcome, tainted: !cell.tainted.is_empty() }
+        })
+        .collect();
+    let addition = propose(&observed, &file.expectations, reason, link.as_deref());
+    if addition.is_empty() {
+        eprintln!("the run is as {} expects", matrix_file.display());
+        return Ok(Exit::Ok);
+    }
+    print!("{addition}");
+    if *write {
+        let appended = File::options().append(true).open(matrix_file);
+        appended
+            .and_then(|mut file| file.write_all(addition.as_bytes()))
+            .map_err(CliError::file(matrix_file.display()))?;
+        eprintln!("appended to {}", matrix_file.display());
+    }
+    Ok(Exit::Ok)
+}

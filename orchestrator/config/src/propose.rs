@@ -1,0 +1,197 @@
+//! The smallest addition to a matrix file that makes what was observed expected.
+
+use crate::expect::Expectations;
+use crate::filter::{Named, Subject};
+use crate::matrix::is_path;
+use luqual_model::{Outcome, Status, Version};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// A cell that was run.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// What it is.
+    pub subject: Subject<'a>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether a survival was spoilt.
+    pub tainted: bool,
+}
+
+/// `[[expect]]` entries, to stand after all others, for the cells that are not as `expectations` say; empty if all are.
+/// Each takes as many of them as a range of sources and of targets can without taking one that ended otherwise, or that
+/// was not run. Cells of the harness's failures are left alone: nothing is known of them.
+pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &str, link: Option<&str>) -> String {
+    let kinds: BTreeSet<(&str, &str)> = observed.iter().map(|it| (it.subject.workload, it.subject.profile)).collect();
+    let mut text = String::new();
+    for (workload, profile) in kinds {
+        let these = observed.iter().filter(|it| (it.subject.workload, it.subject.profile) == (workload, profile));
+        let grid = Grid::new(these.copied().collect(), expectations);
+        for Rule { sources, targets, end } in grid.rules() {
+            let (source, target) = (grid.range(&sources), grid.range(&targets));
+            // Writing to a string does not fail.
+            let _ = write!(text, "\n[[expect]]\nsource = {source:?}\ntarget = {target:?}\nworkload = {workload:?}\n");
+            let _ = write!(text, "profile = {profile:?}\noutcome = \"{}\"\n", end.0);
+            text.push_str(if end.1 { "tainted = true\n" } else { "" });
+            let _ = writeln!(text, "reason = {reason:?}");
+            if let Some(link) = link {
+                let _ = writeln!(text, "link = {link:?}");
+            }
+        }
+    }
+    text
+}
+
+/// Outcome, and whether it was tainted.
+type End = (Outcome, bool);
+type Range = std::ops::RangeInclusive<usize>;
+
+struct Rule {
+    sources: Range,
+    targets: Range,
+    end: End,
+}
+
+/// The cells of one workload on one machine, by kernels in the order of their versions.
+struct Grid<'a> {
+    kernels: Vec<Named<'a>>,
+    ends: Vec<Vec<Option<End>>>,
+    /// Those that are not as expected: source, target.
+    wanted: BTreeSet<(usize, usize)>,
+}
+
+impl<'a> Grid<'a> {
+    fn new(observed: Vec<Observed<'a>>, expectations: &Expectations) -> Self {
+        let mut kernels: Vec<Named<'a>> = Vec::new();
+        for kernel in observed.iter().flat_map(|it| [it.subject.source, it.subject.target]) {
+            if !kernels.contains(&kernel) {
+                kernels.push(kernel);
+            }
+        }
+        // Paths last: they are in no range.
+        kernels.sort_by_key(|kernel| (is_path(kernel.name), Version::of(kernel.release)));
+        let place = |kernel: Named<'_>| kernels.iter().position(|known| *known == kernel).unwrap_or_default();
+        let mut ends = vec![vec![None; kernels.len()]; kernels.len()];
+        let mut wanted = BTreeSet::new();
+        for Observed { subject, outcome, tainted } in observed {
+            let at = (place(subject.source), place(subject.target));
+            ends[at.0][at.1] = Some((outcome, tainted));
+            let known = !matches!(outcome, Outcome::Skipped | Outcome::HarnessFailed);
+            if known && Status::of(outcome, tainted, expectations.of(&subject)) != Status::Expected {
+                wanted.insert(at);
+            }
+        }
+        Self { kernels, ends, wanted }
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let mut left = self.wanted.clone();
+        let mut rules = Vec::new();
+        while let Some(first) = left.first().copied() {
+            let rule = self.best(&left, first);
+            left.retain(|(source, target)| !(rule.sources.contains(source) && rule.targets.contains(target)));
+            rules.push(rule);
+        }
+        rules
+    }
+
+    /// The rule around a cell that takes most of those that are left.
+    fn best(&self, left: &BTreeSet<(usize, usize)>, (source, target): (usize, usize)) -> Rule {
+        let ranges =
+            |around: usize| (0..=around).flat_map(move |from| (around..self.kernels.len()).map(move |to| from..=to));
+        let end = self.ends[source][target];
+        let taken = |sources: &Range, targets: &Range| {
+            left.iter().filter(|(source, target)| sources.contains(source) && targets.contains(target)).count()
+        };
+        let pairs = ranges(source).flat_map(|sources| ranges(target).map(move |targets| (sources.clone(), targets)));
+        let fits = |(sources, targets): &(Range, Range)| {
+            self.is_range(sources)
+                && self.is_range(targets)
+                && sources.clone().all(|source| targets.clone().all(|target| self.ends[source][target] == end))
+        };
+        // Of those that take as many, the narrowest.
+        let size = |range: &Range| range.end() - range.start();
+        let value = |(sources, targets): &(Range, Range)| {
+            (taken(sources, targets), std::cmp::Reverse(size(sources) + size(targets)))
+        };
+        let (sources, targets) = pairs.filter(fits).max_by_key(value).unwrap_or((source..=source, target..=target));
+        Rule { sources, targets, end: end.unwrap_or((Outcome::Survived, false)) }
+    }
+
+    /// Whether kernels can be named together.
+    fn is_range(&self, range: &Range) -> bool {
+        range.start() == range.end() || range.clone().all(|at| !is_path(self.kernels[at].name))
+    }
+
+    fn range(&self, range: &Range) -> String {
+        let (first, last) = (self.kernels[*range.start()], self.kernels[*range.end()]);
+        if first == last { first.name.to_owned() } else { format!(">={},<={}", first.release, last.release) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::{Known, read};
+
+    const KERNELS: [&str; 4] = ["6.19.14", "7.0.13", "7.2.12", "7.3.4"];
+
+    /// Rows are sources, columns targets: s, i, c, or t for a tainted survival.
+    fn observed(rows: [&'static str; 4]) -> Vec<Observed<'static>> {
+        let named = |index: usize| Named { name: KERNELS[index], release: KERNELS[index] };
+        let cells = rows
+            .into_iter()
+            .enumerate()
+            .flat_map(|(source, row)| row.chars().enumerate().map(move |(target, letter)| (source, target, letter)));
+        cells
+            .map(|(source, target, letter)| Observed {
+                subject: Subject {
+                    source: named(source),
+                    target: named(target),
+                    profile: "q35-intel",
+                    workload: "memfd.basic",
+                },
+                outcome: match letter {
+                    'i' => Outcome::Incompatible,
+                    'c' => Outcome::Crashed,
+                    'h' => Outcome::HarnessFailed,
+                    _ => Outcome::Survived,
+                },
+                tainted: letter == 't',
+            })
+            .collect()
+    }
+
+    fn file(rules: &str) -> Expectations {
+        let known = Known { kernels: &KERNELS, workloads: &["memfd.basic"], profiles: &["q35-intel"] };
+        let text = format!(
+            "[matrix.a]\nkernels = [\"6.19.14\", \"7.0.13\", \"7.2.12\", \"7.3.4\"]\npairs = \"all\"\n\
+             workloads = [\"*\"]\n{rules}"
+        );
+        read("m.toml", &text, &known).unwrap().expectations
+    }
+
+    #[test]
+    fn the_fewest_ranges_make_a_run_expected() {
+        let run = observed(["scii", "ssii", "iist", "iihs"]);
+        let rules = propose(&run, &Expectations::default(), "why", None);
+        // Two corners, the crash, the taint; the harness's failure is left alone.
+        assert_eq!(rules.matches("[[expect]]").count(), 4, "{rules}");
+        assert!(rules.contains("source = \">=6.19.14,<=7.0.13\"\ntarget = \">=7.2.12,<=7.3.4\""), "{rules}");
+        assert!(rules.contains("tainted = true\nreason = \"why\""), "{rules}");
+        assert_eq!(propose(&run, &file(&rules), "why", None), "");
+    }
+
+    #[test]
+    fn a_later_rule_mends_an_earlier_one() {
+        let before = propose(&observed(["siii", "isii", "iisi", "iiis"]), &Expectations::default(), "then", None);
+        let now = observed(["siii", "ssii", "iisi", "iiis"]);
+        let mended = propose(&now, &file(&before), "now", Some("https://example.org"));
+        assert_eq!(mended.matches("[[expect]]").count(), 1, "{mended}");
+        assert!(
+            mended.contains("outcome = \"survived\"") && mended.contains("link = \"https://example.org\""),
+            "{mended}"
+        );
+        assert_eq!(propose(&now, &file(&(before + &mended)), "x", None), "");
+    }
+}
