@@ -31,10 +31,11 @@ pub(crate) fn groups(record: &RunRecord) -> Vec<Vec<&CellRecord>> {
     };
     let mut groups: Vec<Vec<&CellRecord>> = Vec::new();
     for cell in record.cells.iter().filter(wanted) {
+        let wrong = |cell: &CellRecord| cell.plan.prediction.clone().filter(|_| cell.as_predicted() == Some(false));
         let alike = |group: &&mut Vec<&CellRecord>| {
             let first = group[0];
-            (first.outcome, &first.title, first.status, first.as_predicted(), &first.plan.prediction)
-                == (cell.outcome, &cell.title, cell.status, cell.as_predicted(), &cell.plan.prediction)
+            (first.outcome, &first.title, first.status, wrong(first))
+                == (cell.outcome, &cell.title, cell.status, wrong(cell))
         };
         match groups.iter_mut().find(alike) {
             Some(group) => group.push(cell),
