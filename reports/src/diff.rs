@@ -1,33 +1,54 @@
 //! What changed between two runs.
 
-use crate::standing::{Standing, standing};
-use crate::terminal::word;
-use luqual_model::{CellId, CellRecord, RunRecord};
-use std::collections::BTreeMap;
+use crate::brief::{Brief, Standing};
+use crate::record::Record;
+use luqual_model::{CellId, CellRecord};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+use std::io;
 
 /// The differences between `old` and `new`, in the order in which one wants to read them, and the ratio of their times.
-pub fn diff(old: &RunRecord, new: &RunRecord) -> String {
-    let before: BTreeMap<&CellId, &CellRecord> = old.cells.iter().map(|cell| (&cell.id, cell)).collect();
-    let after: BTreeMap<&CellId, &CellRecord> = new.cells.iter().map(|cell| (&cell.id, cell)).collect();
-    let pairs: Vec<(&CellRecord, &CellRecord)> =
-        new.cells.iter().filter_map(|cell| Some((*before.get(&cell.id)?, cell))).collect();
-    let bad = |cell: &CellRecord| matches!(standing(cell), Standing::Failed | Standing::Broken);
-    let change = |(old, new): &(&CellRecord, &CellRecord)| format!("{}: {} → {}", new.id, told(old), told(new));
-    let some = |wanted: &dyn Fn(&CellRecord, &CellRecord) -> bool| -> Vec<String> {
-        pairs.iter().filter(|(old, new)| wanted(old, new)).map(change).collect()
-    };
-    let only = |these: &RunRecord, others: &BTreeMap<&CellId, &CellRecord>| -> Vec<String> {
-        let missing = these.cells.iter().filter(|cell| !others.contains_key(&cell.id));
-        missing.map(|cell| format!("{}: {}", cell.id, told(cell))).collect()
-    };
-    let differ = |old: &CellRecord, new: &CellRecord| (word(old), &old.title) != (word(new), &new.title);
+pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
+    let id = |record: &Record, number: usize| record.run.planned[number].key.id();
+    let before: HashMap<CellId, usize> = old.ended().map(|number| (id(old, number), number)).collect();
+    let after: HashSet<CellId> = new.ended().map(|number| id(new, number)).collect();
+    let bad = |cell: &CellRecord| matches!(Brief::of(cell).standing(), Standing::Failed | Standing::Broken);
+    let differ =
+        |old: &CellRecord, new: &CellRecord| (Brief::of(old).word(), &old.title) != (Brief::of(new).word(), &new.title);
+    let [mut broken, mut fixed, mut changed, mut only_new, mut only_old] = [const { Vec::<String>::new() }; 5];
+    // Times are compared only where the same thing was done.
+    let (mut same, mut ratios, mut blackouts) = (0, Vec::new(), Vec::new());
+    for number in new.ended() {
+        let now = new.cell(number)?;
+        let Some(then) = before.get(&now.id) else {
+            only_new.push(format!("{}: {}", now.id, told(&now)));
+            continue;
+        };
+        let then = old.cell(*then)?;
+        if !differ(&then, &now) {
+            same += 1;
+            ratios.push(now.duration_us as f64 / then.duration_us.max(1) as f64);
+            let blackout = then.blackout.zip(now.blackout);
+            blackouts.extend(blackout.map(|(old, new)| new.duration_us as f64 / old.duration_us.max(1) as f64));
+        }
+        let change = || format!("{}: {} → {}", now.id, told(&then), told(&now));
+        match (bad(&then), bad(&now)) {
+            (false, true) => broken.push(change()),
+            (true, false) => fixed.push(change()),
+            _ if differ(&then, &now) => changed.push(change()),
+            _ => {}
+        }
+    }
+    for number in old.ended().filter(|number| !after.contains(&id(old, *number))) {
+        let cell = old.cell(number)?;
+        only_old.push(format!("{}: {}", cell.id, told(&cell)));
+    }
     let parts = [
-        ("new failures", some(&|old, new| !bad(old) && bad(new))),
-        ("fixed", some(&|old, new| bad(old) && !bad(new))),
-        ("changed", some(&|old, new| bad(old) == bad(new) && differ(old, new))),
-        ("only in the new run", only(new, &before)),
-        ("only in the old run", only(old, &after)),
+        ("new failures", broken),
+        ("fixed", fixed),
+        ("changed", changed),
+        ("only in the new run", only_new),
+        ("only in the old run", only_old),
     ];
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -37,24 +58,19 @@ pub fn diff(old: &RunRecord, new: &RunRecord) -> String {
             let _ = writeln!(text, "  {line}");
         }
     }
-    let same = pairs.iter().filter(|(old, new)| !differ(old, new)).count();
     let _ = writeln!(text, "{same} cell{} as before", if same == 1 { "" } else { "s" });
-    // Only where the same thing was done.
-    let timed = || pairs.iter().filter(|(old, new)| !differ(old, new));
-    let ratios = timed().map(|(old, new)| new.duration_us as f64 / old.duration_us.max(1) as f64);
-    if let Some(ratio) = median(ratios.collect()) {
+    if let Some(ratio) = median(ratios) {
         let _ = writeln!(text, "time per cell: {ratio:.2} of what it was (median)");
     }
-    let blackouts = timed()
-        .filter_map(|(old, new)| Some(new.blackout?.duration_us as f64 / old.blackout?.duration_us.max(1) as f64));
-    if let Some(ratio) = median(blackouts.collect()) {
+    if let Some(ratio) = median(blackouts) {
         let _ = writeln!(text, "blackout: {ratio:.2} of what it was (median)");
     }
-    text
+    Ok(text)
 }
 
 fn told(cell: &CellRecord) -> String {
-    if cell.title.is_empty() { word(cell) } else { format!("{} ({})", word(cell), cell.title) }
+    let word = Brief::of(cell).word();
+    if cell.title.is_empty() { word } else { format!("{word} ({})", cell.title) }
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -65,13 +81,12 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cell, record};
+    use crate::samples::{cell, record_of};
     use luqual_model::Outcome;
 
     #[test]
     fn what_changed_is_told_in_its_place() {
-        let run = |cells: Vec<CellRecord>| RunRecord { cells, ..record() };
-        let old = run(vec![
+        let old = record_of(vec![
             cell("a", "b", Outcome::Survived, ""),
             cell("a", "c", Outcome::Lost, "x"),
             cell("a", "d", Outcome::Lost, "x"),
@@ -80,15 +95,15 @@ mod tests {
         ]);
         let mut slower = cell("a", "e", Outcome::Survived, "");
         slower.duration_us *= 2;
-        let new = run(vec![
+        let new = record_of(vec![
             cell("a", "b", Outcome::Crashed, "panic"),
             cell("a", "c", Outcome::Survived, ""),
             cell("a", "d", Outcome::Lost, "y"),
             slower,
             cell("a", "g", Outcome::Survived, ""),
         ]);
-        insta::assert_snapshot!(diff(&old, &new));
-        let same = diff(&old, &old);
+        insta::assert_snapshot!(diff(&old, &new).unwrap());
+        let same = diff(&old, &old).unwrap();
         assert!(same.starts_with("5 cells as before\ntime per cell: 1.00"), "{same}");
     }
 }

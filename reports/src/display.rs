@@ -1,6 +1,6 @@
 //! A run while it goes on: live on a terminal, a line per cell elsewhere.
 
-use crate::terminal::word;
+use crate::brief::Brief;
 use indicatif::{ProgressBar, ProgressStyle};
 use luqual_model::{CellId, CellRecord, Event, Phase, Stamped};
 use std::io::IsTerminal;
@@ -107,7 +107,7 @@ impl Display {
             key.source,
             key.target,
             key.workload,
-            word(record)
+            Brief::of(record).word()
         )
     }
 }
@@ -121,16 +121,13 @@ impl Default for Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::record;
+    use crate::samples::{cells, record};
 
     #[test]
     fn a_line_per_cell() {
         let mut display = Display::on(false);
-        display.event(&Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(record()) } });
+        display.event(&Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(record().run) } });
         display.done = 1;
-        assert_eq!(
-            display.line(&record().cells[0]),
-            "[1/9] 7.2.12 → 7.3.4 memfd.basic  survived  3.2 s, blackout 912 ms"
-        );
+        assert_eq!(display.line(&cells()[0]), "[1/9] 7.2.12 → 7.3.4 memfd.basic  survived  3.2 s, blackout 912 ms");
     }
 }

@@ -1,6 +1,9 @@
 //! Source × target, one grid for each profile and workload: what the terminal and the page both draw.
 
-use luqual_model::{CellRecord, Planned, RunRecord};
+use crate::brief::Brief;
+use crate::record::Record;
+use luqual_model::CellKey;
+use std::collections::HashMap;
 
 /// One grid; names are in plan order.
 pub(crate) struct Grid<'a> {
@@ -19,42 +22,59 @@ pub(crate) struct Row<'a> {
 /// What became of one pair.
 #[derive(Clone, Copy)]
 pub(crate) enum Square<'a> {
-    /// It ended.
-    Ended(&'a CellRecord),
+    /// It ended; with its place in the plan.
+    Ended(usize, &'a Brief),
     /// It was planned and has no result.
-    NotRun,
+    NotRun(usize),
     /// It was never wanted.
     Empty,
 }
 
 /// All grids of a run, in plan order.
-pub(crate) fn grids(record: &RunRecord) -> Vec<Grid<'_>> {
-    let kinds = unique(record.planned.iter().map(|Planned { key, .. }| (key.profile.as_str(), key.workload.as_str())));
-    let grid = |(profile, workload)| {
-        let keys = || record.planned.iter().map(|planned| &planned.key);
-        let planned = || keys().filter(move |key| key.profile == profile && key.workload == workload);
-        let targets = unique(planned().map(|key| key.target.as_str()));
-        let square = |source: &str, target: &str| {
-            let Some(key) = planned().find(|key| key.source == source && key.target == target) else {
-                return Square::Empty;
-            };
-            record.cells.iter().find(|cell| cell.plan.key == *key).map_or(Square::NotRun, Square::Ended)
-        };
-        let rows = unique(planned().map(|key| key.source.as_str()))
+pub(crate) fn grids(record: &Record) -> Vec<Grid<'_>> {
+    let keys = || record.run.planned.iter().map(|planned| &planned.key).enumerate();
+    let mut kinds = Unique::default();
+    let mut of_kind: Vec<Vec<(usize, &CellKey)>> = Vec::new();
+    for (number, key) in keys() {
+        let kind = kinds.place((key.profile.as_str(), key.workload.as_str()));
+        of_kind.resize_with(kinds.items.len(), Vec::new);
+        of_kind[kind].push((number, key));
+    }
+    let drawn = kinds.items.into_iter().zip(of_kind).map(|((profile, workload), cells)| {
+        let (mut sources, mut targets) = (Unique::default(), Unique::default());
+        let places: HashMap<(usize, usize), usize> = cells
             .into_iter()
-            .map(|source| Row { source, squares: targets.iter().map(|target| square(source, target)).collect() })
+            .map(|(number, key)| ((sources.place(key.source.as_str()), targets.place(key.target.as_str())), number))
             .collect();
-        Grid { profile, workload, targets, rows }
-    };
-    kinds.into_iter().map(grid).collect()
+        let square = |place| match places.get(&place) {
+            None => Square::Empty,
+            Some(number) => record.brief(*number).map_or(Square::NotRun(*number), |it| Square::Ended(*number, it)),
+        };
+        let squares = |row| (0..targets.items.len()).map(|column| square((row, column))).collect();
+        let rows =
+            sources.items.iter().enumerate().map(|(row, source)| Row { source, squares: squares(row) }).collect();
+        Grid { profile, workload, rows, targets: targets.items }
+    });
+    drawn.collect()
 }
 
 /// Each once, where it came first.
-fn unique<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
-    items.fold(Vec::new(), |mut known, item| {
-        if !known.contains(&item) {
-            known.push(item);
-        }
-        known
-    })
+struct Unique<T> {
+    items: Vec<T>,
+    places: HashMap<T, usize>,
+}
+
+impl<T> Default for Unique<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), places: HashMap::new() }
+    }
+}
+
+impl<T: Copy + Eq + std::hash::Hash> Unique<T> {
+    fn place(&mut self, item: T) -> usize {
+        *self.places.entry(item).or_insert_with(|| {
+            self.items.push(item);
+            self.items.len() - 1
+        })
+    }
 }

@@ -2,9 +2,12 @@
 //!
 //! Everything that a guest said is text, never markup: maud escapes it.
 
+use crate::brief::Brief;
 use crate::grid::{Grid, Square, grids};
-use luqual_model::{CellRecord, Outcome, PhaseEnd, RunRecord, Status};
+use crate::record::Record;
+use luqual_model::{CellRecord, Outcome, PhaseEnd, Status};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
+use std::io::{self, Write};
 
 /// Reads a file of a cell's folder, if it is there.
 pub(crate) type Evidence<'a> = &'a dyn Fn(&CellRecord, &str) -> Option<String>;
@@ -12,82 +15,107 @@ pub(crate) type Evidence<'a> = &'a dyn Fn(&CellRecord, &str) -> Option<String>;
 /// How many of a console's last lines are shown.
 const TAIL: usize = 60;
 
-/// The page.
-pub fn html(record: &RunRecord, evidence: Evidence<'_>) -> String {
-    let host = &record.host;
-    let totals = record.totals();
-    markup! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "luqual " (record.id) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "luqual run " (record.id) }
-                @if record.cells.iter().any(|cell| cell.planted.is_some()) {
-                    p.planted { "Faults were planted in this run on purpose: it says nothing about its kernels." }
-                }
-                p {
-                    @for (outcome, count) in &totals.by_outcome { span class=(format!("tag {outcome}")) { (count) " " (outcome) } " " }
-                    @if totals.not_run > 0 { span.tag { (totals.not_run) " not run" } }
-                    @if record.interrupted { " The run was interrupted." }
-                }
-                dl {
-                    dt { "started" } dd { (record.started) }
-                    dt { "took" } dd { @match record.duration_us { Some(us) => (seconds(us)), None => "not ended" } }
-                    dt { "command" } dd { code { (record.command.join(" ")) } }
-                    dt { "tool" } dd { (record.tool) }
-                    dt { "host" } dd { (host.arch) ", Linux " (host.release) ", " (host.cpus) " CPUs, " (host.memory >> 30) " GiB" }
-                    dt { "QEMU" } dd { (host.qemu) ", " (host.accel) " (" (host.accel_reason) ")" }
-                }
-                h2 { "Grid" }
-                @for grid in &grids(record) { (drawn(grid)) }
-                h2 { "Kernels" }
-                div.wide { table {
-                    tr { th { "name" } th { "release" } th { "ABI strings" } th { "abilities" } th { "build id" } th { "provenance" } }
-                    @for info in record.kernels.values() { tr {
-                        td { (info.name) } td { (info.release) }
-                        td { (info.abi.as_ref().map_or_else(|| "unknown".to_owned(), |abi| abi.join(", "))) }
-                        td { (info.abilities.as_ref().map_or_else(|| "unknown".to_owned(), words)) }
-                        td.long { code { (info.build_id.as_deref().unwrap_or("unknown")) } }
-                        td.long { (info.provenance) }
-                    } }
-                } }
-                h2 { "Cells" }
-                (filters(record))
-                @for cell in in_order(record) { (detail(cell, if whole(record, cell) { evidence } else { &|_, _| None })) }
-                script { (PreEscaped(SCRIPT)) }
-            }
-        }
-    }
-    .into_string()
-}
-
-/// Cells that disagree with their prediction first, then those that are not as expected, each with the worst first.
-fn in_order(record: &RunRecord) -> Vec<&CellRecord> {
-    let mut cells: Vec<&CellRecord> = record.cells.iter().collect();
-    cells.sort_by_key(|cell| {
-        (cell.as_predicted() != Some(false), cell.status == Status::Expected, std::cmp::Reverse(cell.outcome.harm()))
-    });
-    cells
-}
-
-/// Consoles of a large run are left to the files beside the page, but for the cells that one wants to read.
-fn whole(record: &RunRecord, cell: &CellRecord) -> bool {
-    record.cells.len() <= LARGE || cell.status != Status::Expected || cell.as_predicted() == Some(false)
-}
-
-/// How many cells make a run large: at some 10 KiB for each cell the page is then a few MiB.
+/// Consoles of a larger run are left to the files beside the page, but for the cells that one wants to read: at some
+/// 10 KiB for each cell the page is then a few MiB.
 const LARGE: usize = 200;
 
-fn filters(record: &RunRecord) -> Markup {
+/// Of a larger run only the cells that one wants to read are listed, and no more of them than this: a browser still
+/// filters so many without a pause. The grid has all.
+const HUGE: usize = 10_000;
+
+/// Writes the page, a cell at a time.
+pub fn html(record: &Record, evidence: Evidence<'_>, to: &mut dyn Write) -> io::Result<()> {
+    let count = record.ended().count();
+    let mut listed: Vec<usize> = record.ended().collect();
+    let wanted = |number: &usize| record.brief(*number).is_some_and(|brief| brief.needs_attention());
+    if count > HUGE {
+        listed.retain(wanted);
+    }
+    // Stable: of what is equally urgent, the first comes first.
+    listed.sort_by_key(|number| record.brief(*number).map(|brief| brief.urgency()));
+    listed.truncate(HUGE);
+
+    write!(to, "{}<html lang=\"en\">{}<body>", DOCTYPE.into_string(), head(record).into_string())?;
+    to.write_all(about(record).into_string().as_bytes())?;
+    for grid in &grids(record) {
+        to.write_all(drawn(record, grid, count <= HUGE).into_string().as_bytes())?;
+    }
+    to.write_all(kernels(record).into_string().as_bytes())?;
+    to.write_all(filters(record, &listed, count).into_string().as_bytes())?;
+    for number in &listed {
+        let cell = record.cell(*number)?;
+        let nothing: Evidence<'_> = &|_, _| None;
+        let evidence = if count <= LARGE || wanted(number) { evidence } else { nothing };
+        to.write_all(detail(&cell, evidence).into_string().as_bytes())?;
+    }
+    write!(to, "{}</body></html>", markup! { script { (PreEscaped(SCRIPT)) } }.into_string())
+}
+
+fn head(record: &Record) -> Markup {
     markup! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { "luqual " (record.run.id) }
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
+
+/// What was run, where, and what came of it.
+fn about(record: &Record) -> Markup {
+    let (run, host, totals) = (&record.run, &record.run.host, record.totals());
+    let planted = record.briefs().any(|(_, brief)| brief.is_some_and(|brief| brief.planted));
+    markup! {
+        h1 { "luqual run " (run.id) }
+        @if planted { p.planted { "Faults were planted in this run on purpose: it says nothing about its kernels." } }
+        p {
+            @for (outcome, count) in &totals.by_outcome { span class=(format!("tag {outcome}")) { (count) " " (outcome) } " " }
+            @if totals.not_run > 0 { span.tag { (totals.not_run) " not run" } }
+            @if run.interrupted { " The run was interrupted." }
+        }
+        dl {
+            dt { "started" } dd { (run.started) }
+            dt { "took" } dd { @match run.duration_us { Some(us) => (seconds(us)), None => "not ended" } }
+            dt { "command" } dd { code { (run.command.join(" ")) } }
+            dt { "tool" } dd { (run.tool) }
+            dt { "host" } dd { (host.arch) ", Linux " (host.release) ", " (host.cpus) " CPUs, " (host.memory >> 30) " GiB" }
+            dt { "QEMU" } dd { (host.qemu) ", " (host.accel) " (" (host.accel_reason) ")" }
+        }
+        h2 { "Grid" }
+    }
+}
+
+fn kernels(record: &Record) -> Markup {
+    markup! {
+        h2 { "Kernels" }
+        div.wide { table {
+            tr { th { "name" } th { "release" } th { "ABI strings" } th { "abilities" } th { "build id" } th { "provenance" } }
+            @for info in record.run.kernels.values() { tr {
+                td { (info.name) } td { (info.release) }
+                td { (info.abi.as_ref().map_or_else(|| "unknown".to_owned(), |abi| abi.join(", "))) }
+                td { (info.abilities.as_ref().map_or_else(|| "unknown".to_owned(), words)) }
+                td.long { code { (info.build_id.as_deref().unwrap_or("unknown")) } }
+                td.long { (info.provenance) }
+            } }
+        } }
+    }
+}
+
+fn filters(record: &Record, listed: &[usize], count: usize) -> Markup {
+    let mut outcomes = std::collections::BTreeMap::<Outcome, usize>::new();
+    listed
+        .iter()
+        .filter_map(|number| record.brief(*number))
+        .for_each(|it| *outcomes.entry(it.outcome).or_default() += 1);
+    markup! {
+        h2 { "Cells" }
+        @if listed.len() < count {
+            p { "Of " (count) " cells these " (listed.len()) " need attention; the grid and run.json have all." }
+        }
         p.filters {
             label { "filter " input type="search" id="filter" placeholder="7.3.4 memfd"; }
-            @for (outcome, count) in record.totals().by_outcome {
+            @for (outcome, count) in outcomes {
                 label class=(outcome) { input type="checkbox" checked value=(outcome); " " (outcome) " (" (count) ")" }
             }
             span id="shown" {}
@@ -99,7 +127,7 @@ fn words<T: std::fmt::Display>(items: &std::collections::BTreeSet<T>) -> String 
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn drawn(grid: &Grid<'_>) -> Markup {
+fn drawn(record: &Record, grid: &Grid<'_>, linked: bool) -> Markup {
     markup! {
         div.wide { table.grid {
             caption { (grid.workload) " on " (grid.profile) }
@@ -107,10 +135,12 @@ fn drawn(grid: &Grid<'_>) -> Markup {
             @for row in &grid.rows { tr {
                 th { (row.source) }
                 @for square in &row.squares { @match square {
-                    Square::Ended(cell) => td class=(cell.outcome.word()) {
-                        a href=(format!("#{}", cell.id)) title=(cell.title) { (mark(cell)) " " (crate::terminal::word(cell)) }
+                    Square::Ended(number, brief) => td class=(brief.outcome) {
+                        @if linked || brief.needs_attention() {
+                            a href=(format!("#{}", record.run.planned[*number].key.id())) { (mark(brief)) " " (brief.word()) }
+                        } @else { (mark(brief)) " " (brief.word()) }
                     },
-                    Square::NotRun => td { "not run" },
+                    Square::NotRun(_) => td { "not run" },
                     Square::Empty => td {},
                 } }
             } }
@@ -119,9 +149,9 @@ fn drawn(grid: &Grid<'_>) -> Markup {
 }
 
 /// Colour is never the only carrier.
-fn mark(cell: &CellRecord) -> &'static str {
-    match cell.outcome {
-        Outcome::Survived if cell.tainted.is_empty() => "✓",
+fn mark(brief: &Brief) -> &'static str {
+    match brief.outcome {
+        Outcome::Survived if !brief.tainted => "✓",
         Outcome::Survived => "!",
         Outcome::Lost => "✗",
         Outcome::Incompatible | Outcome::Refused => "≠",
@@ -132,7 +162,7 @@ fn mark(cell: &CellRecord) -> &'static str {
 }
 
 fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
-    let key = &cell.plan.key;
+    let (key, brief) = (&cell.plan.key, Brief::of(cell));
     let mut probes: Vec<_> = cell.probes.iter().collect();
     probes.sort_by_key(|probe| probe.held);
     let console = evidence(cell, "console.log");
@@ -142,7 +172,7 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     markup! {
         details.cell id=(cell.id) data-outcome=(cell.outcome) open[cell.status != Status::Expected] {
             summary {
-                span class=(format!("tag {}", cell.outcome)) { (mark(cell)) " " (crate::terminal::word(cell)) }
+                span class=(format!("tag {}", cell.outcome)) { (mark(&brief)) " " (brief.word()) }
                 " " (key.source) " → " (key.target) " " (key.workload) " on " (key.profile)
             }
             @if let Some(fault) = &cell.planted { p.planted { "A fault was planted on purpose: " code { (fault) } } }
@@ -155,7 +185,7 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
             }
             @if let Some(prediction) = &cell.plan.prediction {
                 p class=(if cell.as_predicted() == Some(false) { "planted" } else { "" }) {
-                    "predicted " b { (prediction.outcome) } " (" (prediction.why) "), observed " b { (crate::terminal::word(cell)) }
+                    "predicted " b { (prediction.outcome) } " (" (prediction.why) "), observed " b { (brief.word()) }
                 }
             }
             @if let Some(expected) = &cell.plan.expectation {
@@ -265,10 +295,17 @@ td.incompatible,td.refused{background:#9a670022}td.skipped,td.harness-failed{bac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::record;
+    use crate::samples::{cell, cells, record, record_of};
+
+    fn page_of(record: &Record) -> String {
+        let mut page = Vec::new();
+        let console = |_: &CellRecord, name: &str| (name == "console.log").then(|| "[    1.0] <b>line</b>\n".repeat(3));
+        html(record, &console, &mut page).unwrap();
+        String::from_utf8(page).unwrap()
+    }
 
     fn page() -> String {
-        html(&record(), &|_, name| (name == "console.log").then(|| "[    1.0] <b>line</b>\n".repeat(3)))
+        page_of(&record())
     }
 
     #[test]
@@ -281,11 +318,22 @@ mod tests {
     #[test]
     fn every_cell_is_linked_from_the_grid_and_every_outcome_named() {
         let page = page();
-        for cell in record().cells {
+        for cell in cells() {
             assert!(page.contains(&format!("href=\"#{}\"", cell.id)) && page.contains(&format!("id=\"{}\"", cell.id)));
             assert!(page.contains(cell.outcome.word()));
         }
         assert!(page.contains("planted on purpose: <code>flip:64m:3:17"));
+    }
+
+    #[test]
+    fn of_a_huge_run_what_needs_attention_is_listed() {
+        let mut many: Vec<CellRecord> =
+            (0..=HUGE).map(|n| cell("a", &format!("b{n}"), Outcome::Survived, "")).collect();
+        many[7] = cell("a", "b7", Outcome::Lost, "x");
+        let page = page_of(&record_of(many));
+        assert_eq!(page.matches("<details class=\"cell\"").count(), 1);
+        assert!(page.contains("href=\"#a_b7_") && !page.contains("href=\"#a_b8_"));
+        assert!(page.contains("Of 10001 cells these 1 need attention"));
     }
 
     #[test]

@@ -1,60 +1,60 @@
 //! JUnit: a suite for each workload and machine, a case for each pair.
 
-use crate::standing::{Standing, standing};
-use crate::terminal::word;
-use luqual_model::{CellRecord, RunRecord};
+use crate::brief::{Brief, Standing};
+use crate::grid::{Square, grids};
+use crate::record::Record;
+use luqual_model::{CellRecord, Planned};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use std::io;
 use std::time::Duration;
 
 /// The record as JUnit XML. Failures of the harness are errors; a cell that does what it is known to do passes, and its
 /// output says what that is.
-pub fn junit(record: &RunRecord) -> Result<String, quick_junit::SerializeError> {
-    let mut report = Report::new(format!("luqual {}", record.id));
-    for grid in crate::grid::grids(record) {
+pub fn junit(record: &Record) -> io::Result<String> {
+    let mut report = Report::new(format!("luqual {}", record.run.id));
+    for grid in grids(record) {
         let mut suite = TestSuite::new(format!("{} on {}", grid.workload, grid.profile));
-        let cells = record.cells.iter().filter(|cell| {
-            (cell.plan.key.workload.as_str(), cell.plan.key.profile.as_str()) == (grid.workload, grid.profile)
-        });
-        suite.add_test_cases(cells.map(case));
-        suite.add_test_cases(
-            record
-                .left()
-                .into_iter()
-                .filter(|left| (left.key.workload.as_str(), left.key.profile.as_str()) == (grid.workload, grid.profile))
-                .map(|left| {
-                    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                    status.set_message("not run: the run ended before");
-                    let mut case = TestCase::new(format!("{} -> {}", left.key.source, left.key.target), status);
-                    case.set_classname(left.key.workload.clone());
-                    case
-                }),
-        );
+        for square in grid.rows.iter().flat_map(|row| &row.squares) {
+            match square {
+                Square::Ended(number, _) => drop(suite.add_test_case(case(&record.cell(*number)?))),
+                Square::NotRun(number) => drop(suite.add_test_case(not_run(&record.run.planned[*number]))),
+                Square::Empty => {}
+            }
+        }
         report.add_test_suite(suite);
     }
-    report.to_string()
+    report.to_string().map_err(io::Error::other)
+}
+
+fn not_run(planned: &Planned) -> TestCase {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    status.set_message("not run: the run ended before");
+    let mut case = TestCase::new(format!("{} -> {}", planned.key.source, planned.key.target), status);
+    case.set_classname(planned.key.workload.clone());
+    case
 }
 
 fn case(cell: &CellRecord) -> TestCase {
-    let key = &cell.plan.key;
-    let reason = format!("{}: {}", word(cell), cell.title);
-    let status = match standing(cell) {
+    let (key, brief) = (&cell.plan.key, Brief::of(cell));
+    let reason = format!("{}: {}", brief.word(), cell.title);
+    let failed = |kind| {
+        let mut status = TestCaseStatus::non_success(kind);
+        status.set_type(cell.outcome.word()).set_message(reason.clone()).set_description(details(cell));
+        status
+    };
+    let status = match brief.standing() {
         Standing::Passed => TestCaseStatus::success(),
         Standing::Skipped => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(cell.title.clone());
             status
         }
-        Standing::Failed | Standing::Broken => {
-            let broken = standing(cell) == Standing::Broken;
-            let kind = if broken { NonSuccessKind::Error } else { NonSuccessKind::Failure };
-            let mut status = TestCaseStatus::non_success(kind);
-            status.set_type(cell.outcome.word()).set_message(reason.clone()).set_description(details(cell));
-            status
-        }
+        Standing::Failed => failed(NonSuccessKind::Failure),
+        Standing::Broken => failed(NonSuccessKind::Error),
     };
     let mut case = TestCase::new(format!("{} -> {}", key.source, key.target), status);
     case.set_classname(key.workload.clone()).set_time(Duration::from_micros(cell.duration_us));
-    if let (Standing::Passed, Some(expected)) = (standing(cell), &cell.plan.expectation) {
+    if let (Standing::Passed, Some(expected)) = (brief.standing(), &cell.plan.expectation) {
         case.set_system_out(format!("{reason}\nexpected: {}: {}", expected.outcome, expected.reason));
     }
     case

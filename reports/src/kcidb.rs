@@ -1,14 +1,16 @@
 //! KCIDB, schema 5 (kernelci/kcidb-io): the target is the build that is tested, the source stands in `misc`.
 
-use crate::standing::{Standing, standing};
-use crate::terminal::word;
-use luqual_model::{CellRecord, KernelInfo, Planned, RunRecord};
+use crate::brief::{Brief, Standing};
+use crate::record::Record;
+use luqual_model::{CellRecord, KernelInfo, Planned};
 use serde_json::{Value, json};
+use std::io;
 
 /// The record as KCIDB's JSON, with `origin` as the name of the system that submits it.
-pub fn kcidb(record: &RunRecord, origin: &str) -> Result<String, serde_json::Error> {
+pub fn kcidb(record: &Record, origin: &str) -> io::Result<String> {
+    let run = &record.run;
     let id = |what: &str| format!("{origin}:{}", what.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '.'), "-"));
-    let targets = || record.kernels.values().filter(|info| record.planned.iter().any(|it| it.key.target == info.name));
+    let targets = || run.kernels.values().filter(|info| run.planned.iter().any(|it| it.key.target == info.name));
     let checkout = |info: &KernelInfo| id(&format!("{}.{}", info.release, short(info)));
     let build = |info: &KernelInfo| id(&format!("{}.{}", info.release, info.image_sha256));
     let checkouts: Vec<Value> = targets()
@@ -18,37 +20,39 @@ pub fn kcidb(record: &RunRecord, origin: &str) -> Result<String, serde_json::Err
         .map(|info| {
             json!({
                 "id": build(info), "checkout_id": checkout(info), "origin": origin, "status": "PASS",
-                "architecture": record.host.arch, "comment": info.name,
+                "architecture": run.host.arch, "comment": info.name,
                 "misc": {"sha256": info.image_sha256, "build_id": info.build_id, "abi": info.abi},
             })
         })
         .collect();
     let test = |planned: &Planned, status: &str, more: Value| -> Option<Value> {
         let key = &planned.key;
-        let target = record.kernels.get(&key.target)?;
+        let target = run.kernels.get(&key.target)?;
         let mut test = json!({
-            "id": id(&format!("{}.{}", record.id, key.id())), "build_id": build(target), "origin": origin,
-            "path": format!("luqual.{}", key.workload), "status": status, "start_time": record.started,
-            "environment": {"comment": format!("QEMU {} with {}, {}", record.host.qemu, record.host.accel, key.profile)},
-            "misc": {"source": record.kernels.get(&key.source), "prediction": planned.prediction, "expectation": planned.expectation},
+            "id": id(&format!("{}.{}", run.id, key.id())), "build_id": build(target), "origin": origin,
+            "path": format!("luqual.{}", key.workload), "status": status, "start_time": run.started,
+            "environment": {"comment": format!("QEMU {} with {}, {}", run.host.qemu, run.host.accel, key.profile)},
+            "misc": {"source": run.kernels.get(&key.source), "prediction": planned.prediction, "expectation": planned.expectation},
         });
         let (test_fields, more) = (test.as_object_mut()?, more.as_object()?.clone());
         test_fields.extend(more);
         Some(test)
     };
-    let ended = record.cells.iter().filter_map(|cell| {
+    let mut tests: Vec<Value> = Vec::new();
+    for cell in record.cells() {
+        let cell = cell?;
+        let (key, word) = (&cell.plan.key, Brief::of(&cell).word());
         let more = json!({
-            "comment": format!("{} -> {}: {} {}", cell.plan.key.source, cell.plan.key.target, word(cell), cell.title),
+            "comment": format!("{} -> {}: {word} {}", key.source, key.target, cell.title),
             "duration": cell.duration_us as f64 / 1e6,
         });
-        test(&cell.plan, status(cell), more)
-    });
+        tests.extend(test(&cell.plan, status(&cell), more));
+    }
     // MISS: planned, and nothing ran it.
-    let left = record.left().into_iter().filter_map(|planned| test(planned, "MISS", json!({})));
-    let tests: Vec<Value> = ended.chain(left).collect();
+    tests.extend(record.left().filter_map(|planned| test(planned, "MISS", json!({}))));
     let version = json!({"major": 5, "minor": 0});
-    serde_json::to_string_pretty(&json!({"version": version, "checkouts": checkouts, "builds": builds, "tests": tests}))
-        .map(|text| text + "\n")
+    let all = json!({"version": version, "checkouts": checkouts, "builds": builds, "tests": tests});
+    Ok(serde_json::to_string_pretty(&all)? + "\n")
 }
 
 /// What tells two kernels of one release apart.
@@ -57,7 +61,7 @@ fn short(info: &KernelInfo) -> &str {
 }
 
 fn status(cell: &CellRecord) -> &'static str {
-    match standing(cell) {
+    match Brief::of(cell).standing() {
         Standing::Passed => "PASS",
         Standing::Failed => "FAIL",
         Standing::Broken => "ERROR",

@@ -1,13 +1,14 @@
 //! KTAP, version 1 (Documentation/dev-tools/ktap.rst): a subtest for each workload and machine, in it one for each pair.
 
+use crate::brief::{Brief, Standing};
 use crate::grid::{Square, grids};
-use crate::standing::{Standing, standing};
-use crate::terminal::word;
-use luqual_model::{CellRecord, RunRecord};
+use crate::record::Record;
+use luqual_model::CellRecord;
 use std::fmt::Write;
+use std::io;
 
 /// The record as KTAP.
-pub fn ktap(record: &RunRecord) -> String {
+pub fn ktap(record: &Record) -> io::Result<String> {
     let grids = grids(record);
     let mut text = format!("KTAP version 1\n1..{}\n", grids.len());
     for (number, grid) in grids.iter().enumerate() {
@@ -26,24 +27,25 @@ pub fn ktap(record: &RunRecord) -> String {
         let mut all = true;
         for (index, (pair, square)) in squares.iter().enumerate() {
             let (ok, directive) = match square {
-                Square::Ended(cell) => {
-                    for line in diagnostics(cell) {
+                Square::Ended(number, _) => {
+                    let cell = record.cell(*number)?;
+                    for line in diagnostics(&cell) {
                         let _ = writeln!(text, "    # {pair}: {}", plain(&line));
                     }
-                    result(cell)
+                    result(&cell)
                 }
-                Square::NotRun | Square::Empty => (false, " # ERROR not run".to_owned()),
+                Square::NotRun(_) | Square::Empty => (false, " # ERROR not run".to_owned()),
             };
             all &= ok;
             let _ = writeln!(text, "    {} {} {pair}{directive}", if ok { "ok" } else { "not ok" }, index + 1);
         }
         let _ = writeln!(text, "{} {} {name}", if all { "ok" } else { "not ok" }, number + 1);
     }
-    text
+    Ok(text)
 }
 
 fn result(cell: &CellRecord) -> (bool, String) {
-    match standing(cell) {
+    match Brief::of(cell).standing() {
         Standing::Passed => (true, String::new()),
         Standing::Failed => (false, String::new()),
         Standing::Broken => (false, format!(" # ERROR {}", plain(&cell.title))),
@@ -54,7 +56,7 @@ fn result(cell: &CellRecord) -> (bool, String) {
 fn diagnostics(cell: &CellRecord) -> Vec<String> {
     let mut lines = Vec::new();
     if !cell.title.is_empty() {
-        lines.push(format!("{}: {}", word(cell), cell.title));
+        lines.push(format!("{}: {}", Brief::of(cell).word(), cell.title));
     }
     if let Some(expected) = &cell.plan.expectation {
         lines.push(format!("expected {}: {}", expected.outcome, expected.reason));
@@ -71,6 +73,6 @@ fn plain(text: &str) -> String {
 mod tests {
     #[test]
     fn all_outcomes() {
-        insta::assert_snapshot!(super::ktap(&crate::samples::record()));
+        insta::assert_snapshot!(super::ktap(&crate::samples::record()).unwrap());
     }
 }

@@ -1,27 +1,28 @@
 //! From the run record to what people and machines read.
 
+mod brief;
 mod diff;
 mod display;
 mod grid;
 mod html;
-mod json;
 mod junit;
 mod kcidb;
 mod ktap;
 mod markdown;
 mod qualification;
+mod record;
 #[cfg(test)]
 mod samples;
-mod standing;
 mod terminal;
 
+pub use brief::Brief;
 pub use diff::diff;
 pub use display::Display;
 pub use html::html;
-pub use json::{ReadError, json, read};
 pub use junit::junit;
 pub use kcidb::kcidb;
 pub use ktap::ktap;
 pub use markdown::markdown;
 pub use qualification::Qualification;
+pub use record::{Record, Totals, json};
 pub use terminal::{grid, summary};

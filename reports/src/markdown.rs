@@ -1,21 +1,18 @@
 //! Markdown, for the summary page of a CI run or a merge request.
 
+use crate::brief::Brief;
 use crate::grid::{Square, grids};
-use crate::terminal::{groups, word};
-use luqual_model::{CellRecord, RunRecord, Status};
+use crate::record::Record;
+use crate::terminal::{Attention, attention, named};
+use luqual_model::Status;
 use std::fmt::Write;
+use std::io;
 
 /// The record as Markdown (GitHub's, with tables).
-pub fn markdown(record: &RunRecord) -> String {
+pub fn markdown(record: &Record) -> io::Result<String> {
     let mut text = String::new();
-    let totals = record.totals();
-    let mut parts: Vec<String> =
-        totals.by_outcome.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
-    if totals.not_run > 0 {
-        parts.push(format!("{} not run", totals.not_run));
-    }
     // Writing to a string does not fail.
-    let _ = writeln!(text, "## Live updates: {}\n", parts.join(", "));
+    let _ = writeln!(text, "## Live updates: {}\n", record.totals().in_words());
     for grid in grids(record) {
         let _ = writeln!(text, "**{}** on {}\n", plain(grid.workload), plain(grid.profile));
         let targets: Vec<String> = grid.targets.iter().map(|target| plain(target)).collect();
@@ -27,29 +24,31 @@ pub fn markdown(record: &RunRecord) -> String {
         }
         text.push('\n');
     }
-    for group in groups(record) {
-        let first = group[0];
-        let pairs: Vec<String> = group.iter().map(|cell| pair(cell)).collect();
-        let _ = writeln!(text, "* **{}** {}: {}", word(first), pairs.join(", "), plain(&first.title));
+    let Attention { groups, more } = attention(record)?;
+    for group in &groups {
+        let first = &group.first;
+        let (names, others) =
+            named(record, group, |source, target, workload| plain(&format!("{source} → {target} {workload}")));
+        let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+        let (word, title) = (Brief::of(first).word(), plain(&first.title));
+        let _ = writeln!(text, "* **{word}** {}{others}: {title}", names.join(", "));
         if let (Some(false), Some(prediction)) = (first.as_predicted(), &first.plan.prediction) {
             let _ = writeln!(text, "  * predicted {}: {}", prediction.outcome, plain(&prediction.why));
         }
     }
-    let host = &record.host;
-    let _ = writeln!(text, "\n{}, QEMU {} with {}, run {}", record.tool, host.qemu, host.accel, record.id);
-    text
-}
-
-fn pair(cell: &CellRecord) -> String {
-    let key = &cell.plan.key;
-    plain(&format!("{} → {} {}", key.source, key.target, key.workload))
+    if more > 0 {
+        let _ = writeln!(text, "* and {more} cells more that ended in other ways");
+    }
+    let host = &record.run.host;
+    let _ = writeln!(text, "\n{}, QEMU {} with {}, run {}", record.run.tool, host.qemu, host.accel, record.run.id);
+    Ok(text)
 }
 
 fn square(square: &Square<'_>) -> String {
     match square {
-        Square::Ended(cell) if cell.status == Status::Expected => word(cell),
-        Square::Ended(cell) => format!("**{}**", word(cell)),
-        Square::NotRun => "not run".to_owned(),
+        Square::Ended(_, brief) if brief.status == Status::Expected => brief.word(),
+        Square::Ended(_, brief) => format!("**{}**", brief.word()),
+        Square::NotRun(_) => "not run".to_owned(),
         Square::Empty => String::new(),
     }
 }
@@ -71,7 +70,7 @@ fn plain(text: &str) -> String {
 mod tests {
     #[test]
     fn all_outcomes() {
-        insta::assert_snapshot!(super::markdown(&crate::samples::record()));
+        insta::assert_snapshot!(super::markdown(&crate::samples::record()).unwrap());
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! One page: may a host that runs this be live-updated to that?
 
-use luqual_model::{CellRecord, Outcome, RunRecord, Status};
+use crate::brief::Brief;
+use crate::record::Record;
+use luqual_model::{CellRecord, Outcome, Run, Status};
 use maud::{DOCTYPE, PreEscaped, html as markup};
 use std::fmt::Write;
+use std::io;
 
 /// GO, or why not. Made by a run of one pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +20,14 @@ pub struct Qualification {
 
 impl Qualification {
     /// Judges a run. Expectations play no part: what is known to fail fails.
-    pub fn of(record: &RunRecord) -> Self {
+    pub fn of(record: &Record) -> io::Result<Self> {
         let (mut survived, mut failed, mut untested) = (Vec::new(), Vec::new(), Vec::new());
-        for cell in &record.cells {
-            let clean = cell.outcome == Outcome::Survived && cell.tainted.is_empty() && cell.status != Status::Flaky;
+        for cell in record.cells() {
+            let cell = cell?;
             match cell.outcome {
-                _ if clean => survived.push(format!("{}: {}", name(cell), times(cell))),
+                _ if Brief::of(&cell).clean() => survived.push(format!("{}: {}", name(&cell), times(&cell))),
                 Outcome::Skipped | Outcome::HarnessFailed => {
-                    untested.push(format!("{}: {}: {}", name(cell), cell.outcome, cell.title));
+                    untested.push(format!("{}: {}: {}", name(&cell), cell.outcome, cell.title));
                 }
                 _ => failed.push(cell),
             }
@@ -34,8 +37,8 @@ impl Qualification {
         }
         // Stable: of what is equally bad, the first comes first.
         failed.sort_by_key(|cell| std::cmp::Reverse(cell.outcome.harm()));
-        let reasons = failed.into_iter().map(reason).collect();
-        Self { survived, reasons, untested }
+        let reasons = failed.iter().map(reason).collect();
+        Ok(Self { survived, reasons, untested })
     }
 
     /// Whether the update may be done: something was tested, all of it, and all of it survived.
@@ -52,10 +55,10 @@ impl Qualification {
     }
 
     /// The page as text.
-    pub fn text(&self, record: &RunRecord) -> String {
+    pub fn text(&self, run: &Run) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{}: live update {}", self.word(), pair(record));
+        let _ = writeln!(text, "{}: live update {}", self.word(), pair(run));
         for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
             let _ = writeln!(text, "\n{title}:");
             for line in lines {
@@ -63,32 +66,32 @@ impl Qualification {
             }
         }
         text.push('\n');
-        for (name, value) in facts(record) {
+        for (name, value) in facts(run) {
             let _ = writeln!(text, "{name:<12} {value}");
         }
         text
     }
 
     /// The page, to print or to attach.
-    pub fn html(&self, record: &RunRecord) -> String {
+    pub fn html(&self, run: &Run) -> String {
         markup! {
             (DOCTYPE)
             html lang="en" {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (self.word()) " " (pair(record)) }
+                    title { (self.word()) " " (pair(run)) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
                     p.word.go[self.go()] { (self.word()) }
-                    h1 { "Live update " (pair(record)) }
+                    h1 { "Live update " (pair(run)) }
                     @for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
                         h2 { (title) }
                         ul { @for line in lines { li { (line) } } }
                     }
                     h2 { "how it was tested" }
-                    dl { @for (name, value) in facts(record) { dt { (name) } dd { (value) } } }
+                    dl { @for (name, value) in facts(run) { dt { (name) } dd { (value) } } }
                 }
             }
         }
@@ -107,31 +110,28 @@ fn times(cell: &CellRecord) -> String {
 fn reason(cell: &CellRecord) -> String {
     let rate = cell.rate().map_or_else(String::new, |rate| format!(" ({rate})"));
     let flaky = if cell.status == Status::Flaky { ", not every time" } else { "" };
-    format!("{}: {}{flaky}: {}{rate}", name(cell), crate::terminal::word(cell), cell.title)
+    format!("{}: {}{flaky}: {}{rate}", name(cell), Brief::of(cell).word(), cell.title)
 }
 
 /// The only pair of the run.
-fn pair(record: &RunRecord) -> String {
-    record
-        .planned
-        .first()
-        .map_or_else(String::new, |planned| format!("{} → {}", planned.key.source, planned.key.target))
+fn pair(run: &Run) -> String {
+    run.planned.first().map_or_else(String::new, |planned| format!("{} → {}", planned.key.source, planned.key.target))
 }
 
-fn facts(record: &RunRecord) -> Vec<(String, String)> {
-    let host = &record.host;
-    let mut facts: Vec<(String, String)> = record
+fn facts(run: &Run) -> Vec<(String, String)> {
+    let host = &run.host;
+    let mut facts: Vec<(String, String)> = run
         .kernels
         .values()
         .map(|info| (format!("kernel {}", info.name), format!("{}, sha256 {}", info.provenance, info.image_sha256)))
         .collect();
-    if let Some(fault) = &record.settings.plant {
+    if let Some(fault) = &run.settings.plant {
         facts.push(("PLANTED".to_owned(), format!("{fault}: a fault on purpose, this says nothing about the kernels")));
     }
-    facts.push(("repetitions".to_owned(), record.settings.repeat.to_string()));
+    facts.push(("repetitions".to_owned(), run.settings.repeat.to_string()));
     facts.push(("machine".to_owned(), format!("QEMU {} with {} ({})", host.qemu, host.accel, host.accel_reason)));
-    facts.push(("tool".to_owned(), record.tool.clone()));
-    facts.push(("run".to_owned(), format!("{}, {}", record.id, record.started)));
+    facts.push(("tool".to_owned(), run.tool.clone()));
+    facts.push(("run".to_owned(), format!("{}, {}", run.id, run.started)));
     facts
 }
 
@@ -147,42 +147,43 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cell, record};
+    use crate::samples::{cell, record_of, written};
 
-    fn run_of(cells: Vec<CellRecord>) -> RunRecord {
-        let planned = cells.iter().map(|cell| cell.plan.clone()).collect();
-        RunRecord { cells, planned, ..record() }
+    fn judged(cells: Vec<CellRecord>) -> Qualification {
+        Qualification::of(&record_of(cells)).unwrap()
     }
 
     #[test]
     fn only_clean_survivals_go() {
         for outcome in Outcome::ALL {
-            let qualification = Qualification::of(&run_of(vec![cell("a", "b", outcome, "why")]));
+            let qualification = judged(vec![cell("a", "b", outcome, "why")]);
             assert_eq!(qualification.go(), outcome == Outcome::Survived, "{outcome}");
         }
         let mut tainted = cell("a", "b", Outcome::Survived, "source: WARNING");
         tainted.tainted = vec!["source: WARNING".into()];
-        assert!(!Qualification::of(&run_of(vec![tainted])).go());
+        assert!(!judged(vec![tainted]).go());
         let mut flaky = cell("a", "b", Outcome::Survived, "");
         flaky.status = Status::Flaky;
-        assert!(!Qualification::of(&run_of(vec![flaky])).go());
+        assert!(!judged(vec![flaky]).go());
     }
 
     #[test]
     fn nothing_tested_or_not_all_tested_is_no_go() {
-        assert!(!Qualification::of(&run_of(Vec::new())).go());
-        let mut cut_off = run_of(vec![cell("a", "b", Outcome::Survived, "")]);
-        cut_off.planned.push(cell("a", "c", Outcome::Survived, "").plan);
-        assert!(!Qualification::of(&cut_off).go());
+        assert!(!judged(Vec::new()).go());
+        let (ended, left) = (cell("a", "b", Outcome::Survived, ""), cell("a", "c", Outcome::Survived, ""));
+        let cut_off = written(vec![ended.plan.clone(), left.plan], vec![ended]);
+        assert!(!Qualification::of(&cut_off).unwrap().go());
     }
 
     #[test]
     fn an_expected_failure_is_a_failure() {
         let mut known = cell("a", "b", Outcome::Incompatible, "KHO: no");
         known.status = Status::Expected;
-        let qualification = Qualification::of(&run_of(vec![known]));
+        let qualification = judged(vec![known]);
         assert!(
-            qualification.text(&record()).starts_with("NO-GO: live update 7.2.12 → 7.3.4\n\nreasons, worst first:\n")
+            qualification
+                .text(&crate::samples::record().run)
+                .starts_with("NO-GO: live update 7.2.12 → 7.3.4\n\nreasons, worst first:\n")
         );
     }
 
@@ -190,13 +191,13 @@ mod tests {
     fn the_worst_reason_is_first_and_what_a_kernel_said_is_text() {
         let cells = vec![
             cell("a", "b", Outcome::Incompatible, "KHO: <b>no</b>"),
-            cell("a", "b", Outcome::Crashed, "panic"),
-            cell("a", "b", Outcome::Skipped, "no VFIO"),
+            cell("a", "c", Outcome::Crashed, "panic"),
+            cell("a", "d", Outcome::Skipped, "no VFIO"),
         ];
-        let run = run_of(cells);
-        let qualification = Qualification::of(&run);
+        let record = record_of(cells);
+        let qualification = Qualification::of(&record).unwrap();
         assert!(qualification.reasons[0].contains("crashed"), "{:?}", qualification.reasons);
         assert_eq!(qualification.untested, ["memfd.basic on q35-intel: skipped: no VFIO"]);
-        assert!(qualification.html(&run).contains("KHO: &lt;b&gt;no"));
+        assert!(qualification.html(&record.run).contains("KHO: &lt;b&gt;no"));
     }
 }

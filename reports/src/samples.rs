@@ -1,10 +1,12 @@
 //! A record with a cell of every kind.
 
+use crate::record::Record;
 use luqual_model::{
-    Blackout, CellKey, CellRecord, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase, PhaseEnd, PhaseRecord,
-    Planned, Probe, RunRecord, Side, Status,
+    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase, PhaseEnd,
+    PhaseRecord, Planned, Probe, Run, Side, Stamped, Status,
 };
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 
 pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) -> CellRecord {
     let key = CellKey {
@@ -58,7 +60,54 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     }
 }
 
-pub(crate) fn record() -> RunRecord {
+/// A cell of every kind.
+pub(crate) fn cells() -> Vec<CellRecord> {
+    let mut tainted = cell("7.2.12", "7.2.12", Outcome::Survived, "source: WARNING: a at b");
+    tainted.tainted = vec!["source: WARNING: a at b".into()];
+    tainted.status = Status::Unexpected;
+    let mut planted = cell("7.3.4", "7.2.12", Outcome::Lost, "memfd 64m content: expected a, observed b");
+    planted.planted = Some("flip:64m:3:17".into());
+    vec![
+        cell("7.2.12", "7.3.4", Outcome::Survived, ""),
+        tainted,
+        planted,
+        cell("7.3.4", "6.18.15", Outcome::Incompatible, "KHO: disabling KHO revival"),
+        cell("6.18.15", "7.3.4", Outcome::Skipped, "the source 6.18.15 is built without LUO"),
+        cell("7.3.4", "7.3.4", Outcome::Crashed, "Kernel panic - not syncing: x"),
+        cell("6.18.15", "7.2.12", Outcome::HarnessFailed, "QEMU ended (signal: 9 (SIGKILL))"),
+        cell("7.2.12", "6.18.15", Outcome::Refused, "reboot LINUX_REBOOT_CMD_KEXEC: EBUSY (the target kernel)"),
+    ]
+}
+
+/// A run of these; all of them were planned, in this order, and one more that has not ended.
+pub(crate) fn record() -> Record {
+    let mut plan: Vec<Planned> = cells().into_iter().map(|cell| cell.plan).collect();
+    plan.push(cell("6.18.15", "6.18.15", Outcome::Survived, "").plan);
+    written(plan, cells())
+}
+
+/// A run of other cells.
+pub(crate) fn record_of(cells: Vec<CellRecord>) -> Record {
+    written(cells.iter().map(|cell| cell.plan.clone()).collect(), cells)
+}
+
+/// A journal, as a run writes it, read again.
+pub(crate) fn written(planned: Vec<Planned>, cells: Vec<CellRecord>) -> Record {
+    let mut run = run();
+    run.planned = planned;
+    let started = Event::RunStarted { run: Box::new(run) };
+    let ended = cells.into_iter().map(|record| Event::CellFinished { record: Box::new(record) });
+    let finished = Event::RunFinished { interrupted: false };
+    let mut file = tempfile::tempfile().unwrap();
+    for event in std::iter::once(started).chain(ended).chain([finished]) {
+        let line = serde_json::to_string(&Stamped { at_us: 30_000_000, event }).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+    file.rewind().unwrap();
+    Record::read(file).unwrap()
+}
+
+fn run() -> Run {
     let host = HostInfo {
         arch: "x86_64".into(),
         release: "6.1.0".into(),
@@ -68,7 +117,7 @@ pub(crate) fn record() -> RunRecord {
         cpus: 2,
         memory: 24 << 30,
     };
-    let mut record = RunRecord::new(
+    let mut run = Run::new(
         "20260101-000000-abcd".into(),
         "luqual 0.1.0".into(),
         vec!["luqual".into()],
@@ -87,25 +136,7 @@ pub(crate) fn record() -> RunRecord {
             command_line: "console=ttyS0".into(),
             facts: BTreeMap::new(),
         };
-        record.kernels.insert(name.into(), info);
+        run.kernels.insert(name.into(), info);
     }
-    let mut tainted = cell("7.2.12", "7.2.12", Outcome::Survived, "source: WARNING: a at b");
-    tainted.tainted = vec!["source: WARNING: a at b".into()];
-    tainted.status = Status::Unexpected;
-    let mut planted = cell("7.3.4", "7.2.12", Outcome::Lost, "memfd 64m content: expected a, observed b");
-    planted.planted = Some("flip:64m:3:17".into());
-    record.cells = vec![
-        cell("7.2.12", "7.3.4", Outcome::Survived, ""),
-        tainted,
-        planted,
-        cell("7.3.4", "6.18.15", Outcome::Incompatible, "KHO: disabling KHO revival"),
-        cell("6.18.15", "7.3.4", Outcome::Skipped, "the source 6.18.15 is built without LUO"),
-        cell("7.3.4", "7.3.4", Outcome::Crashed, "Kernel panic - not syncing: x"),
-        cell("6.18.15", "7.2.12", Outcome::HarnessFailed, "QEMU ended (signal: 9 (SIGKILL))"),
-        cell("7.2.12", "6.18.15", Outcome::Refused, "reboot LINUX_REBOOT_CMD_KEXEC: EBUSY (the target kernel)"),
-    ];
-    record.planned = record.cells.iter().map(|cell| cell.plan.clone()).collect();
-    record.planned.push(cell("6.18.15", "6.18.15", Outcome::Survived, "").plan);
-    record.duration_us = Some(30_000_000);
-    record
+    run
 }

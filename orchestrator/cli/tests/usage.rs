@@ -78,7 +78,8 @@ fn a_run_that_is_not_there_is_told() {
     let words = ["expect", "update", "nowhere", "--matrix-file", "m.toml", "--reason"];
     refused(folder.path(), &[&words[..], &["x"]].concat(), 2, &["there is no run `nowhere`"]);
     refused(folder.path(), &[&words[..], &[" "]].concat(), 2, &["--reason is empty"]);
-    fs::write(folder.path().join("run.json"), "{\"schema_version\": 99}").unwrap();
+    let other = "{\"at_us\":0,\"event\":\"run-started\",\"run\":{\"schema_version\":99}}\n";
+    fs::write(folder.path().join("events.jsonl"), other).unwrap();
     refused(folder.path(), &["report", "junit", "."], 2, &["schema version 99"]);
 }
 

@@ -1,4 +1,4 @@
-use crate::{CellId, CellKey, CellRecord, Finding, Phase, PhaseEnd, RunRecord};
+use crate::{CellId, CellKey, CellRecord, Finding, Phase, PhaseEnd, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,10 @@ pub struct Stamped {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// Always the first: the record as it is before any cell.
+    /// Always the first.
     RunStarted {
-        /// The record, with no cells.
-        run: Box<RunRecord>,
+        /// The run as it is before any cell.
+        run: Box<Run>,
     },
     /// A run that was cut off goes on. Cells that had begun and not ended are run anew.
     RunResumed {

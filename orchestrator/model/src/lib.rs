@@ -1,4 +1,4 @@
-//! Identifiers, phases, events, outcomes and the run record; no I/O.
+//! Identifiers, phases, events, outcomes and the run record; no files.
 //!
 //! The runner emits [`Event`]s, one dispatcher puts them in order, and the terminal, the journal and
 //! the reports all fold the same stream. What is on disk is these types as JSON, with
@@ -6,6 +6,7 @@
 
 mod cell;
 mod event;
+mod journal;
 mod kernel;
 mod outcome;
 mod phase;
@@ -15,13 +16,14 @@ mod version;
 
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
+pub use journal::{Journal, Place};
 pub use kernel::{Ability, KernelInfo, Refused};
 pub use outcome::{Expectation, Outcome, Prediction, Status};
 pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{
-    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, PhaseEnd, PhaseRecord, Planned, Probe, RunRecord,
-    RunTotals, Settings,
+    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, PhaseEnd, PhaseRecord, Planned, Probe, Run,
+    RunRecord, Settings,
 };
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 

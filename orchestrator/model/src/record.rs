@@ -4,12 +4,23 @@ use crate::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-/// `run.json`: everything a report needs, made by folding the events of a run.
+/// `run.json`: everything that a report needs.
+// It may be large: luqual itself writes it a cell at a time, with `C` as the place that the cells come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct RunRecord {
+pub struct RunRecord<R = Run, C = Vec<CellRecord>> {
+    /// All but the cells that ended.
+    #[serde(flatten)]
+    pub run: R,
+    /// The cells that ended, in plan order.
+    pub cells: C,
+}
+
+/// A run without what became of its cells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The run's id, also the name of its folder unless another was asked for.
@@ -34,57 +45,10 @@ pub struct RunRecord {
     pub settings: Settings,
     /// The cells that were to run, in plan order.
     pub planned: Vec<Planned>,
-    /// The cells that ended, in the order in which they did.
-    pub cells: Vec<CellRecord>,
 }
 
-impl RunRecord {
-    /// The record after the events so far; `None` unless they begin with [`Event::RunStarted`].
-    pub fn from_events<'a>(events: impl IntoIterator<Item = &'a Stamped>) -> Option<Self> {
-        let mut events = events.into_iter();
-        let mut record = match &events.next()?.event {
-            Event::RunStarted { run } => run.as_ref().clone(),
-            _ => return None,
-        };
-        for stamped in events {
-            record.fold(stamped);
-        }
-        Some(record)
-    }
-
-    /// Takes one more event in.
-    pub fn fold(&mut self, stamped: &Stamped) {
-        match &stamped.event {
-            Event::CellFinished { record } => self.cells.push(record.as_ref().clone()),
-            Event::RunFinished { interrupted } => {
-                self.duration_us = Some(stamped.at_us);
-                self.interrupted = *interrupted;
-            }
-            Event::RunStarted { .. }
-            | Event::RunResumed { .. }
-            | Event::CellStarted { .. }
-            | Event::PhaseStarted { .. }
-            | Event::PhaseEnded { .. }
-            | Event::ConsoleFinding { .. } => {}
-        }
-    }
-
-    /// How many cells ended how.
-    pub fn totals(&self) -> RunTotals {
-        let mut by_outcome = BTreeMap::new();
-        for cell in &self.cells {
-            *by_outcome.entry(cell.outcome).or_insert(0) += 1;
-        }
-        RunTotals { by_outcome, not_run: self.planned.len().saturating_sub(self.cells.len()) }
-    }
-
-    /// The cells that have not ended, in plan order.
-    pub fn left(&self) -> Vec<&Planned> {
-        let done: BTreeSet<&CellId> = self.cells.iter().map(|cell| &cell.id).collect();
-        self.planned.iter().filter(|planned| !done.contains(&planned.key.id())).collect()
-    }
-
-    /// A new record of nothing yet.
+impl Run {
+    /// A new run of nothing yet.
     pub fn new(id: String, tool: String, command: Vec<String>, started: String, host: HostInfo) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -98,7 +62,14 @@ impl RunRecord {
             kernels: BTreeMap::new(),
             settings: Settings::default(),
             planned: Vec::new(),
-            cells: Vec::new(),
+        }
+    }
+
+    /// Takes in the end of the run.
+    pub fn fold(&mut self, stamped: &Stamped) {
+        if let Event::RunFinished { interrupted } = stamped.event {
+            self.duration_us = Some(stamped.at_us);
+            self.interrupted = interrupted;
         }
     }
 }
@@ -133,15 +104,6 @@ pub struct Planned {
     /// What it is known to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expectation: Option<Expectation>,
-}
-
-/// Counts over a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunTotals {
-    /// How many cells ended with each outcome; outcomes that none had are absent.
-    pub by_outcome: BTreeMap<Outcome, usize>,
-    /// How many planned cells have no result.
-    pub not_run: usize,
 }
 
 /// The machine that ran the tool.

@@ -1,56 +1,57 @@
 //! One dispatcher puts the events of a run in order: what is written to the journal is what everyone else sees.
 
-use luqual_model::{Event, RunRecord, Stamped};
+use luqual_model::{CellId, Event, Journal, Run, Stamped};
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Instant;
 
 /// The journal's name in the run's folder.
 pub const JOURNAL: &str = "events.jsonl";
 
-/// Takes events, stamps them, writes them to the journal, folds them into the record, and shows them to an observer.
+/// Takes events, stamps them, writes them to the journal, and shows them to an observer. It keeps nothing of them.
 pub struct Dispatcher<'a> {
     started: Instant,
     /// Microseconds that the run had before it was cut off.
     before_us: u64,
     journal: File,
-    record: RunRecord,
     observer: &'a mut dyn FnMut(&Stamped),
     failed: Option<io::Error>,
 }
 
 impl<'a> Dispatcher<'a> {
-    /// A new run: its journal begins with `record`, which has no cells yet. A journal that is there already belongs to
-    /// another run.
-    pub fn create(folder: &Path, record: RunRecord, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
+    /// A new run: its journal begins with it. A journal that is there already belongs to another run.
+    pub fn create(folder: &Path, run: &Run, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
         let journal = File::create_new(folder.join(JOURNAL))?;
         lock(&journal)?;
-        let start = Event::RunStarted { run: Box::new(record.clone()) };
-        let mut dispatcher = Self { started: Instant::now(), before_us: 0, journal, record, observer, failed: None };
-        dispatcher.take(start);
+        let mut dispatcher = Self { started: Instant::now(), before_us: 0, journal, observer, failed: None };
+        dispatcher.take(Event::RunStarted { run: Box::new(run.clone()) });
         Ok(dispatcher)
     }
 
-    /// A run that was cut off: its journal is the truth, but for a last line that was not written to its end.
-    pub fn resume(folder: &Path, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
+    /// A run that was cut off: its journal is the truth, but for a last line that was not written to its end. With it
+    /// come the run and the places in its plan of the cells that are left.
+    pub fn resume(folder: &Path, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<(Self, Run, Vec<usize>)> {
         let mut journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
         lock(&journal)?;
-        let (events, whole) = whole_lines(&journal)?;
-        let nothing = || io::Error::new(io::ErrorKind::InvalidData, "the journal does not begin with a run");
-        let record = RunRecord::from_events(&events).ok_or_else(nothing)?;
+        let (run, mut lines) = Journal::begin(BufReader::new(&journal))?;
+        let (mut before_us, mut ended) = (0, HashSet::<CellId>::new());
+        for line in lines.by_ref() {
+            let (_, stamped) = line?;
+            before_us = stamped.at_us;
+            if let Event::CellFinished { record } = stamped.event {
+                ended.insert(record.id);
+            }
+        }
+        let whole = lines.whole();
         journal.set_len(whole)?;
         journal.seek(SeekFrom::End(0))?;
-        let before_us = events.last().map_or(0, |last| last.at_us);
-        let left = record.left().len();
-        let mut dispatcher = Self { started: Instant::now(), before_us, journal, record, observer, failed: None };
-        dispatcher.take(Event::RunResumed { left });
-        Ok(dispatcher)
-    }
-
-    /// The record so far.
-    pub fn record(&self) -> &RunRecord {
-        &self.record
+        let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
+        let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
+        let mut dispatcher = Self { started: Instant::now(), before_us, journal, observer, failed: None };
+        dispatcher.take(Event::RunResumed { left: left.len() });
+        Ok((dispatcher, run, left))
     }
 
     /// Takes one event. A journal that cannot be written is told at the end of the run, by [`Self::finish`].
@@ -63,13 +64,12 @@ impl<'a> Dispatcher<'a> {
             self.journal.write_all(&line)
         });
         self.failed = self.failed.take().or(written.err());
-        self.record.fold(&stamped);
         (self.observer)(&stamped);
     }
 
-    /// The record, unless the journal could not be written.
-    pub fn finish(self) -> io::Result<RunRecord> {
-        self.failed.map_or(Ok(self.record), Err)
+    /// Whether the journal has all of it.
+    pub fn finish(self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), Err)
     }
 }
 
@@ -81,57 +81,36 @@ fn lock(journal: &File) -> io::Result<()> {
     })
 }
 
-/// The events of a journal, and how many bytes their lines have. A line in the middle that cannot be read is an error:
-/// it was not cut off, it was changed.
-fn whole_lines(journal: &File) -> io::Result<(Vec<Stamped>, u64)> {
-    let mut reader = BufReader::new(journal);
-    let (mut events, mut whole, mut line) = (Vec::new(), 0, Vec::new());
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line)?;
-        if !line.ends_with(b"\n") {
-            return Ok((events, whole));
-        }
-        let event = serde_json::from_slice(&line).map_err(|error| {
-            let message = format!("line {} of the journal: {error}", events.len() + 1);
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        });
-        events.push(event?);
-        whole += length as u64;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use luqual_model::HostInfo;
     use std::fs;
 
-    fn record() -> RunRecord {
-        RunRecord::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
+    fn run() -> Run {
+        Run::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
     }
 
     #[test]
-    fn the_journal_the_record_and_the_observer_agree() {
+    fn the_journal_and_the_observer_agree() {
         let folder = tempfile::tempdir().unwrap();
         let mut seen = Vec::new();
         let mut observer = |stamped: &Stamped| seen.push(stamped.clone());
-        let mut dispatcher = Dispatcher::create(folder.path(), record(), &mut observer).unwrap();
+        let mut dispatcher = Dispatcher::create(folder.path(), &run(), &mut observer).unwrap();
         dispatcher.take(Event::RunFinished { interrupted: true });
-        let record = dispatcher.finish().unwrap();
+        dispatcher.finish().unwrap();
         let text = fs::read_to_string(folder.path().join(JOURNAL)).unwrap();
         let journal: Vec<Stamped> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(journal, seen);
-        assert_eq!(RunRecord::from_events(&journal).unwrap(), record);
-        assert!(record.interrupted);
+        assert_eq!(journal.len(), 2);
     }
 
     #[test]
     fn a_folder_holds_one_run_and_one_luqual_runs_it() {
         let folder = tempfile::tempdir().unwrap();
         let (mut first, mut second) = (|_: &Stamped| {}, |_: &Stamped| {});
-        let running = Dispatcher::create(folder.path(), record(), &mut first).unwrap();
-        assert!(Dispatcher::create(folder.path(), record(), &mut second).is_err());
+        let running = Dispatcher::create(folder.path(), &run(), &mut first).unwrap();
+        assert!(Dispatcher::create(folder.path(), &run(), &mut second).is_err());
         let busy = Dispatcher::resume(folder.path(), &mut second).err().unwrap();
         assert!(busy.to_string().contains("another luqual"), "{busy}");
         drop(running);
@@ -143,10 +122,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(JOURNAL);
         let mut observer = |_: &Stamped| {};
-        drop(Dispatcher::create(folder.path(), record(), &mut observer).unwrap());
+        drop(Dispatcher::create(folder.path(), &run(), &mut observer).unwrap());
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{whole}{{\"at_us\":7,\"event\":\"run-fin")).unwrap();
-        let mut dispatcher = Dispatcher::resume(folder.path(), &mut observer).unwrap();
+        let (mut dispatcher, ..) = Dispatcher::resume(folder.path(), &mut observer).unwrap();
         dispatcher.take(Event::RunFinished { interrupted: false });
         dispatcher.finish().unwrap();
         let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();

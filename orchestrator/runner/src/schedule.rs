@@ -31,7 +31,11 @@ impl Slots {
 
 /// Starts each of `loads` by its index, in an order and number that fit into `slots`, until one says that it was ended
 /// by the user. What can never fit has to be found before.
-pub async fn schedule<F: Future<Output = bool>>(loads: &[Load], slots: Slots, mut start: impl FnMut(usize) -> F) {
+pub(crate) async fn schedule<F: Future<Output = bool>>(
+    loads: &[Load],
+    slots: Slots,
+    mut start: impl FnMut(usize) -> F,
+) {
     let mut waiting: Vec<usize> = (0..loads.len()).collect();
     // Stable: what is not known goes on in plan order.
     waiting.sort_by_key(|index| std::cmp::Reverse(loads[*index].usual));

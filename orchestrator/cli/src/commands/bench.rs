@@ -2,6 +2,7 @@
 
 use super::KernelSource;
 use super::machine::{MachineChoice, launcher};
+use super::scale;
 use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
@@ -24,7 +25,10 @@ const BARE: &str = include_str!("bench/bare.sh");
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Each round runs one cell of luqual and the same kernels and work by a bare shell script around QEMU, one after the
-other, and takes the ratio of their times. What counts is the ratio: the seconds are the machine's.")]
+other, and takes the ratio of their times. What counts is the ratio: the seconds are the machine's.
+
+With --cells nothing is booted: so many cells are planned, run on a machine that is not there, and reported, to see what
+the tool itself takes of time and memory.")]
 pub(crate) struct Bench {
     /// The kernel before the kexec
     #[arg(long, value_name = "KERNEL", default_value = "7.2.12")]
@@ -35,6 +39,10 @@ pub(crate) struct Bench {
     /// How many pairs of measurements, after one that is not counted
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Instead: plan, run and report so many cells without any machine
+    #[arg(long, value_name = "N", conflicts_with_all = ["source", "target", "rounds"],
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    cells: Option<u32>,
     #[command(flatten)]
     machine: MachineChoice,
     #[command(flatten)]
@@ -46,6 +54,9 @@ const WORKLOAD: &str = "memfd.basic";
 /// Measures and prints.
 pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let store = command.kernels.store()?;
+    if let Some(cells) = command.cells {
+        return scale::run(cells as usize, &store).await;
+    }
     let (qemu, accel) = command.machine.find().await?;
     let boot = |kernel: luqual_kernels::Kernel| BootKernel { info: kernel.info, image: kernel.image };
     let source = boot(store.resolve(&command.source, &Shown::new()).await?);

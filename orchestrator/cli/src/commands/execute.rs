@@ -4,24 +4,27 @@ use super::KernelSource;
 use super::history::History;
 use super::machine::{MachineChoice, launcher};
 use super::plan;
-use super::report::evidence;
+use super::report::{evidence, read, write_report};
 use super::selection::{Chosen, profile_of};
 use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
 use luqual_config::Deadlines;
 use luqual_kernels::Store;
-use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, RunRecord, Settings, Stamped};
+use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stamped};
 use luqual_protocol::find_workload;
-use luqual_reports::Display;
+use luqual_reports::{Display, Record};
 use luqual_runner::{
-    Attempts, BootKernel, Cell, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Load, Slots, run_cell, schedule,
+    Attempts, BootKernel, Cell, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Slots, run_all, run_cell,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, watch};
+
+/// What wrote a record.
+pub(crate) const TOOL: &str = concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")");
 
 /// How cells are run, and where their evidence goes.
 #[derive(Args, Debug)]
@@ -54,7 +57,7 @@ fn plant_help() -> String {
 /// A run that ended, or that the user ended before it began.
 pub(crate) enum Ended {
     /// Its record and its folder.
-    Run(Box<RunRecord>, PathBuf),
+    Run(Box<Record>, PathBuf),
     /// Nothing was started.
     Interrupted,
 }
@@ -69,7 +72,7 @@ pub(crate) async fn execute(
     // Looked at before anything is built.
     let _: Option<Fault> = fault(options.plant.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
-    plan::loads(&chosen.cells, slots, &History::load())?;
+    plan::loads(chosen.cells.iter(), slots, &History::load())?;
     let (qemu, accel) = options.machine.find().await?;
     let (id, folder) = create_folder(options.report_dir.as_deref())?;
     let interrupt = interrupt_on_ctrl_c();
@@ -80,17 +83,17 @@ pub(crate) async fn execute(
             return Ok(Ended::Interrupted);
         }
     };
-    let mut record = RunRecord::new(
+    let mut run = Run::new(
         id,
-        concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")").to_owned(),
+        TOOL.to_owned(),
         std::env::args().collect(),
         jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         host_info(&qemu, &accel),
     );
-    record.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
-    record.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
+    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
     let deadlines = chosen.deadlines.stretched(accel.accel.deadline_factor());
-    record.settings = Settings {
+    run.settings = Settings {
         deadlines: Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect(),
         jobs: slots.jobs,
         retries: options.retries,
@@ -100,8 +103,10 @@ pub(crate) async fn execute(
     };
     let mut display = Display::new();
     let mut observer = |stamped: &Stamped| display.event(stamped);
-    let dispatcher = Dispatcher::create(&folder, record, &mut observer).map_err(journal_error(&folder))?;
-    let record = run_all(dispatcher, &kernels, &qemu, &accel, &folder, slots, interrupt).await?;
+    let dispatcher = Dispatcher::create(&folder, &run, &mut observer).map_err(journal_error(&folder))?;
+    let cells: Vec<&Planned> = run.planned.iter().collect();
+    let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
+    let record = run_cells(dispatcher, &run.settings, &cells, stage).await?;
     Ok(Ended::Run(Box::new(record), folder))
 }
 
@@ -114,35 +119,33 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
             .hint("a run's folder has an events.jsonl; runs are in luqual-runs/ unless --report-dir said otherwise"));
     }
     let (qemu, accel) = machine.find().await?;
-    let dispatcher = Dispatcher::resume(folder, &mut observer).map_err(journal_error(folder))?;
-    let record = dispatcher.record();
-    if record.host.accel != accel.accel.word() {
-        return Err(CliError::usage(format!(
-            "the run was started with {}, this is {}",
-            record.host.accel,
-            accel.accel.word()
-        ))
-        .hint(format!("--accel {}", record.host.accel)));
+    let (dispatcher, run, left) = Dispatcher::resume(folder, &mut observer).map_err(journal_error(folder))?;
+    let (then, now) = (run.host.accel.as_str(), accel.accel.word());
+    if then != now {
+        return Err(
+            CliError::usage(format!("the run was started with {then}, this is {now}")).hint(format!("--accel {then}"))
+        );
     }
     let interrupt = interrupt_on_ctrl_c();
-    let left: Vec<CellKey> = record.left().into_iter().map(|planned| planned.key.clone()).collect();
+    let left: Vec<&Planned> = left.into_iter().map(|number| &run.planned[number]).collect();
     let kernels = tokio::select! {
-        kernels = find_kernels(store, left.iter()) => kernels?,
+        kernels = find_kernels(store, left.iter().map(|planned| &planned.key)) => kernels?,
         () = interrupted(interrupt.clone()) => return Ok(Ended::Interrupted),
     };
     for (name, kernel) in &kernels {
-        let then = record.kernels.get(name).map(|info| info.image_sha256.as_str());
+        let then = run.kernels.get(name).map(|info| info.image_sha256.as_str());
         if then != Some(kernel.info.image_sha256.as_str()) {
             return Err(CliError::usage(format!("{name} is not the kernel that the run was started with"))
                 .hint("its image has changed since; start a new run"));
         }
     }
-    for key in &left {
+    for planned in &left {
         // What a cell left behind that did not end is no evidence of anything.
-        let _ = fs::remove_dir_all(folder.join("cells").join(key.id().to_string()));
+        let _ = fs::remove_dir_all(folder.join("cells").join(planned.key.id().to_string()));
     }
-    let slots = plan::slots(Some(record.settings.jobs), luqual_config::Budget::default());
-    let record = run_all(dispatcher, &kernels, &qemu, &accel, folder, slots, interrupt).await?;
+    let slots = plan::slots(Some(run.settings.jobs), luqual_config::Budget::default());
+    let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder, slots, interrupt };
+    let record = run_cells(dispatcher, &run.settings, &left, stage).await?;
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
 }
 
@@ -168,21 +171,26 @@ async fn find_kernels(
     Ok(kernels)
 }
 
-/// All cells that are left of the dispatcher's run; then its reports.
-async fn run_all(
-    mut dispatcher: Dispatcher<'_>,
-    kernels: &BTreeMap<String, BootKernel>,
-    qemu: &Qemu,
-    accel: &AccelFound,
-    folder: &Path,
+/// With what cells are run.
+struct Stage<'a> {
+    kernels: &'a BTreeMap<String, BootKernel>,
+    qemu: &'a Qemu,
+    accel: &'a AccelFound,
+    folder: &'a Path,
     slots: Slots,
     interrupt: watch::Receiver<bool>,
-) -> Result<RunRecord, CliError> {
-    let settings = dispatcher.record().settings.clone();
-    let left: Vec<Planned> = dispatcher.record().left().into_iter().cloned().collect();
-    let keys: Vec<CellKey> = left.iter().map(|planned| planned.key.clone()).collect();
-    let loads: Vec<Load> = plan::loads(&keys, slots, &History::load())?;
-    let cells = left.iter().map(|plan| cell(plan, kernels)).collect::<Result<Vec<Cell<'_>>, CliError>>()?;
+}
+
+/// Runs these cells; then writes the reports of the whole run, from its journal.
+async fn run_cells(
+    dispatcher: Dispatcher<'_>,
+    settings: &Settings,
+    planned: &[&Planned],
+    stage: Stage<'_>,
+) -> Result<Record, CliError> {
+    let Stage { kernels, qemu, accel, folder, slots, interrupt } = stage;
+    let loads = plan::loads(planned.iter().map(|planned| &planned.key), slots, &History::load())?;
+    let cells = planned.iter().map(|plan| cell(plan, kernels)).collect::<Result<Vec<Cell<'_>>, CliError>>()?;
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
 
@@ -191,7 +199,7 @@ async fn run_all(
         eprintln!("removed {swept} working folder(s) that a killed luqual left behind");
     }
     let launcher = launcher()?;
-    let host = Host {
+    let host = &Host {
         launcher: &launcher,
         qemu,
         accel: accel.accel,
@@ -203,39 +211,18 @@ async fn run_all(
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         interrupt: interrupt.clone(),
     };
-    let (events, mut taken) = mpsc::unbounded_channel();
-    let run = async {
-        let (host, events) = (&host, &events);
-        schedule(&loads, slots, |index| {
-            let cell = cells[index];
-            async move {
-                let record = run_cell(cell, host, events).await;
-                let done = record.is_some();
-                record
-                    .into_iter()
-                    .for_each(|record| drop(events.send(Event::CellFinished { record: Box::new(record) })));
-                done
-            }
-        })
-        .await;
-        let interrupted = *interrupt.borrow();
-        let _ = events.send(Event::RunFinished { interrupted });
-    };
-    // Ends with the event that is always the last.
-    let dispatch = async {
-        while let Some(event) = taken.recv().await {
-            let last = matches!(event, Event::RunFinished { .. });
-            dispatcher.take(event);
-            if last {
-                break;
-            }
+    let start = |index: usize, events: mpsc::UnboundedSender<Event>| {
+        let cell = cells[index];
+        async move {
+            let Some(record) = run_cell(cell, host, &events).await else { return false };
+            events.send(Event::CellFinished { record: Box::new(record) }).is_ok()
         }
-        dispatcher.finish()
     };
-    let ((), record) = tokio::join!(run, dispatch);
-    let record = record.map_err(journal_error(folder))?;
-    History::add(&record.cells);
-    write_reports(folder, &record)?;
+    run_all(dispatcher, &loads, slots, &interrupt, start).await.map_err(journal_error(folder))?;
+    let record = read(folder)?;
+    History::add(&record);
+    write_json(folder, &record)?;
+    write_html(folder, &record)?;
     Ok(record)
 }
 
@@ -308,11 +295,10 @@ fn interrupt_on_ctrl_c() -> watch::Receiver<bool> {
     receiver
 }
 
-fn write_reports(folder: &Path, record: &RunRecord) -> Result<(), CliError> {
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(CliError::file(path.display()))
-    };
-    write("run.json", luqual_reports::json(record).map_err(CliError::file("run.json"))?)?;
-    write("report.html", luqual_reports::html(record, &evidence(folder)))
+pub(crate) fn write_json(folder: &Path, record: &Record) -> Result<(), CliError> {
+    write_report(&folder.join("run.json"), |to| luqual_reports::json(record, to))
+}
+
+pub(crate) fn write_html(folder: &Path, record: &Record) -> Result<(), CliError> {
+    write_report(&folder.join("report.html"), |to| luqual_reports::html(record, &evidence(folder), to))
 }

@@ -48,14 +48,13 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     }
     let file = read_matrix_file(matrix_file, &kernels.store()?)?;
     let record = read_run(run)?;
-    let release = |name: &str| record.kernels.get(name).map_or("", |info| info.release.as_str());
+    let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
     let observed: Vec<Observed<'_>> = record
-        .cells
-        .iter()
-        .map(|cell| {
-            let key = &cell.plan.key;
+        .briefs()
+        .filter_map(|(planned, brief)| Some((&planned.key, brief?)))
+        .map(|(key, brief)| {
             let subject = subject(key, release(&key.source), release(&key.target));
-            Observed { subject, outcome: cell.outcome, tainted: !cell.tainted.is_empty() }
+            Observed { subject, outcome: brief.outcome, tainted: brief.tainted }
         })
         .collect();
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());

@@ -1,7 +1,8 @@
 //! How long cells took when they were last run here, kept in the cache folder: what is longest is started first.
 
 use luqual_kernels::cache_folder;
-use luqual_model::{CellKey, CellRecord, Outcome};
+use luqual_model::{CellKey, Outcome};
+use luqual_reports::Record;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -25,10 +26,12 @@ impl History {
     }
 
     /// Takes in what a run measured, beside what other runs did meanwhile.
-    pub(crate) fn add(cells: &[CellRecord]) {
+    pub(crate) fn add(record: &Record) {
         let mut history = Self::load();
-        for cell in cells.iter().filter(|cell| cell.outcome != Outcome::Skipped) {
-            history.0.insert(cell.id.to_string(), cell.duration_us / 1000);
+        for (planned, brief) in record.briefs() {
+            if let Some(brief) = brief.filter(|brief| brief.outcome != Outcome::Skipped) {
+                history.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);
+            }
         }
         let beside = file().with_extension(format!("{}.new", std::process::id()));
         let written = serde_json::to_vec(&history.0).is_ok_and(|bytes| fs::write(&beside, bytes).is_ok());

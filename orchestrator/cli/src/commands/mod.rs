@@ -11,6 +11,7 @@ pub(crate) mod plan;
 pub(crate) mod qualify;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod scale;
 pub(crate) mod selection;
 pub(crate) mod workloads;
 

@@ -68,7 +68,11 @@ pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
 }
 
 /// What each cell takes; an error names one that can never fit.
-pub(crate) fn loads(cells: &[CellKey], slots: Slots, history: &History) -> Result<Vec<Load>, CliError> {
+pub(crate) fn loads<'a>(
+    cells: impl Iterator<Item = &'a CellKey>,
+    slots: Slots,
+    history: &History,
+) -> Result<Vec<Load>, CliError> {
     let load = |key: &CellKey| -> Result<Load, CliError> {
         let load = Load {
             memory_mib: profile_of(&key.profile)?.memory_mib + QEMU_MIB,
@@ -85,7 +89,7 @@ pub(crate) fn loads(cells: &[CellKey], slots: Slots, history: &History) -> Resul
         ))
         .hint("end something that uses memory, set LUQUAL_WORK_DIR to a folder with more room, or raise the budget"))
     };
-    cells.iter().map(load).collect()
+    cells.map(load).collect()
 }
 
 /// What is thought of each cell, by what is known of its kernels.
@@ -114,7 +118,7 @@ pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
     let chosen = command.selection.choose(&store, command.what.pairs())?;
     let history = History::load();
     let slots = slots(command.jobs, chosen.budget);
-    let loads = loads(&chosen.cells, slots, &history)?;
+    let loads = loads(chosen.cells.iter(), slots, &history)?;
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     for Planned { key, prediction, expectation } in planned(&chosen, info, &store) {
         let expected = expectation.map_or_else(|| "survived".to_owned(), |expected| expected.outcome.to_string());

@@ -5,6 +5,7 @@ use super::selection::{Pairs, Selection};
 use crate::error::{CliError, Exit};
 use clap::Args;
 use luqual_reports::Qualification;
+use luqual_runner::JOURNAL;
 use std::fs;
 
 /// From what to what.
@@ -40,16 +41,16 @@ pub(crate) async fn run(command: &Qualify) -> Result<Exit, CliError> {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),
     };
-    let qualification = Qualification::of(&record);
-    let text = qualification.text(&record);
-    for (name, content) in [("qualification.txt", &text), ("qualification.html", &qualification.html(&record))] {
+    let qualification = Qualification::of(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?;
+    let text = qualification.text(&record.run);
+    for (name, content) in [("qualification.txt", &text), ("qualification.html", &qualification.html(&record.run))] {
         let path = folder.join(name);
         fs::write(&path, content).map_err(CliError::file(path.display()))?;
     }
     print!("{text}");
     println!("page: {}", folder.join("qualification.html").display());
     Ok(match qualification.go() {
-        _ if record.interrupted => Exit::Interrupted,
+        _ if record.run.interrupted => Exit::Interrupted,
         true => Exit::Ok,
         false => Exit::NotAsExpected,
     })

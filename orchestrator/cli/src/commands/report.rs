@@ -2,9 +2,11 @@
 
 use crate::error::{CliError, Exit};
 use clap::{Args, Subcommand};
-use luqual_model::{CellRecord, RunRecord, Stamped};
+use luqual_model::CellRecord;
+use luqual_reports::Record;
 use luqual_runner::JOURNAL;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// What to show of runs.
@@ -57,33 +59,54 @@ pub(crate) struct One {
 
 /// Shows it.
 pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
-    let (text, output) = match command {
-        Report::Diff { old, new, output } => (luqual_reports::diff(&read_run(old)?, &read_run(new)?), output),
-        Report::Show(one) => {
-            let record = read_run(&one.run)?;
-            (format!("{}\n{}", luqual_reports::grid(&record), luqual_reports::summary(&record)), &one.output)
+    let one = match command {
+        Report::Diff { old, new, output } => {
+            let (old, new) = (read_run(old)?, read_run(new)?);
+            give(output.as_deref(), |to| to.write_all(luqual_reports::diff(&old, &new)?.as_bytes()))?;
+            return Ok(Exit::Ok);
         }
-        Report::Html(one) => {
-            let folder = folder(&one.run)?;
-            let record = read(&folder)?;
-            (luqual_reports::html(&record, &evidence(&folder)), &one.output)
-        }
-        Report::Junit(one) => {
-            let record = read_run(&one.run)?;
-            (luqual_reports::junit(&record).map_err(CliError::file("JUnit"))?, &one.output)
-        }
-        Report::Ktap(one) => (luqual_reports::ktap(&read_run(&one.run)?), &one.output),
-        Report::Kcidb { one, origin } => {
-            let record = read_run(&one.run)?;
-            (luqual_reports::kcidb(&record, origin).map_err(CliError::file("KCIDB"))?, &one.output)
-        }
-        Report::Markdown(one) => (luqual_reports::markdown(&read_run(&one.run)?), &one.output),
+        Report::Show(one) | Report::Html(one) | Report::Junit(one) | Report::Ktap(one) | Report::Markdown(one) => one,
+        Report::Kcidb { one, .. } => one,
     };
-    match output {
-        Some(file) => fs::write(file, text).map_err(CliError::file(file.display()))?,
-        None => print!("{text}"),
-    }
+    let folder = folder(&one.run)?;
+    let record = read(&folder)?;
+    give(one.output.as_deref(), |to| {
+        let text = match command {
+            Report::Html(_) => return luqual_reports::html(&record, &evidence(&folder), to),
+            Report::Show(_) | Report::Diff { .. } => shown(&record)?,
+            Report::Junit(_) => luqual_reports::junit(&record)?,
+            Report::Ktap(_) => luqual_reports::ktap(&record)?,
+            Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
+            Report::Markdown(_) => luqual_reports::markdown(&record)?,
+        };
+        to.write_all(text.as_bytes())
+    })?;
     Ok(Exit::Ok)
+}
+
+/// The grid and what needs attention.
+pub(crate) fn shown(record: &Record) -> io::Result<String> {
+    Ok(format!("{}\n{}", luqual_reports::grid(record), luqual_reports::summary(record)?))
+}
+
+/// Writes to a file, or to standard output.
+fn give(file: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
+    match file {
+        Some(file) => write_report(file, write),
+        None => {
+            let mut to = BufWriter::new(io::stdout().lock());
+            write(&mut to).and_then(|()| to.flush()).map_err(CliError::file("standard output"))
+        }
+    }
+}
+
+/// Writes a file, a part at a time.
+pub(crate) fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
+    let written = File::create(file).map(BufWriter::new).and_then(|mut to| {
+        write(&mut to)?;
+        to.flush()
+    });
+    written.map_err(CliError::file(file.display()))
 }
 
 /// Reads a file of a cell's folder for the HTML page.
@@ -95,33 +118,21 @@ pub(crate) fn evidence(folder: &Path) -> impl Fn(&CellRecord, &str) -> Option<St
 }
 
 /// The record of a run, by its folder or its id.
-pub(crate) fn read_run(run: &Path) -> Result<RunRecord, CliError> {
+pub(crate) fn read_run(run: &Path) -> Result<Record, CliError> {
     read(&folder(run)?)
 }
 
 fn folder(run: &Path) -> Result<PathBuf, CliError> {
     let candidates = [run.to_owned(), Path::new("luqual-runs").join(run)];
-    candidates.into_iter().find(|folder| folder.join("run.json").exists() || folder.join(JOURNAL).exists()).ok_or_else(
-        || {
-            CliError::usage(format!("there is no run `{}`", run.display()))
-                .hint("name a run's folder, or the id of one in luqual-runs/")
-        },
-    )
+    candidates.into_iter().find(|folder| folder.join(JOURNAL).exists()).ok_or_else(|| {
+        CliError::usage(format!("there is no run `{}`", run.display()))
+            .hint("name a run's folder, which has an events.jsonl, or the id of one in luqual-runs/")
+    })
 }
 
-/// The record: run.json where the run ended, else what its journal has.
-fn read(folder: &Path) -> Result<RunRecord, CliError> {
-    let path = folder.join("run.json");
-    let wrong = |path: &Path, why: String| CliError::usage(format!("{}: {why}", path.display()));
-    match fs::read_to_string(&path) {
-        Ok(text) => luqual_reports::read(&text).map_err(|error| wrong(&path, error.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let path = folder.join(JOURNAL);
-            let text = fs::read_to_string(&path).map_err(|error| wrong(&path, error.to_string()))?;
-            // The last line of a run that was killed, or is being written to, may not be whole.
-            let events: Vec<Stamped> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
-            RunRecord::from_events(&events).ok_or_else(|| wrong(&path, "it does not begin with a run".to_owned()))
-        }
-        Err(error) => Err(wrong(&path, error.to_string())),
-    }
+/// The record, as the journal has it.
+pub(crate) fn read(folder: &Path) -> Result<Record, CliError> {
+    let path = folder.join(JOURNAL);
+    let record = File::open(&path).and_then(Record::read);
+    record.map_err(|error| CliError::usage(format!("{}: {error}", path.display())))
 }

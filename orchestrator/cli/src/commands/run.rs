@@ -2,10 +2,13 @@
 
 use super::execute::{Ended, Execution, execute, resume};
 use super::plan::What;
+use super::report::shown;
 use super::selection::Selection;
 use crate::error::{CliError, Exit};
 use clap::{Args, ValueEnum};
-use luqual_model::{Outcome, RunRecord, Status};
+use luqual_model::{Outcome, Status};
+use luqual_reports::Record;
+use luqual_runner::JOURNAL;
 use std::path::PathBuf;
 
 /// What to run.
@@ -68,24 +71,23 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),
     };
-    print!("{}\n{}", luqual_reports::grid(&record), luqual_reports::summary(&record));
+    print!("{}", shown(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?);
     println!("report: {}", folder.join("report.html").display());
     Ok(exit_of(&record, command.require, command.strict))
 }
 
 /// A harness failure says that nothing is known; nothing ran, or not all as expected, is 1.
-fn exit_of(record: &RunRecord, require: Option<Require>, strict: bool) -> Exit {
-    let any = |outcome| record.cells.iter().any(|cell| cell.outcome == outcome);
-    let ran = record.cells.iter().any(|cell| cell.outcome != Outcome::Skipped);
-    let content = record.cells.iter().all(|cell| match (require, cell.status) {
-        (Some(Require::Survived), status) => {
-            cell.outcome == Outcome::Survived && cell.tainted.is_empty() && status != Status::Flaky
-        }
+fn exit_of(record: &Record, require: Option<Require>, strict: bool) -> Exit {
+    let ended = || record.briefs().filter_map(|(_, brief)| brief);
+    let any = |outcome| ended().any(|cell| cell.outcome == outcome);
+    let ran = ended().any(|cell| cell.outcome != Outcome::Skipped);
+    let content = ended().all(|cell| match (require, cell.status) {
+        (Some(Require::Survived), _) => cell.clean(),
         (None, Status::Expected) => true,
         (None, Status::Improvement) => !strict,
         (None, Status::Regression | Status::Unexpected | Status::Flaky) => false,
     });
-    if record.interrupted {
+    if record.run.interrupted {
         Exit::Interrupted
     } else if any(Outcome::HarnessFailed) {
         Exit::Harness

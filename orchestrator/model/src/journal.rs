@@ -1,0 +1,127 @@
+use crate::{Event, Run, SCHEMA_VERSION, Stamped};
+use serde::Deserialize;
+use std::io::{self, BufRead};
+
+/// A journal, read a line at a time from whatever has it. A last line that was not written to its end is left out, since
+/// the run was killed, or goes on; any other that cannot be read is an error: it was not cut off, it was changed.
+pub struct Journal<R> {
+    reader: R,
+    line: Vec<u8>,
+    lines: u64,
+    whole: u64,
+}
+
+/// Where a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its first byte.
+    pub offset: u64,
+    /// How many bytes it has, with its end.
+    pub length: u64,
+}
+
+impl<R: BufRead> Journal<R> {
+    /// Reads the first line, which is the run before any cell.
+    pub fn begin(reader: R) -> io::Result<(Run, Self)> {
+        let mut journal = Self { reader, line: Vec::new(), lines: 0, whole: 0 };
+        let Some((_, stamped)) = journal.line(check_version)? else {
+            return Err(invalid("it does not begin with a run"));
+        };
+        match stamped.event {
+            Event::RunStarted { run } => Ok((*run, journal)),
+            _ => Err(invalid("it does not begin with a run")),
+        }
+    }
+
+    /// How many bytes the lines have that were read.
+    pub fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    fn line(&mut self, check: fn(&[u8]) -> io::Result<()>) -> io::Result<Option<(Place, Stamped)>> {
+        self.line.clear();
+        let length = self.reader.read_until(b'\n', &mut self.line)? as u64;
+        if !self.line.ends_with(b"\n") {
+            return Ok(None);
+        }
+        self.lines += 1;
+        check(&self.line)?;
+        let event = serde_json::from_slice(&self.line)
+            .map_err(|error| invalid(&format!("line {} of the journal: {error}", self.lines)))?;
+        let place = Place { offset: self.whole, length };
+        self.whole += length;
+        Ok(Some((place, event)))
+    }
+}
+
+impl<R: BufRead> Iterator for Journal<R> {
+    type Item = io::Result<(Place, Stamped)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.line(|_| Ok(())).transpose()
+    }
+}
+
+/// A run of another version may have another shape: its version is looked at before the rest.
+fn check_version(line: &[u8]) -> io::Result<()> {
+    #[derive(Deserialize)]
+    struct First {
+        run: Versioned,
+    }
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema_version: u32,
+    }
+    match serde_json::from_slice(line) {
+        Ok(First { run: Versioned { schema_version } }) if schema_version != SCHEMA_VERSION => Err(invalid(&format!(
+            "the run has schema version {schema_version}, this luqual reads {SCHEMA_VERSION}: use the luqual that wrote it"
+        ))),
+        // What is not a run at all is told by who reads it.
+        _ => Ok(()),
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HostInfo;
+
+    fn lines(events: &[Event]) -> String {
+        let line = |event: &Event| serde_json::to_string(&Stamped { at_us: 1, event: event.clone() }).unwrap() + "\n";
+        events.iter().map(line).collect()
+    }
+
+    fn start() -> Event {
+        let run = Run::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        Event::RunStarted { run: Box::new(run) }
+    }
+
+    #[test]
+    fn whole_lines_are_read_with_their_places() {
+        let first = lines(&[start()]);
+        let text = format!("{first}{}{{\"at_us\":7,\"ev", lines(&[Event::RunResumed { left: 1 }]));
+        let (run, mut journal) = Journal::begin(text.as_bytes()).unwrap();
+        assert_eq!(run.id, "id");
+        let (place, stamped) = journal.next().unwrap().unwrap();
+        assert_eq!((place.offset, stamped.event), (first.len() as u64, Event::RunResumed { left: 1 }));
+        assert!(journal.next().is_none());
+        assert_eq!(journal.whole(), place.offset + place.length);
+    }
+
+    #[test]
+    fn what_is_no_journal_of_this_version_is_told() {
+        let told = |text: String| Journal::begin(text.as_bytes()).err().unwrap().to_string();
+        assert!(told(String::new()).contains("does not begin"));
+        assert!(told(lines(&[Event::RunResumed { left: 1 }])).contains("does not begin"));
+        assert!(told("nonsense\n".into()).contains("line 1 of the journal"));
+        let other = lines(&[start()]).replace("\"schema_version\":1", "\"schema_version\":2");
+        assert!(told(other).contains("schema version 2, this luqual reads 1"));
+        let text = format!("{}nonsense\n", lines(&[start()]));
+        let error = Journal::begin(text.as_bytes()).unwrap().1.next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("line 2 of the journal"), "{error}");
+    }
+}

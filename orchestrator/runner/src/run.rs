@@ -1,0 +1,36 @@
+//! A whole run: what is scheduled tells its events, and one dispatcher writes them down.
+
+use crate::dispatch::Dispatcher;
+use crate::schedule::{Load, Slots, schedule};
+use luqual_model::Event;
+use std::io;
+use tokio::sync::{mpsc, watch};
+
+/// Starts each of `loads` as [`schedule`] says, and takes in all that they tell until the last of them has ended.
+pub async fn run_all<F: Future<Output = bool>>(
+    mut dispatcher: Dispatcher<'_>,
+    loads: &[Load],
+    slots: Slots,
+    interrupt: &watch::Receiver<bool>,
+    mut start: impl FnMut(usize, mpsc::UnboundedSender<Event>) -> F,
+) -> io::Result<()> {
+    let (events, mut taken) = mpsc::unbounded_channel();
+    let run = async {
+        schedule(loads, slots, |index| start(index, events.clone())).await;
+        let interrupted = *interrupt.borrow();
+        // The dispatcher listens until it has taken this one.
+        let _ = events.send(Event::RunFinished { interrupted });
+    };
+    let dispatch = async {
+        while let Some(event) = taken.recv().await {
+            let last = matches!(event, Event::RunFinished { .. });
+            dispatcher.take(event);
+            if last {
+                break;
+            }
+        }
+        dispatcher.finish()
+    };
+    let ((), written) = tokio::join!(run, dispatch);
+    written
+}

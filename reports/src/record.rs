@@ -1,0 +1,184 @@
+//! A run as its journal has it: all of the plan, a few bytes of each cell, and the rest of a cell when it is asked for.
+
+use crate::brief::Brief;
+use luqual_model::{CellId, CellRecord, Event, Journal, Outcome, Place, Planned, Run, RunRecord, Stamped};
+use serde::ser::{Error, Serialize, Serializer};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::os::unix::fs::FileExt;
+
+/// A run that ended, goes on, or was killed. Cells have the numbers of their places in the plan.
+pub struct Record {
+    /// All but what became of the cells.
+    pub run: Run,
+    ended: Vec<Option<(Place, Brief)>>,
+    journal: File,
+}
+
+/// How many cells ended how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Outcomes that no cell had are absent.
+    pub by_outcome: BTreeMap<Outcome, usize>,
+    /// How many planned cells have no result.
+    pub not_run: usize,
+}
+
+impl Record {
+    /// Reads a journal from its beginning.
+    pub fn read(journal: File) -> io::Result<Self> {
+        let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
+        let planned: HashMap<CellId, usize> =
+            run.planned.iter().enumerate().map(|(number, planned)| (planned.key.id(), number)).collect();
+        let mut ended = vec![None; run.planned.len()];
+        for line in lines.by_ref() {
+            let (place, stamped) = line?;
+            if let Event::CellFinished { record } = &stamped.event {
+                let number =
+                    *planned.get(&record.id).ok_or_else(|| invalid(format!("{} is not planned", record.id)))?;
+                ended[number] = Some((place, Brief::of(record)));
+            }
+            run.fold(&stamped);
+        }
+        Ok(Self { run, ended, journal })
+    }
+
+    /// What is planned, and what became of it.
+    pub fn briefs(&self) -> impl Iterator<Item = (&Planned, Option<&Brief>)> {
+        self.run.planned.iter().zip(self.ended.iter().map(|ended| ended.as_ref().map(|(_, brief)| brief)))
+    }
+
+    /// What became of one cell.
+    pub(crate) fn brief(&self, number: usize) -> Option<&Brief> {
+        self.ended.get(number)?.as_ref().map(|(_, brief)| brief)
+    }
+
+    /// The numbers of the cells that ended.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = usize> {
+        self.ended.iter().enumerate().filter(|(_, ended)| ended.is_some()).map(|(number, _)| number)
+    }
+
+    /// The cells that did not.
+    pub(crate) fn left(&self) -> impl Iterator<Item = &Planned> {
+        self.briefs().filter(|(_, brief)| brief.is_none()).map(|(planned, _)| planned)
+    }
+
+    /// All of one cell.
+    pub(crate) fn cell(&self, number: usize) -> io::Result<CellRecord> {
+        let ended = self.ended.get(number).and_then(Option::as_ref);
+        let (place, _) = ended.ok_or_else(|| invalid(format!("cell {number} has not ended")))?;
+        let mut line = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
+        self.journal.read_exact_at(&mut line, place.offset)?;
+        match serde_json::from_slice::<Stamped>(&line)?.event {
+            Event::CellFinished { record } => Ok(*record),
+            _ => Err(invalid("the journal was changed while it was read".to_owned())),
+        }
+    }
+
+    /// All cells that ended, in plan order, one at a time.
+    pub fn cells(&self) -> impl Iterator<Item = io::Result<CellRecord>> {
+        self.ended().map(|number| self.cell(number))
+    }
+
+    /// How many cells ended how.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { by_outcome: BTreeMap::new(), not_run: 0 };
+        for (_, brief) in self.briefs() {
+            match brief {
+                Some(brief) => *totals.by_outcome.entry(brief.outcome).or_insert(0) += 1,
+                None => totals.not_run += 1,
+            }
+        }
+        totals
+    }
+}
+
+impl Totals {
+    /// In one line.
+    pub(crate) fn in_words(&self) -> String {
+        let ended = self.by_outcome.iter().map(|(outcome, count)| format!("{count} {outcome}"));
+        let left = (self.not_run > 0).then(|| format!("{} not run", self.not_run));
+        ended.chain(left).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `run.json`, for people too; see docs/run.schema.json.
+pub fn json(record: &Record, to: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *to, &RunRecord { run: &record.run, cells: Cells(record) })?;
+    to.write_all(b"\n")
+}
+
+/// The cells as a sequence of which there is one at a time.
+struct Cells<'a>(&'a Record);
+
+impl Serialize for Cells<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeSeq;
+        let mut sequence = serializer.serialize_seq(None)?;
+        for cell in self.0.cells() {
+            sequence.serialize_element(&cell.map_err(S::Error::custom)?)?;
+        }
+        sequence.end()
+    }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{cells, record, record_of};
+
+    #[test]
+    fn run_json_has_the_run_and_its_cells_in_plan_order() {
+        let mut shuffled = cells();
+        shuffled.reverse();
+        let written = |cells: Vec<CellRecord>| {
+            let mut text = Vec::new();
+            let record = Record { run: record().run, ..record_of(cells) };
+            json(&record, &mut text).unwrap();
+            serde_json::from_slice::<RunRecord>(&text).unwrap()
+        };
+        assert_eq!(written(cells()).cells, cells());
+        assert_eq!(written(cells()).run, record().run);
+        // The plan of `record_of` is the order in which the cells ended.
+        assert_eq!(written(shuffled).cells.first(), cells().last());
+    }
+
+    #[test]
+    fn counts_are_those_of_the_journal() {
+        let totals = record().totals();
+        assert_eq!((totals.by_outcome[&Outcome::Survived], totals.not_run), (2, 1));
+        assert_eq!(record().left().count(), 1);
+    }
+
+    const SCHEMA: &str = include_str!("../../docs/run.schema.json");
+
+    /// To make it anew: `LUQUAL_UPDATE_SCHEMA=1 cargo test -p luqual-reports schema`.
+    #[test]
+    fn the_schema_in_docs_is_that_of_the_record() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(RunRecord)).unwrap() + "\n";
+        if std::env::var_os("LUQUAL_UPDATE_SCHEMA").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/run.schema.json"), &schema).unwrap();
+        }
+        assert!(schema == SCHEMA, "docs/run.schema.json is not that of the record; see above how to make it anew");
+    }
+
+    #[test]
+    fn a_record_is_valid_by_its_schema_and_a_broken_one_is_not() {
+        let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+        let mut text = Vec::new();
+        json(&record(), &mut text).unwrap();
+        let mut value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new());
+        for name in ["id", "source", "target", "profile", "workload", "outcome", "status"] {
+            assert!(value["cells"][0][name].is_string(), "{name}");
+        }
+        value["cells"][0]["outcome"] = "fine".into();
+        assert!(!validator.is_valid(&value));
+    }
+}
