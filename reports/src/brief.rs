@@ -15,7 +15,7 @@ pub struct Brief {
     pub as_predicted: Option<bool>,
     /// Whether a fault was planted in it.
     pub planted: bool,
-    /// How long it took, in microseconds.
+    /// How long it took, in microseconds; of a shared boot, its part.
     pub duration_us: u64,
     /// Its blackout, in microseconds.
     pub blackout_us: Option<u64>,
@@ -42,7 +42,7 @@ impl Brief {
             tainted: !cell.tainted.is_empty(),
             as_predicted: cell.as_predicted(),
             planted: cell.planted.is_some(),
-            duration_us: cell.duration_us,
+            duration_us: cell.duration_us / (cell.shared_with.len() as u64 + 1),
             blackout_us: cell.blackout.map(|blackout| blackout.duration_us),
         }
     }

@@ -60,6 +60,21 @@ impl Display {
                 self.running.push(Running { cell: cell.clone(), name, phase: Phase::Boot });
                 self.message();
             }
+            Event::BootStarted { boot, cells } => {
+                self.running.push(Running {
+                    cell: boot.clone(),
+                    name: format!("{} cells", cells.len()),
+                    phase: Phase::Boot,
+                });
+                self.message();
+            }
+            Event::BootEnded { boot, why } => {
+                self.running.retain(|running| running.cell != *boot);
+                self.message();
+                if let Some(why) = why {
+                    self.say(format!("{boot} did not end well, each of its cells is run alone: {why}"));
+                }
+            }
             Event::PhaseStarted { cell, phase, .. } => {
                 if let Some(running) = self.running.iter_mut().find(|running| running.cell == *cell) {
                     running.phase = *phase;
@@ -70,13 +85,9 @@ impl Display {
                 self.done += 1;
                 self.running.retain(|running| running.cell != record.id);
                 self.message();
-                let line = self.line(record);
-                match &self.bar {
-                    Some(bar) => {
-                        bar.set_position(self.done as u64);
-                        bar.println(line);
-                    }
-                    None => eprintln!("{line}"),
+                self.say(self.line(record));
+                if let Some(bar) = &self.bar {
+                    bar.set_position(self.done as u64);
                 }
             }
             Event::RunFinished { .. } => {
@@ -85,6 +96,13 @@ impl Display {
                 }
             }
             Event::PhaseEnded { .. } | Event::ConsoleFinding { .. } => {}
+        }
+    }
+
+    fn say(&self, line: String) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
         }
     }
 

@@ -192,6 +192,7 @@ fn detail(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
                 p { "expected " b { (expected.outcome) } ": " (expected.reason)
                     @if let Some(link) = &expected.link { " (" (link) ")" } }
             }
+            @if !cell.shared_with.is_empty() { p { "in one boot with " (cell.shared_with.join(", ")) } }
             @if let Some(rate) = cell.rate() { p { (rate) } (attempts(cell)) }
             (timeline(cell))
             @if !probes.is_empty() { div.wide { table {

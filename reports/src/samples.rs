@@ -56,6 +56,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         duration_us: 3_210_000,
         folder: format!("cells/{}", key.id()),
         plan: Planned { key, prediction: None, expectation: None },
+        shared_with: Vec::new(),
         attempts: Vec::new(),
     }
 }

@@ -67,6 +67,15 @@ pub enum Place {
     Unpreserved,
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memfd { memfd, page } => write!(f, "page {page} of a memfd {memfd}"),
+            Self::Unpreserved => f.write_str("unpreserved page"),
+        }
+    }
+}
+
 /// What the guest answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
@@ -126,8 +135,8 @@ pub struct Hello {
 /// Where something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Located {
-    /// The guest-physical address of the page's first byte.
-    pub address: u64,
+    /// The guest-physical address of the page's first byte; absent where the workload has no such place.
+    pub address: Option<u64>,
 }
 
 /// What the kernel has said so far.

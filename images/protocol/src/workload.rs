@@ -30,14 +30,24 @@ pub enum Need {
 }
 
 /// Every workload.
-pub static WORKLOADS: &[Workload] = &[Workload {
-    name: "memfd.basic",
-    asserts: "memfds of 0 bytes, 1 byte, 4 KiB, 1 MiB + 1 byte and 64 MiB in two sessions keep every byte, size and offset",
-    rule: "mm/memfd_luo.c (what is preserved of a memfd), include/uapi/linux/liveupdate.h (sessions and tokens)",
-    profile: "q35-intel",
-    needs: &[Need::Luo],
-    shares_boot: true,
-}];
+pub static WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "luo.session-closed",
+        asserts: "a session that is closed before the kexec is not handed over, and one that is kept is",
+        rule: "kernel/liveupdate/luo_session.c, luo_session_release(): closing an outgoing session takes back its files",
+        profile: "q35-intel",
+        needs: &[Need::Luo],
+        shares_boot: true,
+    },
+    Workload {
+        name: "memfd.basic",
+        asserts: "memfds of 0 bytes, 1 byte, 4 KiB, 1 MiB + 1 byte and 64 MiB in two sessions keep every byte, size and offset",
+        rule: "mm/memfd_luo.c (what is preserved of a memfd), include/uapi/linux/liveupdate.h (sessions and tokens)",
+        profile: "q35-intel",
+        needs: &[Need::Luo],
+        shares_boot: true,
+    },
+];
 
 /// The workload of that name.
 pub fn find(name: &str) -> Option<&'static Workload> {

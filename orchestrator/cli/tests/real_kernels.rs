@@ -223,6 +223,37 @@ fn a_killed_run_goes_on_where_it_was() {
 }
 
 #[test]
+fn workloads_that_should_survive_share_a_boot() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["run", "--source", OLD, "--target", NEW, "--report-dir", "run"];
+    let output = luqual(folder.path()).args(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let record = record(folder.path());
+    let cells = record["cells"].as_array().unwrap();
+    let all: Vec<&Value> = cells.iter().map(|cell| &cell["workload"]).collect();
+    assert!(all.len() > 1, "{all:?}");
+    for cell in cells {
+        assert_eq!(cell["outcome"], "survived", "{cell}");
+        let others: Vec<&Value> = cell["shared_with"].as_array().unwrap().iter().collect();
+        let rest: Vec<&Value> = all.iter().copied().filter(|name| **name != cell["workload"]).collect();
+        assert_eq!((others, &cell["folder"]), (rest, &cells[0]["folder"]));
+        assert!(!cell["probes"].as_array().unwrap().is_empty(), "{cell}");
+    }
+    assert_ne!(cells[0]["seed"], cells[1]["seed"]);
+    assert_nothing_left(folder.path());
+
+    // A fault has a boot of its own in each, and a workload without a place for it says so.
+    fs::remove_dir_all(folder.path().join("run")).unwrap();
+    let output = luqual(folder.path()).args(words).args(["--plant", "flip:4k:0:0"]).output().unwrap();
+    let record = crate::record(folder.path());
+    let ended = |number: usize| (&record["cells"][number]["workload"], &record["cells"][number]["outcome"]);
+    assert_eq!(ended(0), (&"luo.session-closed".into(), &"skipped".into()), "{}", text(&output));
+    assert_eq!(ended(1), (&"memfd.basic".into(), &"lost".into()), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+}
+
+#[test]
 fn an_update_is_qualified_or_not() {
     let _alone = alone();
     for (target, more, exit, told) in [
@@ -237,7 +268,7 @@ fn an_update_is_qualified_or_not() {
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let words = ["qualify", OLD, target, "--report-dir", "run"];
+        let words = ["qualify", OLD, target, "--workload", "memfd.basic", "--report-dir", "run"];
         let output = luqual(folder.path()).args(words).args(more).output().unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(exit), "{said}");
@@ -267,7 +298,7 @@ fn ctrl_c_ends_the_run_in_order() {
 
 fn start(folder: &Path) -> Child {
     luqual(folder)
-        .args(["run", "--source", OLD, "--target", NEW, "--report-dir", "run"])
+        .args(["run", "--source", OLD, "--target", NEW, "--workload", "memfd.basic", "--report-dir", "run"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -34,9 +34,24 @@ pub enum Event {
         #[serde(flatten)]
         key: CellKey,
     },
+    /// Several cells begin that share a boot; what happens in it has the boot's id.
+    BootStarted {
+        /// Its id.
+        boot: CellId,
+        /// Which cells.
+        cells: Vec<CellId>,
+    },
+    /// It ended.
+    BootEnded {
+        /// Its id.
+        boot: CellId,
+        /// Why each of its cells is run again alone; absent where all of them survived.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// A phase begins.
     PhaseStarted {
-        /// In which cell.
+        /// In which cell, or in which shared boot.
         cell: CellId,
         /// Which.
         phase: Phase,
@@ -91,6 +106,8 @@ mod tests {
         let end = PhaseEnd::Failed("why".into());
         for event in [
             Event::RunResumed { left: 3 },
+            Event::BootStarted { boot: cell.clone(), cells: vec![cell.clone()] },
+            Event::BootEnded { boot: cell.clone(), why: Some("x".into()) },
             Event::CellStarted { cell: cell.clone(), key },
             Event::PhaseStarted { cell: cell.clone(), phase, hop },
             Event::PhaseEnded { cell: cell.clone(), phase, hop, duration_us: 1, end },

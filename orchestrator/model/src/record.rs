@@ -161,12 +161,21 @@ pub struct CellRecord {
     pub duration_us: u64,
     /// The cell's folder, relative to the run's: console, QMP log, agent output, QEMU's stderr, command line.
     pub folder: String,
+    /// The workloads that ran in the same boot; phases without a turn of their own, the console and the blackout are
+    /// those of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_with: Vec<String>,
     /// All attempts in order, where there was more than one; the rest of the record is the worst one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
 }
 
 impl CellRecord {
+    /// Whether it survived and nothing spoils that.
+    pub fn survived_clean(&self) -> bool {
+        self.outcome == Outcome::Survived && self.tainted.is_empty()
+    }
+
     /// Whether the kernels did what their ABI strings say; `None` where nothing was predicted or nothing is known.
     pub fn as_predicted(&self) -> Option<bool> {
         let known = !matches!(self.outcome, Outcome::HarnessFailed | Outcome::Skipped);

@@ -1,7 +1,8 @@
-//! A cell as often as it was asked for, and what several attempts come to.
+//! A boot as often as it was asked for, and what several attempts at a cell come to.
 
-use crate::cell::{Cell, Host, run_once};
-use luqual_model::{Attempt, CellRecord, Event, Status};
+use crate::cell::{Boot, Host, run_once};
+use crate::share::{explained, why_not_well};
+use luqual_model::{Attempt, CellId, CellRecord, Event, Status};
 use tokio::sync::mpsc;
 
 /// How often a cell is run.
@@ -21,26 +22,68 @@ impl Attempts {
     }
 }
 
-/// Runs a cell; `None` when the user ended the run before it was done.
-pub async fn run_cell(cell: Cell<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Option<CellRecord> {
-    let id = cell.plan.key.id();
-    // A closed channel means that nobody listens any more; the cell is still ended in order.
-    let _ = events.send(Event::CellStarted { cell: id.clone(), key: cell.plan.key.clone() });
+/// Runs the cells of a boot and tells how they ended. False when the user ended the run before that.
+pub async fn run_boot(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> bool {
+    let records = match boot.parts.as_slice() {
+        [_] => run_alone(boot, host, events).await.map(|record| vec![record]),
+        _ => run_shared(boot, host, events).await,
+    };
+    let Some(records) = records else { return false };
+    for record in records {
+        // A closed channel means that nobody listens any more; the cells were still ended in order.
+        let _ = events.send(Event::CellFinished { record: Box::new(record) });
+    }
+    true
+}
+
+async fn run_alone(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Option<CellRecord> {
+    let id = boot.id();
+    let key = boot.parts.first()?.plan.key.clone();
+    let _ = events.send(Event::CellStarted { cell: id.clone(), key });
     let mut done = Vec::new();
     while host.attempts.one_more(&done) {
-        let folder = match done.len() {
-            0 => format!("cells/{id}"),
-            earlier => format!("cells/{id}/attempt-{}", earlier + 1),
-        };
-        done.push(run_once(cell, host, folder, events).await?);
+        done.extend(run_once(boot, host, folder(&id, done.len()), events).await?);
     }
     worst(done)
 }
 
+/// All in one boot, as often as was asked for; and each again alone as soon as it does not end well.
+async fn run_shared(
+    boot: &Boot<'_>,
+    host: &Host<'_>,
+    events: &mpsc::UnboundedSender<Event>,
+) -> Option<Vec<CellRecord>> {
+    let id = boot.id();
+    let cells = boot.parts.iter().map(|part| part.plan.key.id()).collect();
+    let _ = events.send(Event::BootStarted { boot: id.clone(), cells });
+    let mut of_each: Vec<Vec<CellRecord>> = boot.parts.iter().map(|_| Vec::new()).collect();
+    for round in 0..host.attempts.repeat {
+        let records = run_once(boot, host, folder(&id, round as usize), events).await?;
+        if let Some(why) = why_not_well(&records) {
+            let _ = events.send(Event::BootEnded { boot: id, why: Some(why) });
+            let mut alone = Vec::new();
+            for part in &boot.parts {
+                alone.push(run_alone(&Boot { parts: vec![*part], ..boot.clone() }, host, events).await?);
+            }
+            return Some(explained(records, alone));
+        }
+        of_each.iter_mut().zip(records).for_each(|(of_one, record)| of_one.push(record));
+    }
+    let _ = events.send(Event::BootEnded { boot: id, why: None });
+    Some(of_each.into_iter().filter_map(worst).collect())
+}
+
+fn folder(id: &CellId, earlier: usize) -> String {
+    match earlier {
+        0 => format!("cells/{id}"),
+        earlier => format!("cells/{id}/attempt-{}", earlier + 1),
+    }
+}
+
 /// The worst attempt, with all of them in it. One that was good never hides one that was not: where they differ the cell
 /// is flaky, whatever the last one was.
-fn worst(done: Vec<CellRecord>) -> Option<CellRecord> {
-    let attempts: Vec<Attempt> = done.iter().map(attempt).collect();
+pub(crate) fn worst(done: Vec<CellRecord>) -> Option<CellRecord> {
+    let attempts: Vec<Attempt> = done.iter().flat_map(attempts_of).collect();
     let differ = attempts.iter().any(|one| (one.outcome, one.tainted) != (attempts[0].outcome, attempts[0].tainted));
     let badness = |record: &CellRecord| (record.status != Status::Expected, record.outcome.harm());
     // The first of the worst.
@@ -52,6 +95,11 @@ fn worst(done: Vec<CellRecord>) -> Option<CellRecord> {
         worst.attempts = attempts;
     }
     Some(worst)
+}
+
+/// A record that comes from several attempts already has them all.
+fn attempts_of(record: &CellRecord) -> Vec<Attempt> {
+    if record.attempts.is_empty() { vec![attempt(record)] } else { record.attempts.clone() }
 }
 
 fn attempt(record: &CellRecord) -> Attempt {
@@ -67,11 +115,11 @@ fn attempt(record: &CellRecord) -> Attempt {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use luqual_model::{CellKey, Outcome, Phase, Planned};
 
-    fn record(outcome: Outcome, folder: &str) -> CellRecord {
+    pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
         CellRecord {
             id: key.id(),
@@ -89,6 +137,7 @@ mod tests {
             findings: Vec::new(),
             duration_us: 1,
             folder: folder.into(),
+            shared_with: Vec::new(),
             attempts: Vec::new(),
         }
     }

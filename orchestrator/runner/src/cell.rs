@@ -1,4 +1,4 @@
-//! One cell, from the boot of its source to the end of its machine.
+//! One boot, from the start of its source to the end of its machine, and the cells that are run in it.
 
 use crate::attempts::Attempts;
 use crate::evidence::{Evidence, Stop};
@@ -9,8 +9,10 @@ use crate::ticks::{self, Ticks};
 use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
-use luqual_model::{Blackout, CellRecord, Event, Finding, KernelInfo, Phase, Planned, Probe, Refused, Side, Status};
-use luqual_protocol::{Hello, Need, Place, Reply, Request, Workload};
+use luqual_model::{
+    Blackout, CellId, CellRecord, Event, Finding, KernelInfo, Phase, Planned, Probe, Refused, Side, Status,
+};
+use luqual_protocol::{Hello, Located, Need, Place, Reply, Request, Workload};
 use luqual_vm::{Accel, Launch, Launcher, Machine, Profile, Qemu, Scanner, WorkFolder};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,19 +29,37 @@ pub struct BootKernel {
     pub image: PathBuf,
 }
 
-/// What a cell is made of.
-#[derive(Clone, Copy)]
-pub struct Cell<'a> {
+/// One life of a machine, and the cells that are run in it: one, or several that share it.
+#[derive(Clone)]
+pub struct Boot<'a> {
     /// The kernel before the kexec.
     pub source: &'a BootKernel,
     /// The kernel after it.
     pub target: &'a BootKernel,
     /// The machine.
     pub profile: &'a Profile,
-    /// What runs in it.
+    /// What runs in it; one at least.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// What one cell adds to a boot.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// What runs in the guest.
     pub workload: &'a Workload,
-    /// Its name, and what is thought of it before.
+    /// The cell's name, and what is thought of it before.
     pub plan: &'a Planned,
+}
+
+impl Boot<'_> {
+    /// Unique in a run: a lone cell's own, else that of the first with the number of the others, as in `…_memfd.basic+3`.
+    pub fn id(&self) -> CellId {
+        let first = self.parts.first().map_or_else(String::new, |part| part.plan.key.id().to_string());
+        match self.parts.len() {
+            0 | 1 => CellId(first),
+            count => CellId(format!("{first}+{}", count - 1)),
+        }
+    }
 }
 
 /// What all cells of a run share.
@@ -69,29 +89,27 @@ pub struct Host<'a> {
 /// Ticks that did not come for this long mean that the source is gone.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// Between preserve and kexec, a cell that is run several times waits for up to this long, by its seed.
+/// Around preserve, a boot that is run several times waits for up to this long, by its seed.
 const JITTER: Duration = Duration::from_millis(300);
 
-/// Runs a cell once, with its evidence in `folder`, relative to the run's; `None` when the user ended the run before it
+/// Runs a boot once, with its evidence in `folder`, relative to the run's; `None` when the user ended the run before it
 /// was done.
 pub(crate) async fn run_once(
-    cell: Cell<'_>,
+    boot: &Boot<'_>,
     host: &Host<'_>,
     folder: String,
     events: &mpsc::UnboundedSender<Event>,
-) -> Option<CellRecord> {
-    let id = cell.plan.key.id();
+) -> Option<Vec<CellRecord>> {
+    let id = boot.id();
     let mut run = Run {
-        cell,
+        boot,
         host,
         recorder: Recorder::new(id.clone(), events.clone(), host.deadlines.clone(), host.interrupt.clone()),
         logs: host.folder.join(&folder),
         work: None,
         machine: None,
         source_ticks: None,
-        seed: rand::random(),
-        probes: Vec::new(),
-        first_broken: None,
+        checked: boot.parts.iter().map(|_| Checked::new()).collect(),
         source_taint: 0,
         target_taint: 0,
         kernel_log: Vec::new(),
@@ -99,43 +117,51 @@ pub(crate) async fn run_once(
     };
     let stop = run.sequence().await.err().unwrap_or(Stop::Complete);
     let findings = run.end(&stop).await;
-    let interrupted = stop == Stop::Interrupted;
-    let evidence = Evidence {
-        // What a probe said is decided where it was said, though the cell went on.
-        phase: run.first_broken.unwrap_or(run.recorder.decided_in()),
-        stop,
-        probes: run.probes,
-        findings,
-        source_taint: run.source_taint,
-        target_taint: run.target_taint,
-    };
-    let verdict = judge(&evidence);
-    for finding in &evidence.findings {
+    if stop == Stop::Interrupted {
+        return None;
+    }
+    for finding in &findings {
         let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
     }
-    (!interrupted).then(|| CellRecord {
-        id,
-        plan: cell.plan.clone(),
-        outcome: verdict.outcome,
-        status: Status::of(verdict.outcome, !verdict.tainted.is_empty(), cell.plan.expectation.as_ref()),
-        title: verdict.title,
-        tainted: verdict.tainted,
-        phase: evidence.phase,
-        seed: run.seed,
-        planted: host.plant.as_ref().map(ToString::to_string),
-        duration_us: run.recorder.now_us(),
-        phases: run.recorder.into_phases(),
-        probes: evidence.probes,
-        blackout: run.blackout,
-        findings: evidence.findings,
-        folder,
-        attempts: Vec::new(),
-    })
+    let (duration_us, entered) = (run.recorder.now_us(), run.recorder.decided_in());
+    let record = |(number, (part, checked)): (usize, (&Part<'_>, Checked))| {
+        let evidence = Evidence {
+            // What a probe said is decided where it was said, though the boot went on.
+            phase: checked.first_broken.unwrap_or(entered),
+            stop: stop.clone(),
+            probes: checked.probes,
+            findings: findings.clone(),
+            source_taint: run.source_taint,
+            target_taint: run.target_taint,
+        };
+        let verdict = judge(&evidence);
+        let others = boot.parts.iter().enumerate().filter(|(other, _)| *other != number);
+        CellRecord {
+            id: part.plan.key.id(),
+            plan: part.plan.clone(),
+            outcome: verdict.outcome,
+            status: Status::of(verdict.outcome, !verdict.tainted.is_empty(), part.plan.expectation.as_ref()),
+            title: verdict.title,
+            tainted: verdict.tainted,
+            phase: evidence.phase,
+            seed: checked.seed,
+            planted: host.plant.as_ref().map(ToString::to_string),
+            duration_us,
+            phases: run.recorder.phases_of(number),
+            probes: evidence.probes,
+            blackout: run.blackout,
+            findings: evidence.findings,
+            folder: folder.clone(),
+            shared_with: others.map(|(_, part)| part.workload.name.to_owned()).collect(),
+            attempts: Vec::new(),
+        }
+    };
+    Some(boot.parts.iter().zip(run.checked).enumerate().map(record).collect())
 }
 
-/// A cell while it runs.
+/// A boot while it runs.
 struct Run<'a> {
-    cell: Cell<'a>,
+    boot: &'a Boot<'a>,
     host: &'a Host<'a>,
     recorder: Recorder,
     logs: PathBuf,
@@ -143,27 +169,41 @@ struct Run<'a> {
     work: Option<PathBuf>,
     machine: Option<Machine>,
     source_ticks: Option<Ticks>,
-    seed: u64,
-    probes: Vec<Probe>,
-    first_broken: Option<Phase>,
+    /// In the order of the boot's parts.
+    checked: Vec<Checked>,
     source_taint: u64,
     target_taint: u64,
     kernel_log: Vec<String>,
     blackout: Option<Blackout>,
 }
 
+/// What one part has said so far.
+struct Checked {
+    /// What its content is made from; of its own, so that no two parts have the same content.
+    seed: u64,
+    probes: Vec<Probe>,
+    first_broken: Option<Phase>,
+}
+
+impl Checked {
+    fn new() -> Self {
+        Self { seed: rand::random(), probes: Vec::new(), first_broken: None }
+    }
+}
+
 impl Run<'_> {
     /// All phases up to the last one that needs a guest. `Err` is where it stopped.
     async fn sequence(&mut self) -> Result<(), Stop> {
         self.check_requirements()?;
-        let Cell { source, target, workload, .. } = self.cell;
+        let Boot { source, target, parts, .. } = self.boot;
         let (source, target) = (Identity::new(&source.info), Identity::new(&target.info));
         let keys = Keys::make().map_err(host("the keys of the VM"))?;
 
         let (agent, log) = self.boot(&source, &keys).await?;
         let hello = self.handshake(&agent, &source).await?;
         self.source_taint = hello.taint;
-        if workload.needs.contains(&Need::Luo) && !hello.liveupdate {
+        let luo = parts.iter().any(|part| part.workload.needs.contains(&Need::Luo));
+        if luo && !hello.liveupdate {
             return Err(Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.kernel.name)));
         }
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
@@ -171,28 +211,26 @@ impl Run<'_> {
         self.source_ticks = Some(ticks);
 
         self.jitter(0).await;
-        self.step(Phase::Preserve, &agent, Request::Preserve { workload: workload.name.to_owned(), seed: self.seed })
-            .await?;
+        self.each(Phase::Preserve, &agent, |workload, seed| Request::Preserve { workload, seed }).await?;
         self.flip(&agent).await?;
         self.jitter(1).await;
-        self.step(Phase::Load, &agent, Request::Load { command_line: target.command_line(self.host.accel) }).await?;
+        self.load(&agent, Request::Load { command_line: target.command_line(self.host.accel) }).await?;
         let (agent, hello) = self.kexec(agent, &keys, log, &source, &target).await?;
         self.target_taint = hello.taint;
 
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
         let ticks = Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started());
-        let name = || workload.name.to_owned();
-        self.step(Phase::Retrieve, &agent, Request::Retrieve { workload: name(), seed: self.seed }).await?;
-        self.step(Phase::Verify, &agent, Request::Verify { workload: name() }).await?;
-        self.step(Phase::Finish, &agent, Request::Finish { workload: name() }).await?;
+        self.each(Phase::Retrieve, &agent, |workload, seed| Request::Retrieve { workload, seed }).await?;
+        self.each(Phase::Verify, &agent, |workload, _| Request::Verify { workload }).await?;
+        self.each(Phase::Finish, &agent, |workload, _| Request::Finish { workload }).await?;
         self.blackout = self.source_ticks.as_ref().and_then(|source| ticks::blackout(source, &ticks));
         self.collect(&agent).await
     }
 
     /// What can be known to be absent before anything is started.
     fn check_requirements(&self) -> Result<(), Stop> {
-        let Cell { source, workload, .. } = self.cell;
-        for need in workload.needs {
+        let Boot { source, parts, .. } = self.boot;
+        for need in parts.iter().flat_map(|part| part.workload.needs) {
             let ability = match need {
                 Need::Luo => luqual_model::Ability::Luo,
             };
@@ -205,7 +243,7 @@ impl Run<'_> {
     }
 
     async fn boot(&mut self, source: &Identity<'_>, keys: &Keys) -> Result<(Agent, AgentLog), Stop> {
-        let (cell, host_, logs, recorder) = (self.cell, self.host, &self.logs, &mut self.recorder);
+        let (boot, host_, logs, recorder) = (self.boot, self.host, &self.logs, &mut self.recorder);
         let started = recorder.started();
         let plant = host_.plant.clone();
         let (slot, work) = (&mut self.machine, &mut self.work);
@@ -213,18 +251,18 @@ impl Run<'_> {
             .phase(Phase::Boot, 0, None, async {
                 fs::create_dir_all(logs).map_err(host(logs.display()))?;
                 let log = AgentLog::create(&logs.join("agent.jsonl"), started).map_err(host("agent.jsonl"))?;
-                let folder = host_.work.cell(cell.profile.memory_mib).map_err(explained)?;
+                let folder = host_.work.cell(boot.profile.memory_mib).map_err(explained)?;
                 let folder = work.insert(folder).as_path();
                 let initrd = folder.join("initrd");
                 let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
                 let target_initrd = initramfs(keys, None, &[]).map_err(host("the target's initramfs"))?;
-                let target = Target { kernel: &read(cell.target)?, initrd: &target_initrd };
+                let target = Target { kernel: &read(boot.target)?, initrd: &target_initrd };
                 let archive = initramfs(keys, Some(&target), &[]).map_err(host("the source's initramfs"))?;
                 fs::write(&initrd, archive).map_err(host(initrd.display()))?;
                 let launch = Launch {
-                    profile: cell.profile,
+                    profile: boot.profile,
                     accel: host_.accel,
-                    kernel: &cell.source.image,
+                    kernel: &boot.source.image,
                     initrd: &initrd,
                     command_line: &source.command_line(host_.accel),
                     folder,
@@ -250,35 +288,59 @@ impl Run<'_> {
         .await
     }
 
-    /// A phase that is one request to the agent. What was refused in the source is looked at once more.
-    async fn step(&mut self, phase: Phase, agent: &Agent, request: Request) -> Result<(), Stop> {
-        let hop = u32::from(phase.side() == Side::Target);
-        let asked = self.guarded(phase, hop, Some(agent), ask(agent, &request)).await;
-        let (probes, taint) = match asked? {
-            Reply::Done { probes, taint } => (probes, taint),
-            reply => return Err(self.not_done(reply, phase.side(), agent).await),
-        };
-        self.probes.extend(probes.into_iter().map(|luqual_protocol::Probe { name, expected, observed, held }| Probe {
-            name,
-            expected,
-            observed,
-            held,
-        }));
-        if self.first_broken.is_none() && self.probes.iter().any(|probe| !probe.held) {
-            self.first_broken = Some(phase);
-        }
-        match phase.side() {
-            Side::Source => self.source_taint = taint,
-            Side::Target => self.target_taint = taint,
+    /// A phase in which each part has its turn.
+    async fn each(
+        &mut self,
+        phase: Phase,
+        agent: &Agent,
+        request: impl Fn(String, u64) -> Request,
+    ) -> Result<(), Stop> {
+        for (number, part) in self.boot.parts.iter().enumerate() {
+            let request = request(part.workload.name.to_owned(), self.checked[number].seed);
+            self.recorder.for_part(Some(number));
+            let probes = self.step(phase, agent, &request, number + 1).await;
+            self.recorder.for_part(None);
+            let checked = &mut self.checked[number];
+            checked.probes.extend(probes?.into_iter().map(|it| {
+                let luqual_protocol::Probe { name, expected, observed, held } = it;
+                Probe { name, expected, observed, held }
+            }));
+            if checked.first_broken.is_none() && checked.probes.iter().any(|probe| !probe.held) {
+                checked.first_broken = Some(phase);
+            }
         }
         Ok(())
     }
 
-    async fn not_done(&self, reply: Reply, side: Side, agent: &Agent) -> Stop {
+    async fn load(&mut self, agent: &Agent, request: Request) -> Result<(), Stop> {
+        self.step(Phase::Load, agent, &request, self.boot.parts.len()).await.map(drop)
+    }
+
+    /// One request to the agent. What was refused in the source is looked at once more: as many parts as have begun.
+    async fn step(
+        &mut self,
+        phase: Phase,
+        agent: &Agent,
+        request: &Request,
+        begun: usize,
+    ) -> Result<Vec<luqual_protocol::Probe>, Stop> {
+        let hop = u32::from(phase.side() == Side::Target);
+        let (probes, taint) = match self.guarded(phase, hop, Some(agent), ask(agent, request)).await? {
+            Reply::Done { probes, taint } => (probes, taint),
+            reply => return Err(self.not_done(reply, phase.side(), agent, begun).await),
+        };
+        match phase.side() {
+            Side::Source => self.source_taint = taint,
+            Side::Target => self.target_taint = taint,
+        }
+        Ok(probes)
+    }
+
+    async fn not_done(&self, reply: Reply, side: Side, agent: &Agent, begun: usize) -> Stop {
         match reply {
             Reply::Refused { call, errno, about } => {
                 let intact = match side {
-                    Side::Source => self.is_intact(agent).await,
+                    Side::Source => self.is_intact(agent, begun).await,
                     Side::Target => Ok(()),
                 };
                 Stop::Refused { refused: Refused { call, errno, about }, side, intact }
@@ -289,18 +351,21 @@ impl Run<'_> {
     }
 
     /// After a refusal: does the source still hold what it had?
-    async fn is_intact(&self, agent: &Agent) -> Result<(), String> {
-        let request = Request::Verify { workload: self.cell.workload.name.to_owned() };
-        let asked = tokio::time::timeout(self.host.deadlines.of(Phase::Verify), agent.ask(&request)).await;
-        match asked {
-            Ok(Ok(Reply::Done { probes, .. })) => match probes.iter().find(|probe| !probe.held) {
-                None => Ok(()),
-                Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
-            },
-            Ok(Ok(reply)) => Err(format!("{reply:?}")),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
+    async fn is_intact(&self, agent: &Agent, begun: usize) -> Result<(), String> {
+        for part in self.boot.parts.iter().take(begun) {
+            let request = Request::Verify { workload: part.workload.name.to_owned() };
+            let asked = tokio::time::timeout(self.host.deadlines.of(Phase::Verify), agent.ask(&request)).await;
+            let probes = match asked {
+                Ok(Ok(Reply::Done { probes, .. })) => probes,
+                Ok(Ok(reply)) => return Err(format!("{reply:?}")),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err("no answer".to_owned()),
+            };
+            if let Some(probe) = probes.iter().find(|probe| !probe.held) {
+                return Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed));
+            }
         }
+        Ok(())
     }
 
     /// From the request to leave to a handshake that proves the target.
@@ -358,7 +423,7 @@ impl Run<'_> {
                 machine.console().set_side(Side::Target);
                 Ok(reached)
             }
-            (None, Some(reply)) => Err(self.not_done(reply, Side::Source, &agent).await),
+            (None, Some(reply)) => Err(self.not_done(reply, Side::Source, &agent, self.boot.parts.len()).await),
             (None, None) => Err(Stop::Host("the kexec ended in no way that is known".to_owned())),
         }
     }
@@ -372,14 +437,15 @@ impl Run<'_> {
                 self.kernel_log = log.lines;
                 Ok(())
             }
-            reply => Err(self.not_done(reply, Side::Target, agent).await),
+            reply => Err(self.not_done(reply, Side::Target, agent, 0).await),
         }
     }
 
     /// Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
     async fn jitter(&self, which: u32) {
         if self.host.attempts.repeat > 1 {
-            tokio::time::sleep(JITTER.mul_f64(part_of(self.seed, which))).await;
+            let seed = self.checked.first().map_or(0, |checked| checked.seed);
+            tokio::time::sleep(JITTER.mul_f64(part_of(seed, which))).await;
         }
     }
 
@@ -390,13 +456,17 @@ impl Run<'_> {
             Some(Fault::FlipUnpreserved) => (Place::Unpreserved, 0),
             Some(Fault::Kill { .. }) | None => return Ok(()),
         };
-        let request = Request::Locate { workload: self.cell.workload.name.to_owned(), place };
-        let located = match ask(agent, &request).await? {
-            Reply::Located(located) => located,
-            reply => return Err(self.not_done(reply, Side::Source, agent).await),
+        // Where a fault is planted, every cell has a boot of its own.
+        let workload = self.boot.parts.first().map_or_else(String::new, |part| part.workload.name.to_owned());
+        let request = Request::Locate { workload: workload.clone(), place: place.clone() };
+        let address = match ask(agent, &request).await? {
+            Reply::Located(Located { address: Some(address) }) => address + offset,
+            Reply::Located(Located { address: None }) => {
+                return Err(Stop::Requirement(format!("{workload} has no {place} in which a fault could be planted")));
+            }
+            reply => return Err(self.not_done(reply, Side::Source, agent, 1).await),
         };
         let ram = self.machine.as_ref().ok_or_else(no_machine)?.ram();
-        let address = located.address + offset;
         let mut byte = [0];
         ram.read(address, &mut byte).map_err(host("the RAM file"))?;
         ram.write(address, &[byte[0] ^ 1]).map_err(host("the RAM file"))

@@ -9,13 +9,15 @@ mod reach;
 mod recorder;
 mod run;
 mod schedule;
+mod share;
 mod ticks;
 mod title;
 mod verdict;
 
-pub use attempts::{Attempts, run_cell};
-pub use cell::{BootKernel, Cell, Host};
+pub use attempts::{Attempts, run_boot};
+pub use cell::{Boot, BootKernel, Host, Part};
 pub use dispatch::{Dispatcher, JOURNAL};
 pub use fault::{FAULT_SYNTAX, Fault};
 pub use run::run_all;
 pub use schedule::{Load, Slots};
+pub use share::boots;

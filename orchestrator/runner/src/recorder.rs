@@ -8,14 +8,16 @@ use luqual_vm::Machine;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Writes down the phases of one cell.
+/// Writes down the phases of one boot.
 pub(crate) struct Recorder {
     cell: CellId,
     events: mpsc::UnboundedSender<Event>,
     deadlines: Deadlines,
     interrupt: watch::Receiver<bool>,
     started: Instant,
-    phases: Vec<PhaseRecord>,
+    /// Each with the part whose turn it was; those without one are everybody's.
+    phases: Vec<(Option<usize>, PhaseRecord)>,
+    part: Option<usize>,
     entered: Phase,
 }
 
@@ -27,10 +29,10 @@ impl Recorder {
         interrupt: watch::Receiver<bool>,
     ) -> Self {
         let started = Instant::now();
-        Self { cell, events, deadlines, interrupt, started, phases: Vec::new(), entered: Phase::Boot }
+        Self { cell, events, deadlines, interrupt, started, phases: Vec::new(), part: None, entered: Phase::Boot }
     }
 
-    /// When the cell started.
+    /// When the boot started.
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
@@ -45,8 +47,15 @@ impl Recorder {
         self.entered
     }
 
-    pub(crate) fn into_phases(self) -> Vec<PhaseRecord> {
-        self.phases
+    /// The phases that one part went through.
+    pub(crate) fn phases_of(&self, part: usize) -> Vec<PhaseRecord> {
+        let own = self.phases.iter().filter(|(whose, _)| whose.is_none_or(|whose| whose == part));
+        own.map(|(_, phase)| phase.clone()).collect()
+    }
+
+    /// Whose turn it is from now on.
+    pub(crate) fn for_part(&mut self, part: Option<usize>) {
+        self.part = part;
     }
 
     /// Runs one phase until its body ends, its deadline passes, or the user ends the run.
@@ -102,7 +111,8 @@ impl Recorder {
             Err(stop) => PhaseEnd::Failed(stop.in_words()),
         };
         let duration_us = self.now_us() - started_us;
-        self.phases.push(PhaseRecord { phase, hop, started_us, duration_us, end: end.clone() });
+        let record = PhaseRecord { phase, hop, started_us, duration_us, end: end.clone() };
+        self.phases.push((self.part, record));
         let _ = self.events.send(Event::PhaseEnded { cell: self.cell.clone(), phase, hop, duration_us, end });
         done
     }

@@ -1,10 +1,10 @@
-//! Which cells run when: as many at once as the budget allows, those that take longest first.
+//! Which boots run when: as many at once as the budget allows, those that take longest first.
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What a cell takes of the host.
+/// What a boot takes of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Memory of its machine, in MiB.
@@ -20,13 +20,6 @@ pub struct Slots {
     pub jobs: u64,
     /// Their memory together, in MiB.
     pub memory_mib: u64,
-}
-
-impl Slots {
-    /// Whether a cell could run if it were alone.
-    pub fn can_fit(&self, load: &Load) -> bool {
-        load.memory_mib <= self.memory_mib
-    }
 }
 
 /// Starts each of `loads` by its index, in an order and number that fit into `slots`, until one says that it was ended
@@ -109,7 +102,6 @@ mod tests {
     async fn what_does_not_fit_now_waits_and_lets_others_pass() {
         let loads = [load(2000, 9), load(2000, 8), load(1000, 1)];
         assert_eq!(run(&loads, SLOTS, None).await, (vec![0, 2, 1], 3000, 2));
-        assert!(!SLOTS.can_fit(&load(3001, 0)));
     }
 
     #[tokio::test]

@@ -3,9 +3,9 @@
 //! What the kernel promises is in the comment at the head of mm/memfd_luo.c: data, size and file position.
 //! Seals are promised too and belong to a workload of their own.
 
-use super::{StepError, Workload};
+use super::{StepError, Workload, open_device, said};
 use crate::content::fill_page;
-use crate::luo::{DEVICE, Device, Session};
+use crate::luo::Session;
 use crate::mapping::{Mapping, PAGE};
 use luqual_protocol::{Place, Probe};
 use rustix::fd::{AsFd, OwnedFd};
@@ -68,18 +68,17 @@ impl Workload for MemfdBasic {
         Ok(Vec::new())
     }
 
-    fn locate(&self, place: &Place) -> Result<u64, StepError> {
-        let no_such = || StepError::Agent(format!("no such place: {place:?}"));
+    fn locate(&self, place: &Place) -> Result<Option<u64>, StepError> {
         let address = match place {
-            Place::Unpreserved => self.unpreserved.as_ref().ok_or_else(no_such)?.physical_address(0),
+            Place::Unpreserved => self.unpreserved.as_ref().map(|page| page.physical_address(0)),
             Place::Memfd { memfd, page } => {
                 let at = page * PAGE as u64;
-                let index = MEMFDS.iter().position(|spec| spec.name == memfd && at < spec.size).ok_or_else(no_such)?;
-                let file = self.memfds.get(index).and_then(Option::as_ref).ok_or_else(no_such)?;
-                Mapping::page_of(file, at).and_then(|page| page.physical_address(0))
+                let index = MEMFDS.iter().position(|spec| spec.name == memfd && at < spec.size);
+                let file = index.and_then(|index| self.memfds.get(index)).and_then(Option::as_ref);
+                file.map(|file| Mapping::page_of(file, at).and_then(|page| page.physical_address(0)))
             }
         };
-        address.map_err(StepError::agent(format!("the address of {place:?}")))
+        address.transpose().map_err(StepError::agent(format!("the address of {place:?}")))
     }
 
     fn retrieve(&mut self, seed: u64) -> Result<Vec<Probe>, StepError> {
@@ -138,14 +137,6 @@ impl Workload for MemfdBasic {
 }
 
 const SAME: &str = "every byte as it was";
-
-fn said<T>(result: &Result<T, rustix::io::Errno>, good: &str) -> String {
-    result.as_ref().map_or_else(|errno| super::name(*errno), |_| good.to_owned())
-}
-
-fn open_device() -> Result<Device, StepError> {
-    Device::open().map_err(StepError::refused("open", DEVICE))
-}
 
 /// How many pages are made or read at a time.
 const CHUNK_PAGES: usize = 64;

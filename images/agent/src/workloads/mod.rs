@@ -1,7 +1,9 @@
 //! The workloads: one module each, named after what it asserts. The table of all of them is in `luqual_protocol`.
 
+mod luo_session_closed;
 mod memfd_basic;
 
+use crate::luo::{DEVICE, Device};
 use luqual_protocol::{Place, Probe, Reply};
 use rustix::io::Errno;
 
@@ -9,8 +11,8 @@ use rustix::io::Errno;
 pub(crate) trait Workload {
     /// Hands the state to the kernel and holds on to it.
     fn preserve(&mut self, seed: u64) -> Result<Vec<Probe>, StepError>;
-    /// The guest-physical address of a page of it.
-    fn locate(&self, place: &Place) -> Result<u64, StepError>;
+    /// The guest-physical address of a page of it, if it has such a page.
+    fn locate(&self, place: &Place) -> Result<Option<u64>, StepError>;
     /// Asks the kernel for the state.
     fn retrieve(&mut self, seed: u64) -> Result<Vec<Probe>, StepError>;
     /// Compares what is held now with what it was made from; on either side.
@@ -22,9 +24,19 @@ pub(crate) trait Workload {
 /// The workload of that name, before its first step.
 pub(crate) fn new(name: &str) -> Option<Box<dyn Workload>> {
     match name {
+        "luo.session-closed" => Some(Box::new(luo_session_closed::SessionClosed::default())),
         "memfd.basic" => Some(Box::new(memfd_basic::MemfdBasic::default())),
         _ => None,
     }
+}
+
+/// What came of a call: the errno's name, or `good`.
+fn said<T>(result: &Result<T, Errno>, good: &str) -> String {
+    result.as_ref().map_or_else(|errno| name(*errno), |_| good.to_owned())
+}
+
+fn open_device() -> Result<Device, StepError> {
+    Device::open().map_err(StepError::refused("open", DEVICE))
 }
 
 /// Why a step was not done.

@@ -8,9 +8,9 @@ use crate::progress::Shown;
 use clap::Args;
 use luqual_config::Deadlines;
 use luqual_guest::{Keys, Target, initramfs};
-use luqual_model::{CellKey, CellRecord, Outcome, Planned};
+use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Request, VERSION, find_workload};
-use luqual_runner::{Attempts, BootKernel, Cell, Host, run_cell};
+use luqual_runner::{Attempts, Boot, BootKernel, Host, Part, run_boot};
 use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -58,9 +58,9 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         return scale::run(cells as usize, &store).await;
     }
     let (qemu, accel) = command.machine.find().await?;
-    let boot = |kernel: luqual_kernels::Kernel| BootKernel { info: kernel.info, image: kernel.image };
-    let source = boot(store.resolve(&command.source, &Shown::new()).await?);
-    let target = boot(store.resolve(&command.target, &Shown::new()).await?);
+    let bootable = |kernel: luqual_kernels::Kernel| BootKernel { info: kernel.info, image: kernel.image };
+    let source = bootable(store.resolve(&command.source, &Shown::new()).await?);
+    let target = bootable(store.resolve(&command.target, &Shown::new()).await?);
     let workload = find_workload(WORKLOAD).ok_or_else(|| CliError::harness(format!("no workload {WORKLOAD}")))?;
     let profile = profile::find(workload.profile).ok_or_else(|| CliError::harness("no profile"))?;
     let (work, _) = WorkFolder::create()?;
@@ -85,7 +85,8 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         workload: workload.name.to_owned(),
     };
     let plan = Planned { key, prediction: None, expectation: None };
-    let cell = Cell { source: &source, target: &target, profile, workload, plan: &plan };
+    let parts = vec![Part { workload, plan: &plan }];
+    let boot = Boot { source: &source, target: &target, profile, parts };
     println!(
         "{} → {} {WORKLOAD} with {}, {} rounds",
         command.source,
@@ -98,8 +99,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let mut records = Vec::new();
     for round in 0..=command.rounds {
         let bare = bare(&qemu, host.accel, &source, &target, &folder)?;
-        let (events, _taken) = mpsc::unbounded_channel();
-        let record = run_cell(cell, &host, &events).await.ok_or_else(|| CliError::harness("interrupted"))?;
+        let record = measured(&boot, &host).await.ok_or_else(|| CliError::harness("interrupted"))?;
         if record.outcome != Outcome::Survived {
             return Err(CliError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));
         }
@@ -126,6 +126,19 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         println!("  {phase:<10} {:>6} ms", us / 1000);
     }
     Ok(Exit::Ok)
+}
+
+/// One cell of luqual.
+async fn measured(boot: &Boot<'_>, host: &Host<'_>) -> Option<CellRecord> {
+    let (events, mut taken) = mpsc::unbounded_channel();
+    run_boot(boot, host, &events).await;
+    drop(events);
+    while let Some(event) = taken.recv().await {
+        if let Event::CellFinished { record } = event {
+            return Some(*record);
+        }
+    }
+    None
 }
 
 fn phases(records: &[CellRecord]) -> Vec<(luqual_model::Phase, u64)> {

@@ -15,10 +15,10 @@ use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stam
 use luqual_protocol::find_workload;
 use luqual_reports::{Display, Record};
 use luqual_runner::{
-    Attempts, BootKernel, Cell, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Slots, run_all, run_cell,
+    Attempts, Boot, BootKernel, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Slots, run_all, run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, watch};
@@ -72,7 +72,7 @@ pub(crate) async fn execute(
     // Looked at before anything is built.
     let _: Option<Fault> = fault(options.plant.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
-    plan::loads(chosen.cells.iter(), slots, &History::load())?;
+    chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let (qemu, accel) = options.machine.find().await?;
     let (id, folder) = create_folder(options.report_dir.as_deref())?;
     let interrupt = interrupt_on_ctrl_c();
@@ -139,14 +139,28 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
                 .hint("its image has changed since; start a new run"));
         }
     }
-    for planned in &left {
-        // What a cell left behind that did not end is no evidence of anything.
-        let _ = fs::remove_dir_all(folder.join("cells").join(planned.key.id().to_string()));
-    }
+    remove_unfinished(folder)?;
     let slots = plan::slots(Some(run.settings.jobs), luqual_config::Budget::default());
     let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder, slots, interrupt };
     let record = run_cells(dispatcher, &run.settings, &left, stage).await?;
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
+}
+
+/// What a boot left behind of which no cell ended is no evidence of anything.
+fn remove_unfinished(folder: &Path) -> Result<(), CliError> {
+    let mut known = HashSet::new();
+    for cell in read(folder)?.cells() {
+        let cell = cell.map_err(journal_error(folder))?;
+        known.extend(cell.attempts.into_iter().map(|attempt| folder.join(attempt.folder)));
+        known.insert(folder.join(cell.folder));
+    }
+    for entry in fs::read_dir(folder.join("cells")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !known.iter().any(|known| known.starts_with(&path)) {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+    Ok(())
 }
 
 fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
@@ -189,8 +203,11 @@ async fn run_cells(
     stage: Stage<'_>,
 ) -> Result<Record, CliError> {
     let Stage { kernels, qemu, accel, folder, slots, interrupt } = stage;
-    let loads = plan::loads(planned.iter().map(|planned| &planned.key), slots, &History::load())?;
-    let cells = planned.iter().map(|plan| cell(plan, kernels)).collect::<Result<Vec<Cell<'_>>, CliError>>()?;
+    let plant = fault(settings.plant.as_deref())?;
+    // A fault is planted in a workload, not in a boot.
+    let (boots, loads) = plan::boots_and_loads(planned, plant.is_some(), slots, &History::load())?;
+    let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&Planned>>();
+    let boots = boots.iter().map(|it| boot(&plans(it), kernels)).collect::<Result<Vec<Boot<'_>>, CliError>>()?;
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
 
@@ -207,16 +224,13 @@ async fn run_cells(
         folder,
         deadlines,
         keep: settings.keep,
-        plant: fault(settings.plant.as_deref())?,
+        plant,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {
-        let cell = cells[index];
-        async move {
-            let Some(record) = run_cell(cell, host, &events).await else { return false };
-            events.send(Event::CellFinished { record: Box::new(record) }).is_ok()
-        }
+        let boot = &boots[index];
+        async move { run_boot(boot, host, &events).await }
     };
     run_all(dispatcher, &loads, slots, &interrupt, start).await.map_err(journal_error(folder))?;
     let record = read(folder)?;
@@ -226,14 +240,17 @@ async fn run_cells(
     Ok(record)
 }
 
-fn cell<'a>(plan: &'a Planned, kernels: &'a BTreeMap<String, BootKernel>) -> Result<Cell<'a>, CliError> {
+fn boot<'a>(plans: &[&'a Planned], kernels: &'a BTreeMap<String, BootKernel>) -> Result<Boot<'a>, CliError> {
     let kernel =
         |name: &str| kernels.get(name).ok_or_else(|| CliError::harness(format!("kernel {name} was not looked for")));
-    let Planned { key, .. } = plan;
-    let workload = find_workload(&key.workload)
-        .ok_or_else(|| CliError::usage(format!("this luqual has no workload {}", key.workload)))?;
-    let profile = profile_of(&key.profile)?;
-    Ok(Cell { source: kernel(&key.source)?, target: kernel(&key.target)?, profile, workload, plan })
+    let key = plans.first().map(|plan| &plan.key).ok_or_else(|| CliError::harness("a boot without a cell"))?;
+    let part = |plan: &&'a Planned| {
+        let workload = find_workload(&plan.key.workload)
+            .ok_or_else(|| CliError::usage(format!("this luqual has no workload {}", plan.key.workload)))?;
+        Ok(Part { workload, plan })
+    };
+    let parts = plans.iter().map(part).collect::<Result<_, CliError>>()?;
+    Ok(Boot { source: kernel(&key.source)?, target: kernel(&key.target)?, profile: profile_of(&key.profile)?, parts })
 }
 
 async fn interrupted(mut interrupt: watch::Receiver<bool>) {

@@ -9,7 +9,7 @@ use clap::Args;
 use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
 use luqual_model::{CellKey, KernelInfo, Planned};
-use luqual_runner::{Load, Slots};
+use luqual_runner::{Load, Slots, boots};
 use luqual_vm::{free_mib, work_base};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,29 +67,36 @@ pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
     }
 }
 
-/// What each cell takes; an error names one that can never fit.
-pub(crate) fn loads<'a>(
-    cells: impl Iterator<Item = &'a CellKey>,
+/// The boots of these cells, and what each takes; an error names one that can never fit.
+pub(crate) fn boots_and_loads(
+    planned: &[&Planned],
+    alone: bool,
     slots: Slots,
     history: &History,
-) -> Result<Vec<Load>, CliError> {
-    let load = |key: &CellKey| -> Result<Load, CliError> {
-        let load = Load {
-            memory_mib: profile_of(&key.profile)?.memory_mib + QEMU_MIB,
-            usual: history.of(key).unwrap_or_default(),
-        };
-        if slots.can_fit(&load) {
-            return Ok(load);
+) -> Result<(Vec<Vec<usize>>, Vec<Load>), CliError> {
+    let boots = if alone { (0..planned.len()).map(|number| vec![number]).collect() } else { boots(planned) };
+    let load = |boot: &Vec<usize>| -> Result<Load, CliError> {
+        let keys = || boot.iter().map(|number| &planned[*number].key);
+        let mut load = Load { memory_mib: QEMU_MIB, usual: keys().filter_map(|key| history.of(key)).sum() };
+        // All of a boot have the same machine.
+        if let Some(key) = keys().next() {
+            load.memory_mib += fits(key, slots)?;
         }
-        Err(CliError::harness(format!(
-            "{} needs {} MiB of memory, and there are {}",
-            key.id(),
-            load.memory_mib,
-            slots.memory_mib
-        ))
-        .hint("end something that uses memory, set LUQUAL_WORK_DIR to a folder with more room, or raise the budget"))
+        Ok(load)
     };
-    cells.map(load).collect()
+    let loads = boots.iter().map(load).collect::<Result<_, CliError>>()?;
+    Ok((boots, loads))
+}
+
+/// The memory of a cell's machine, in MiB, if there is room for it.
+pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, CliError> {
+    let memory_mib = profile_of(&key.profile)?.memory_mib;
+    let needed = memory_mib + QEMU_MIB;
+    if needed <= slots.memory_mib {
+        return Ok(memory_mib);
+    }
+    Err(CliError::harness(format!("{} needs {needed} MiB of memory, and there are {}", key.id(), slots.memory_mib))
+        .hint("end something that uses memory, set LUQUAL_WORK_DIR to a folder with more room, or raise the budget"))
 }
 
 /// What is thought of each cell, by what is known of its kernels.
@@ -116,24 +123,26 @@ pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>
 pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
     let store = command.kernels.store()?;
     let chosen = command.selection.choose(&store, command.what.pairs())?;
-    let history = History::load();
     let slots = slots(command.jobs, chosen.budget);
-    let loads = loads(chosen.cells.iter(), slots, &history)?;
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
-    for Planned { key, prediction, expectation } in planned(&chosen, info, &store) {
-        let expected = expectation.map_or_else(|| "survived".to_owned(), |expected| expected.outcome.to_string());
-        let predicted = prediction.map_or_else(|| "unknown".to_owned(), |it| format!("{} ({})", it.outcome, it.why));
+    let planned = planned(&chosen, info, &store);
+    let (boots, loads) = boots_and_loads(&planned.iter().collect::<Vec<_>>(), false, slots, &History::load())?;
+    for Planned { key, prediction, expectation } in &planned {
+        let expected = expectation.as_ref().map_or_else(|| "survived".to_owned(), |it| it.outcome.to_string());
+        let predicted =
+            prediction.as_ref().map_or_else(|| "unknown".to_owned(), |it| format!("{} ({})", it.outcome, it.why));
         println!(
             "{} → {} {} on {}  expected {expected}  predicted {predicted}",
             key.source, key.target, key.workload, key.profile
         );
     }
-    let count = chosen.cells.len();
     let memory = loads.iter().map(|load| load.memory_mib).max().unwrap_or_default();
     println!(
-        "{count} cell{}, {count} boot{}, up to {} at once, {memory} MiB each of {} MiB",
-        selection::plural(count),
-        selection::plural(count),
+        "{} cell{}, {} boot{}, up to {} at once, {memory} MiB each of {} MiB",
+        planned.len(),
+        selection::plural(planned.len()),
+        boots.len(),
+        selection::plural(boots.len()),
         slots.jobs.min(slots.memory_mib / memory.max(1)),
         slots.memory_mib
     );

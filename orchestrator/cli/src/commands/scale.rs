@@ -2,7 +2,7 @@
 
 use super::execute::{TOOL, write_html, write_json};
 use super::history::History;
-use super::plan::{loads, planned, slots};
+use super::plan::{boots_and_loads, planned, slots};
 use super::report::read;
 use super::selection::Chosen;
 use crate::error::{CliError, Exit};
@@ -45,7 +45,9 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
         Run::new("scale".to_owned(), TOOL.to_owned(), std::env::args().collect(), started, HostInfo::default());
     run.planned = planned(&chosen, info, store);
     run.settings = Settings { jobs: slots.jobs, repeat: 1, ..Settings::default() };
-    let loads = loads(chosen.cells.iter(), slots, &History::default())?;
+    let all: Vec<&Planned> = run.planned.iter().collect();
+    let (_, loads) = boots_and_loads(&all, true, slots, &History::default())?;
+    drop(all);
     drop(chosen);
     told("planned", None);
 
@@ -171,6 +173,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         blackout: Some(Blackout { duration_us: 5 * us, resolution_us: 2000, last_tick: 1000 }),
         findings: (0..6).map(finding).collect(),
         folder: format!("cells/{id}"),
+        shared_with: Vec::new(),
         attempts: Vec::new(),
         outcome,
         id,
