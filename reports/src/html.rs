@@ -99,6 +99,7 @@ fn kernels(record: &Record) -> Markup {
                 td.long { (info.provenance) }
             } }
         } }
+        (crate::kernels::listed(record.run.kernels.values()))
     }
 }
 

@@ -14,6 +14,9 @@ pub fn junit(record: &Record) -> io::Result<String> {
     let mut report = Report::new(format!("luqual {}", record.run.id));
     for grid in grids(record) {
         let mut suite = TestSuite::new(format!("{} on {}", grid.workload, grid.profile));
+        for (name, value) in crate::kernels::facts(record.run.kernels.values()) {
+            suite.add_property((name, value));
+        }
         for square in grid.rows.iter().flat_map(|row| &row.squares) {
             match square {
                 Square::Ended(number, _) => drop(suite.add_test_case(case(&record.cell(*number)?))),

@@ -21,7 +21,7 @@ pub fn kcidb(record: &Record, origin: &str) -> io::Result<String> {
             json!({
                 "id": build(info), "checkout_id": checkout(info), "origin": origin, "status": "PASS",
                 "architecture": run.host.arch, "comment": info.name,
-                "misc": {"sha256": info.image_sha256, "build_id": info.build_id, "abi": info.abi},
+                "misc": {"sha256": info.image_sha256, "build_id": info.build_id, "abi": info.abi, "patches": info.patches},
             })
         })
         .collect();

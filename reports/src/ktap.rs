@@ -11,6 +11,9 @@ use std::io;
 pub fn ktap(record: &Record) -> io::Result<String> {
     let grids = grids(record);
     let mut text = format!("KTAP version 1\n1..{}\n", grids.len());
+    for line in crate::kernels::lines(record.run.kernels.values()) {
+        let _ = writeln!(text, "# {}", plain(&line));
+    }
     for (number, grid) in grids.iter().enumerate() {
         let name = plain(&format!("{} on {}", grid.workload, grid.profile));
         let squares: Vec<(String, Square<'_>)> = grid

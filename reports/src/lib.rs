@@ -7,6 +7,7 @@ mod grid;
 mod html;
 mod junit;
 mod kcidb;
+mod kernels;
 mod ktap;
 mod markdown;
 mod qualification;

@@ -39,6 +39,9 @@ pub fn markdown(record: &Record) -> io::Result<String> {
     if more > 0 {
         let _ = writeln!(text, "* and {more} cells more that ended in other ways");
     }
+    for line in crate::kernels::lines(record.run.kernels.values()) {
+        let _ = writeln!(text, "* {}", plain(&line));
+    }
     let host = &record.run.host;
     let _ = writeln!(text, "\n{}, QEMU {} with {}, run {}", record.run.tool, host.qemu, host.accel, record.run.id);
     Ok(text)

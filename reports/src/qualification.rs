@@ -125,6 +125,7 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         .values()
         .map(|info| (format!("kernel {}", info.name), format!("{}, sha256 {}", info.provenance, info.image_sha256)))
         .collect();
+    facts.extend(crate::kernels::facts(run.kernels.values()));
     if let Some(fault) = &run.settings.plant {
         facts.push(("PLANTED".to_owned(), format!("{fault}: a fault on purpose, this says nothing about the kernels")));
     }

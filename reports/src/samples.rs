@@ -135,6 +135,7 @@ fn run() -> Run {
             abi: Some(vec!["kho-v4".into()]),
             abilities: None,
             command_line: "console=ttyS0".into(),
+            patches: Vec::new(),
             facts: BTreeMap::new(),
         };
         run.kernels.insert(name.into(), info);

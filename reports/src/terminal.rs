@@ -136,6 +136,9 @@ pub fn summary(record: &Record) -> io::Result<String> {
     if more > 0 {
         let _ = writeln!(text, "and {more} cells more that ended in other ways; the page and run.json have all");
     }
+    for line in crate::kernels::lines(record.run.kernels.values()) {
+        let _ = writeln!(text, "{line}");
+    }
     let ended = if record.run.interrupted { " (interrupted)" } else { "" };
     let (count, plural) = (record.run.planned.len(), if record.run.planned.len() == 1 { "" } else { "s" });
     let _ = write!(text, "{count} cell{plural}: {}{ended}", record.totals().in_words());

@@ -130,6 +130,11 @@ impl<'a> Table<'a> {
         self.find(key).and_then(|value| self.as_text(value, &format!("`{key}`")))
     }
 
+    /// Whether a key is there as a string, for those that may also be a table.
+    pub fn has_text(&self, key: &'static str) -> bool {
+        self.find(key).is_some_and(|value| value.get_ref().as_str().is_some())
+    }
+
     /// A string that must be there.
     pub fn needed_text(&self, key: &'static str) -> Option<Text<'a>> {
         let text = self.text(key);

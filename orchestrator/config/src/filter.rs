@@ -1,7 +1,7 @@
 //! Which cells: an expression such as `source(<7.1) & target(>=7.1) & !workload(memfd.*)`.
 
 use crate::glob::matches;
-use luqual_model::{RANGE_SYNTAX, VersionRange};
+use luqual_model::{RANGE_SYNTAX, Version, VersionRange};
 use std::str::FromStr;
 
 /// An expression over cells.
@@ -51,7 +51,7 @@ enum End {
 pub enum KernelPattern {
     /// By release.
     Versions(VersionRange),
-    /// By the name that was asked for.
+    /// By the name that was asked for; of the catalog, one that is more than a version, such as `7.3.4-mine`.
     Name(String),
 }
 
@@ -60,7 +60,7 @@ impl KernelPattern {
     pub fn takes(&self, kernel: Named<'_>) -> bool {
         match self {
             Self::Versions(range) => range.contains_release(kernel.release),
-            Self::Name(glob) => matches(glob, kernel.name),
+            Self::Name(glob) => matches(glob, kernel.name) || matches(glob, kernel.release),
         }
     }
 }
@@ -73,8 +73,20 @@ impl FromStr for KernelPattern {
         if text == "." || text.contains('/') {
             return Ok(Self::Name(text.to_owned()));
         }
+        // 7.3.4-mine is one kernel, not all that are 7.3.4.
+        if is_variant(text) {
+            return Ok(Self::Name(text.to_owned()));
+        }
         text.parse().map(Self::Versions)
     }
+}
+
+/// Whether it is a version with something behind it, other than a candidate's number.
+fn is_variant(text: &str) -> bool {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let candidate = rest.strip_prefix("-rc").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_word = rest.starts_with(['-', '+', '_', '~']) && !rest.contains([',', '<', '>', '=']);
+    Version::of(text).is_some() && is_word && !candidate
 }
 
 impl Filter {
@@ -237,6 +249,23 @@ mod tests {
             assert_eq!(takes(filter, "7.0.13", "7.2.12"), expected, "{filter}");
         }
         assert!(takes("target(./t*)", "7.0.13", "./tree"));
+    }
+
+    #[test]
+    fn a_variant_is_in_the_ranges_of_its_version_and_is_not_its_version() {
+        for (filter, expected) in [
+            ("target(>=7.3)", true),
+            ("target(7.3.4)", true),
+            ("target(7.3.4-mine)", true),
+            ("target(7.3.4-*)", true),
+            ("target(7.3.4-other)", false),
+            ("target(<7.3)", false),
+            ("source(7.3.4-mine)", false),
+            ("source(7.3.4)", true),
+        ] {
+            assert_eq!(takes(filter, "7.3.4", "7.3.4-mine"), expected, "{filter}");
+        }
+        assert!(takes("source(<7.1-rc2)", "7.1-rc1", "7.1") && takes("source(7.1-rc1)", "7.1-rc1", "7.1"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! From a catalog entry to a kernel: unpack, configure, check, make. The same bytes wherever and whenever it is done.
+//! From a catalog entry to a kernel: unpack, patch, configure, check, make. The same bytes wherever and whenever it is done.
 
-use crate::catalog::{Entry, Source};
+use crate::catalog::{Base, Entry, Source};
 use crate::config::{self, KernelConfig};
 use crate::error::KernelError;
+use crate::patches::{self, Patch};
 use crate::progress::Progress;
 use crate::unpack::unpack;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -23,6 +24,7 @@ pub(crate) const ARTIFACTS: [(&str, &str); 4] =
 /// Builds in `folder`, logging to `log`; the tree that was built is returned.
 pub(crate) async fn build(
     entry: &Entry,
+    patches: &[Patch],
     package: Option<&Path>,
     folder: &Path,
     log: &Path,
@@ -33,14 +35,23 @@ pub(crate) async fn build(
         (_, Some(package)) => unpack(package, folder, progress).await?,
         (_, None) => return Err(KernelError::NotAKernel { path: folder.to_owned(), why: "no source".to_owned() }),
     };
-    let fragment = folder.join("fragment.config");
-    fs::write(&fragment, &entry.fragment).map_err(KernelError::file(&fragment))?;
+    patches::apply(&entry.version, patches, &tree, folder).await?;
     let mut make = Make { entry, tree: &tree, log: File::create(log).map_err(KernelError::file(log))?, log_path: log };
 
     progress.start("configuring", None);
-    make.run("allnoconfig", &[("KCONFIG_ALLCONFIG", fragment.as_os_str())], &mut |_| {}).await?;
-    progress.end();
     let result = tree.join(".config");
+    match &entry.base {
+        Base::AllNo => {
+            let fragment = folder.join("fragment.config");
+            fs::write(&fragment, &entry.fragment).map_err(KernelError::file(&fragment))?;
+            make.run("allnoconfig", &[("KCONFIG_ALLCONFIG", fragment.as_os_str())], &mut |_| {}).await?;
+        }
+        Base::File { text, .. } => {
+            fs::write(&result, config::merged(text, &entry.fragment)).map_err(KernelError::file(&result))?;
+            make.run("olddefconfig", &[], &mut |_| {}).await?;
+        }
+    }
+    progress.end();
     let result = fs::read_to_string(&result).map_err(KernelError::file(&result))?;
     config::check(entry, &KernelConfig::parse(&result))?;
 

@@ -1,7 +1,9 @@
 //! `kernels/catalog.toml`: which kernels can be built by name, and from what.
 
 use crate::error::KernelError;
+use crate::patches::Series;
 use luqual_config::document::{self, Table};
+use luqual_model::Version;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,16 +21,57 @@ pub struct Catalog {
 /// One kernel that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name, and its release.
+    /// Its name; such as 7.3.4, or 7.3.4-mine.
     pub version: String,
     /// Where its source is.
     pub source: Source,
-    /// All fragments, joined; applied over allnoconfig.
+    /// What is applied to the source.
+    pub patches: Option<Series>,
+    /// What the configuration starts from.
+    pub base: Base,
+    /// All fragments, joined; applied over the base.
     pub fragment: String,
     /// Option → reason: what the fragment asks for and this kernel does not take.
     pub not_applicable: BTreeMap<String, String>,
     /// What it is booted with.
     pub command_line: String,
+}
+
+impl Entry {
+    /// The release by which ranges of versions take it: its name, or if that begins with no version, its package's.
+    pub fn release(&self) -> String {
+        match &self.source {
+            // 7.3~rc2-1~exp1 is 7.3-rc2.
+            Source::Debian { version, .. } if Version::of(&self.version).is_none() => {
+                version.split('-').next().unwrap_or(version).replace('~', "-")
+            }
+            _ => self.version.clone(),
+        }
+    }
+
+    /// Where it comes from, in one line.
+    pub fn provenance(&self) -> String {
+        let base = match &self.base {
+            Base::AllNo => String::new(),
+            Base::File { name, .. } => format!("; configuration {name}"),
+        };
+        let patches = self.patches.as_ref().map_or_else(String::new, |it| format!("; patches of {}", it.provenance()));
+        format!("{}{base}{patches}", self.source.provenance())
+    }
+}
+
+/// What a configuration starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// allnoconfig: nothing but what the fragments ask for and what that needs.
+    AllNo,
+    /// A whole .config, such as a distribution's; what this kernel cannot take of it is left out.
+    File {
+        /// As the catalog names it.
+        name: String,
+        /// What stands in it.
+        text: String,
+    },
 }
 
 /// Where a source comes from.
@@ -66,27 +109,29 @@ impl Source {
 }
 
 impl Catalog {
-    /// The catalog that luqual brings, or the one in `file`, whose fragments are beside it in `config/`.
+    /// The catalog that luqual brings, or the one in `file`, whose fragments and whole configurations are beside it in
+    /// `config/`.
     pub fn load(file: Option<&Path>) -> Result<Self, KernelError> {
         let Some(path) = file else {
             let fragment = |name: &str| {
                 let found = EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name);
                 found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| "luqual does not bring it".to_owned())
             };
-            return Self::read("kernels/catalog.toml", EMBEDDED, &fragment, true);
+            let beside = Beside { config: &fragment, folder: Path::new("") };
+            return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
         };
         let text = std::fs::read_to_string(path).map_err(KernelError::file(path))?;
-        let folder = path.parent().unwrap_or(Path::new("")).join("config");
+        let folder = path.parent().unwrap_or(Path::new(""));
         let fragment = |name: &str| {
-            let path = folder.join(name);
+            let path = folder.join("config").join(name);
             std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        Self::read(&path.display().to_string(), &text, &fragment, false)
+        Self::read(&path.display().to_string(), &text, &Beside { config: &fragment, folder }, false)
     }
 
-    fn read(file: &str, text: &str, fragment: Fragments<'_>, is_own: bool) -> Result<Self, KernelError> {
+    fn read(file: &str, text: &str, beside: &Beside<'_>, is_own: bool) -> Result<Self, KernelError> {
         let entries = document::read(file, text, |table| {
-            Some(table.named("kernel", |name, table| entry(name.text, table, fragment)))
+            Some(table.named("kernel", |name, table| entry(name.text, table, beside)))
         })?;
         Ok(Self { entries, is_own })
     }
@@ -112,12 +157,19 @@ impl Catalog {
     }
 }
 
-type Fragments<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+/// What stands beside a catalog.
+struct Beside<'a> {
+    /// Reads a fragment or a whole configuration.
+    config: &'a dyn Fn(&str) -> Result<String, String>,
+    /// What relative paths begin at.
+    folder: &'a Path,
+}
 
-fn entry(version: &str, table: &Table<'_>, fragment: Fragments<'_>) -> Option<Entry> {
+fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry> {
     let (debian, tarball, tree) = (table.text("debian"), table.text("tarball"), table.text("tree"));
     let sha256 = table.text("sha256");
     let base = table.needed_text("base");
+    let patches = patches(table, beside.folder);
     let fragments = table.texts("fragments");
     let command_line = table.needed_text("command_line");
     let not_applicable = table.table("not_applicable", |table| Some(table.all_texts())).unwrap_or_default();
@@ -127,9 +179,17 @@ fn entry(version: &str, table: &Table<'_>, fragment: Fragments<'_>) -> Option<En
     {
         sha256.wrong("`sha256` must be 64 hexadecimal digits", None);
     }
-    if let Some(base) = base.filter(|base| base.text != "allnoconfig") {
-        base.wrong(format!("unknown base `{}`", base.text), Some("known: allnoconfig".to_owned()));
-    }
+    let base = base.and_then(|base| {
+        if base.text == "allnoconfig" {
+            return Some(Base::AllNo);
+        }
+        let name = base.text.to_owned();
+        let hint = "allnoconfig, or a whole configuration in config/ beside the catalog";
+        (beside.config)(base.text)
+            .map(|text| Base::File { name, text })
+            .map_err(|why| base.wrong(format!("base `{}`: {why}", base.text), Some(hint.to_owned())))
+            .ok()
+    });
     let digest = || {
         if sha256.is_none() {
             table.wrong("`sha256` is missing", Some("what is downloaded is trusted by its digest alone".to_owned()));
@@ -160,7 +220,7 @@ fn entry(version: &str, table: &Table<'_>, fragment: Fragments<'_>) -> Option<En
     };
     let mut joined = String::new();
     for name in &fragments {
-        match fragment(name.text) {
+        match (beside.config)(name.text) {
             Ok(text) => joined.push_str(&text),
             Err(why) => name.wrong(format!("fragment `{}`: {why}", name.text), None),
         }
@@ -177,15 +237,119 @@ fn entry(version: &str, table: &Table<'_>, fragment: Fragments<'_>) -> Option<En
     Some(Entry {
         version: version.to_owned(),
         source: source?,
+        patches,
+        base: base?,
         fragment: joined,
         not_applicable,
         command_line: command_line?.text.to_owned(),
     })
 }
 
+/// `patches = "FOLDER or MBOX"`, or `patches = { git = "REPOSITORY", range = "FROM..TO" }`. What is in them is read when the
+/// kernel is asked for.
+fn patches(table: &Table<'_>, folder: &Path) -> Option<Series> {
+    if table.has_text("patches") {
+        let text = table.text("patches")?;
+        let path = folder.join(text.text);
+        if !path.exists() {
+            let hint = "a folder of *.patch or an mbox, relative to the catalog";
+            text.wrong(format!("`patches`: there is no {}", path.display()), Some(hint.to_owned()));
+        }
+        return Some(Series::Path(path));
+    }
+    table.table("patches", |table| {
+        let (git, range) = (table.needed_text("git"), table.needed_text("range"));
+        let (git, range) = (git?, range?);
+        let repository = folder.join(git.text);
+        if !repository.is_dir() {
+            let hint = "a git repository on this machine, relative to the catalog; luqual clones none";
+            git.wrong(format!("`git`: there is no folder {}", repository.display()), Some(hint.to_owned()));
+        }
+        let is_range = range.text.contains("..") && !range.text.contains("...") && !range.text.starts_with('-');
+        if !is_range {
+            range.wrong(format!("`{}` is no range of commits", range.text), Some("as in v7.3.4..mine".to_owned()));
+        }
+        Some(Series::Branch { repository, range: range.text.to_owned() })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str, folder: &Path) -> Result<Catalog, KernelError> {
+        let config = |name: &str| match name {
+            "luqual.config" => Ok("CONFIG_A=y\n".to_owned()),
+            "debian.config" => Ok("CONFIG_B=m\n".to_owned()),
+            _ => Err("missing".to_owned()),
+        };
+        Catalog::read("c.toml", text, &Beside { config: &config, folder }, false)
+    }
+
+    const REST: &str = "fragments = [\"luqual.config\"]\ncommand_line = \"\"\n";
+
+    #[test]
+    fn a_base_is_a_file_and_patches_have_two_forms() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("series")).unwrap();
+        let text = format!(
+            "[kernel.\"7.3.4-mine\"]\ntree = \"/t\"\nbase = \"debian.config\"\npatches = \"series\"\n{REST}\
+             [kernel.b]\ntree = \"/t\"\nbase = \"allnoconfig\"\npatches = {{ git = \"series\", range = \"v1..b\" }}\n{REST}\
+             [kernel.c]\ntree = \"/t\"\nbase = \"allnoconfig\"\n{REST}"
+        );
+        let catalog = read(&text, folder.path()).unwrap();
+        let (series, entries) = (folder.path().join("series"), catalog.entries());
+        assert_eq!(entries[0].base, Base::File { name: "debian.config".into(), text: "CONFIG_B=m\n".into() });
+        assert_eq!(entries[0].patches, Some(Series::Path(series.clone())));
+        assert_eq!(
+            entries[0].provenance(),
+            format!("source tree /t; configuration debian.config; patches of {}", series.display())
+        );
+        assert_eq!(entries[1].patches, Some(Series::Branch { repository: series, range: "v1..b".into() }));
+        assert_eq!((&entries[2].base, &entries[2].patches), (&Base::AllNo, &None));
+        assert_eq!(entries[2].provenance(), "source tree /t");
+    }
+
+    #[test]
+    fn mistakes_in_patches_are_told_with_their_places() {
+        let head = "tree = \"/t\"\nbase = \"allnoconfig\"\n";
+        let text = format!(
+            "[kernel.a]\n{head}patches = \"none\"\n{REST}\
+             [kernel.b]\n{head}patches = {{ git = \"https://x/y\", range = \"mine\" }}\n{REST}\
+             [kernel.c]\n{head}patches = {{ range = \"--output=x..y\", branch = \"z\", git = \"/\" }}\n{REST}\
+             [kernel.d]\n{head}patches = {{ git = \"/\" }}\n{REST}\
+             [kernel.e]\n{head}patches = 7\n{REST}"
+        );
+        let told = read(&text, Path::new("/nowhere")).unwrap_err().to_string();
+        for line in [
+            "c.toml:4:11: `patches`: there is no /nowhere/none",
+            "c.toml:10:19: `git`: there is no folder /nowhere/https://x/y",
+            "c.toml:10:42: `mine` is no range of commits",
+            "c.toml:16:21: `--output=x..y` is no range of commits",
+            "c.toml:16:38: unknown key `branch`",
+            "c.toml:22:11: `range` is missing",
+            "c.toml:28:11: `patches` must be a table, not a number",
+        ] {
+            assert!(told.contains(line), "{line}\n--- not in ---\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_release_is_what_the_name_begins_with_or_the_packages_version() {
+        let sha256 = "ab".repeat(32);
+        let source = format!("debian = \"linux-source-7.3_7.3.4-1~bpo13+1\"\nsha256 = \"{sha256}\"");
+        let text = format!(
+            "[kernel.\"7.3.4-mine\"]\n{source}\nbase = \"allnoconfig\"\n{REST}\
+             [kernel.mine]\n{source}\nbase = \"allnoconfig\"\n{REST}"
+        );
+        let catalog = read(&text, Path::new("")).unwrap();
+        for entry in catalog.entries() {
+            assert_eq!(Version::of(&entry.release()), Version::of("7.3.4"), "{}", entry.version);
+        }
+        let version = "7.3~rc2-1~exp1".into();
+        let source = Source::Debian { package: "linux-source-7.3".into(), version, sha256 };
+        assert_eq!(Entry { source, ..catalog.entries()[1].clone() }.release(), "7.3-rc2");
+    }
 
     #[test]
     fn the_embedded_catalog_has_the_six_kernels() {
@@ -198,12 +362,12 @@ mod tests {
     fn mistakes_are_told_with_their_places() {
         let text = "[kernel.a]\ndebian = \"x\"\nsha256 = \"12\"\nbase = \"defconfig\"\nfragments = [\"no.config\"]\n\
                     [kernel.b]\ntarball = \"u\"\nbase = \"allnoconfig\"\ncommand_line = \"\"\nsha = \"\"\n";
-        let told = Catalog::read("c.toml", text, &|_| Err("missing".into()), false).unwrap_err().to_string();
+        let told = read(text, Path::new("")).unwrap_err().to_string();
         for line in [
             "c.toml:1:1: `command_line` is missing",
             "c.toml:2:10: `debian` must be PACKAGE_VERSION",
             "c.toml:3:10: `sha256` must be 64 hexadecimal digits",
-            "c.toml:4:8: unknown base `defconfig`",
+            "c.toml:4:8: base `defconfig`: missing",
             "c.toml:5:14: fragment `no.config`: missing",
             "c.toml:6:1: `sha256` is missing",
             "c.toml:10:1: unknown key `sha`",

@@ -19,8 +19,9 @@ impl KernelConfig {
         self.0.get(option).map_or("n", String::as_str)
     }
 
+    /// Built in. A module is as good as absent: luqual boots the image alone, with an initramfs of its own.
     fn has(&self, option: &str) -> bool {
-        matches!(self.value(option), "y" | "m")
+        self.value(option) == "y"
     }
 
     /// What a kernel with this configuration can do in a live update.
@@ -41,6 +42,20 @@ impl KernelConfig {
 
 fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter(|line| line.starts_with("CONFIG_")).filter_map(|line| line.trim_end().split_once('='))
+}
+
+/// A whole configuration with the fragments' options in place of its own.
+pub(crate) fn merged(base: &str, fragment: &str) -> String {
+    let asked: BTreeSet<&str> = assignments(fragment).map(|(option, _)| option).collect();
+    let kept = base.lines().filter(|line| option_of(line).is_none_or(|option| !asked.contains(option)));
+    kept.chain(fragment.lines()).map(|line| format!("{line}\n")).collect()
+}
+
+/// The option that a line sets or unsets.
+fn option_of(line: &str) -> Option<&str> {
+    let unset = line.strip_prefix("# ").and_then(|line| line.trim_end().strip_suffix(" is not set"));
+    let option = unset.or_else(|| line.split_once('=').map(|(option, _)| option))?;
+    option.starts_with("CONFIG_").then_some(option)
 }
 
 /// An option that was asked for and is not in the result is an error that names it; so is one that the catalog says
@@ -65,12 +80,14 @@ pub(crate) fn check(entry: &Entry, result: &KernelConfig) -> Result<(), KernelEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Source;
+    use crate::catalog::{Base, Source};
 
     fn entry(fragment: &str, not_applicable: &[&str]) -> Entry {
         Entry {
             version: "1".into(),
             source: Source::Tree("/x".into()),
+            patches: None,
+            base: Base::AllNo,
             fragment: fragment.into(),
             not_applicable: not_applicable.iter().map(|name| ((*name).to_owned(), "because".to_owned())).collect(),
             command_line: String::new(),
@@ -97,7 +114,37 @@ mod tests {
 
     #[test]
     fn abilities_come_from_options() {
-        let config = KernelConfig::parse("CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_AMD=m\nCONFIG_IOMMUFD=y\n");
+        let config = KernelConfig::parse("CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_AMD=y\nCONFIG_IOMMUFD=y\n");
         assert_eq!(config.abilities().into_iter().collect::<Vec<_>>(), [Ability::Luo, Ability::Kvm]);
+    }
+
+    #[test]
+    fn a_fragment_takes_the_place_of_what_the_base_says() {
+        let base = "# Automatically generated\nCONFIG_A=m\n# CONFIG_B is not set\nCONFIG_C=\"x=y\"\nCONFIG_AB=y";
+        assert_eq!(
+            merged(base, "CONFIG_A=y\nCONFIG_B=n\n"),
+            "# Automatically generated\nCONFIG_C=\"x=y\"\nCONFIG_AB=y\nCONFIG_A=y\nCONFIG_B=n\n"
+        );
+    }
+
+    #[test]
+    fn a_module_is_no_ability() {
+        let config = |vfio_pci: &str| {
+            let text =
+                "CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_INTEL=m\nCONFIG_IOMMUFD=m\nCONFIG_INTEL_IOMMU=y\n";
+            KernelConfig::parse(&format!("{text}CONFIG_VFIO_PCI={vfio_pci}\n"))
+                .abilities()
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(config("m"), [Ability::Luo]);
+        assert_eq!(config("y"), [Ability::Luo, Ability::Vfio]);
+    }
+
+    #[test]
+    fn only_what_the_fragments_ask_for_is_checked() {
+        let base = Base::File { name: "debian.config".into(), text: "CONFIG_GONE=y\n".into() };
+        let entry = Entry { base, ..entry("CONFIG_A=y\n", &[]) };
+        assert!(check(&entry, &KernelConfig::parse("CONFIG_A=y\n")).is_ok());
     }
 }

@@ -48,6 +48,30 @@ pub enum KernelError {
         /// One line each.
         options: Vec<String>,
     },
+    /// A series of patches that cannot be read.
+    #[error("{version}: the patches: {why}")]
+    Series {
+        /// The kernel.
+        version: String,
+        /// Why.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A patch that is not for this source.
+    #[error("{version}: patch {number} of {count} does not apply: {subject}\n{why}")]
+    Patch {
+        /// The kernel.
+        version: String,
+        /// From 1.
+        number: usize,
+        /// How many there are.
+        count: usize,
+        /// What its author calls it.
+        subject: String,
+        /// What git says.
+        why: String,
+    },
     /// What a build needs is not installed.
     #[error("a kernel build needs {}", .0.join(", "))]
     Tools(Vec<String>),
@@ -107,6 +131,8 @@ impl KernelError {
                 | Self::Catalog(_)
                 | Self::WrongDigest { .. }
                 | Self::Options { .. }
+                | Self::Series { .. }
+                | Self::Patch { .. }
         )
     }
 
@@ -126,6 +152,12 @@ impl KernelError {
             }
             Self::Options { .. } => {
                 "an option that this kernel cannot take belongs under not_applicable in the catalog, with its reason"
+                    .to_owned()
+            }
+            Self::Series { hint, .. } => hint.clone(),
+            Self::Patch { .. } => {
+                "a series has to be made against the very source that the catalog names: rebase it, or take out what that \
+                 source has already"
                     .to_owned()
             }
             Self::Tools(_) => format!("Debian, Ubuntu: apt-get install {}", crate::tools::PACKAGES),

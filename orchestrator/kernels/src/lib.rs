@@ -7,15 +7,17 @@ pub mod digest;
 mod error;
 mod fetch;
 pub mod image;
+mod patches;
 mod predict;
 mod progress;
 mod store;
 pub mod tools;
 mod unpack;
 
-pub use catalog::{Catalog, Entry, Source};
+pub use catalog::{Base, Catalog, Entry, Source};
 pub use config::KernelConfig;
 pub use error::KernelError;
+pub use patches::Series;
 pub use predict::predict;
 pub use progress::Progress;
 pub use store::{Kernel, Store, cache_folder};

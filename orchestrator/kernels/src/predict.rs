@@ -66,6 +66,7 @@ mod tests {
             abi: abi.map(|strings| strings.iter().map(|string| (*string).to_owned()).collect()),
             abilities: None,
             command_line: String::new(),
+            patches: Vec::new(),
             facts: BTreeMap::new(),
         }
     }

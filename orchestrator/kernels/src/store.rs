@@ -1,10 +1,11 @@
 //! The store: one folder per kernel, named after everything that determines its bytes.
 
 use crate::build::{ARTIFACTS, NEEDED_MIB, build};
-use crate::catalog::{Catalog, Entry, Source};
+use crate::catalog::{Base, Catalog, Entry, Source};
 use crate::config::KernelConfig;
 use crate::error::KernelError;
 use crate::fetch::{debian_mirror, fetch};
+use crate::patches::{self, Patch};
 use crate::progress::Progress;
 use crate::{digest, image, tools};
 use luqual_model::KernelInfo;
@@ -32,6 +33,8 @@ struct Metadata {
     build_id: Option<String>,
     abi: Vec<String>,
     provenance: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    patches: Vec<luqual_model::Patch>,
     image_sha256: String,
     compiler: String,
     build_seconds: u64,
@@ -88,32 +91,34 @@ impl Store {
         }
     }
 
-    /// The release of the kernel that `spec` names, which for one of the catalog is its name; nothing is built.
+    /// The release of the kernel that `spec` names, which for one of the catalog is [`Entry::release`]; nothing is built.
     pub fn release(&self, spec: &str) -> Result<String, KernelError> {
         match self.catalog.find(spec) {
-            Some(entry) => Ok(entry.version.clone()),
+            Some(entry) => Ok(entry.release()),
             None => self.read_path(spec).map(|kernel| kernel.info.release),
         }
     }
 
     /// The kernel of a catalog entry, if it is in the store and as it was put there.
     pub fn ready(&self, entry: &Entry) -> Result<Option<Kernel>, KernelError> {
-        Ok(load(&self.folder(entry)?, entry))
+        Ok(load(&self.folder(entry, &patches_of(entry)?)?, entry))
     }
 
     /// Removes the kernel of an entry, so that it is built again.
     pub fn forget(&self, entry: &Entry) -> Result<(), KernelError> {
-        let folder = self.folder(entry)?;
+        let folder = self.folder(entry, &patches_of(entry)?)?;
         if folder.exists() { fs::remove_dir_all(&folder).map_err(KernelError::file(&folder)) } else { Ok(()) }
     }
 
-    fn folder(&self, entry: &Entry) -> Result<PathBuf, KernelError> {
-        Ok(self.root.join("kernels").join(format!("{}-{}", entry.version, &key(entry)?[..16])))
+    fn folder(&self, entry: &Entry, patches: &[Patch]) -> Result<PathBuf, KernelError> {
+        Ok(self.root.join("kernels").join(format!("{}-{}", entry.version, &key(entry, patches)?[..16])))
     }
 
     /// One process builds, the others wait for it.
     async fn ensure(&self, entry: &Entry, progress: &dyn Progress) -> Result<Kernel, KernelError> {
-        let folder = self.folder(entry)?;
+        // Read once: what is built is what the folder is named after.
+        let patches = patches_of(entry)?;
+        let folder = self.folder(entry, &patches)?;
         if let Some(kernel) = load(&folder, entry) {
             return Ok(kernel);
         }
@@ -134,7 +139,7 @@ impl Store {
         if let Some(kernel) = load(&folder, entry) {
             return Ok(kernel);
         }
-        self.make(entry, &folder, progress).await?;
+        self.make(entry, &patches, &folder, progress).await?;
         load(&folder, entry).ok_or_else(|| KernelError::NotAKernel {
             path: folder,
             why: "what was built cannot be read back".to_owned(),
@@ -142,7 +147,13 @@ impl Store {
     }
 
     /// Builds beside the store and renames the result into it.
-    async fn make(&self, entry: &Entry, folder: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+    async fn make(
+        &self,
+        entry: &Entry,
+        patches: &[Patch],
+        folder: &Path,
+        progress: &dyn Progress,
+    ) -> Result<(), KernelError> {
         let missing = tools::missing();
         if !missing.is_empty() {
             return Err(KernelError::Tools(missing));
@@ -158,7 +169,7 @@ impl Store {
         // Removed whatever happens, the tree with it.
         let work =
             tempfile::Builder::new().prefix(".build-").tempdir_in(&kernels).map_err(KernelError::file(&kernels))?;
-        let tree = build(entry, package.as_deref(), work.path(), &log, progress).await?;
+        let tree = build(entry, patches, package.as_deref(), work.path(), &log, progress).await?;
 
         let new = work.path().join("new");
         fs::create_dir(&new).map_err(KernelError::file(&new))?;
@@ -169,7 +180,7 @@ impl Store {
             sizes.insert(to.to_owned(), fs::metadata(&to_path).map_err(KernelError::file(&to_path))?.len());
         }
         fs::rename(&log, new.join("build.log")).map_err(KernelError::file(&log))?;
-        let metadata = describe(entry, &new, sizes, started)?;
+        let metadata = describe(entry, patches, &new, sizes, started)?;
         let path = new.join("metadata.json");
         let text = serde_json::to_vec_pretty(&metadata).map_err(|error| KernelError::file(&path)(error.into()))?;
         fs::write(&path, text).map_err(KernelError::file(&path))?;
@@ -224,21 +235,40 @@ impl Store {
             abi: facts.abi,
             abilities: facts.config.map(|config| KernelConfig::parse(&config).abilities()),
             command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
+            patches: Vec::new(),
             facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),
         };
         Ok(Kernel { info, image })
     }
 }
 
-/// Everything that determines the bytes of a kernel.
-fn key(entry: &Entry) -> Result<String, KernelError> {
+fn patches_of(entry: &Entry) -> Result<Vec<Patch>, KernelError> {
+    let wrong = |trouble: patches::Trouble| KernelError::Series {
+        version: entry.version.clone(),
+        why: trouble.why,
+        hint: trouble.hint,
+    };
+    entry.patches.as_ref().map_or_else(|| Ok(Vec::new()), |series| patches::read(series).map_err(wrong))
+}
+
+/// Everything that determines the bytes of a kernel, and what is said of its patches.
+fn key(entry: &Entry, patches: &[Patch]) -> Result<String, KernelError> {
     let (major, _) = tools::compiler()?;
     let source = match &entry.source {
         Source::Debian { sha256, .. } | Source::Tarball { sha256, .. } => sha256.clone(),
         Source::Tree(path) => digest::of_bytes(listing(path)?.as_bytes()),
     };
-    let parts = [&RECIPE.to_string(), &entry.version, &source, &entry.fragment, &format!("gcc {major}")];
-    Ok(digest::of_bytes(parts.map(|part| digest::of_bytes(part.as_bytes())).join(" ").as_bytes()))
+    let mut parts =
+        vec![RECIPE.to_string(), entry.version.clone(), source, entry.fragment.clone(), format!("gcc {major}")];
+    // An entry without them has the key that it had before there were any.
+    if let Base::File { text, .. } = &entry.base {
+        parts.push(format!("base {text}"));
+    }
+    for luqual_model::Patch { subject, sha256 } in patches.iter().map(Patch::described) {
+        parts.push(format!("patch {sha256} {subject}"));
+    }
+    let digests: Vec<String> = parts.iter().map(|part| digest::of_bytes(part.as_bytes())).collect();
+    Ok(digest::of_bytes(digests.join(" ").as_bytes()))
 }
 
 /// A tree's files with their sizes and times: another edit is another kernel.
@@ -273,6 +303,7 @@ fn listing(path: &Path) -> Result<String, KernelError> {
 
 fn describe(
     entry: &Entry,
+    patches: &[Patch],
     folder: &Path,
     sizes: BTreeMap<String, u64>,
     started: Instant,
@@ -283,7 +314,8 @@ fn describe(
         release,
         build_id,
         abi,
-        provenance: entry.source.provenance(),
+        provenance: entry.provenance(),
+        patches: patches.iter().map(Patch::described).collect(),
         image_sha256,
         compiler: tools::compiler()?.1,
         build_seconds: started.elapsed().as_secs(),
@@ -340,6 +372,7 @@ fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
         abi: Some(metadata.abi),
         abilities: Some(KernelConfig::parse(&config).abilities()),
         command_line: entry.command_line.clone(),
+        patches: metadata.patches,
         facts,
     };
     Some(Kernel { info, image })
@@ -358,10 +391,16 @@ mod tests {
         Entry {
             version: "9.9.9".into(),
             source: Source::Tarball { url: "x".into(), sha256: "ab".into() },
+            patches: None,
+            base: Base::AllNo,
             fragment: "CONFIG_A=y\n".into(),
             not_applicable: BTreeMap::new(),
             command_line: "console=ttyS0".into(),
         }
+    }
+
+    fn patch(diff: &str) -> Patch {
+        Patch { subject: "a: change".into(), diff: diff.into() }
     }
 
     /// A folder as a build leaves it.
@@ -370,7 +409,7 @@ mod tests {
         fs::write(folder.join("bzImage"), &image).unwrap();
         fs::write(folder.join("vmlinux"), crate::image::tests::elf()).unwrap();
         fs::write(folder.join("config"), "CONFIG_LIVEUPDATE=y\n").unwrap();
-        let metadata = describe(&entry(), folder, BTreeMap::new(), Instant::now()).unwrap();
+        let metadata = describe(&entry(), &[patch("b")], folder, BTreeMap::new(), Instant::now()).unwrap();
         fs::write(folder.join("metadata.json"), serde_json::to_vec(&metadata).unwrap()).unwrap();
     }
 
@@ -380,6 +419,7 @@ mod tests {
         stored(folder.path());
         let kernel = load(folder.path(), &entry()).unwrap();
         assert_eq!(kernel.info.release, "9.9.9-x");
+        assert_eq!(kernel.info.patches, [patch("b").described()]);
         fs::write(folder.path().join("bzImage"), "cut off").unwrap();
         assert!(load(folder.path(), &entry()).is_none());
     }
@@ -398,11 +438,35 @@ mod tests {
 
     #[test]
     fn everything_that_determines_the_bytes_is_in_the_key() {
-        let base = key(&entry()).unwrap();
+        let key = |entry: Entry| super::key(&entry, &[]).unwrap();
+        let base = key(entry());
         let other_source = Source::Tarball { url: "x".into(), sha256: "cd".into() };
-        assert_ne!(base, key(&Entry { source: other_source, ..entry() }).unwrap());
-        assert_ne!(base, key(&Entry { fragment: "CONFIG_A=n\n".into(), ..entry() }).unwrap());
+        assert_ne!(base, key(Entry { source: other_source, ..entry() }));
+        assert_ne!(base, key(Entry { fragment: "CONFIG_A=n\n".into(), ..entry() }));
         // How it is booted is not.
-        assert_eq!(base, key(&Entry { command_line: "quiet".into(), ..entry() }).unwrap());
+        assert_eq!(base, key(Entry { command_line: "quiet".into(), ..entry() }));
+
+        let with = |text: &str| Entry { base: Base::File { name: "x".into(), text: text.into() }, ..entry() };
+        assert_ne!(base, key(with("CONFIG_B=m\n")));
+        assert_ne!(key(with("")), key(with("CONFIG_B=m\n")));
+        let patched = |patches: &[Patch]| super::key(&entry(), patches).unwrap();
+        let keys = [
+            base,
+            patched(&[patch("b")]),
+            patched(&[patch("c")]),
+            patched(&[patch("b"), patch("c")]),
+            patched(&[patch("c"), patch("b")]),
+            patched(&[Patch { subject: "a: more".into(), ..patch("b") }]),
+        ];
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len());
+    }
+
+    /// A kernel takes minutes to build: one that has neither patches nor another base stays where it is.
+    #[test]
+    fn the_key_of_a_plain_entry_is_what_it_was() {
+        let (major, _) = tools::compiler().unwrap();
+        let parts = ["1", "9.9.9", "ab", "CONFIG_A=y\n", &format!("gcc {major}")];
+        let joined = parts.map(|part| digest::of_bytes(part.as_bytes())).join(" ");
+        assert_eq!(key(&entry(), &[]).unwrap(), digest::of_bytes(joined.as_bytes()));
     }
 }

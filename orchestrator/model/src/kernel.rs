@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Something a kernel can do as a part in a live update, found from its configuration, never from its name.
+/// Something a kernel can do as a part in a live update, found from its configuration, never from its name. Options count
+/// when they are built in: luqual boots an image without modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
@@ -61,9 +62,21 @@ pub struct KernelInfo {
     pub abilities: Option<BTreeSet<Ability>>,
     /// What the catalog asks to be on its command line.
     pub command_line: String,
+    /// What was applied to its source, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<Patch>,
     /// Whatever else is worth reading in a report: compiler, build time, sizes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
+}
+
+/// A patch that a kernel carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Patch {
+    /// What its author calls it, in one line.
+    pub subject: String,
+    /// The digest of what was applied, as hex; the message and who wrote it are not in it.
+    pub sha256: String,
 }
 
 /// A "no" from a kernel: which call, which errno, and about what.

@@ -17,7 +17,7 @@ mod version;
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
 pub use journal::{Journal, Place};
-pub use kernel::{Ability, KernelInfo, Refused};
+pub use kernel::{Ability, KernelInfo, Patch, Refused};
 pub use outcome::{Expectation, Outcome, Prediction, Status};
 pub use phase::{Phase, Side};
 pub use rate::Rate;

@@ -54,7 +54,7 @@ pub(crate) async fn run(command: &Kernels) -> Result<Exit, CliError> {
 fn list(store: &Store) -> Result<Exit, CliError> {
     for entry in store.catalog().entries() {
         let state = if store.ready(entry)?.is_some() { "built" } else { "not built" };
-        println!("{:<10} {state:<10} {}", entry.version, entry.source.provenance());
+        println!("{:<10} {state:<10} {}", entry.version, entry.provenance());
     }
     Ok(Exit::Ok)
 }
@@ -109,6 +109,9 @@ fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
         ("abilities", Ability::ALL.map(ability).join(", ")),
         ("command line", info.command_line.clone()),
     ];
+    for (index, patch) in info.patches.iter().enumerate() {
+        lines.push(("patch", format!("{}. {} (sha256 {})", index + 1, patch.subject, patch.sha256)));
+    }
     lines.extend(info.facts.iter().map(|(name, value)| (name.as_str(), value.clone())));
     for (option, reason) in entry.into_iter().flat_map(|entry| &entry.not_applicable) {
         lines.push(("not applicable", format!("{option}: {reason}")));
@@ -119,6 +122,7 @@ fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use luqual_model::Patch;
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
@@ -132,12 +136,15 @@ mod tests {
             abi: None,
             abilities: None,
             command_line: String::new(),
+            patches: Vec::new(),
             facts: BTreeMap::new(),
         };
         assert!(description(&info, None).contains("KHO unknown, LUO unknown"));
         info.abilities = Some(BTreeSet::from([Ability::Luo]));
         info.abi = Some(vec!["kho-v4".into(), "luo-v5".into()]);
+        info.patches = vec![Patch { subject: "liveupdate: louder".into(), sha256: "cd".into() }];
         let text = description(&info, None);
+        assert!(text.contains("patch              1. liveupdate: louder (sha256 cd)\n"), "{text}");
         assert!(text.contains("KHO no, LUO yes") && text.contains("kho-v4, luo-v5"), "{text}");
     }
 }

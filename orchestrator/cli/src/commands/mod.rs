@@ -24,7 +24,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Kernels")]
 pub(crate) struct KernelSource {
-    /// A catalog instead of luqual's own; its fragments are in config/ beside it
+    /// A catalog instead of luqual's own; its fragments and whole configurations are in config/ beside it
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// Where Debian's source packages are: a URL or a folder [default: the mirror of this host's apt]

@@ -10,6 +10,7 @@ fn kernel() -> KernelInfo {
         abi: None,
         abilities: None,
         command_line: "console=ttyS0".into(),
+        patches: Vec::new(),
         facts: std::collections::BTreeMap::new(),
     }
 }

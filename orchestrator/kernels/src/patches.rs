@@ -1,0 +1,325 @@
+//! A series of patches: from a folder, an mbox or a git branch to one list, and from the list to a tree.
+//!
+//! git does the reading (git-mailsplit, git-mailinfo, git-format-patch) and the applying (git-apply): what it takes is what
+//! kernel developers send each other.
+
+use crate::digest;
+use crate::error::KernelError;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where a series is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// A folder of `*.patch`, or an mbox; which of both is seen when it is read.
+    Path(PathBuf),
+    /// Commits of a git repository on this machine.
+    Branch {
+        /// A work tree or a bare repository.
+        repository: PathBuf,
+        /// Such as `v7.3.4..mine`.
+        range: String,
+    },
+}
+
+impl Series {
+    /// In one line.
+    pub fn provenance(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Branch { repository, range } => format!("git {} {range}", repository.display()),
+        }
+    }
+}
+
+/// One patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Patch {
+    pub(crate) subject: String,
+    /// From its first file's header on.
+    pub(crate) diff: Vec<u8>,
+}
+
+impl Patch {
+    /// What the record says of it.
+    pub(crate) fn described(&self) -> luqual_model::Patch {
+        luqual_model::Patch { subject: self.subject.clone(), sha256: digest::of_bytes(&self.diff) }
+    }
+}
+
+/// Why there is no series, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) why: String,
+    pub(crate) hint: String,
+}
+
+fn trouble(why: impl Into<String>, hint: impl Into<String>) -> Trouble {
+    Trouble { why: why.into(), hint: hint.into() }
+}
+
+/// All patches, in the order in which they are applied; at least one.
+pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
+    let work = tempfile::tempdir().map_err(|error| trouble(format!("a temporary folder: {error}"), "see TMPDIR"))?;
+    let mails = match series {
+        Series::Path(path) if path.is_dir() => patch_files(path)?,
+        Series::Path(path) => {
+            let text = fs::read(path).map_err(|error| file_trouble(path, &error))?;
+            if !text.starts_with(b"From ") {
+                let hint = "an mbox begins with `From `, as `git format-patch --stdout` writes it; plain diffs can stand in a \
+                            folder as *.patch";
+                return Err(trouble(format!("{} is not an mbox", path.display()), hint));
+            }
+            split(path, &[], work.path())?
+        }
+        Series::Branch { repository, range } => {
+            let path = work.path().join("series");
+            let text = format_patch(repository, range)?;
+            fs::write(&path, &text).map_err(|error| file_trouble(&path, &error))?;
+            // A carriage return is the file's own here, and no mail program's.
+            if text.is_empty() { Vec::new() } else { split(&path, &["--keep-cr"], work.path())? }
+        }
+    };
+    let mut patches = Vec::new();
+    for mail in &mails {
+        patches.extend(patch_of(mail, work.path())?);
+    }
+    if patches.is_empty() {
+        let hint = match series {
+            Series::Path(_) => "a folder of *.patch, or an mbox with a patch in it".to_owned(),
+            Series::Branch { repository, range } => {
+                format!("`git -C {} log {range}` has to list commits", repository.display())
+            }
+        };
+        return Err(trouble(format!("there is no patch in {}", series.provenance()), hint));
+    }
+    Ok(patches)
+}
+
+fn file_trouble(path: &Path, error: &std::io::Error) -> Trouble {
+    trouble(format!("{}: {error}", path.display()), "`patches` in the catalog says where the series is")
+}
+
+/// The folder's `*.patch`, by name.
+fn patch_files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
+    let entries = fs::read_dir(folder).map_err(|error| file_trouble(folder, &error))?;
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "patch"))
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// An mbox's mails, a file each.
+fn split(mbox: &Path, options: &[&str], work: &Path) -> Result<Vec<PathBuf>, Trouble> {
+    let mbox = std::path::absolute(mbox).map_err(|error| file_trouble(mbox, &error))?;
+    let folder = work.join("mails");
+    fs::create_dir_all(&folder).map_err(|error| file_trouble(&folder, &error))?;
+    let mut into = OsString::from("-o");
+    into.push(&folder);
+    // Eight digits: files sort as they come.
+    let start = ["mailsplit", "-d8"].iter().chain(options).map(OsStr::new);
+    let words: Vec<&OsStr> = start.chain([into.as_os_str(), OsStr::new("--"), mbox.as_os_str()]).collect();
+    git(work, &words, None).map_err(|failed| failed.trouble("an mbox is what `git format-patch --stdout` writes"))?;
+    let entries = fs::read_dir(&folder).map_err(|error| file_trouble(&folder, &error))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// The commits of a range as an mbox, whatever the user's configuration says of how patches look.
+fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
+    if !repository.is_dir() {
+        let hint = "`git` in the catalog's `patches` names a repository on this machine";
+        return Err(trouble(format!("there is no repository {}", repository.display()), hint));
+    }
+    let look = format!("look at it with `git -C {} log {range}`", repository.display());
+    let count = git(repository, &["rev-list", "--merges", "--count", range, "--"].map(OsStr::new), None);
+    let merges = count.map_err(|failed| failed.trouble(&look))?;
+    if merges.trim_ascii() != b"0" {
+        let merges = String::from_utf8_lossy(&merges).trim().to_owned();
+        let why = format!("{range} has merges ({merges}), which cannot be written as patches");
+        return Err(trouble(why, "make it a series without merges: git rebase"));
+    }
+    let words = [
+        "format-patch",
+        "--stdout",
+        "--subject-prefix=PATCH",
+        "--no-numbered",
+        "--no-cover-letter",
+        "--no-signature",
+        "--no-attach",
+        "--no-thread",
+        "--no-notes",
+        "--no-base",
+        "-p",
+        "-U3",
+        "--diff-algorithm=myers",
+        "--full-index",
+        "--binary",
+        "--no-renames",
+        "--no-relative",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+        "--submodule=short",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+        range,
+        "--",
+    ];
+    git(repository, &words.map(OsStr::new), None).map_err(|failed| failed.trouble(&look))
+}
+
+/// The patch in a mail or a plain diff; `None` for what belongs to a series and changes nothing.
+fn patch_of(mail: &Path, work: &Path) -> Result<Option<Patch>, Trouble> {
+    let (message, body) = (work.join("message"), work.join("body"));
+    let words = ["mailinfo", "-k", "--encoding=UTF-8", "--no-scissors"].map(OsStr::new);
+    let words: Vec<&OsStr> = words.into_iter().chain([message.as_os_str(), body.as_os_str()]).collect();
+    let name = mail.file_name().unwrap_or(mail.as_os_str()).to_string_lossy().into_owned();
+    let hint = "a patch is what `git format-patch` writes, or a plain diff";
+    let input = File::open(mail).map_err(|error| file_trouble(mail, &error))?;
+    let info = git(work, &words, Some(input)).map_err(|failed| failed.trouble(hint))?;
+    let body = fs::read(&body).map_err(|error| file_trouble(&body, &error))?;
+    let info = String::from_utf8_lossy(&info);
+    let (kind, subject) = info
+        .lines()
+        .find_map(|line| line.strip_prefix("Subject: "))
+        .map_or_else(|| (Kind::Patch, name.clone()), heading);
+    match (kind, diff_of(&body)) {
+        (Kind::Patch, Some(diff)) => Ok(Some(Patch { subject, diff: diff.to_owned() })),
+        (Kind::Patch, None) => Err(trouble(format!("there is no diff in {name}: {subject}"), hint)),
+        (Kind::Other, _) => Ok(None),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Patch,
+    /// A cover letter, or an answer to a patch.
+    Other,
+}
+
+/// How many characters of a subject are kept.
+const SUBJECT: usize = 200;
+
+/// What a mail's subject says: without `[PATCH v2 3/7]`, in one line.
+fn heading(subject: &str) -> (Kind, String) {
+    let mut rest = subject.trim();
+    let is_answer = rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("re:"));
+    let mut is_cover = false;
+    while let Some((tag, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        if !tag.contains("PATCH") && !tag.contains("RFC") {
+            break;
+        }
+        is_cover |= tag.split_whitespace().any(|word| {
+            word.split_once('/')
+                .is_some_and(|(number, _)| !number.is_empty() && number.bytes().all(|byte| byte == b'0'))
+        });
+        rest = after.trim_start();
+    }
+    let kind = if is_answer || is_cover { Kind::Other } else { Kind::Patch };
+    // A subject is shown on terminals.
+    (kind, rest.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SUBJECT).collect())
+}
+
+/// What is applied of a patch: from the first file's header on. What stands before it says nothing to git-apply.
+fn diff_of(body: &[u8]) -> Option<&[u8]> {
+    let mut at = 0;
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let next = &body[at + line.len()..];
+        if line.starts_with(b"diff --git ") || (line.starts_with(b"--- ") && next.starts_with(b"+++ ")) {
+            return Some(&body[at..]);
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// How many of git's lines are shown.
+const LINES: usize = 12;
+
+/// Applies all in order; nothing is fuzzy, and nothing outside of the tree is touched.
+pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &Path) -> Result<(), KernelError> {
+    let file = work.join("current.patch");
+    for (index, patch) in patches.iter().enumerate() {
+        fs::write(&file, &patch.diff).map_err(KernelError::file(&file))?;
+        let mut command = tokio::process::Command::from(plain_git(tree));
+        command
+            .args(["apply", "--whitespace=nowarn"])
+            .arg(&file)
+            // The tree is no repository, and may stand in another one: git-apply would take its paths to be that one's,
+            // leave all of them out, and report success.
+            .env("GIT_DIR", "/dev/null")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let failed = |why: String| KernelError::Patch {
+            version: version.to_owned(),
+            number: index + 1,
+            count: patches.len(),
+            subject: patch.subject.clone(),
+            why,
+        };
+        let output = command.output().await.map_err(|error| failed(format!("git: {error}")))?;
+        if !output.status.success() {
+            return Err(failed(said(&output.stderr)));
+        }
+    }
+    Ok(())
+}
+
+fn said(stderr: &[u8]) -> String {
+    String::from_utf8_lossy(stderr).trim_end().lines().take(LINES).collect::<Vec<_>>().join("\n")
+}
+
+/// git, of whose environment only the user's identity on this machine is left: safe.directory is in the user's files.
+fn plain_git(folder: &Path) -> Command {
+    let mut command = Command::new("git");
+    let kept = ["PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME"];
+    command
+        .current_dir(folder)
+        .env_clear()
+        .envs(kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0");
+    command
+}
+
+enum Failed {
+    /// git is not there, or not at all usable.
+    Start(std::io::Error),
+    /// git said no.
+    Git { goal: String, why: String },
+}
+
+impl Failed {
+    fn trouble(self, hint: &str) -> Trouble {
+        match self {
+            Self::Start(error) if error.kind() == ErrorKind::NotFound => {
+                trouble("patches are read by git, which is missing", "Debian, Ubuntu: apt-get install git")
+            }
+            Self::Start(error) => trouble(format!("git: {error}"), hint),
+            Self::Git { goal, why } => trouble(format!("`git {goal}` failed: {why}"), hint),
+        }
+    }
+}
+
+fn git(folder: &Path, words: &[&OsStr], input: Option<File>) -> Result<Vec<u8>, Failed> {
+    let input = input.map_or_else(Stdio::null, Stdio::from);
+    let output = plain_git(folder).args(words).stdin(input).output().map_err(Failed::Start)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let goal = words.first().map_or_else(String::new, |goal| goal.to_string_lossy().into_owned());
+    Err(Failed::Git { goal, why: said(&output.stderr) })
+}
+
+#[cfg(test)]
+mod tests;
