@@ -295,6 +295,9 @@ td.incompatible,td.refused{background:#9a670022}td.skipped,td.harness-failed{bac
 ";
 
 #[cfg(test)]
+mod browser;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::samples::{cell, cells, record, record_of};
