@@ -60,12 +60,8 @@ impl Display {
                 self.running.push(Running { cell: cell.clone(), name, phase: Phase::Boot });
                 self.message();
             }
-            Event::BootStarted { boot, cells } => {
-                self.running.push(Running {
-                    cell: boot.clone(),
-                    name: format!("{} cells", cells.len()),
-                    phase: Phase::Boot,
-                });
+            Event::BootStarted { boot, .. } => {
+                self.running.push(Running { cell: boot.clone(), name: boot.to_string(), phase: Phase::Boot });
                 self.message();
             }
             Event::BootEnded { boot, why } => {

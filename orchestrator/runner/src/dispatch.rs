@@ -20,6 +20,18 @@ pub struct Dispatcher<'a> {
     failed: Option<io::Error>,
 }
 
+/// A run that goes on.
+pub struct Resumed<'a> {
+    /// Writes where the journal ended.
+    pub dispatcher: Dispatcher<'a>,
+    /// The run, as it was begun.
+    pub run: Run,
+    /// The places in its plan of the cells that are left.
+    pub left: Vec<usize>,
+    /// Those cells, and the shared boots that they may have been in: what they left behind is no evidence of anything.
+    pub stale: Vec<CellId>,
+}
+
 impl<'a> Dispatcher<'a> {
     /// A new run: its journal begins with it. A journal that is there already belongs to another run.
     pub fn create(folder: &Path, run: &Run, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
@@ -30,18 +42,19 @@ impl<'a> Dispatcher<'a> {
         Ok(dispatcher)
     }
 
-    /// A run that was cut off: its journal is the truth, but for a last line that was not written to its end. With it
-    /// come the run and the places in its plan of the cells that are left.
-    pub fn resume(folder: &Path, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<(Self, Run, Vec<usize>)> {
+    /// A run that was cut off: its journal is the truth, but for a last line that was not written to its end.
+    pub fn resume(folder: &Path, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Resumed<'a>> {
         let mut journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
         lock(&journal)?;
         let (run, mut lines) = Journal::begin(BufReader::new(&journal))?;
-        let (mut before_us, mut ended) = (0, HashSet::<CellId>::new());
+        let (mut before_us, mut ended, mut boots) = (0, HashSet::<CellId>::new(), Vec::new());
         for line in lines.by_ref() {
             let (_, stamped) = line?;
             before_us = stamped.at_us;
-            if let Event::CellFinished { record } = stamped.event {
-                ended.insert(record.id);
+            match stamped.event {
+                Event::CellFinished { record } => drop(ended.insert(record.id)),
+                Event::BootStarted { boot, cells } => boots.push((boot, cells)),
+                _ => {}
             }
         }
         let whole = lines.whole();
@@ -49,9 +62,12 @@ impl<'a> Dispatcher<'a> {
         journal.seek(SeekFrom::End(0))?;
         let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
         let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
+        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains(cell)));
+        let own = left.iter().map(|place| run.planned[*place].key.id());
+        let stale = own.chain(shared.map(|(boot, _)| boot)).collect();
         let mut dispatcher = Self { started: Instant::now(), before_us, journal, observer, failed: None };
         dispatcher.take(Event::RunResumed { left: left.len() });
-        Ok((dispatcher, run, left))
+        Ok(Resumed { dispatcher, run, left, stale })
     }
 
     /// Takes one event. A journal that cannot be written is told at the end of the run, by [`Self::finish`].
@@ -84,7 +100,7 @@ fn lock(journal: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_model::HostInfo;
+    use luqual_model::{CellRecord, HostInfo};
     use std::fs;
 
     fn run() -> Run {
@@ -118,6 +134,35 @@ mod tests {
     }
 
     #[test]
+    fn what_unfinished_cells_left_behind_is_stale() {
+        use crate::attempts::tests::record;
+        use luqual_model::{Outcome, Planned};
+        let folder = tempfile::tempdir().unwrap();
+        let mut observer = |_: &Stamped| {};
+        let mut run = run();
+        let cell = |workload: &str| {
+            let mut cell = record(Outcome::Survived, "");
+            cell.plan.key.workload = workload.into();
+            cell.id = cell.plan.key.id();
+            cell
+        };
+        let all = ["w.a", "w.b", "w.c"].map(cell);
+        run.planned = all.iter().map(|cell| cell.plan.clone()).collect::<Vec<Planned>>();
+        let boot = |name: &str, cells: &[&CellRecord]| Event::BootStarted {
+            boot: CellId(name.into()),
+            cells: cells.iter().map(|cell| cell.id.clone()).collect(),
+        };
+        let mut dispatcher = Dispatcher::create(folder.path(), &run, &mut observer).unwrap();
+        dispatcher.take(boot("ended", &[&all[0]]));
+        dispatcher.take(boot("cut-off", &[&all[0], &all[1]]));
+        dispatcher.take(Event::CellFinished { record: Box::new(all[0].clone()) });
+        dispatcher.finish().unwrap();
+        let resumed = Dispatcher::resume(folder.path(), &mut observer).unwrap();
+        assert_eq!(resumed.left, [1, 2]);
+        assert_eq!(resumed.stale, [all[1].id.clone(), all[2].id.clone(), CellId("cut-off".into())]);
+    }
+
+    #[test]
     fn a_journal_goes_on_after_its_last_whole_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(JOURNAL);
@@ -125,7 +170,7 @@ mod tests {
         drop(Dispatcher::create(folder.path(), &run(), &mut observer).unwrap());
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{whole}{{\"at_us\":7,\"event\":\"run-fin")).unwrap();
-        let (mut dispatcher, ..) = Dispatcher::resume(folder.path(), &mut observer).unwrap();
+        let mut dispatcher = Dispatcher::resume(folder.path(), &mut observer).unwrap().dispatcher;
         dispatcher.take(Event::RunFinished { interrupted: false });
         dispatcher.finish().unwrap();
         let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();

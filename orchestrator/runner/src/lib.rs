@@ -16,7 +16,7 @@ mod verdict;
 
 pub use attempts::{Attempts, run_boot};
 pub use cell::{Boot, BootKernel, Host, Part};
-pub use dispatch::{Dispatcher, JOURNAL};
+pub use dispatch::{Dispatcher, JOURNAL, Resumed};
 pub use fault::{FAULT_SYNTAX, Fault};
 pub use run::run_all;
 pub use schedule::{Load, Slots};

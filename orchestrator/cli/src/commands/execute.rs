@@ -15,10 +15,10 @@ use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stam
 use luqual_protocol::find_workload;
 use luqual_reports::{Display, Record};
 use luqual_runner::{
-    Attempts, Boot, BootKernel, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Slots, run_all, run_boot,
+    Attempts, Boot, BootKernel, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Resumed, Slots, run_all, run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, watch};
@@ -119,7 +119,8 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
             .hint("a run's folder has an events.jsonl; runs are in luqual-runs/ unless --report-dir said otherwise"));
     }
     let (qemu, accel) = machine.find().await?;
-    let (dispatcher, run, left) = Dispatcher::resume(folder, &mut observer).map_err(journal_error(folder))?;
+    let resumed = Dispatcher::resume(folder, &mut observer).map_err(journal_error(folder))?;
+    let Resumed { dispatcher, run, left, stale } = resumed;
     let (then, now) = (run.host.accel.as_str(), accel.accel.word());
     if then != now {
         return Err(
@@ -139,28 +140,13 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
                 .hint("its image has changed since; start a new run"));
         }
     }
-    remove_unfinished(folder)?;
+    for id in stale {
+        let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
+    }
     let slots = plan::slots(Some(run.settings.jobs), luqual_config::Budget::default());
     let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder, slots, interrupt };
     let record = run_cells(dispatcher, &run.settings, &left, stage).await?;
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
-}
-
-/// What a boot left behind of which no cell ended is no evidence of anything.
-fn remove_unfinished(folder: &Path) -> Result<(), CliError> {
-    let mut known = HashSet::new();
-    for cell in read(folder)?.cells() {
-        let cell = cell.map_err(journal_error(folder))?;
-        known.extend(cell.attempts.into_iter().map(|attempt| folder.join(attempt.folder)));
-        known.insert(folder.join(cell.folder));
-    }
-    for entry in fs::read_dir(folder.join("cells")).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !known.iter().any(|known| known.starts_with(&path)) {
-            let _ = fs::remove_dir_all(path);
-        }
-    }
-    Ok(())
 }
 
 fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
