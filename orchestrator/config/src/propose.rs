@@ -29,13 +29,22 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
         let grid = Grid::new(these.copied().collect(), expectations);
         for Rule { sources, targets, end } in grid.rules() {
             let (source, target) = (grid.range(&sources), grid.range(&targets));
-            // Writing to a string does not fail.
-            let _ = write!(text, "\n[[expect]]\nsource = {source:?}\ntarget = {target:?}\nworkload = {workload:?}\n");
-            let _ = write!(text, "profile = {profile:?}\noutcome = \"{}\"\n", end.0);
-            text.push_str(if end.1 { "tainted = true\n" } else { "" });
-            let _ = writeln!(text, "reason = {reason:?}");
+            text.push_str("\n[[expect]]\n");
+            let mut say = |name: &str, value: toml::Value| {
+                // Writing to a string does not fail.
+                let _ = writeln!(text, "{name} = {value}");
+            };
+            say("source", source.into());
+            say("target", target.into());
+            say("workload", workload.into());
+            say("profile", profile.into());
+            say("outcome", end.0.word().into());
+            if end.1 {
+                say("tainted", true.into());
+            }
+            say("reason", reason.into());
             if let Some(link) = link {
-                let _ = writeln!(text, "link = {link:?}");
+                say("link", link.into());
             }
         }
     }
@@ -180,6 +189,16 @@ mod tests {
         assert!(rules.contains("source = \">=6.19.14,<=7.0.13\"\ntarget = \">=7.2.12,<=7.3.4\""), "{rules}");
         assert!(rules.contains("tainted = true\nreason = \"why\""), "{rules}");
         assert_eq!(propose(&run, &file(&rules), "why", None), "");
+    }
+
+    #[test]
+    fn any_reason_can_be_read_again() {
+        let run = observed(["icii", "iiii", "iiii", "iiii"]);
+        for reason in ["\"quoted\" and 'single'", "two\nlines", "a tab\t, a bell\u{7}, a \\ and \u{1b}[1m", "»é«"] {
+            let rules = propose(&run, &Expectations::default(), reason, None);
+            let first = observed(["i000", "0000", "0000", "0000"])[0].subject;
+            assert_eq!(file(&rules).of(&first).map(|it| it.reason.as_str()), Some(reason), "{rules}");
+        }
     }
 
     #[test]
