@@ -31,13 +31,18 @@ impl Record {
         let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
         let planned: HashMap<CellId, usize> =
             run.planned.iter().enumerate().map(|(number, planned)| (planned.key.id(), number)).collect();
+        if planned.len() < run.planned.len() {
+            return Err(invalid("two planned cells have one id".to_owned()));
+        }
         let mut ended = vec![None; run.planned.len()];
         for line in lines.by_ref() {
             let (place, stamped) = line?;
             if let Event::CellFinished { record } = &stamped.event {
                 let number =
                     *planned.get(&record.id).ok_or_else(|| invalid(format!("{} is not planned", record.id)))?;
-                ended[number] = Some((place, Brief::of(record)));
+                if ended[number].replace((place, Brief::of(record))).is_some() {
+                    return Err(invalid(format!("{} ended twice", record.id)));
+                }
             }
             run.fold(&stamped);
         }

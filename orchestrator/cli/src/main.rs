@@ -2,6 +2,7 @@
 
 mod commands;
 mod error;
+mod output;
 mod progress;
 
 use clap::{Parser, Subcommand};

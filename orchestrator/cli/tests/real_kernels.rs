@@ -54,6 +54,18 @@ fn a_memfd_survives_in_all_four_pairs() {
     }
     let output = luqual(folder.path()).args(["report", "diff", "run", "run"]).output().unwrap();
     assert!(text(&output).starts_with("4 cells as before\n"), "{}", text(&output));
+    let output = luqual(folder.path()).args(["report", "junit", "run", "-o", "run/events.jsonl"]).output().unwrap();
+    assert!(text(&output).contains("is the name of a run's journal"), "{}", text(&output));
+    // The page is larger than a pipe, and nobody reads it.
+    let mut unread = luqual(folder.path()).args(["report", "html", "run"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(unread.stdout.take());
+    assert_eq!(unread.wait().unwrap().code(), Some(0));
+    // Nothing is left of it: that is told, and nothing is added to the journal.
+    let journal = || fs::read(folder.path().join("run/events.jsonl")).unwrap();
+    let before = journal();
+    let output = luqual(folder.path()).args(["run", "--resume", "run"]).output().unwrap();
+    assert!(output.status.success() && text(&output).contains("nothing is left to run"), "{}", text(&output));
+    assert_eq!(before, journal());
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../matrix.toml");
     let words = ["expect", "update", "run", "--reason", "none is needed", "--matrix-file", file];
     let output = luqual(folder.path()).args(words).output().unwrap();
@@ -240,7 +252,7 @@ fn workloads_that_should_survive_share_a_boot() {
         assert_eq!((others, &cell["folder"]), (rest, &cells[0]["folder"]));
         assert!(!cell["probes"].as_array().unwrap().is_empty(), "{cell}");
     }
-    assert_ne!(cells[0]["seed"], cells[1]["seed"]);
+    assert_eq!(cells[0]["seed"], cells[1]["seed"], "that of the boot");
     assert_nothing_left(folder.path());
 
     // A fault has a boot of its own in each, and a workload without a place for it says so.
@@ -257,7 +269,7 @@ fn workloads_that_should_survive_share_a_boot() {
 fn an_update_is_qualified_or_not() {
     let _alone = alone();
     for (target, more, exit, told) in [
-        (NEW, &["--repeat", "2"][..], 0, "GO: live update 7.2.12 → 7.3.4"),
+        (NEW, &["--repeat", "2", "--seed", "7"][..], 0, "GO: live update 7.2.12 → 7.3.4"),
         (WITHOUT_LUO, &["--repeat", "1"], 1, "memfd.basic on q35-intel: incompatible: KHO: setup: handover FDT"),
         (NEW, &["--repeat", "1", "--plant", "flip:4k:0:0"], 1, "memfd.basic on q35-intel: lost: memfd 4k content"),
         (
@@ -277,6 +289,13 @@ fn an_update_is_qualified_or_not() {
         assert!(page.contains(if exit == 0 { ">GO<" } else { ">NO-GO<" }), "{page}");
         let attempts = record(folder.path())["cells"][0]["attempts"].as_array().map_or(1, Vec::len);
         assert_eq!(attempts, if more[1] == "2" { 2 } else { 1 });
+        if more.contains(&"--seed") {
+            let record = record(folder.path());
+            let seed = |number: usize| &record["cells"][0]["attempts"][number]["seed"];
+            // Drawn from the number that was given (orchestrator/runner/src/seed.rs): the same on every machine.
+            assert_eq!(record["settings"]["seed"], 7);
+            assert_eq!((seed(0), seed(1)), (&17630732956192026303_u64.into(), &16218972967798419798_u64.into()));
+        }
         assert_nothing_left(folder.path());
     }
 }

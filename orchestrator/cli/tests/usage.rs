@@ -66,7 +66,8 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
         refused(folder.path(), &[&pair[..], &more[..]].concat(), 2, &[told]);
     }
     refused(folder.path(), &["run", "--source", "7.2.12"], 2, &["--target"]);
-    refused(folder.path(), &["run", "--resume", "."], 2, &["has no run in it"]);
+    refused(folder.path(), &["run", "--resume", "."], 2, &["there is no run `.`"]);
+    refused(folder.path(), &["report", "kcidb", "x", "--origin", "My Lab"], 2, &["an origin is made of"]);
     refused(folder.path(), &["run", "--matrix", "quik"], 2, &["there is no matrix `quik`", "quick"]);
 }
 

@@ -1,5 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// What a cell is: source × target × profile × workload, each by its name.
@@ -18,20 +19,27 @@ pub struct CellKey {
 impl CellKey {
     /// The cell's id: unique in a run, and fit for a folder name and a shell word.
     pub fn id(&self) -> CellId {
-        let part = |text: &str| -> String {
-            text.chars().map(|c| if c.is_ascii_alphanumeric() || "-.+~".contains(c) { c } else { '-' }).collect()
-        };
-        CellId(format!(
-            "{}_{}_{}_{}",
-            part(&self.source),
-            part(&self.target),
-            part(&self.profile),
-            part(&self.workload)
-        ))
+        let parts = [&self.source, &self.target, &self.profile, &self.workload].map(String::as_str);
+        let words = parts.map(word);
+        let id = words.join("_");
+        if words == parts {
+            return CellId(id);
+        }
+        // ./a/b and ./a-b are different kernels.
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(parts.join("\0")).into();
+        CellId(format!("{id}-{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
 }
 
-/// `SOURCE_TARGET_PROFILE_WORKLOAD`, with anything outside `[A-Za-z0-9.+~-]` replaced by `-`.
+/// What an id shows of one name: a word whose end, the telling part of a path, is no longer than a folder's name allows.
+fn word(name: &str) -> String {
+    const LONGEST: usize = 48;
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-.+~".contains(c) { c } else { '-' });
+    plain.skip(name.chars().count().saturating_sub(LONGEST)).collect()
+}
+
+/// `SOURCE_TARGET_PROFILE_WORKLOAD`. Of a longer name the last 48 characters, with anything outside `[A-Za-z0-9.+~-]`
+/// replaced by `-`; a digest of the names then follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct CellId(pub String);
@@ -54,6 +62,21 @@ mod tests {
             profile: "q35-intel".into(),
             workload: "memfd.basic".into(),
         };
-        assert_eq!(key.id().to_string(), "..-b7.3-tree-bzImage_7.3.4_q35-intel_memfd.basic");
+        let id = key.id().to_string();
+        assert!(id.starts_with("..-b7.3-tree-bzImage_7.3.4_q35-intel_memfd.basic-"), "{id}");
+    }
+
+    #[test]
+    fn ids_differ_as_their_cells_do() {
+        let id = |source: &str, target: &str| {
+            let (profile, workload) = ("q35-intel".into(), "memfd.basic".into());
+            CellKey { source: source.into(), target: target.into(), profile, workload }.id().to_string()
+        };
+        assert_eq!(id("7.2.12", "7.3.4-mine"), "7.2.12_7.3.4-mine_q35-intel_memfd.basic");
+        let (long, other) = (format!("./{}/bzImage", "x".repeat(300)), format!("./{}/bzImage", "x".repeat(301)));
+        let names = ["./a/b", "./a-b", "./a_b", "7.3.4-mine", "7.3.4_mine", "a", "a_b", &long, &other];
+        let ids: Vec<String> = names.iter().flat_map(|from| names.map(|to| id(from, to))).collect();
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len() * names.len());
+        assert!(ids.iter().all(|id| id.len() < 200), "{ids:?}");
     }
 }

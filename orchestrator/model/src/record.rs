@@ -65,11 +65,18 @@ impl Run {
         }
     }
 
-    /// Takes in the end of the run.
+    /// Takes in the end of the run, which is none if it then goes on.
     pub fn fold(&mut self, stamped: &Stamped) {
-        if let Event::RunFinished { interrupted } = stamped.event {
-            self.duration_us = Some(stamped.at_us);
-            self.interrupted = interrupted;
+        match stamped.event {
+            Event::RunFinished { interrupted } => {
+                self.duration_us = Some(stamped.at_us);
+                self.interrupted = interrupted;
+            }
+            Event::RunResumed { .. } => {
+                self.duration_us = None;
+                self.interrupted = false;
+            }
+            _ => {}
         }
     }
 }
@@ -81,6 +88,12 @@ pub struct Settings {
     pub deadlines: BTreeMap<Phase, u64>,
     /// Machines at once.
     pub jobs: u64,
+    /// Their memory together, in MiB, where that was limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// What the seeds of all attempts are drawn from.
+    #[serde(default)]
+    pub seed: u64,
     /// How often a cell that is not as expected is tried again.
     pub retries: u32,
     /// How often each cell is run.
@@ -143,7 +156,7 @@ pub struct CellRecord {
     pub tainted: Vec<String>,
     /// The phase in which the outcome was decided.
     pub phase: Phase,
-    /// What the workload's content was made from.
+    /// What its timing and, with the workload's name, its content were drawn from.
     #[serde(default)]
     pub seed: u64,
     /// A fault planted on purpose with `--plant`, as it was asked for.
@@ -182,10 +195,15 @@ impl CellRecord {
         self.plan.prediction.as_ref().filter(|_| known).map(|prediction| prediction.outcome == self.outcome)
     }
 
-    /// How often it did not survive, where it was run more than once.
+    /// How often it did not survive untainted, where it was run more than once. Retries are no sample, since only what
+    /// failed is retried; and what says nothing of the kernels does not count.
     pub fn rate(&self) -> Option<Rate> {
-        let failed = self.attempts.iter().filter(|attempt| attempt.outcome != Outcome::Survived).count();
-        (!self.attempts.is_empty()).then(|| Rate::new(failed as u64, self.attempts.len() as u64))
+        let counts = |attempt: &&Attempt| {
+            !attempt.retry && !matches!(attempt.outcome, Outcome::HarnessFailed | Outcome::Skipped)
+        };
+        let tries = || self.attempts.iter().filter(counts);
+        let failed = tries().filter(|attempt| attempt.outcome != Outcome::Survived || attempt.tainted).count();
+        (tries().count() > 1).then(|| Rate::new(failed as u64, tries().count() as u64))
     }
 }
 
@@ -198,7 +216,7 @@ pub struct Attempt {
     pub title: String,
     /// Whether a survival was spoilt.
     pub tainted: bool,
-    /// What its content and its timing were made from.
+    /// What its timing and its content were drawn from.
     pub seed: u64,
     /// How long it took, in microseconds.
     pub duration_us: u64,
@@ -206,6 +224,9 @@ pub struct Attempt {
     pub blackout: Option<Blackout>,
     /// Its folder, relative to the run's.
     pub folder: String,
+    /// Whether it was made only because the one before was not as expected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
 /// One phase of a cell.

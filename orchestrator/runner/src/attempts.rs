@@ -2,7 +2,7 @@
 
 use crate::cell::{Boot, Host, run_once};
 use crate::share::{explained, why_not_well};
-use luqual_model::{Attempt, CellId, CellRecord, Event, Status};
+use luqual_model::{Attempt, CellRecord, Event, Status};
 use tokio::sync::mpsc;
 
 /// How often a cell is run.
@@ -42,9 +42,9 @@ async fn run_alone(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
     let _ = events.send(Event::CellStarted { cell: id.clone(), key });
     let mut done = Vec::new();
     while host.attempts.one_more(&done) {
-        done.extend(run_once(boot, host, folder(&id, done.len()), events).await?);
+        done.extend(run_once(boot, host, done.len(), events).await?);
     }
-    worst(done)
+    worst(done, host.attempts.repeat as usize)
 }
 
 /// All in one boot, as often as was asked for; and each again alone as soon as it does not end well.
@@ -57,8 +57,8 @@ async fn run_shared(
     let cells = boot.parts.iter().map(|part| part.plan.key.id()).collect();
     let _ = events.send(Event::BootStarted { boot: id.clone(), cells });
     let mut of_each: Vec<Vec<CellRecord>> = boot.parts.iter().map(|_| Vec::new()).collect();
-    for round in 0..host.attempts.repeat {
-        let records = run_once(boot, host, folder(&id, round as usize), events).await?;
+    for round in 0..host.attempts.repeat as usize {
+        let records = run_once(boot, host, round, events).await?;
         if let Some(why) = why_not_well(&records) {
             let _ = events.send(Event::BootEnded { boot: id, why: Some(why) });
             let mut alone = Vec::new();
@@ -70,22 +70,22 @@ async fn run_shared(
         of_each.iter_mut().zip(records).for_each(|(of_one, record)| of_one.push(record));
     }
     let _ = events.send(Event::BootEnded { boot: id, why: None });
-    Some(of_each.into_iter().filter_map(worst).collect())
+    let all = |of_one: Vec<CellRecord>| {
+        let count = of_one.len();
+        worst(of_one, count)
+    };
+    Some(of_each.into_iter().filter_map(all).collect())
 }
 
-fn folder(id: &CellId, earlier: usize) -> String {
-    match earlier {
-        0 => format!("cells/{id}"),
-        earlier => format!("cells/{id}/attempt-{}", earlier + 1),
-    }
-}
-
-/// The worst attempt, with all of them in it. One that was good never hides one that was not: where they differ the cell
-/// is flaky, whatever the last one was.
-pub(crate) fn worst(done: Vec<CellRecord>) -> Option<CellRecord> {
-    let attempts: Vec<Attempt> = done.iter().flat_map(attempts_of).collect();
+/// The worst of the attempts, with all of them in it; those after the first `repeat` are retries. One that was good never
+/// hides one that was not: where they differ the cell is flaky, whatever the last one was.
+pub(crate) fn worst(done: Vec<CellRecord>, repeat: usize) -> Option<CellRecord> {
+    let attempts: Vec<Attempt> =
+        done.iter().enumerate().flat_map(|(number, record)| attempts_of(record, number >= repeat)).collect();
     let differ = attempts.iter().any(|one| (one.outcome, one.tainted) != (attempts[0].outcome, attempts[0].tainted));
-    let badness = |record: &CellRecord| (record.status != Status::Expected, record.outcome.harm());
+    // What it did to the host comes before whether that was expected: an expected crash is worse than a survival.
+    let badness =
+        |record: &CellRecord| (record.outcome.harm(), !record.tainted.is_empty(), record.status != Status::Expected);
     // The first of the worst.
     let mut worst = done.into_iter().rev().max_by_key(badness)?;
     if differ {
@@ -98,11 +98,11 @@ pub(crate) fn worst(done: Vec<CellRecord>) -> Option<CellRecord> {
 }
 
 /// A record that comes from several attempts already has them all.
-fn attempts_of(record: &CellRecord) -> Vec<Attempt> {
-    if record.attempts.is_empty() { vec![attempt(record)] } else { record.attempts.clone() }
+fn attempts_of(record: &CellRecord, retry: bool) -> Vec<Attempt> {
+    if record.attempts.is_empty() { vec![attempt(record, retry)] } else { record.attempts.clone() }
 }
 
-fn attempt(record: &CellRecord) -> Attempt {
+fn attempt(record: &CellRecord, retry: bool) -> Attempt {
     Attempt {
         outcome: record.outcome,
         title: record.title.clone(),
@@ -111,6 +111,7 @@ fn attempt(record: &CellRecord) -> Attempt {
         duration_us: record.duration_us,
         blackout: record.blackout,
         folder: record.folder.clone(),
+        retry,
     }
 }
 
@@ -145,16 +146,34 @@ pub(crate) mod tests {
     #[test]
     fn a_retry_that_is_good_turns_nothing_green() {
         let tried = |outcomes: &[Outcome]| {
-            worst(outcomes.iter().enumerate().map(|(n, outcome)| record(*outcome, &n.to_string())).collect()).unwrap()
+            let done = outcomes.iter().enumerate().map(|(n, outcome)| record(*outcome, &n.to_string()));
+            worst(done.collect(), 1).unwrap()
         };
         let flaky = tried(&[Outcome::Lost, Outcome::Survived]);
         assert_eq!((flaky.outcome, flaky.status, flaky.attempts.len()), (Outcome::Lost, Status::Flaky, 2));
         let both = tried(&[Outcome::Lost, Outcome::Crashed, Outcome::Crashed]);
         assert_eq!((both.outcome, both.folder.as_str(), both.status), (Outcome::Crashed, "1", Status::Flaky));
         let same = tried(&[Outcome::Lost, Outcome::Lost]);
-        assert_eq!((same.status, same.rate().unwrap().failed), (Status::Unexpected, 2));
+        assert_eq!((same.status, same.rate()), (Status::Unexpected, None), "a retry is no sample");
+        let mut crashed = record(Outcome::Crashed, "0");
+        crashed.status = Status::Expected;
+        let mut better = record(Outcome::Survived, "1");
+        better.status = Status::Improvement;
+        let known = worst(vec![crashed, better], 2).unwrap();
+        assert_eq!((known.outcome, known.status), (Outcome::Crashed, Status::Flaky));
         let once = tried(&[Outcome::Survived]);
         assert_eq!((once.status, once.attempts.len(), once.rate()), (Status::Expected, 0, None));
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_repetitions() {
+        let mut tainted = record(Outcome::Survived, "");
+        tainted.tainted = vec!["WARNING".into()];
+        let done = [Outcome::Survived, Outcome::Lost, Outcome::HarnessFailed, Outcome::Skipped, Outcome::Survived];
+        let mut done: Vec<CellRecord> = done.into_iter().map(|outcome| record(outcome, "")).collect();
+        done.insert(0, tainted);
+        let rate = worst(done, 5).unwrap().rate().unwrap();
+        assert_eq!((rate.failed, rate.of), (2, 3), "the last is a retry, two say nothing");
     }
 
     #[test]

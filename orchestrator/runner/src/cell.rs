@@ -1,10 +1,12 @@
 //! One boot, from the start of its source to the end of its machine, and the cells that are run in it.
 
 use crate::attempts::Attempts;
+use crate::dispatch::folder_of;
 use crate::evidence::{Evidence, Stop};
 use crate::fault::{Fault, Victim};
 use crate::reach::{Identity, ask, chain, hello, reach, reach_target};
 use crate::recorder::Recorder;
+use crate::seed;
 use crate::ticks::{self, Ticks};
 use crate::verdict::judge;
 use luqual_config::Deadlines;
@@ -82,6 +84,8 @@ pub struct Host<'a> {
     pub plant: Option<Fault>,
     /// How often each cell is run.
     pub attempts: Attempts,
+    /// What the seeds of all attempts are drawn from.
+    pub seed: u64,
     /// Turns true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
@@ -92,15 +96,15 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// Around preserve, a boot that is run several times waits for up to this long, by its seed.
 const JITTER: Duration = Duration::from_millis(300);
 
-/// Runs a boot once, with its evidence in `folder`, relative to the run's; `None` when the user ended the run before it
-/// was done.
+/// Makes one attempt at a boot, of which `earlier` ones were made; `None` when the user ended the run before it was done.
 pub(crate) async fn run_once(
     boot: &Boot<'_>,
     host: &Host<'_>,
-    folder: String,
+    earlier: usize,
     events: &mpsc::UnboundedSender<Event>,
 ) -> Option<Vec<CellRecord>> {
     let id = boot.id();
+    let folder = folder(&id, earlier);
     let mut run = Run {
         boot,
         host,
@@ -109,7 +113,9 @@ pub(crate) async fn run_once(
         work: None,
         machine: None,
         source_ticks: None,
-        checked: boot.parts.iter().map(|_| Checked::new()).collect(),
+        target_ticks: None,
+        seed: seed::of_attempt(host.seed, &id, earlier),
+        checked: boot.parts.iter().map(|_| Checked::default()).collect(),
         source_taint: 0,
         target_taint: 0,
         kernel_log: Vec::new(),
@@ -144,7 +150,7 @@ pub(crate) async fn run_once(
             title: verdict.title,
             tainted: verdict.tainted,
             phase: evidence.phase,
-            seed: checked.seed,
+            seed: run.seed,
             planted: host.plant.as_ref().map(ToString::to_string),
             duration_us,
             phases: run.recorder.phases_of(number),
@@ -159,6 +165,12 @@ pub(crate) async fn run_once(
     Some(boot.parts.iter().zip(run.checked).enumerate().map(record).collect())
 }
 
+/// Where the evidence of an attempt is, relative to the run's folder.
+fn folder(boot: &CellId, earlier: usize) -> String {
+    let folder = folder_of(boot);
+    if earlier == 0 { folder } else { format!("{folder}/attempt-{}", earlier + 1) }
+}
+
 /// A boot while it runs.
 struct Run<'a> {
     boot: &'a Boot<'a>,
@@ -169,6 +181,8 @@ struct Run<'a> {
     work: Option<PathBuf>,
     machine: Option<Machine>,
     source_ticks: Option<Ticks>,
+    target_ticks: Option<Ticks>,
+    seed: u64,
     /// In the order of the boot's parts.
     checked: Vec<Checked>,
     source_taint: u64,
@@ -178,17 +192,10 @@ struct Run<'a> {
 }
 
 /// What one part has said so far.
+#[derive(Default)]
 struct Checked {
-    /// What its content is made from; of its own, so that no two parts have the same content.
-    seed: u64,
     probes: Vec<Probe>,
     first_broken: Option<Phase>,
-}
-
-impl Checked {
-    fn new() -> Self {
-        Self { seed: rand::random(), probes: Vec::new(), first_broken: None }
-    }
 }
 
 impl Run<'_> {
@@ -207,8 +214,7 @@ impl Run<'_> {
             return Err(Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.kernel.name)));
         }
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        let ticks = Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started());
-        self.source_ticks = Some(ticks);
+        self.source_ticks = Some(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
 
         self.jitter(0).await;
         self.each(Phase::Preserve, &agent, |workload, seed| Request::Preserve { workload, seed }).await?;
@@ -219,11 +225,12 @@ impl Run<'_> {
         self.target_taint = hello.taint;
 
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        let ticks = Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started());
+        self.target_ticks = Some(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
         self.each(Phase::Retrieve, &agent, |workload, seed| Request::Retrieve { workload, seed }).await?;
         self.each(Phase::Verify, &agent, |workload, _| Request::Verify { workload }).await?;
         self.each(Phase::Finish, &agent, |workload, _| Request::Finish { workload }).await?;
-        self.blackout = self.source_ticks.as_ref().and_then(|source| ticks::blackout(source, &ticks));
+        let ticks = self.source_ticks.as_ref().zip(self.target_ticks.as_ref());
+        self.blackout = ticks.and_then(|(source, target)| ticks::blackout(source, target));
         self.collect(&agent).await
     }
 
@@ -296,7 +303,8 @@ impl Run<'_> {
         request: impl Fn(String, u64) -> Request,
     ) -> Result<(), Stop> {
         for (number, part) in self.boot.parts.iter().enumerate() {
-            let request = request(part.workload.name.to_owned(), self.checked[number].seed);
+            let name = part.workload.name;
+            let request = request(name.to_owned(), seed::of_content(self.seed, name));
             self.recorder.for_part(Some(number));
             let probes = self.step(phase, agent, &request, number + 1).await;
             self.recorder.for_part(None);
@@ -444,8 +452,7 @@ impl Run<'_> {
     /// Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
     async fn jitter(&self, which: u32) {
         if self.host.attempts.repeat > 1 {
-            let seed = self.checked.first().map_or(0, |checked| checked.seed);
-            tokio::time::sleep(JITTER.mul_f64(part_of(seed, which))).await;
+            tokio::time::sleep(JITTER.mul_f64(seed::fraction(self.seed, which))).await;
         }
     }
 
@@ -481,7 +488,7 @@ impl Run<'_> {
         body: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        let ticks = self.source_ticks.as_ref().filter(|_| hop == 0);
+        let ticks = if hop == 0 { &self.source_ticks } else { &self.target_ticks }.as_ref();
         let plant = self.host.plant.as_ref();
         self.recorder
             .phase(phase, hop, Some((machine, ticks)), async {
@@ -547,11 +554,6 @@ async fn ask_why_it_hangs(machine: &Machine, logs: &Path) {
         // The panic that it causes ends the machine; one that does not hear it stays silent.
         let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;
     }
-}
-
-/// A number from 0 up to 1 that depends on both.
-fn part_of(seed: u64, which: u32) -> f64 {
-    f64::from((seed >> (which * 16)) as u16) / f64::from(u16::MAX)
 }
 
 /// Adds what only the target's own log says, with line 0.

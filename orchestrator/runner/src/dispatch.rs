@@ -16,14 +16,17 @@ pub struct Dispatcher<'a> {
     /// Microseconds that the run had before it was cut off.
     before_us: u64,
     journal: File,
+    /// The length of the journal up to its last whole line, in bytes.
+    whole: u64,
     observer: &'a mut dyn FnMut(&Stamped),
     failed: Option<io::Error>,
 }
 
-/// A run that goes on.
-pub struct Resumed<'a> {
-    /// Writes where the journal ended.
-    pub dispatcher: Dispatcher<'a>,
+/// A run that was cut off, as its journal has it. Nothing is written before it goes on.
+pub struct CutOff {
+    journal: File,
+    whole: u64,
+    before_us: u64,
     /// The run, as it was begun.
     pub run: Run,
     /// The places in its plan of the cells that are left.
@@ -37,56 +40,92 @@ impl<'a> Dispatcher<'a> {
     pub fn create(folder: &Path, run: &Run, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
         let journal = File::create_new(folder.join(JOURNAL))?;
         lock(&journal)?;
-        let mut dispatcher = Self { started: Instant::now(), before_us: 0, journal, observer, failed: None };
+        let mut dispatcher = Self { started: Instant::now(), before_us: 0, journal, whole: 0, observer, failed: None };
         dispatcher.take(Event::RunStarted { run: Box::new(run.clone()) });
         Ok(dispatcher)
     }
 
-    /// A run that was cut off: its journal is the truth, but for a last line that was not written to its end.
-    pub fn resume(folder: &Path, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Resumed<'a>> {
-        let mut journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
-        lock(&journal)?;
-        let (run, mut lines) = Journal::begin(BufReader::new(&journal))?;
-        let (mut before_us, mut ended, mut boots) = (0, HashSet::<CellId>::new(), Vec::new());
-        for line in lines.by_ref() {
-            let (_, stamped) = line?;
-            before_us = stamped.at_us;
-            match stamped.event {
-                Event::CellFinished { record } => drop(ended.insert(record.id)),
-                Event::BootStarted { boot, cells } => boots.push((boot, cells)),
-                _ => {}
-            }
+    /// Takes one event, unless the journal could not be written before: what it does not have did not happen. True if it
+    /// was taken; why not is told by [`Self::finish`].
+    pub fn take(&mut self, event: Event) -> bool {
+        if self.failed.is_some() {
+            return false;
         }
-        let whole = lines.whole();
-        journal.set_len(whole)?;
-        journal.seek(SeekFrom::End(0))?;
-        let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
-        let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
-        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains(cell)));
-        let own = left.iter().map(|place| run.planned[*place].key.id());
-        let stale = own.chain(shared.map(|(boot, _)| boot)).collect();
-        let mut dispatcher = Self { started: Instant::now(), before_us, journal, observer, failed: None };
-        dispatcher.take(Event::RunResumed { left: left.len() });
-        Ok(Resumed { dispatcher, run, left, stale })
-    }
-
-    /// Takes one event. A journal that cannot be written is told at the end of the run, by [`Self::finish`].
-    pub fn take(&mut self, event: Event) {
         let at_us = self.before_us + u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let stamped = Stamped { at_us, event };
         let written = serde_json::to_vec(&stamped).map_err(io::Error::other).and_then(|mut line| {
             line.push(b'\n');
             // One write a line: a killed run leaves whole lines, but for the last.
-            self.journal.write_all(&line)
+            self.journal.write_all(&line).map(|()| self.whole += line.len() as u64)
         });
-        self.failed = self.failed.take().or(written.err());
-        (self.observer)(&stamped);
+        match written {
+            Ok(()) => (self.observer)(&stamped),
+            Err(error) => {
+                // Half a line would be taken for the beginning of the next. Where this fails too, the half is the last
+                // line, which readers leave out.
+                let _ = self.journal.set_len(self.whole);
+                self.failed = Some(error);
+            }
+        }
+        self.failed.is_none()
     }
 
     /// Whether the journal has all of it.
     pub fn finish(self) -> io::Result<()> {
         self.failed.map_or(Ok(()), Err)
     }
+}
+
+impl CutOff {
+    /// Reads the journal in `folder`: it is the truth, but for a last line that was not written to its end.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
+        lock(&journal)?;
+        let (run, mut lines) = Journal::begin(BufReader::new(&journal))?;
+        let (mut before_us, mut boots) = (0, Vec::new());
+        let (mut ended, mut kept) = (HashSet::<CellId>::new(), HashSet::<String>::new());
+        for line in lines.by_ref() {
+            let (_, stamped) = line?;
+            before_us = stamped.at_us;
+            match stamped.event {
+                Event::CellFinished { record } => {
+                    kept.extend(record.attempts.iter().map(|attempt| boot_folder(&attempt.folder)));
+                    kept.insert(boot_folder(&record.folder));
+                    ended.insert(record.id);
+                }
+                Event::BootStarted { boot, cells } => boots.push((boot, cells)),
+                _ => {}
+            }
+        }
+        let whole = lines.whole();
+        let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
+        let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
+        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains(cell)));
+        let own = left.iter().map(|place| run.planned[*place].key.id());
+        let all = own.chain(shared.map(|(boot, _)| boot));
+        let stale = all.filter(|id| !kept.contains(&folder_of(id))).collect();
+        Ok(Self { journal, whole, before_us, run, left, stale })
+    }
+
+    /// Goes on where the journal ended.
+    pub fn go_on<'a>(self, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Dispatcher<'a>> {
+        let Self { mut journal, whole, before_us, left, .. } = self;
+        journal.set_len(whole)?;
+        journal.seek(SeekFrom::End(0))?;
+        let mut dispatcher = Dispatcher { started: Instant::now(), before_us, journal, whole, observer, failed: None };
+        dispatcher.take(Event::RunResumed { left: left.len() });
+        Ok(dispatcher)
+    }
+}
+
+/// The folder of a boot's evidence, relative to the run's.
+pub(crate) fn folder_of(boot: &CellId) -> String {
+    format!("cells/{boot}")
+}
+
+/// That of the boot of an attempt, whose own folder may be in it.
+fn boot_folder(attempt: &str) -> String {
+    attempt.split('/').take(2).collect::<Vec<_>>().join("/")
 }
 
 /// One luqual writes a journal; the lock goes with the process.
@@ -127,26 +166,26 @@ mod tests {
         let (mut first, mut second) = (|_: &Stamped| {}, |_: &Stamped| {});
         let running = Dispatcher::create(folder.path(), &run(), &mut first).unwrap();
         assert!(Dispatcher::create(folder.path(), &run(), &mut second).is_err());
-        let busy = Dispatcher::resume(folder.path(), &mut second).err().unwrap();
+        let busy = CutOff::read(folder.path()).err().unwrap();
         assert!(busy.to_string().contains("another luqual"), "{busy}");
         drop(running);
-        assert!(Dispatcher::resume(folder.path(), &mut second).is_ok());
+        assert!(CutOff::read(folder.path()).is_ok());
     }
 
     #[test]
-    fn what_unfinished_cells_left_behind_is_stale() {
+    fn what_unfinished_cells_left_behind_is_stale_and_what_an_ended_one_names_is_not() {
         use crate::attempts::tests::record;
         use luqual_model::{Outcome, Planned};
         let folder = tempfile::tempdir().unwrap();
         let mut observer = |_: &Stamped| {};
         let mut run = run();
-        let cell = |workload: &str| {
-            let mut cell = record(Outcome::Survived, "");
+        let cell = |workload: &str, folder: &str| {
+            let mut cell = record(Outcome::Survived, folder);
             cell.plan.key.workload = workload.into();
             cell.id = cell.plan.key.id();
             cell
         };
-        let all = ["w.a", "w.b", "w.c"].map(cell);
+        let all = [cell("w.a", "cells/kept/attempt-2"), cell("w.b", ""), cell("w.c", "")];
         run.planned = all.iter().map(|cell| cell.plan.clone()).collect::<Vec<Planned>>();
         let boot = |name: &str, cells: &[&CellRecord]| Event::BootStarted {
             boot: CellId(name.into()),
@@ -155,11 +194,12 @@ mod tests {
         let mut dispatcher = Dispatcher::create(folder.path(), &run, &mut observer).unwrap();
         dispatcher.take(boot("ended", &[&all[0]]));
         dispatcher.take(boot("cut-off", &[&all[0], &all[1]]));
+        dispatcher.take(boot("kept", &[&all[0], &all[1]]));
         dispatcher.take(Event::CellFinished { record: Box::new(all[0].clone()) });
         dispatcher.finish().unwrap();
-        let resumed = Dispatcher::resume(folder.path(), &mut observer).unwrap();
-        assert_eq!(resumed.left, [1, 2]);
-        assert_eq!(resumed.stale, [all[1].id.clone(), all[2].id.clone(), CellId("cut-off".into())]);
+        let cut_off = CutOff::read(folder.path()).unwrap();
+        assert_eq!(cut_off.left, [1, 2]);
+        assert_eq!(cut_off.stale, [all[1].id.clone(), all[2].id.clone(), CellId("cut-off".into())]);
     }
 
     #[test]
@@ -169,15 +209,32 @@ mod tests {
         let mut observer = |_: &Stamped| {};
         drop(Dispatcher::create(folder.path(), &run(), &mut observer).unwrap());
         let whole = fs::read_to_string(&path).unwrap();
-        fs::write(&path, format!("{whole}{{\"at_us\":7,\"event\":\"run-fin")).unwrap();
-        let mut dispatcher = Dispatcher::resume(folder.path(), &mut observer).unwrap().dispatcher;
+        let cut = format!("{whole}{{\"at_us\":7,\"event\":\"run-fin");
+        fs::write(&path, &cut).unwrap();
+        let cut_off = CutOff::read(folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "it was only looked at");
+        let mut dispatcher = cut_off.go_on(&mut observer).unwrap();
         dispatcher.take(Event::RunFinished { interrupted: false });
         dispatcher.finish().unwrap();
         let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         assert!(lines.len() == 3 && lines[1].contains("run-resumed") && lines[2].contains("run-finished"), "{lines:?}");
 
         fs::write(&path, format!("{whole}nonsense\n")).unwrap();
-        let error = Dispatcher::resume(folder.path(), &mut observer).err().unwrap();
+        let error = CutOff::read(folder.path()).err().unwrap();
         assert!(error.to_string().contains("line 2 of the journal"), "{error}");
+    }
+
+    #[test]
+    fn what_the_journal_does_not_have_is_not_shown() {
+        let mut seen = 0;
+        let mut observer = |_: &Stamped| seen += 1;
+        // A disk that is full, as one can have it anywhere.
+        let journal = File::options().write(true).open("/dev/full").unwrap();
+        let mut dispatcher =
+            Dispatcher { started: Instant::now(), before_us: 0, journal, whole: 0, observer: &mut observer, failed: None };
+        assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
+        assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
+        assert_eq!(dispatcher.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(seen, 0);
     }
 }

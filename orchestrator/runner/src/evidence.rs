@@ -51,7 +51,10 @@ impl Stop {
                 MachineEnd::PoweredOff => "the guest powered the machine off".to_owned(),
                 MachineEnd::Qemu(why) => why.clone(),
             },
-            Self::Deadline { seconds, .. } => format!("not done within {seconds} s"),
+            Self::Deadline { seconds, silent_ms: None } => format!("not done within {seconds} s"),
+            Self::Deadline { seconds, silent_ms: Some(ms) } => {
+                format!("not done within {seconds} s; the last tick was {ms} ms ago")
+            }
             Self::Interrupted => "interrupted".to_owned(),
         }
     }

@@ -9,6 +9,7 @@ mod reach;
 mod recorder;
 mod run;
 mod schedule;
+mod seed;
 mod share;
 mod ticks;
 mod title;
@@ -16,7 +17,7 @@ mod verdict;
 
 pub use attempts::{Attempts, run_boot};
 pub use cell::{Boot, BootKernel, Host, Part};
-pub use dispatch::{Dispatcher, JOURNAL, Resumed};
+pub use dispatch::{CutOff, Dispatcher, JOURNAL};
 pub use fault::{FAULT_SYNTAX, Fault};
 pub use run::run_all;
 pub use schedule::{Load, Slots};

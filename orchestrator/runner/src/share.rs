@@ -1,6 +1,6 @@
 //! Which cells share a boot, and what it says of them when it does not end well. Pure.
 
-use luqual_model::{CellRecord, Outcome, Planned, Status};
+use luqual_model::{CellRecord, Outcome, Planned};
 use luqual_protocol::find_workload;
 use std::collections::HashMap;
 
@@ -42,22 +42,41 @@ pub(crate) fn why_not_well(records: &[CellRecord]) -> Option<String> {
     Some(format!("{}: {outcome}: {}", bad.plan.key.workload, bad.title))
 }
 
-/// Of a boot that did not end well, what its cells did alone. If one of them did not survive alone either, that is the
-/// reason, and the boot says nothing of the others. If all did, nobody knows the reason, and it is not forgotten: what a
-/// cell did in the boot is an attempt at it.
+/// Of a boot that did not end well, what its cells did alone. Where one of them ends alone as the boot did, that is the
+/// reason, and the boot says nothing of the others. Else nobody knows the reason, and it is not forgotten: what a cell did
+/// in the boot is an attempt at it. So is what a cell's own probes found there, whatever the others did.
 pub(crate) fn explained(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<CellRecord> {
-    if alone.iter().any(|record| !record.survived_clean() || record.status == Status::Flaky) {
-        return alone;
-    }
-    let both = shared.into_iter().zip(alone);
-    both.filter_map(|(shared, alone)| crate::attempts::worst(vec![shared, alone])).collect()
+    let bad: Vec<End> = shared.iter().filter(|record| !record.survived_clean()).map(end).collect();
+    let is_known = |end: &End| alone.iter().any(|record| ends(record).contains(end));
+    let is_explained = bad.iter().any(is_known);
+    let told = |(shared, alone): (CellRecord, CellRecord)| {
+        let is_own = shared.probes.iter().any(|probe| !probe.held);
+        if end(&shared) == end(&alone) || (is_explained && !is_own) {
+            return Some(alone);
+        }
+        crate::attempts::worst(vec![shared, alone], 2)
+    };
+    shared.into_iter().zip(alone).filter_map(told).collect()
+}
+
+/// Outcome, and whether it was spoilt.
+type End = (Outcome, bool);
+
+fn end(record: &CellRecord) -> End {
+    (record.outcome, !record.tainted.is_empty())
+}
+
+/// That of a cell, and of each attempt at it.
+fn ends(record: &CellRecord) -> Vec<End> {
+    let attempts = record.attempts.iter().map(|attempt| (attempt.outcome, attempt.tainted));
+    attempts.chain([end(record)]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attempts::tests::record;
-    use luqual_model::{CellKey, Prediction};
+    use luqual_model::{CellKey, Prediction, Probe, Status};
 
     fn plan(source: &str, workload: &str) -> Planned {
         let key = CellKey { source: source.into(), target: "b".into(), profile: "p".into(), workload: workload.into() };
@@ -98,10 +117,32 @@ mod tests {
         assert_eq!(outcomes(&explained(crashed(), alone)), known);
         let alone = vec![record(Outcome::Survived, "1"), record(Outcome::Survived, "2")];
         assert_eq!(outcomes(&explained(crashed(), alone)), [(Outcome::Crashed, Status::Flaky, 2); 2]);
-        let lost = vec![record(Outcome::Lost, "shared"), record(Outcome::Survived, "shared")];
+        let lost = || {
+            let mut lost = record(Outcome::Lost, "shared");
+            let (name, expected, observed) = ("content".into(), "a".into(), "b".into());
+            lost.probes.push(Probe { name, expected, observed, held: false });
+            vec![lost, record(Outcome::Survived, "shared")]
+        };
         let alone = vec![record(Outcome::Survived, "1"), record(Outcome::Survived, "2")];
-        let one = [(Outcome::Lost, Status::Flaky, 2), (Outcome::Survived, Status::Expected, 2)];
-        assert_eq!(outcomes(&explained(lost, alone)), one);
+        let one = [(Outcome::Lost, Status::Flaky, 2), (Outcome::Survived, Status::Expected, 0)];
+        assert_eq!(outcomes(&explained(lost(), alone)), one);
+        // What the cell's own probes found is not explained by another that is lost alone.
+        let alone = vec![record(Outcome::Survived, "1"), record(Outcome::Lost, "2")];
+        let both = [(Outcome::Lost, Status::Flaky, 2), (Outcome::Lost, Status::Unexpected, 0)];
+        assert_eq!(outcomes(&explained(lost(), alone)), both);
+        // A failure of the harness, or another end, explains no crash.
+        for other in [Outcome::HarnessFailed, Outcome::Lost] {
+            let alone = vec![record(other, "1"), record(Outcome::Survived, "2")];
+            let told = outcomes(&explained(crashed(), alone));
+            assert_eq!(told[1], (Outcome::Crashed, Status::Flaky, 2), "{told:?}");
+        }
+        // One attempt of several does.
+        let mut sometimes = record(Outcome::Survived, "1");
+        sometimes.attempts = crate::attempts::worst(vec![record(Outcome::Crashed, "x"), record(Outcome::Survived, "y")], 2)
+            .map(|worst| worst.attempts)
+            .unwrap();
+        let told = outcomes(&explained(crashed(), vec![sometimes, record(Outcome::Survived, "2")]));
+        assert_eq!(told[1], (Outcome::Survived, Status::Expected, 0));
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn checked(evidence: &Evidence) -> Verdict {
             return say(Outcome::HarnessFailed, "the workload checked nothing");
         }
         let tainted = spoils(evidence);
-        let title = tainted.first().cloned().unwrap_or_default();
+        let title = tainted.first().map(|line| title(line)).unwrap_or_default();
         return Verdict { outcome: Outcome::Survived, title, tainted };
     };
     let got_something = evidence.probes.iter().any(|probe| probe.held && probe.name.ends_with(" retrieve"));
@@ -115,10 +115,10 @@ fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>) -> Verdict {
     let (outcome, why) = match silent_ms {
         Some(silent) if silent < LIVES_MS => (
             Outcome::HarnessFailed,
-            format!("the guest lives (last tick {silent} ms ago) and its agent did not answer"),
+            "the guest lives and its agent did not answer",
         ),
-        Some(silent) => (Outcome::Crashed, format!("hang: no tick for {:.1} s", silent as f64 / 1000.0)),
-        None => (Outcome::Crashed, "hang: the agent was never heard".to_owned()),
+        Some(_) => (Outcome::Crashed, "hang: no ticks any more"),
+        None => (Outcome::Crashed, "hang: the agent was never heard"),
     };
     say(outcome, format!("{why}; {phase} was given {seconds} s"))
 }

@@ -76,6 +76,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         keep: false,
         plant: None,
         attempts: Attempts { repeat: 1, retries: 0 },
+        seed: rand::random(),
         interrupt,
     };
     let key = CellKey {

@@ -3,6 +3,7 @@
 use super::KernelSource;
 use super::machine::{MachineChoice, free_memory_mib};
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::Args;
 use luqual_kernels::{cache_folder, tools};
 use luqual_vm::{free_mib, work_base};
@@ -82,13 +83,13 @@ pub(crate) async fn run(command: &Doctor) -> Result<Exit, CliError> {
             (Some(_), true) => "note",
             (Some(_), false) => "FAIL",
         };
-        println!("{mark} {what:<15} {says}");
+        output::line(format_args!("{mark} {what:<15} {says}"))?;
         if let Some(todo) = todo {
-            println!("     {:<15} → {todo}", "");
+            output::line(format_args!("     {:<15} → {todo}", ""))?;
         }
     }
     let ready = findings.iter().all(|finding| finding.todo.is_none() || finding.optional);
-    println!("{}", if ready { "a run can start" } else { "a run cannot start" });
+    output::line(if ready { "a run can start" } else { "a run cannot start" })?;
     Ok(if ready { Exit::Ok } else { Exit::Harness })
 }
 

@@ -9,13 +9,13 @@ use super::selection::{Chosen, profile_of};
 use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
-use luqual_config::Deadlines;
+use luqual_config::{Budget, Deadlines};
 use luqual_kernels::Store;
 use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stamped};
 use luqual_protocol::find_workload;
 use luqual_reports::{Display, Record};
 use luqual_runner::{
-    Attempts, Boot, BootKernel, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Resumed, Slots, run_all, run_boot,
+    Attempts, Boot, BootKernel, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Slots, run_all, run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::BTreeMap;
@@ -38,6 +38,9 @@ pub(crate) struct Execution {
     /// Try a cell that is not as expected up to N times more; where attempts differ it is flaky, never green
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
+    /// What contents and delays are drawn from, to draw them again [default: a new number; run.json has it]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// Keep each machine's memory and initramfs (1 GiB) in its cell's folder
     #[arg(long)]
     keep: bool,
@@ -96,6 +99,8 @@ pub(crate) async fn execute(
     run.settings = Settings {
         deadlines: Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect(),
         jobs: slots.jobs,
+        memory_mib: chosen.budget.memory_mib,
+        seed: options.seed.unwrap_or_else(rand::random),
         retries: options.retries,
         repeat,
         keep: options.keep,
@@ -112,23 +117,18 @@ pub(crate) async fn execute(
 
 /// Goes on with the run in `folder`: with the same kernels, settings and cells, whatever today's configuration says.
 pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice) -> Result<Ended, CliError> {
-    let mut display = Display::new();
-    let mut observer = |stamped: &Stamped| display.event(stamped);
-    if !folder.join(JOURNAL).exists() {
-        return Err(CliError::usage(format!("{} has no run in it", folder.display()))
-            .hint("a run's folder has an events.jsonl; runs are in luqual-runs/ unless --report-dir said otherwise"));
+    let cut_off = CutOff::read(folder).map_err(|error| CliError::usage(format!("{}: {error}", folder.display())))?;
+    if cut_off.left.is_empty() {
+        eprintln!("every cell of the run has ended: nothing is left to run");
+        return Ok(Ended::Run(Box::new(write_reports(folder)?), folder.to_owned()));
     }
     let (qemu, accel) = machine.find().await?;
-    let resumed = Dispatcher::resume(folder, &mut observer).map_err(journal_error(folder))?;
-    let Resumed { dispatcher, run, left, stale } = resumed;
-    let (then, now) = (run.host.accel.as_str(), accel.accel.word());
-    if then != now {
-        return Err(
-            CliError::usage(format!("the run was started with {then}, this is {now}")).hint(format!("--accel {then}"))
-        );
-    }
+    let run = cut_off.run.clone();
+    same_as_then("luqual", &run.tool, TOOL, "the luqual that started it, or start a new run")?;
+    same_as_then("QEMU", &run.host.qemu, &qemu.version.to_string(), "name that QEMU with --qemu, or start a new run")?;
+    same_as_then("accelerator", &run.host.accel, accel.accel.word(), &format!("--accel {}", run.host.accel))?;
     let interrupt = interrupt_on_ctrl_c();
-    let left: Vec<&Planned> = left.into_iter().map(|number| &run.planned[number]).collect();
+    let left: Vec<&Planned> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
     let kernels = tokio::select! {
         kernels = find_kernels(store, left.iter().map(|planned| &planned.key)) => kernels?,
         () = interrupted(interrupt.clone()) => return Ok(Ended::Interrupted),
@@ -140,13 +140,24 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
                 .hint("its image has changed since; start a new run"));
         }
     }
-    for id in stale {
+    for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
     }
-    let slots = plan::slots(Some(run.settings.jobs), luqual_config::Budget::default());
+    let mut display = Display::new();
+    let mut observer = |stamped: &Stamped| display.event(stamped);
+    let dispatcher = cut_off.go_on(&mut observer).map_err(journal_error(folder))?;
+    let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
     let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder, slots, interrupt };
     let record = run_cells(dispatcher, &run.settings, &left, stage).await?;
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
+}
+
+/// The rest of a run has to be made with what its beginning was made with.
+fn same_as_then(what: &str, then: &str, now: &str, hint: &str) -> Result<(), CliError> {
+    if then == now {
+        return Ok(());
+    }
+    Err(CliError::usage(format!("the run was started with another {what}: {then}, this is {now}")).hint(hint))
 }
 
 fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
@@ -212,6 +223,7 @@ async fn run_cells(
         keep: settings.keep,
         plant,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
+        seed: settings.seed,
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {
@@ -219,8 +231,14 @@ async fn run_cells(
         async move { run_boot(boot, host, &events).await }
     };
     run_all(dispatcher, &loads, slots, &interrupt, start).await.map_err(journal_error(folder))?;
-    let record = read(folder)?;
+    let record = write_reports(folder)?;
     History::add(&record);
+    Ok(record)
+}
+
+/// The reports of the whole run, from its journal.
+fn write_reports(folder: &Path) -> Result<Record, CliError> {
+    let record = read(folder)?;
     write_json(folder, &record)?;
     write_html(folder, &record)?;
     Ok(record)

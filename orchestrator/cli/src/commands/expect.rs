@@ -2,10 +2,12 @@
 
 use super::KernelSource;
 use super::report::read_run;
-use super::selection::{read_matrix_file, subject};
+use super::selection::{parse_matrix_file, plural, read_matrix_file, subject};
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::Subcommand;
 use luqual_config::{Observed, propose};
+use luqual_model::Status;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ pub(crate) enum Expect {
     /// Propose the smallest addition to the matrix file that makes a run as expected
     #[command(after_help = "\
 The addition is printed; with --write it is appended to the file. Its ranges take only cells that were run and ended so.
-What a harness failure hides is left out: run it again.
+What a harness failure hides is left out: run it again. So are flaky cells: nothing is to be expected of them.
 
 Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was asked for.")]
     Update {
@@ -46,23 +48,32 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     if reason.trim().is_empty() {
         return Err(CliError::usage("--reason is empty").hint("say why the cells do what they do"));
     }
-    let file = read_matrix_file(matrix_file, &kernels.store()?)?;
+    let store = kernels.store()?;
+    let (text, file) = read_matrix_file(matrix_file, &store)?;
     let record = read_run(run)?;
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
     let observed: Vec<Observed<'_>> = record
         .briefs()
         .filter_map(|(planned, brief)| Some((&planned.key, brief?)))
+        .filter(|(_, brief)| brief.status != Status::Flaky)
         .map(|(key, brief)| {
             let subject = subject(key, release(&key.source), release(&key.target));
             Observed { subject, outcome: brief.outcome, tainted: brief.tainted }
         })
         .collect();
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());
+    let flaky = record.briefs().filter(|(_, brief)| brief.is_some_and(|brief| brief.status == Status::Flaky)).count();
+    if flaky > 0 {
+        eprintln!("{flaky} flaky cell{} left out: nothing is to be expected of them", plural(flaky));
+    }
     if addition.is_empty() {
-        eprintln!("the run is as {} expects", matrix_file.display());
+        eprintln!("nothing is to be added to {}", matrix_file.display());
         return Ok(Exit::Ok);
     }
-    print!("{addition}");
+    // A run of kernels that no matrix of the file has would make a file that cannot be read.
+    parse_matrix_file(&format!("{} with the addition", matrix_file.display()), &format!("{text}{addition}"), &store)
+        .map_err(|error| error.hint("the addition is about cells that no matrix of the file has; name another file"))?;
+    output::print(&addition)?;
     if *write {
         let appended = File::options().append(true).open(matrix_file);
         appended

@@ -2,7 +2,7 @@
 
 use luqual_kernels::cache_folder;
 use luqual_model::{CellKey, Outcome};
-use luqual_reports::Record;
+use luqual_reports::{Brief, Record};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -29,7 +29,11 @@ impl History {
     pub(crate) fn add(record: &Record) {
         let mut history = Self::load();
         for (planned, brief) in record.briefs() {
-            if let Some(brief) = brief.filter(|brief| brief.outcome != Outcome::Skipped) {
+            // A fault, or a failure of the host, makes a cell shorter or longer than it is.
+            let says = |brief: &&Brief| {
+                !brief.planted && !matches!(brief.outcome, Outcome::Skipped | Outcome::HarnessFailed)
+            };
+            if let Some(brief) = brief.filter(says) {
                 history.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);
             }
         }

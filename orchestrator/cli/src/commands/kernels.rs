@@ -2,6 +2,7 @@
 
 use super::KernelSource;
 use crate::error::{CliError, Exit};
+use crate::output;
 use crate::progress::Shown;
 use clap::Subcommand;
 use luqual_kernels::{Entry, Kernel, Store};
@@ -54,7 +55,7 @@ pub(crate) async fn run(command: &Kernels) -> Result<Exit, CliError> {
 fn list(store: &Store) -> Result<Exit, CliError> {
     for entry in store.catalog().entries() {
         let state = if store.ready(entry)?.is_some() { "built" } else { "not built" };
-        println!("{:<10} {state:<10} {}", entry.version, entry.provenance());
+        output::line(format_args!("{:<10} {state:<10} {}", entry.version, entry.provenance()))?;
     }
     Ok(Exit::Ok)
 }
@@ -70,7 +71,7 @@ async fn build(store: &Store, versions: &[String], rebuild: bool) -> Result<Exit
             store.forget(entry)?;
         }
         let kernel = store.resolve(&entry.version, &Shown::new()).await?;
-        println!("{:<10} built      {}", entry.version, kernel.image.display());
+        output::line(format_args!("{:<10} built      {}", entry.version, kernel.image.display()))?;
     }
     Ok(Exit::Ok)
 }
@@ -86,9 +87,9 @@ fn show(store: &Store, spec: &str, json: bool) -> Result<Exit, CliError> {
     };
     if json {
         let text = serde_json::to_string_pretty(&info).map_err(CliError::file("JSON"))?;
-        println!("{text}");
+        output::line(&text)?;
     } else {
-        print!("{}", description(&info, store.catalog().find(spec)));
+        output::print(description(&info, store.catalog().find(spec)))?;
     }
     Ok(Exit::Ok)
 }

@@ -5,6 +5,7 @@ use super::machine::free_memory_mib;
 use super::selection::{Chosen, Pairs, Selection, profile_of, subject};
 use super::{KernelSource, selection};
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::Args;
 use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
@@ -60,11 +61,8 @@ const QEMU_MIB: u64 = 400;
 /// How much room the host has for machines.
 pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let free = [free_memory_mib(), free_mib(&work_base()).ok()].into_iter().flatten().min();
-    Slots {
-        jobs: jobs.or(budget.jobs).unwrap_or(processors),
-        memory_mib: budget.memory_mib.or(free).unwrap_or(u64::MAX),
-    }
+    let room = [free_memory_mib(), free_mib(&work_base()).ok(), budget.memory_mib].into_iter().flatten().min();
+    Slots { jobs: jobs.or(budget.jobs).unwrap_or(processors), memory_mib: room.unwrap_or(u64::MAX) }
 }
 
 /// The boots of these cells, and what each takes; an error names one that can never fit.
@@ -75,9 +73,11 @@ pub(crate) fn boots_and_loads(
     history: &History,
 ) -> Result<(Vec<Vec<usize>>, Vec<Load>), CliError> {
     let boots = if alone { (0..planned.len()).map(|number| vec![number]).collect() } else { boots(planned) };
+    let mean = mean(planned, history).unwrap_or_default();
     let load = |boot: &Vec<usize>| -> Result<Load, CliError> {
         let keys = || boot.iter().map(|number| &planned[*number].key);
-        let mut load = Load { memory_mib: QEMU_MIB, usual: keys().filter_map(|key| history.of(key)).sum() };
+        let usual = keys().map(|key| history.of(key).unwrap_or(mean)).sum();
+        let mut load = Load { memory_mib: QEMU_MIB, usual };
         // All of a boot have the same machine.
         if let Some(key) = keys().next() {
             load.memory_mib += fits(key, slots)?;
@@ -88,6 +88,12 @@ pub(crate) fn boots_and_loads(
     Ok((boots, loads))
 }
 
+/// How long a cell takes of which that is not known: as long as the others.
+fn mean(planned: &[&Planned], history: &History) -> Option<Duration> {
+    let known: Vec<Duration> = planned.iter().filter_map(|plan| history.of(&plan.key)).collect();
+    known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX))
+}
+
 /// The memory of a cell's machine, in MiB, if there is room for it.
 pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, CliError> {
     let memory_mib = profile_of(&key.profile)?.memory_mib;
@@ -96,7 +102,7 @@ pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, CliError> {
         return Ok(memory_mib);
     }
     Err(CliError::harness(format!("{} needs {needed} MiB of memory, and there are {}", key.id(), slots.memory_mib))
-        .hint("end something that uses memory, set LUQUAL_WORK_DIR to a folder with more room, or raise the budget"))
+        .hint("raise the matrix's budget, end something that uses memory, or set LUQUAL_WORK_DIR to a larger folder"))
 }
 
 /// What is thought of each cell, by what is known of its kernels.
@@ -126,41 +132,43 @@ pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
     let slots = slots(command.jobs, chosen.budget);
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let planned = planned(&chosen, info, &store);
-    let (boots, loads) = boots_and_loads(&planned.iter().collect::<Vec<_>>(), false, slots, &History::load())?;
+    let (history, all) = (History::load(), planned.iter().collect::<Vec<_>>());
+    let (boots, loads) = boots_and_loads(&all, false, slots, &history)?;
     for Planned { key, prediction, expectation } in &planned {
-        let expected = expectation.as_ref().map_or_else(|| "survived".to_owned(), |it| it.outcome.to_string());
+        let expected = expectation.as_ref().map_or_else(
+            || "survived".to_owned(),
+            |it| format!("{}{}", it.outcome, if it.tainted { "+tainted" } else { "" }),
+        );
         let predicted =
             prediction.as_ref().map_or_else(|| "unknown".to_owned(), |it| format!("{} ({})", it.outcome, it.why));
-        println!(
-            "{} → {} {} on {}  expected {expected}  predicted {predicted}",
-            key.source, key.target, key.workload, key.profile
-        );
+        output::line(format_args!("{} → {} {} on {}  expected {expected}  predicted {predicted}",
+            key.source, key.target, key.workload, key.profile))?;
     }
     let memory = loads.iter().map(|load| load.memory_mib).max().unwrap_or_default();
-    println!(
-        "{} cell{}, {} boot{}, up to {} at once, {memory} MiB each of {} MiB",
+    let at_once = slots.jobs.min(slots.memory_mib / memory.max(1)).min(boots.len() as u64);
+    output::line(format_args!("{} cell{}, {} boot{}, up to {at_once} at once, {memory} MiB each of {} MiB",
         planned.len(),
         selection::plural(planned.len()),
         boots.len(),
         selection::plural(boots.len()),
-        slots.jobs.min(slots.memory_mib / memory.max(1)),
-        slots.memory_mib
-    );
-    println!("{}", estimate(&loads, slots));
+        slots.memory_mib))?;
+    let unknown = all.iter().filter(|plan| history.of(&plan.key).is_none()).count();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    output::line(estimate(&loads, all.len(), unknown, at_once.min(processors)))?;
     Ok(Exit::Ok)
 }
 
-/// How long it takes by past runs.
-fn estimate(loads: &[Load], slots: Slots) -> String {
-    let known: Vec<Duration> = loads.iter().map(|load| load.usual).filter(|usual| !usual.is_zero()).collect();
-    let Some(mean) = known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX)) else {
+/// How long it takes by past runs of all but `unknown` of its cells, with so many machines that do not slow each other down.
+fn estimate(loads: &[Load], cells: usize, unknown: usize, machines: u64) -> String {
+    if unknown == cells {
         return "how long it takes is not known: none of it was run here before".to_owned();
+    }
+    let seconds = loads.iter().map(|load| load.usual).sum::<Duration>().as_secs_f64() / machines.max(1) as f64;
+    let note = if unknown == 0 {
+        String::new()
+    } else {
+        format!(" ({unknown} cell{} never run here: taken as the mean)", if unknown == 1 { " was" } else { "s were" })
     };
-    let unknown = loads.len() - known.len();
-    let whole = known.iter().sum::<Duration>() + mean * u32::try_from(unknown).unwrap_or(u32::MAX);
-    let seconds = whole.as_secs_f64() / slots.jobs.max(1).min(loads.len() as u64) as f64;
-    let note =
-        if unknown == 0 { String::new() } else { format!(" ({unknown} were never run here: taken as the mean)") };
     format!("about {seconds:.0} s by past runs{note}")
 }
 
@@ -169,11 +177,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_estimate_takes_what_is_not_known_as_the_mean() {
+    fn an_estimate_says_what_it_does_not_know() {
         let load = |seconds| Load { memory_mib: 1, usual: Duration::from_secs(seconds) };
-        let slots = Slots { jobs: 2, memory_mib: 10 };
-        assert_eq!(estimate(&[load(4), load(6)], slots), "about 5 s by past runs");
-        assert!(estimate(&[load(4), load(6), load(0)], slots).starts_with("about 8 s by past runs (1 were never"));
-        assert!(estimate(&[load(0)], slots).contains("not known"));
+        assert_eq!(estimate(&[load(4), load(6)], 2, 0, 2), "about 5 s by past runs");
+        assert_eq!(estimate(&[load(4), load(6)], 3, 0, 1), "about 10 s by past runs");
+        assert!(estimate(&[load(4), load(6)], 3, 1, 2).ends_with("(1 cell was never run here: taken as the mean)"));
+        assert!(estimate(&[load(0)], 1, 1, 2).contains("not known"));
     }
 }

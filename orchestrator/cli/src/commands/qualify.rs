@@ -3,6 +3,7 @@
 use super::execute::{Ended, Execution, execute};
 use super::selection::{Pairs, Selection};
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::Args;
 use luqual_reports::Qualification;
 use luqual_runner::JOURNAL;
@@ -47,8 +48,8 @@ pub(crate) async fn run(command: &Qualify) -> Result<Exit, CliError> {
         let path = folder.join(name);
         fs::write(&path, content).map_err(CliError::file(path.display()))?;
     }
-    print!("{text}");
-    println!("page: {}", folder.join("qualification.html").display());
+    output::print(&text)?;
+    output::line(format_args!("page: {}", folder.join("qualification.html").display()))?;
     Ok(match qualification.go() {
         _ if record.run.interrupted => Exit::Interrupted,
         true => Exit::Ok,

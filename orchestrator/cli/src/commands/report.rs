@@ -1,6 +1,7 @@
 //! `luqual report`: a run that ended, or goes on, in every format.
 
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::{Args, Subcommand};
 use luqual_model::CellRecord;
 use luqual_reports::Record;
@@ -28,8 +29,8 @@ pub(crate) enum Report {
     Kcidb {
         #[command(flatten)]
         one: One,
-        /// The name of the system that submits it
-        #[arg(long, default_value = "luqual", value_name = "NAME")]
+        /// The name of the system that submits it, of a-z, 0-9 and _
+        #[arg(long, default_value = "luqual", value_name = "NAME", value_parser = origin)]
         origin: String,
     },
     /// What changed from one run to another: new failures, fixed, changed titles, speed
@@ -44,6 +45,12 @@ pub(crate) enum Report {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+/// What KCIDB takes for an origin.
+fn origin(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    if fits { Ok(text.to_owned()) } else { Err("an origin is made of a-z, 0-9 and _".to_owned()) }
 }
 
 /// One run, and where the text goes.
@@ -93,20 +100,32 @@ pub(crate) fn shown(record: &Record) -> io::Result<String> {
 fn give(file: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     match file {
         Some(file) => write_report(file, write),
-        None => {
-            let mut to = BufWriter::new(io::stdout().lock());
-            write(&mut to).and_then(|()| to.flush()).map_err(CliError::file("standard output"))
-        }
+        None => output::stream(write),
     }
 }
 
-/// Writes a file, a part at a time.
+/// Writes a file, a part at a time: all of it, or it stays as it was.
 pub(crate) fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
-    let written = File::create(file).map(BufWriter::new).and_then(|mut to| {
-        write(&mut to)?;
-        to.flush()
-    });
-    written.map_err(CliError::file(file.display()))
+    if file.file_name().is_some_and(|name| name == JOURNAL) {
+        return Err(CliError::usage(format!("{} is the name of a run's journal", file.display())).hint("name another file"));
+    }
+    // A file that is none, such as /dev/stdout, is written to as it is.
+    if file.exists() && !file.is_file() {
+        let written = File::create(file).map(BufWriter::new).and_then(|mut to| write(&mut to).and_then(|()| to.flush()));
+        return written.map_err(CliError::file(file.display()));
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = tempfile::Builder::new()
+        .prefix(".report-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .and_then(|beside| {
+            let mut to = BufWriter::new(beside.as_file());
+            write(&mut to).and_then(|()| to.flush())?;
+            drop(to);
+            beside.persist(file).map_err(|error| error.error)
+        });
+    written.map(drop).map_err(CliError::file(file.display()))
 }
 
 /// Reads a file of a cell's folder for the HTML page.
@@ -122,7 +141,8 @@ pub(crate) fn read_run(run: &Path) -> Result<Record, CliError> {
     read(&folder(run)?)
 }
 
-fn folder(run: &Path) -> Result<PathBuf, CliError> {
+/// The folder of a run, by its path or its id.
+pub(crate) fn folder(run: &Path) -> Result<PathBuf, CliError> {
     let candidates = [run.to_owned(), Path::new("luqual-runs").join(run)];
     candidates.into_iter().find(|folder| folder.join(JOURNAL).exists()).ok_or_else(|| {
         CliError::usage(format!("there is no run `{}`", run.display()))

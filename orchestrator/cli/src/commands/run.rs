@@ -2,9 +2,10 @@
 
 use super::execute::{Ended, Execution, execute, resume};
 use super::plan::What;
-use super::report::shown;
+use super::report::{folder, shown};
 use super::selection::Selection;
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::{Args, ValueEnum};
 use luqual_model::{Outcome, Status};
 use luqual_reports::Record;
@@ -38,7 +39,7 @@ pub(crate) struct Run {
     /// Go on with a run that was cut off: its folder. It has its own cells, kernels and settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "plant",
-        "report_dir", "jobs",
+        "report_dir", "jobs", "seed",
     ])]
     resume: Option<PathBuf>,
     /// Be content with nothing less than this, whatever is expected
@@ -61,7 +62,7 @@ enum Require {
 pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
     let store = command.execution.kernels.store()?;
     let ended = match &command.resume {
-        Some(folder) => resume(folder, &store, &command.execution.machine).await?,
+        Some(run) => resume(&folder(run)?, &store, &command.execution.machine).await?,
         None => {
             let chosen = command.selection.choose(&store, command.what.pairs())?;
             execute(&store, &chosen, &command.execution, command.repeat).await?
@@ -71,15 +72,16 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),
     };
-    print!("{}", shown(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?);
-    println!("report: {}", folder.join("report.html").display());
+    output::print(shown(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
+    output::line(format_args!("report: {}", folder.join("report.html").display()))?;
     Ok(exit_of(&record, command.require, command.strict))
 }
 
-/// A harness failure says that nothing is known; nothing ran, or not all as expected, is 1.
+/// A harness failure says that nothing is known, and so does a cell without a result; nothing ran, or not all as expected,
+/// is 1.
 fn exit_of(record: &Record, require: Option<Require>, strict: bool) -> Exit {
     let ended = || record.briefs().filter_map(|(_, brief)| brief);
-    let any = |outcome| ended().any(|cell| cell.outcome == outcome);
+    let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.outcome == Outcome::HarnessFailed));
     let ran = ended().any(|cell| cell.outcome != Outcome::Skipped);
     let content = ended().all(|cell| match (require, cell.status) {
         (Some(Require::Survived), _) => cell.clean(),
@@ -89,7 +91,7 @@ fn exit_of(record: &Record, require: Option<Require>, strict: bool) -> Exit {
     });
     if record.run.interrupted {
         Exit::Interrupted
-    } else if any(Outcome::HarnessFailed) {
+    } else if broken {
         Exit::Harness
     } else if ran && content {
         Exit::Ok

@@ -90,7 +90,12 @@ impl Selection {
             })
             .collect();
         if cells.is_empty() {
-            return Err(CliError::usage("the selection is empty").hint("luqual plan shows what a selection takes"));
+            let hint = if filter.is_some() {
+                "the filter takes none of the cells; luqual plan without it shows them"
+            } else {
+                "the matrix has no pair of its kernels"
+            };
+            return Err(CliError::usage("the selection is empty").hint(hint));
         }
         let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
         Ok(Chosen { cells, deadlines, budget, expectations })
@@ -99,11 +104,13 @@ impl Selection {
     fn matrix_file(&self, store: &Store, pairs: Pairs<'_>) -> Result<MatrixFile, CliError> {
         match &self.matrix_file {
             // The expectations that luqual brings are about the kernels that it brings.
-            None if store.catalog().is_own() || matches!(pairs, Pairs::Matrix(_)) => {
-                parse_matrix_file("matrix.toml", matrix::EMBEDDED, store)
-            }
-            None => Ok(MatrixFile::default()),
-            Some(file) => read_matrix_file(file, store),
+            None if store.catalog().is_own() => parse_matrix_file("matrix.toml", matrix::EMBEDDED, store),
+            None => match pairs {
+                Pairs::One(..) => Ok(MatrixFile::default()),
+                Pairs::Matrix(_) => Err(CliError::usage("luqual's own matrices are of luqual's own catalog")
+                    .hint("with --catalog give a --matrix-file too, or one pair by --source and --target")),
+            },
+            Some(file) => read_matrix_file(file, store).map(|(_, file)| file),
         }
     }
 
@@ -126,17 +133,26 @@ impl Selection {
             [] => matrix.map(|matrix| matrix.profiles.clone()).unwrap_or_default(),
             some => some.to_vec(),
         };
-        names.iter().map(|name| profile_of(name).map(|profile| profile.name)).collect()
+        let mut profiles = Vec::new();
+        for name in &names {
+            let profile = profile_of(name)?.name;
+            if !profiles.contains(&profile) {
+                profiles.push(profile);
+            }
+        }
+        Ok(profiles)
     }
 }
 
-/// A matrix file of the user's.
-pub(crate) fn read_matrix_file(file: &Path, store: &Store) -> Result<MatrixFile, CliError> {
+/// A matrix file of the user's: its text, and what that means.
+pub(crate) fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), CliError> {
     let text = fs::read_to_string(file).map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
-    parse_matrix_file(&file.display().to_string(), &text, store)
+    let read = parse_matrix_file(&file.display().to_string(), &text, store)?;
+    Ok((text, read))
 }
 
-fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, CliError> {
+/// What the text of a matrix file means.
+pub(crate) fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, CliError> {
     let workloads: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
     let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
@@ -170,7 +186,8 @@ pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, CliError> {
 fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, CliError> {
     let names: Vec<String> = matrices.iter().map(|matrix| matrix.name.clone()).collect();
     matrices.into_iter().find(|matrix| matrix.name == name).ok_or_else(|| {
-        CliError::usage(format!("there is no matrix `{name}`")).hint(format!("there are {}", names.join(", ")))
+        let known = if names.is_empty() { "the file has none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        CliError::usage(format!("there is no matrix `{name}`")).hint(known)
     })
 }
 

@@ -1,6 +1,7 @@
 //! `luqual workloads`: what can run in a guest.
 
 use crate::error::{CliError, Exit};
+use crate::output;
 use clap::Subcommand;
 use luqual_protocol::WORKLOADS;
 
@@ -16,7 +17,7 @@ pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
     match command {
         Workloads::List => {
             for workload in WORKLOADS {
-                println!("{:<16} {}", workload.name, workload.asserts);
+                output::line(format_args!("{:<16} {}", workload.name, workload.asserts))?;
             }
             Ok(Exit::Ok)
         }

@@ -1,0 +1,50 @@
+//! Where chance comes from: all of it is drawn from one number of the run, so that it can be drawn again.
+
+use luqual_model::CellId;
+use sha2::{Digest, Sha256};
+
+/// The seed of one attempt at a boot: of its timing, and of what its parts have.
+pub(crate) fn of_attempt(run: u64, boot: &CellId, number: usize) -> u64 {
+    drawn(run, &format!("{boot} {number}"))
+}
+
+/// The seed of one workload's content in it: no two parts of a boot have the same content.
+pub(crate) fn of_content(attempt: u64, workload: &str) -> u64 {
+    drawn(attempt, workload)
+}
+
+/// A number from 0 to 1 that depends on both.
+pub(crate) fn fraction(seed: u64, which: u32) -> f64 {
+    f64::from((seed >> (which * 16)) as u16) / f64::from(u16::MAX)
+}
+
+fn drawn(seed: u64, what: &str) -> u64 {
+    let mut digest = Sha256::new();
+    digest.update(seed.to_le_bytes());
+    digest.update(what);
+    let bytes: [u8; 32] = digest.finalize().into();
+    bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_drawn_again_and_other_things_are_not() {
+        let (a, b) = (CellId("a".into()), CellId("b".into()));
+        assert_eq!(of_attempt(7, &a, 0), of_attempt(7, &a, 0));
+        let seeds = [of_attempt(7, &a, 0), of_attempt(8, &a, 0), of_attempt(7, &b, 0), of_attempt(7, &a, 1)];
+        let contents = seeds.iter().flat_map(|seed| ["memfd.basic", "memfd.sparse"].map(|it| of_content(*seed, it)));
+        let all: std::collections::BTreeSet<u64> = contents.chain(seeds).collect();
+        assert_eq!(all.len(), 12);
+    }
+
+    #[test]
+    fn fractions_cover_what_they_should() {
+        let drawn: Vec<f64> = (0..1000).map(|n| fraction(of_attempt(1, &CellId("a".into()), n), 1)).collect();
+        assert!(drawn.iter().all(|it| (0.0..=1.0).contains(it)));
+        let quarter = |from: f64| drawn.iter().filter(|it| (from..from + 0.25).contains(it)).count();
+        assert!([0.0, 0.25, 0.5, 0.75].into_iter().all(|from| quarter(from) > 150), "{drawn:?}");
+    }
+}
