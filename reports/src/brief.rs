@@ -13,6 +13,8 @@ pub struct Brief {
     pub tainted: bool,
     /// Whether the kernels did what their ABI strings say; `None` where nothing is known of it.
     pub as_predicted: Option<bool>,
+    /// Whether the tool or its host failed in it, or in one of several attempts.
+    pub harness_failed: bool,
     /// Whether a fault was planted in it.
     pub planted: bool,
     /// How long it took, in microseconds; of a shared boot, its part.
@@ -41,6 +43,7 @@ impl Brief {
             status: cell.status,
             tainted: !cell.tainted.is_empty(),
             as_predicted: cell.as_predicted(),
+            harness_failed: cell.ends().any(|outcome| outcome == Outcome::HarnessFailed),
             planted: cell.planted.is_some(),
             duration_us: cell.duration_us / (cell.shared_with.len() as u64 + 1),
             blackout_us: cell.blackout.map(|blackout| blackout.duration_us),

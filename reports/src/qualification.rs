@@ -32,6 +32,12 @@ impl Qualification {
                 _ => failed.push(cell),
             }
         }
+        if let Some(fault) = &record.run.settings.plant {
+            untested.push(format!("{fault} was planted: what happened says nothing about the kernels"));
+        }
+        if record.run.interrupted {
+            untested.push("the run was interrupted".to_owned());
+        }
         for planned in record.left() {
             untested.push(format!("{} on {}: not run", planned.key.workload, planned.key.profile));
         }
@@ -130,6 +136,7 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         facts.push(("PLANTED".to_owned(), format!("{fault}: a fault on purpose, this says nothing about the kernels")));
     }
     facts.push(("repetitions".to_owned(), run.settings.repeat.to_string()));
+    facts.push(("command".to_owned(), run.command.join(" ")));
     facts.push(("machine".to_owned(), format!("QEMU {} with {} ({})", host.qemu, host.accel, host.accel_reason)));
     facts.push(("tool".to_owned(), run.tool.clone()));
     facts.push(("run".to_owned(), format!("{}, {}", run.id, run.started)));
@@ -166,6 +173,17 @@ mod tests {
         let mut flaky = cell("a", "b", Outcome::Survived, "");
         flaky.status = Status::Flaky;
         assert!(!judged(vec![flaky]).go());
+    }
+
+    #[test]
+    fn a_planted_fault_or_an_interruption_is_no_go() {
+        let mut record = record_of(vec![cell("a", "b", Outcome::Survived, "")]);
+        assert!(Qualification::of(&record).unwrap().go());
+        record.run.settings.plant = Some("flip-unpreserved".into());
+        assert!(!Qualification::of(&record).unwrap().go());
+        record.run.settings.plant = None;
+        record.run.interrupted = true;
+        assert!(!Qualification::of(&record).unwrap().go());
     }
 
     #[test]

@@ -29,6 +29,13 @@ impl Rule {
 }
 
 impl Expectations {
+    /// One more, which counts before all others. Patterns that cannot be read take nothing.
+    pub(crate) fn add(&mut self, source: &str, target: &str, profile: &str, workload: &str, expectation: Expectation) {
+        let (Ok(source), Ok(target)) = (source.parse(), target.parse()) else { return };
+        let (profile, workload) = (profile.to_owned(), workload.to_owned());
+        self.0.push(Rule { source, target, profile, workload, expectation });
+    }
+
     /// What the cell is known to do, if anything.
     pub fn of(&self, subject: &Subject<'_>) -> Option<&Expectation> {
         self.0.iter().rev().find(|rule| rule.takes(subject)).map(|rule| &rule.expectation)

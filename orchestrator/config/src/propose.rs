@@ -1,9 +1,9 @@
 //! The smallest addition to a matrix file that makes what was observed expected.
 
 use crate::expect::Expectations;
-use crate::filter::{Named, Subject};
+use crate::filter::{KernelPattern, Named, Subject};
 use crate::matrix::is_path;
-use luqual_model::{Outcome, Status, Version};
+use luqual_model::{Expectation, Outcome, Status, Version};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -25,10 +25,24 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
     let kinds: BTreeSet<(&str, &str)> = observed.iter().map(|it| (it.subject.workload, it.subject.profile)).collect();
     let mut text = String::new();
     for (workload, profile) in kinds {
-        let these = observed.iter().filter(|it| (it.subject.workload, it.subject.profile) == (workload, profile));
-        let grid = Grid::new(these.copied().collect(), expectations);
-        for Rule { sources, targets, end } in grid.rules() {
-            let (source, target) = (grid.range(&sources), grid.range(&targets));
+        let these = || observed.iter().filter(|it| (it.subject.workload, it.subject.profile) == (workload, profile));
+        // A version takes its variants too, which may have ended otherwise: those then have rules of their own behind it.
+        let mut known = expectations.clone();
+        let mut rules = Vec::new();
+        for _ in 0..ROUNDS {
+            let grid = Grid::new(these().copied().collect(), &known);
+            let new = grid.rules();
+            for Rule { sources, targets, end } in &new {
+                let (source, target) = (grid.range(sources), grid.range(targets));
+                let expectation = Expectation { outcome: end.0, tainted: end.1, reason: reason.to_owned(), link: None };
+                known.add(&source, &target, profile, workload, expectation);
+                rules.push((source, target, *end));
+            }
+            if new.is_empty() {
+                break;
+            }
+        }
+        for (source, target, end) in rules {
             text.push_str("\n[[expect]]\n");
             let mut say = |name: &str, value: toml::Value| {
                 // Writing to a string does not fail.
@@ -50,6 +64,9 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
     }
     text
 }
+
+/// Each round mends what the one before took too much of, by rules that take less.
+const ROUNDS: usize = 4;
 
 /// Outcome, and whether it was tainted.
 type End = (Outcome, bool);
@@ -117,6 +134,7 @@ impl<'a> Grid<'a> {
             self.is_range(sources)
                 && self.is_range(targets)
                 && sources.clone().all(|source| targets.clone().all(|target| self.ends[source][target] == end))
+                && !self.takes_another(sources, targets, end)
         };
         // Of those that take as many, the narrowest.
         let size = |range: &Range| range.end() - range.start();
@@ -125,6 +143,18 @@ impl<'a> Grid<'a> {
         };
         let (sources, targets) = pairs.filter(fits).max_by_key(value).unwrap_or((source..=source, target..=target));
         Rule { sources, targets, end: end.unwrap_or((Outcome::Survived, false)) }
+    }
+
+    /// Whether ranges take, by their versions, a kernel beside them that did not end so: a path, or a variant of a version.
+    fn takes_another(&self, sources: &Range, targets: &Range, end: Option<End>) -> bool {
+        let pattern = |range: &Range| self.range(range).parse::<KernelPattern>().ok();
+        let (Some(from), Some(to)) = (pattern(sources), pattern(targets)) else { return false };
+        let taken = |pattern: &KernelPattern, at: usize| pattern.takes(self.kernels[at]);
+        let cells =
+            (0..self.kernels.len()).flat_map(|source| (0..self.kernels.len()).map(move |target| (source, target)));
+        cells
+            .filter(|(source, target)| taken(&from, *source) && taken(&to, *target))
+            .any(|(source, target)| self.ends[source][target].is_some_and(|other| Some(other) != end))
     }
 
     /// Whether kernels can be named together.
@@ -198,6 +228,39 @@ mod tests {
             let rules = propose(&run, &Expectations::default(), reason, None);
             let first = observed(["i000", "0000", "0000", "0000"])[0].subject;
             assert_eq!(file(&rules).of(&first).map(|it| it.reason.as_str()), Some(reason), "{rules}");
+        }
+    }
+
+    #[test]
+    fn a_path_or_a_variant_that_ended_otherwise_is_not_taken() {
+        let cell = |source: (&'static str, &'static str), outcome| Observed {
+            subject: Subject {
+                source: Named { name: source.0, release: source.1 },
+                target: Named { name: "7.3.4", release: "7.3.4" },
+                profile: "q35-intel",
+                workload: "memfd.basic",
+            },
+            outcome,
+            tainted: false,
+        };
+        let (bad, good) = (Outcome::Incompatible, Outcome::Survived);
+        let run = [
+            cell(("7.0.13", "7.0.13"), bad),
+            cell(("7.2.12", "7.2.12"), bad),
+            cell(("./tree", "7.1.2-mine"), good),
+            cell(("7.3.4", "7.3.4"), bad),
+            cell(("7.3.4-mine", "7.3.4-mine"), good),
+        ];
+        let mut known = Expectations::default();
+        for rule in propose(&run, &known, "why", None).split("[[expect]]\n").skip(1) {
+            let value: toml::Table = rule.parse().unwrap();
+            let text = |key: &str| value[key].as_str().unwrap();
+            let outcome = Outcome::from_word(text("outcome")).unwrap();
+            let expectation = Expectation { outcome, tainted: false, reason: String::new(), link: None };
+            known.add(text("source"), text("target"), text("profile"), text("workload"), expectation);
+        }
+        for cell in &run {
+            assert_eq!(Status::of(cell.outcome, false, known.of(&cell.subject)), Status::Expected, "{cell:?}");
         }
     }
 

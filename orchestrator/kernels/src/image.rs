@@ -99,24 +99,35 @@ fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
         [0x7f, b'E', b'L', b'F', ..] => elf = payload.to_vec(),
         _ => return None,
     }
-    elf.starts_with(b"\x7fELF").then_some(elf)
+    // What was cut off has not all of its strings.
+    let is_whole = (elf.len() as u64) < LARGEST;
+    (is_whole && elf.starts_with(b"\x7fELF")).then_some(elf)
 }
 
-/// `lz4 -l`: blocks of up to 8 MiB, each with its packed length before it (lib/decompress_unlz4.c).
+/// `lz4 -l`: blocks of up to 8 MiB, each with its packed length before it; the magic may stand between them
+/// (lib/decompress_unlz4.c). `None` where it does not end as it should: a part of a kernel does not have all its strings.
 fn lz4_legacy(mut blocks: &[u8]) -> Option<Vec<u8>> {
     const BLOCK: usize = 8 << 20;
+    const MAGIC: usize = 0x184c_2102;
     let mut elf = Vec::new();
     while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
         let length = u32::from_le_bytes(*length) as usize;
-        // What is left may be the unpacked size that the build appends.
+        if length == MAGIC {
+            blocks = rest;
+            continue;
+        }
+        // The unpacked size, which the build appends.
+        if rest.is_empty() && length == elf.len() {
+            return Some(elf);
+        }
         if length == 0 || length > rest.len() {
-            break;
+            return None;
         }
         let (block, rest) = rest.split_at(length);
         elf.extend(lz4_flex::block::decompress(block, BLOCK).ok()?);
         blocks = rest;
     }
-    Some(elf)
+    blocks.is_empty().then_some(elf)
 }
 
 /// The GNU build id in an ELF, as hex.
@@ -203,9 +214,11 @@ pub(crate) mod tests {
         let mut lz4 = vec![0x02, 0x21, 0x4c, 0x18];
         lz4.extend((block.len() as u32).to_le_bytes());
         lz4.extend(block);
+        let bare = lz4.clone();
+        let again = [&lz4[..], &lz4[..4]].concat();
         lz4.extend((elf().len() as u32).to_le_bytes());
         let zstd = ruzstd::encoding::compress_to_vec(&elf()[..], ruzstd::encoding::CompressionLevel::Fastest);
-        for payload in [elf(), gzip.finish().unwrap(), xz.finish().unwrap(), lz4, zstd] {
+        for payload in [elf(), gzip.finish().unwrap(), xz.finish().unwrap(), lz4, bare, again, zstd] {
             let facts = read(&image(&payload)).unwrap();
             assert_eq!(facts.release, "9.9.9-x");
             assert_eq!(facts.abi.unwrap(), ["kho-block-v1", "kho-v4", "luo-v5", "memfd-v2"]);
@@ -215,8 +228,15 @@ pub(crate) mod tests {
 
     #[test]
     fn a_payload_that_cannot_be_opened_is_unknown() {
-        let facts = read(&image(b"LZO?")).unwrap();
-        assert_eq!((facts.abi, facts.config, facts.build_id), (None, None, None));
+        let block = lz4_flex::block::compress(&elf());
+        // One whole block, and the length of another that is not there.
+        let length = (block.len() as u32).to_le_bytes();
+        let cut = [&[0x02, 0x21, 0x4c, 0x18], &length[..], &block, &[9, 9, 0, 0], &[1, 2]].concat();
+        let wrong_size = [&cut[..8 + block.len()], &[9, 9, 0, 0]].concat();
+        for payload in [b"LZO?".to_vec(), cut, wrong_size] {
+            let facts = read(&image(&payload)).unwrap();
+            assert_eq!((facts.abi, facts.config, facts.build_id), (None, None, None));
+        }
     }
 
     #[test]

@@ -35,17 +35,18 @@ impl Outcome {
     ];
 
     /// What it costs whoever runs the update, from nothing: a source that says no goes on running, a target that refuses
-    /// the whole loses it openly, one that loses a part may do so unseen. Not the order of the set, which is by strength
-    /// of the claim.
+    /// the whole loses it openly, one that loses a part may do so unseen. Of what was not found out, nothing is known, which
+    /// is worse than a survival and hides no harm that was seen. Not the order of the set, which is by strength of the
+    /// claim.
     pub const fn harm(self) -> u32 {
         match self {
             Self::Survived => 0,
             Self::Skipped => 1,
-            Self::Refused => 2,
-            Self::Incompatible => 3,
-            Self::Lost => 4,
-            Self::Crashed => 5,
-            Self::HarnessFailed => 6,
+            Self::HarnessFailed => 2,
+            Self::Refused => 3,
+            Self::Incompatible => 4,
+            Self::Lost => 5,
+            Self::Crashed => 6,
         }
     }
 
@@ -106,7 +107,7 @@ pub enum Status {
     Expected,
     /// Worse than an expectation says.
     Regression,
-    /// Better than an expectation says.
+    /// Better than an expectation says, with nothing that spoils it, and nothing lost that may go unseen.
     Improvement,
     /// No expectation was given, and it did not survive untainted.
     Unexpected,
@@ -129,9 +130,11 @@ impl Status {
                     Self::Unexpected
                 }
             }
-            (_, Some(expected)) if expected.outcome == outcome && (!tainted || expected.tainted) => Self::Expected,
-            (_, Some(expected)) if outcome.harm() < expected.outcome.harm() => Self::Improvement,
-            // Worse, or the same and spoilt.
+            (Outcome::Survived, Some(expected)) if clean && expected.tainted => Self::Improvement,
+            (_, Some(expected)) if expected.outcome == outcome && tainted == expected.tainted => Self::Expected,
+            (Outcome::Lost, Some(_)) => Self::Regression,
+            (_, Some(expected)) if outcome.harm() < expected.outcome.harm() && !tainted => Self::Improvement,
+            // Worse, or spoilt.
             (_, Some(_)) => Self::Regression,
         }
     }
@@ -177,6 +180,10 @@ mod tests {
             (Outcome::Lost, false, expect(Outcome::Refused, false), Status::Regression),
             (Outcome::Survived, true, expect(Outcome::Survived, false), Status::Regression),
             (Outcome::Survived, true, expect(Outcome::Survived, true), Status::Expected),
+            (Outcome::Survived, false, expect(Outcome::Survived, true), Status::Improvement),
+            (Outcome::Survived, true, expect(Outcome::Crashed, false), Status::Regression),
+            (Outcome::Lost, false, expect(Outcome::Crashed, false), Status::Regression),
+            (Outcome::Incompatible, false, expect(Outcome::Crashed, false), Status::Improvement),
             (Outcome::HarnessFailed, false, expect(Outcome::HarnessFailed, false), Status::Unexpected),
             (Outcome::Skipped, false, expect(Outcome::Survived, false), Status::Expected),
         ] {

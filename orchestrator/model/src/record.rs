@@ -189,6 +189,11 @@ impl CellRecord {
         self.outcome == Outcome::Survived && self.tainted.is_empty()
     }
 
+    /// How it ended, each attempt at it.
+    pub fn ends(&self) -> impl Iterator<Item = Outcome> {
+        std::iter::once(self.outcome).chain(self.attempts.iter().map(|attempt| attempt.outcome))
+    }
+
     /// Whether the kernels did what their ABI strings say; `None` where nothing was predicted or nothing is known.
     pub fn as_predicted(&self) -> Option<bool> {
         let known = !matches!(self.outcome, Outcome::HarnessFailed | Outcome::Skipped);

@@ -12,10 +12,10 @@ use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
 use luqual_model::{
-    Blackout, CellId, CellRecord, Event, Finding, KernelInfo, Phase, Planned, Probe, Refused, Side, Status,
+    Ability, Blackout, CellId, CellRecord, Event, Finding, KernelInfo, Phase, Planned, Probe, Refused, Side, Status,
 };
 use luqual_protocol::{Hello, Located, Need, Place, Reply, Request, Workload};
-use luqual_vm::{Accel, Launch, Launcher, Machine, Profile, Qemu, Scanner, WorkFolder};
+use luqual_vm::{Accel, Launch, Launcher, Machine, MachineEnd, Profile, Qemu, Scanner, WorkFolder};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -121,8 +121,12 @@ pub(crate) async fn run_once(
         kernel_log: Vec::new(),
         blackout: None,
     };
-    let stop = run.sequence().await.err().unwrap_or(Stop::Complete);
-    let findings = run.end(&stop).await;
+    let mut stop = run.sequence().await.err().unwrap_or(Stop::Complete);
+    let (findings, late) = run.end(&stop).await;
+    // A machine that ended after the last phase did not run on.
+    if let (Stop::Complete, Some(end)) = (&stop, late) {
+        stop = Stop::Machine(end);
+    }
     if stop == Stop::Interrupted {
         return None;
     }
@@ -211,7 +215,7 @@ impl Run<'_> {
         self.source_taint = hello.taint;
         let luo = parts.iter().any(|part| part.workload.needs.contains(&Need::Luo));
         if luo && !hello.liveupdate {
-            return Err(Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.kernel.name)));
+            return Err(no_device(source.kernel));
         }
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
         self.source_ticks = Some(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
@@ -239,7 +243,7 @@ impl Run<'_> {
         let Boot { source, parts, .. } = self.boot;
         for need in parts.iter().flat_map(|part| part.workload.needs) {
             let ability = match need {
-                Need::Luo => luqual_model::Ability::Luo,
+                Need::Luo => Ability::Luo,
             };
             if source.info.abilities.as_ref().is_some_and(|abilities| !abilities.contains(&ability)) {
                 let name = &source.info.name;
@@ -512,14 +516,16 @@ impl Run<'_> {
             .await
     }
 
-    /// Asks a machine that hangs why, reads the console to its end, and ends the machine. Returns all findings.
-    async fn end(&mut self, stop: &Stop) -> Vec<Finding> {
-        let Some(machine) = self.machine.take() else { return Vec::new() };
+    /// Asks a machine that hangs why, reads the console to its end, and ends the machine. Returns all findings, and the
+    /// machine's end if it came before.
+    async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
+        let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
         let console = machine.console().clone();
         let deadline = self.host.deadlines.of(Phase::Teardown);
         let hop = u32::from(self.recorder.decided_in().side() == Side::Target);
         let work = self.work.take();
         let (keep, logs) = (self.host.keep, self.logs.clone());
+        let mut late = None;
         let ending = async {
             if matches!(stop, Stop::Deadline { .. }) {
                 ask_why_it_hangs(&machine, &logs).await;
@@ -527,6 +533,7 @@ impl Run<'_> {
             // A crash goes on printing after the host has heard of it.
             let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
             console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
+            late = machine.ended();
             machine.quit().await;
             let Some(work) = work else { return Ok(()) };
             if keep {
@@ -540,7 +547,7 @@ impl Run<'_> {
         let _: Result<(), Stop> = self.recorder.last_phase(Phase::Teardown, hop, deadline, ending).await;
         let mut findings = console.findings();
         add_lost_lines(&mut findings, &self.kernel_log, self.recorder.now_us());
-        findings
+        (findings, late)
     }
 }
 
@@ -600,6 +607,16 @@ fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) ->
 fn explained(error: luqual_vm::VmError) -> Stop {
     let hint = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
     Stop::Host(format!("{}{hint}", chain(&error)))
+}
+
+/// A source without the device: one that is known to be built with LUO says no by that.
+fn no_device(source: &KernelInfo) -> Stop {
+    if source.abilities.as_ref().is_some_and(|abilities| abilities.contains(&Ability::Luo)) {
+        let about = "/dev/liveupdate, though it is built with LUO".to_owned();
+        let refused = Refused { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
+        return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
+    }
+    Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.name))
 }
 
 fn no_machine() -> Stop {

@@ -230,8 +230,14 @@ mod tests {
         let mut observer = |_: &Stamped| seen += 1;
         // A disk that is full, as one can have it anywhere.
         let journal = File::options().write(true).open("/dev/full").unwrap();
-        let mut dispatcher =
-            Dispatcher { started: Instant::now(), before_us: 0, journal, whole: 0, observer: &mut observer, failed: None };
+        let mut dispatcher = Dispatcher {
+            started: Instant::now(),
+            before_us: 0,
+            journal,
+            whole: 0,
+            observer: &mut observer,
+            failed: None,
+        };
         assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
         assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
         assert_eq!(dispatcher.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);

@@ -2,7 +2,7 @@
 
 use luqual_model::{CellRecord, Outcome, Planned};
 use luqual_protocol::find_workload;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// More workloads are not run in one boot: what they hold together has to fit into the guest.
 const MOST: usize = 8;
@@ -42,16 +42,14 @@ pub(crate) fn why_not_well(records: &[CellRecord]) -> Option<String> {
     Some(format!("{}: {outcome}: {}", bad.plan.key.workload, bad.title))
 }
 
-/// Of a boot that did not end well, what its cells did alone. Where one of them ends alone as the boot did, that is the
-/// reason, and the boot says nothing of the others. Else nobody knows the reason, and it is not forgotten: what a cell did
-/// in the boot is an attempt at it. So is what a cell's own probes found there, whatever the others did.
+/// Of a boot that did not end well, what its cells did alone. Where one of them ends alone as a cell did in the boot, with
+/// the same words, that is the reason, and the boot says nothing of the cell. Else nobody knows the reason, and it is not
+/// forgotten: what the cell did in the boot is an attempt at it. So is what its own probes found there.
 pub(crate) fn explained(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<CellRecord> {
-    let bad: Vec<End> = shared.iter().filter(|record| !record.survived_clean()).map(end).collect();
-    let is_known = |end: &End| alone.iter().any(|record| ends(record).contains(end));
-    let is_explained = bad.iter().any(is_known);
+    let known: HashSet<End> = alone.iter().flat_map(ends).collect();
     let told = |(shared, alone): (CellRecord, CellRecord)| {
         let is_own = shared.probes.iter().any(|probe| !probe.held);
-        if end(&shared) == end(&alone) || (is_explained && !is_own) {
+        if shared.survived_clean() || end(&shared) == end(&alone) || (known.contains(&end(&shared)) && !is_own) {
             return Some(alone);
         }
         crate::attempts::worst(vec![shared, alone], 2)
@@ -59,16 +57,16 @@ pub(crate) fn explained(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<
     shared.into_iter().zip(alone).filter_map(told).collect()
 }
 
-/// Outcome, and whether it was spoilt.
-type End = (Outcome, bool);
+/// Outcome, whether it was spoilt, and its title.
+type End = (Outcome, bool, String);
 
 fn end(record: &CellRecord) -> End {
-    (record.outcome, !record.tainted.is_empty())
+    (record.outcome, !record.tainted.is_empty(), record.title.clone())
 }
 
 /// That of a cell, and of each attempt at it.
 fn ends(record: &CellRecord) -> Vec<End> {
-    let attempts = record.attempts.iter().map(|attempt| (attempt.outcome, attempt.tainted));
+    let attempts = record.attempts.iter().map(|attempt| (attempt.outcome, attempt.tainted, attempt.title.clone()));
     attempts.chain([end(record)]).collect()
 }
 
@@ -136,11 +134,24 @@ mod tests {
             let told = outcomes(&explained(crashed(), alone));
             assert_eq!(told[1], (Outcome::Crashed, Status::Flaky, 2), "{told:?}");
         }
+        // Nor do a crash or a warning with other words.
+        let titled = |outcome, title: &str| {
+            let mut titled = record(outcome, "");
+            titled.title = title.into();
+            titled.tainted = if outcome == Outcome::Survived { vec![title.into()] } else { Vec::new() };
+            titled
+        };
+        for outcome in [Outcome::Crashed, Outcome::Survived] {
+            let shared = vec![titled(outcome, "X"), titled(outcome, "X")];
+            let told = explained(shared, vec![record(Outcome::Survived, ""), titled(outcome, "Y")]);
+            assert_eq!((told[0].title.as_str(), told[0].status), ("X", Status::Flaky), "{told:?}");
+        }
         // One attempt of several does.
         let mut sometimes = record(Outcome::Survived, "1");
-        sometimes.attempts = crate::attempts::worst(vec![record(Outcome::Crashed, "x"), record(Outcome::Survived, "y")], 2)
-            .map(|worst| worst.attempts)
-            .unwrap();
+        sometimes.attempts =
+            crate::attempts::worst(vec![record(Outcome::Crashed, "x"), record(Outcome::Survived, "y")], 2)
+                .map(|worst| worst.attempts)
+                .unwrap();
         let told = outcomes(&explained(crashed(), vec![sometimes, record(Outcome::Survived, "2")]));
         assert_eq!(told[1], (Outcome::Survived, Status::Expected, 0));
     }

@@ -20,7 +20,8 @@ pub(crate) struct Verdict {
 /// what a kernel said of its own death, then what was refused, and only then what was checked.
 pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.stop {
-        Stop::Requirement(what) => say(Outcome::Skipped, what),
+        // What a kernel lacks because it crashed is no requirement.
+        Stop::Requirement(what) => death(evidence).unwrap_or_else(|| say(Outcome::Skipped, what)),
         Stop::Interrupted => say(Outcome::HarnessFailed, "interrupted"),
         Stop::Host(why) | Stop::Machine(MachineEnd::Qemu(why)) => say(Outcome::HarnessFailed, why),
         Stop::Stranger(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
@@ -48,6 +49,9 @@ fn say(outcome: Outcome, title: impl ToString) -> Verdict {
 }
 
 fn refused_by_target(evidence: &Evidence, refused: &Refused) -> Verdict {
+    if got_something(evidence) {
+        return say(Outcome::Lost, format!("{refused}, after some of it was retrieved"));
+    }
     if let Some(line) = first_of(evidence, FindingKind::HandoverRefused) {
         return say(Outcome::Incompatible, title(&line.text));
     }
@@ -71,11 +75,15 @@ fn checked(evidence: &Evidence) -> Verdict {
         let title = tainted.first().map(|line| title(line)).unwrap_or_default();
         return Verdict { outcome: Outcome::Survived, title, tainted };
     };
-    let got_something = evidence.probes.iter().any(|probe| probe.held && probe.name.ends_with(" retrieve"));
-    if let (Some(line), false) = (first_of(evidence, FindingKind::HandoverRefused), got_something) {
+    if let (Some(line), false) = (first_of(evidence, FindingKind::HandoverRefused), got_something(evidence)) {
         return say(Outcome::Incompatible, title(&line.text));
     }
     say(Outcome::Lost, format!("{}: expected {}, observed {}", broken.name, broken.expected, broken.observed))
+}
+
+/// Whether the target gave out anything of what it was handed.
+fn got_something(evidence: &Evidence) -> bool {
+    evidence.probes.iter().any(|probe| probe.held && probe.name.ends_with(" retrieve"))
 }
 
 /// What a kernel said of its own death. A stall that it came out of is not one.
@@ -87,11 +95,13 @@ fn death(evidence: &Evidence) -> Option<Verdict> {
         FindingKind::Panic if asked && is_answer_to_nmi(finding) => false,
         kind => kind.is_crash(),
     };
-    if let Some(line) = evidence.findings.iter().find(|finding| is_agents_death(finding)) {
-        return Some(say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text)));
-    }
     // An oops or a BUG comes before the panic that it leads to; the first line is the cause.
-    evidence.findings.iter().find(deadly).map(|line| say(Outcome::Crashed, title(&line.text)))
+    evidence.findings.iter().find(deadly).map(|line| {
+        if is_agents_death(line) {
+            return say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text));
+        }
+        say(Outcome::Crashed, title(&line.text))
+    })
 }
 
 /// The end of process 1 panics a kernel that did nothing wrong.
@@ -113,10 +123,7 @@ fn first_of(evidence: &Evidence, kind: FindingKind) -> Option<&Finding> {
 /// A guest that ticks lives: then it is the agent that did not answer, and nothing is said about the kernel.
 fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>) -> Verdict {
     let (outcome, why) = match silent_ms {
-        Some(silent) if silent < LIVES_MS => (
-            Outcome::HarnessFailed,
-            "the guest lives and its agent did not answer",
-        ),
+        Some(silent) if silent < LIVES_MS => (Outcome::HarnessFailed, "the guest lives and its agent did not answer"),
         Some(_) => (Outcome::Crashed, "hang: no ticks any more"),
         None => (Outcome::Crashed, "hang: the agent was never heard"),
     };

@@ -79,6 +79,12 @@ pub fn kernel_options(accel: Accel) -> String {
         "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off",
         // An NMI that nobody expects is the host asking a kernel that hangs where it is: on every processor.
         "unknown_nmi_panic panic_sys_info=all_bt",
+        // A task that a kernel does not wake is told before the phase's deadline, else the agent would be blamed: it takes
+        // up to twice this long (kernel/hung_task.c).
+        match accel {
+            Accel::Kvm => "sysctl.kernel.hung_task_timeout_secs=10",
+            Accel::Tcg => "sysctl.kernel.hung_task_timeout_secs=40",
+        },
     ];
     let emulated = [
         // An emulated TSC is the host's clock: there is nothing to watch. 7.3's watchdog can wait for ever for a processor
@@ -131,8 +137,8 @@ mod tests {
 
     #[test]
     fn only_an_emulated_clock_is_neither_watched_nor_tested() {
-        assert!(kernel_options(Accel::Tcg).ends_with(" panic_sys_info=all_bt tsc=nowatchdog no_timer_check"));
-        assert!(kernel_options(Accel::Kvm).ends_with(" panic_sys_info=all_bt"));
+        assert!(kernel_options(Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
+        assert!(kernel_options(Accel::Kvm).ends_with("_secs=10"));
     }
 
     #[test]

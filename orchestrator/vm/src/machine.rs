@@ -144,7 +144,12 @@ impl Machine {
         }
     }
 
-    /// Waits for an end that nobody asked for. To be raced with everything that is asked of the guest.
+    /// The end that nobody asked for, if it has come.
+    pub fn ended(&self) -> Option<MachineEnd> {
+        self.end.borrow().clone()
+    }
+
+    /// Waits for that end. To be raced with everything that is asked of the guest.
     pub async fn wait_end(&self) -> MachineEnd {
         let mut end = self.end.clone();
         match end.wait_for(Option::is_some).await.as_deref() {

@@ -2,7 +2,7 @@
 //!
 //! The kernel's luo_session_release() (kernel/liveupdate/luo_session.c) takes back what an outgoing session preserves.
 
-use super::{StepError, Workload, open_device, said};
+use super::{StepError, Workload, observed, open_device, said};
 use crate::luo::Session;
 use luqual_protocol::{Place, Probe};
 use rustix::fd::{AsFd, OwnedFd};
@@ -60,9 +60,9 @@ impl Workload for SessionClosed {
         // One that was not retrieved has its own probe, which did not hold.
         let Some((_, memfd)) = &self.kept else { return Ok(Vec::new()) };
         let mut bytes = [0; 64];
-        let length = rustix::io::pread(memfd, &mut bytes, 0).map_err(StepError::agent(KEPT))?;
-        let observed = String::from_utf8_lossy(&bytes[..length]);
-        Ok(vec![Probe::compare(format!("memfd of {KEPT} content"), KEPT, observed)])
+        let length = rustix::io::pread(memfd, &mut bytes, 0);
+        let content = length.map(|length| String::from_utf8_lossy(&bytes[..length]));
+        Ok(vec![Probe::compare(format!("memfd of {KEPT} content"), KEPT, observed(content))])
     }
 
     fn finish(&mut self) -> Result<Vec<Probe>, StepError> {

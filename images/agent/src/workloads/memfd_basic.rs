@@ -3,7 +3,7 @@
 //! What the kernel promises is in the comment at the head of mm/memfd_luo.c: data, size and file position.
 //! Seals are promised too and belong to a workload of their own.
 
-use super::{StepError, Workload, open_device, said};
+use super::{StepError, Workload, observed, open_device, said};
 use crate::content::fill_page;
 use crate::luo::Session;
 use crate::mapping::{Mapping, PAGE};
@@ -109,14 +109,14 @@ impl Workload for MemfdBasic {
             // One that was not retrieved has its own probe, which did not hold.
             let Some(memfd) = memfd else { continue };
             let probe = |what: &str| format!("memfd {} {what}", spec.name);
-            let offset = seek(memfd, SeekFrom::Current(0)).map_err(StepError::agent(probe("offset")))?;
-            let size = fstat(memfd).map_err(StepError::agent(probe("size")))?.st_size;
-            probes.push(Probe::compare(probe("offset"), spec.offset, offset));
-            probes.push(Probe::compare(probe("size"), spec.size, size));
-            let differs = first_difference(memfd, spec.size, self.seed, index as u64)
-                .map_err(StepError::agent(probe("content")))?;
-            let observed = differs.map_or_else(|| SAME.to_owned(), |place| place.to_string());
-            probes.push(Probe::compare(probe("content"), SAME, observed));
+            // A kernel that does not give back what it took in has lost it: an errno is what was observed.
+            let offset = seek(memfd, SeekFrom::Current(0));
+            probes.push(Probe::compare(probe("offset"), spec.offset, observed(offset)));
+            let size = fstat(memfd).map(|stat| stat.st_size);
+            probes.push(Probe::compare(probe("size"), spec.size, observed(size)));
+            let differs = first_difference(memfd, spec.size, self.seed, index as u64);
+            let content = differs.map(|place| place.map_or_else(|| SAME.to_owned(), |place| place.to_string()));
+            probes.push(Probe::compare(probe("content"), SAME, observed(content)));
         }
         Ok(probes)
     }
@@ -179,7 +179,7 @@ impl std::fmt::Display for Difference {
 }
 
 /// Compares the first `size` bytes; a file that is shorter reads as zeros there, and has its size probe.
-fn first_difference(file: &File, size: u64, seed: u64, memfd: u64) -> std::io::Result<Option<Difference>> {
+fn first_difference(file: &File, size: u64, seed: u64, memfd: u64) -> rustix::io::Result<Option<Difference>> {
     let mut found: Option<Difference> = None;
     let mut chunk = vec![[0; PAGE]; CHUNK_PAGES];
     let mut expected = [0; PAGE];
@@ -208,9 +208,9 @@ fn first_difference(file: &File, size: u64, seed: u64, memfd: u64) -> std::io::R
     Ok(found)
 }
 
-fn read_or_zero(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
+fn read_or_zero(file: &File, mut bytes: &mut [u8], mut at: u64) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
-        let length = file.read_at(bytes, at)?;
+        let length = rustix::io::pread(file, &mut *bytes, at)?;
         if length == 0 {
             bytes.fill(0);
             break;

@@ -35,6 +35,11 @@ fn said<T>(result: &Result<T, Errno>, good: &str) -> String {
     result.as_ref().map_or_else(|errno| name(*errno), |_| good.to_owned())
 }
 
+/// What was read back, or the errno's name.
+fn observed<T: ToString>(read: Result<T, Errno>) -> String {
+    read.map_or_else(name, |value| value.to_string())
+}
+
 fn open_device() -> Result<Device, StepError> {
     Device::open().map_err(StepError::refused("open", DEVICE))
 }

@@ -51,6 +51,9 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     let store = kernels.store()?;
     let (text, file) = read_matrix_file(matrix_file, &store)?;
     let record = read_run(run)?;
+    if let Some(fault) = &record.run.settings.plant {
+        return Err(CliError::usage(format!("{fault} was planted in this run: nothing is to be expected of it")));
+    }
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
     let observed: Vec<Observed<'_>> = record
         .briefs()
@@ -72,7 +75,9 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     }
     // A run of kernels that no matrix of the file has would make a file that cannot be read.
     parse_matrix_file(&format!("{} with the addition", matrix_file.display()), &format!("{text}{addition}"), &store)
-        .map_err(|error| error.hint("the addition is about cells that no matrix of the file has; name another file"))?;
+        .map_err(|error| {
+            error.hint("the file has no matrix with these cells, or lists expectations in another form")
+        })?;
     output::print(&addition)?;
     if *write {
         let appended = File::options().append(true).open(matrix_file);

@@ -30,9 +30,8 @@ impl History {
         let mut history = Self::load();
         for (planned, brief) in record.briefs() {
             // A fault, or a failure of the host, makes a cell shorter or longer than it is.
-            let says = |brief: &&Brief| {
-                !brief.planted && !matches!(brief.outcome, Outcome::Skipped | Outcome::HarnessFailed)
-            };
+            let says =
+                |brief: &&Brief| !brief.planted && !matches!(brief.outcome, Outcome::Skipped | Outcome::HarnessFailed);
             if let Some(brief) = brief.filter(says) {
                 history.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);
             }

@@ -141,17 +141,21 @@ pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
         );
         let predicted =
             prediction.as_ref().map_or_else(|| "unknown".to_owned(), |it| format!("{} ({})", it.outcome, it.why));
-        output::line(format_args!("{} → {} {} on {}  expected {expected}  predicted {predicted}",
-            key.source, key.target, key.workload, key.profile))?;
+        output::line(format_args!(
+            "{} → {} {} on {}  expected {expected}  predicted {predicted}",
+            key.source, key.target, key.workload, key.profile
+        ))?;
     }
     let memory = loads.iter().map(|load| load.memory_mib).max().unwrap_or_default();
     let at_once = slots.jobs.min(slots.memory_mib / memory.max(1)).min(boots.len() as u64);
-    output::line(format_args!("{} cell{}, {} boot{}, up to {at_once} at once, {memory} MiB each of {} MiB",
+    output::line(format_args!(
+        "{} cell{}, {} boot{}, up to {at_once} at once, {memory} MiB each of {} MiB",
         planned.len(),
         selection::plural(planned.len()),
         boots.len(),
         selection::plural(boots.len()),
-        slots.memory_mib))?;
+        slots.memory_mib
+    ))?;
     let unknown = all.iter().filter(|plan| history.of(&plan.key).is_none()).count();
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     output::line(estimate(&loads, all.len(), unknown, at_once.min(processors)))?;

@@ -107,11 +107,14 @@ fn give(file: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()
 /// Writes a file, a part at a time: all of it, or it stays as it was.
 pub(crate) fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     if file.file_name().is_some_and(|name| name == JOURNAL) {
-        return Err(CliError::usage(format!("{} is the name of a run's journal", file.display())).hint("name another file"));
+        return Err(
+            CliError::usage(format!("{} is the name of a run's journal", file.display())).hint("name another file")
+        );
     }
     // A file that is none, such as /dev/stdout, is written to as it is.
     if file.exists() && !file.is_file() {
-        let written = File::create(file).map(BufWriter::new).and_then(|mut to| write(&mut to).and_then(|()| to.flush()));
+        let written =
+            File::create(file).map(BufWriter::new).and_then(|mut to| write(&mut to).and_then(|()| to.flush()));
         return written.map_err(CliError::file(file.display()));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -81,7 +81,7 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
 /// is 1.
 fn exit_of(record: &Record, require: Option<Require>, strict: bool) -> Exit {
     let ended = || record.briefs().filter_map(|(_, brief)| brief);
-    let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.outcome == Outcome::HarnessFailed));
+    let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.harness_failed));
     let ran = ended().any(|cell| cell.outcome != Outcome::Skipped);
     let content = ended().all(|cell| match (require, cell.status) {
         (Some(Require::Survived), _) => cell.clean(),

@@ -186,7 +186,8 @@ pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, CliError> {
 fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, CliError> {
     let names: Vec<String> = matrices.iter().map(|matrix| matrix.name.clone()).collect();
     matrices.into_iter().find(|matrix| matrix.name == name).ok_or_else(|| {
-        let known = if names.is_empty() { "the file has none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        let known =
+            if names.is_empty() { "the file has none".to_owned() } else { format!("there are {}", names.join(", ")) };
         CliError::usage(format!("there is no matrix `{name}`")).hint(known)
     })
 }

@@ -131,7 +131,7 @@ fn a_target_that_refuses_as_a_whole_is_incompatible() {
     let stop = |errno| Stop::Refused { refused: refused("open", errno), side: Side::Target, intact: Ok(()) };
     // By its log, with or without a device, and when nothing could be retrieved.
     for stop in [stop("ENOENT"), stop("EIO")] {
-        let verdict = judge(&Evidence { stop, findings: findings.clone(), ..complete() });
+        let verdict = judge(&Evidence { stop, findings: findings.clone(), probes: Vec::new(), ..complete() });
         // The address is another one in the next boot.
         let title = line.replace("0x1", "…");
         assert_eq!((verdict.outcome, verdict.title), (Outcome::Incompatible, title));
@@ -139,7 +139,9 @@ fn a_target_that_refuses_as_a_whole_is_incompatible() {
     let nothing = vec![broken("session a retrieve"), broken("memfd 1 retrieve")];
     assert_eq!(outcome(&Evidence { probes: nothing, findings: findings.clone(), ..complete() }), Outcome::Incompatible);
     // By an errno from the device.
-    assert_eq!(outcome(&Evidence { stop: stop("EIO"), ..complete() }), Outcome::Incompatible);
+    assert_eq!(outcome(&Evidence { stop: stop("EIO"), probes: Vec::new(), ..complete() }), Outcome::Incompatible);
+    // Not after it gave something out.
+    assert_eq!(outcome(&Evidence { stop: stop("EBUSY"), ..complete() }), Outcome::Lost);
     // Something of it was used all the same: then it is not the whole.
     let some = vec![held("session a retrieve"), broken("memfd 1 retrieve")];
     assert_eq!(outcome(&Evidence { probes: some, findings, ..complete() }), Outcome::Lost);
@@ -155,7 +157,7 @@ fn a_refusal_that_the_source_printed_is_not_the_targets() {
 fn a_target_without_the_device_has_lost_what_it_took() {
     let stop = Stop::Refused { refused: refused("open", "ENOENT"), side: Side::Target, intact: Ok(()) };
     let findings = vec![said(FindingKind::Kho, Side::Target, "KHO: found kexec handover data.")];
-    let verdict = judge(&Evidence { stop, findings, ..complete() });
+    let verdict = judge(&Evidence { stop, findings, probes: Vec::new(), ..complete() });
     assert_eq!(verdict.outcome, Outcome::Lost);
     assert_eq!(verdict.title, "the target has no /dev/liveupdate; its console: KHO: found kexec handover data.");
 }
@@ -177,6 +179,18 @@ fn nothing_is_claimed_of_kernels_when_the_tool_or_the_agent_failed() {
         assert_eq!(outcome(&Evidence { stop, ..complete() }), Outcome::HarnessFailed);
     }
     assert_eq!(outcome(&Evidence { stop: Stop::Requirement("LUO".into()), ..complete() }), Outcome::Skipped);
+}
+
+#[test]
+fn what_a_crash_took_away_is_no_requirement_and_no_fault_of_the_agent() {
+    let oops = said(FindingKind::Oops, Side::Source, "Oops: general protection fault");
+    let init = said(FindingKind::Panic, Side::Source, "Kernel panic - not syncing: Attempted to kill init!");
+    let missing = Stop::Requirement("no /dev/liveupdate".into());
+    let findings = vec![oops.clone()];
+    assert_eq!(outcome(&Evidence { stop: missing, findings, ..complete() }), Outcome::Crashed);
+    let ended = |findings| outcome(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() });
+    assert_eq!(ended(vec![init.clone()]), Outcome::HarnessFailed);
+    assert_eq!(ended(vec![oops, init]), Outcome::Crashed);
 }
 
 #[test]

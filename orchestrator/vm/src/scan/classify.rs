@@ -96,12 +96,12 @@ fn splat(message: &str) -> bool {
     let Some(said) = message.strip_prefix("WARNING: ") else { return false };
     // kernel/panic.c, __warn(): to 6.18 "CPU: 0 PID: 1 at FILE:LINE SYMBOL", from 6.19 on "FILE:LINE at SYMBOL, CPU#0: …";
     // "at SYMBOL" where the kernel was built without the places.
-    let place = said.split_once(" at ").is_some_and(|(place, _)| {
-        let line = place.rsplit_once(':').map(|(_, line)| line);
-        !place.contains(' ') && line.is_some_and(|line| !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit()))
-    });
+    // CONFIG_DEBUG_BUGVERBOSE_DETAILED puts "[CONDITION] " before it (include/asm-generic/bug.h).
+    let is_condition = said.starts_with('[');
+    let ends = said.match_indices("] ").filter(|_| is_condition).map(|(at, end)| &said[at + end.len()..]);
+    let place = std::iter::once(said).chain(ends).any(begins_with_a_place);
     let cpu = said.starts_with("CPU: ") && said.contains(" PID: ") && said.contains(" at ");
-    // kernel/locking/lockdep.c, arch/x86/kernel/unwind_frame.c, dumpstack_64.c
+    // kernel/locking/lockdep.c, arch/x86/kernel/unwind_frame.c, unwind_orc.c, dumpstack_64.c
     const TEXTS: &[&str] = &[
         "at ",
         "possible circular locking dependency detected",
@@ -119,10 +119,19 @@ fn splat(message: &str) -> bool {
         "stack going in the wrong direction",
         "kernel stack regs at ",
         "kernel stack frame pointer at ",
+        "can't access registers at ",
     ];
     place
         || cpu
         || TEXTS.iter().any(|text| said.starts_with(text))
         || said.contains("-unsafe lock order detected")
         || said.contains(" still has locks held!")
+}
+
+/// `FILE:LINE at `.
+fn begins_with_a_place(said: &str) -> bool {
+    said.split_once(" at ").is_some_and(|(place, _)| {
+        let line = place.rsplit_once(':').map(|(_, line)| line);
+        !place.contains(' ') && line.is_some_and(|line| !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit()))
+    })
 }
