@@ -46,7 +46,8 @@ impl fmt::Display for Mistakes {
 pub fn read<T>(file: &str, text: &str, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, Mistakes> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let notes = Notes { text, mistakes: RefCell::default() };
-    for error in &errors {
+    // What follows the first of them is often only its echo.
+    if let Some(error) = errors.first() {
         notes.add(error.span().unwrap_or(0..0), error.message().to_owned(), None);
     }
     let span = document.span();
@@ -165,8 +166,7 @@ impl<'a> Table<'a> {
     /// A whole number from 1, if it is there.
     pub fn number(&self, key: &'static str) -> Option<u64> {
         let value = self.find(key)?;
-        let number = value.get_ref().as_integer().and_then(|number| number.as_str().parse().ok());
-        let number = number.filter(|number| *number > 0);
+        let number = whole(value.get_ref()).filter(|number| *number > 0);
         if number.is_none() {
             self.notes.add(value.span(), format!("`{key}` must be a whole number from 1"), None);
         }
@@ -245,14 +245,19 @@ impl<'a> Table<'a> {
         self.entries
             .iter()
             .filter_map(|(name, value)| {
-                let number = value.get_ref().as_integer().and_then(|number| number.as_str().parse().ok());
+                let number = whole(value.get_ref());
                 if number.is_none() {
-                    let message = format!("`{}` must be a whole number, not {}", name.get_ref(), kind(value.get_ref()));
+                    let message = format!("`{}` must be a whole number that is not negative", name.get_ref());
                     self.notes.add(value.span(), message, None);
                 }
                 Some((Text { text: name.get_ref(), span: name.span(), notes: self.notes }, number?))
             })
             .collect()
+    }
+
+    /// How many mistakes of the document were told so far.
+    pub fn mistakes(&self) -> usize {
+        self.notes.mistakes.borrow().len()
     }
 
     /// Says that something about the table as a whole is wrong.
@@ -280,6 +285,12 @@ impl<'a> Table<'a> {
             self.notes.add(name.span(), format!("unknown key `{}`", name.get_ref()), Some(hint));
         }
     }
+}
+
+/// A whole number, in decimal, 0x, 0o or 0b, with or without `_`.
+fn whole(value: &DeValue<'_>) -> Option<u64> {
+    let number = value.as_integer()?;
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {
@@ -350,7 +361,8 @@ mod tests {
 
     #[test]
     fn a_syntax_error_has_its_place() {
-        assert!(mistakes("name = \"x\"\nkernels = [\n").starts_with("m.toml:"));
+        let told = mistakes("name = \"x\"\nkernels = [\n[matrix.quick]\npairs = \"all\"\nx = 1\n");
+        assert!(told.starts_with("m.toml:") && told.lines().count() == 1, "{told}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::document::{Table, Text};
 use crate::filter::{KernelPattern, Named, Subject};
 use crate::glob::matches;
-use crate::matrix::{Known, is_path, unknown};
+use crate::matrix::{Known, Matrix, is_path, unknown};
 use luqual_model::{Expectation, Outcome, RANGE_SYNTAX};
 
 /// Rules, of which the last that takes a cell counts: a later one refines an earlier one.
@@ -20,6 +20,14 @@ struct Rule {
 }
 
 impl Rule {
+    /// Whether a cell of the matrix may be meant. On which machines its workloads run by themselves is not known here.
+    fn takes_of(&self, matrix: &Matrix, known: &Known<'_>) -> bool {
+        let selected = |name: &&&str| matrix.workloads.iter().any(|glob| matches(glob, name));
+        matrix.has_pair(|source, target| may_take(&self.source, source) && may_take(&self.target, target))
+            && known.workloads.iter().filter(selected).any(|name| matches(&self.workload, name))
+            && (matrix.profiles.is_empty() || matrix.profiles.iter().any(|name| matches(&self.profile, name)))
+    }
+
     fn takes(&self, subject: &Subject<'_>) -> bool {
         self.source.takes(subject.source)
             && self.target.takes(subject.target)
@@ -42,19 +50,28 @@ impl Expectations {
     }
 }
 
-/// Reads the rules of a file whose matrices have these kernels.
-pub(crate) fn read(table: &Table<'_>, kernels: &[&str], known: &Known<'_>) -> Expectations {
-    Expectations(table.tables("expect", |table| rule(table, kernels, known)))
+/// Reads the rules of a file with these matrices, if they are known.
+pub(crate) fn read(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) -> Expectations {
+    Expectations(table.tables("expect", |table| {
+        let before = table.mistakes();
+        let rule = rule(table, matrices, known)?;
+        let takes_something = |matrices: &Vec<Matrix>| matrices.iter().any(|matrix| rule.takes_of(matrix, known));
+        if table.mistakes() == before && !matrices.is_none_or(takes_something) {
+            table.wrong("this takes no cell of any matrix", None);
+        }
+        Some(rule)
+    }))
 }
 
-fn rule(table: &Table<'_>, kernels: &[&str], known: &Known<'_>) -> Option<Rule> {
-    let source = kernel(table.needed_text("source"), kernels);
-    let target = kernel(table.needed_text("target"), kernels);
+fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) -> Option<Rule> {
+    let source = kernel(table.needed_text("source"), matrices);
+    let target = kernel(table.needed_text("target"), matrices);
     let profile = name(table.text("profile"), "profile", known.profiles);
     let workload = name(table.text("workload"), "workload", known.workloads);
     let outcome = table.needed_text("outcome").and_then(|text| {
         // What was not run and what says nothing of a kernel cannot be known of one.
-        let words = Outcome::ALL.map(Outcome::word);
+        let says = |outcome: &Outcome| !matches!(outcome, Outcome::Skipped | Outcome::HarnessFailed);
+        let words: Vec<&str> = Outcome::ALL.into_iter().filter(says).map(Outcome::word).collect();
         let outcome = Outcome::from_word(text.text);
         match outcome {
             None => unknown(&text, "outcome", &words, ""),
@@ -75,13 +92,12 @@ fn rule(table: &Table<'_>, kernels: &[&str], known: &Known<'_>) -> Option<Rule> 
     Some(Rule { source: source?, target: target?, profile, workload, expectation })
 }
 
-fn kernel(text: Option<Text<'_>>, kernels: &[&str]) -> Option<KernelPattern> {
+fn kernel(text: Option<Text<'_>>, matrices: Option<&Vec<Matrix>>) -> Option<KernelPattern> {
     let text = text?;
     match text.text.parse::<KernelPattern>() {
         Ok(pattern) => {
-            // What release a path has is not known before it is read.
-            let taken = |name: &&str| is_path(name) || pattern.takes(Named { name, release: name });
-            if !kernels.iter().any(taken) {
+            let taken = |matrix: &Matrix| matrix.kernels.iter().any(|name| may_take(&pattern, name));
+            if matrices.is_some_and(|matrices| !matrices.iter().any(taken)) {
                 text.wrong(format!("`{}` takes no kernel of any matrix", text.text), None);
             }
             Some(pattern)
@@ -91,6 +107,11 @@ fn kernel(text: Option<Text<'_>>, kernels: &[&str]) -> Option<KernelPattern> {
             None
         }
     }
+}
+
+/// What release a path has is not known before it is read.
+fn may_take(pattern: &KernelPattern, name: &str) -> bool {
+    is_path(name) || pattern.takes(Named { name, release: name })
 }
 
 fn name(text: Option<Text<'_>>, what: &str, known: &[&str]) -> String {
@@ -158,5 +179,16 @@ mod tests {
         ] {
             assert!(told.contains(line), "{line}\n--- not in ---\n{told}");
         }
+        let rule = "[[expect]]\nsource = \"7.0\"\ntarget = \"7.3\"\noutcome = \"lost\"\nreason = \"x\"\n";
+        // Each by itself is there, the pair is not.
+        let told =
+            read("m.toml", &format!("{}{rule}", MATRIX.replace("all", "adjacent")), &KNOWN).unwrap_err().to_string();
+        assert_eq!(told, "m.toml:5:1: this takes no cell of any matrix");
+        assert!(read("m.toml", &format!("{MATRIX}{rule}"), &KNOWN).is_ok());
+        let paths = MATRIX.replace("all", "adjacent").replace("7.2.12", "./tree");
+        assert!(read("m.toml", &format!("{paths}{rule}"), &KNOWN).is_ok(), "who knows what ./tree is");
+        // What is wrong with a matrix is no fault of an expectation.
+        let told = read("m.toml", &format!("{}{rule}", MATRIX.replace("all", "al")), &KNOWN).unwrap_err().to_string();
+        assert!(told.starts_with("m.toml:3:9: `al` is no choice") && !told.contains("takes no"), "{told}");
     }
 }

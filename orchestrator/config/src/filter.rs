@@ -84,7 +84,8 @@ impl FromStr for KernelPattern {
 /// Whether it is a version with something behind it, other than a candidate's number.
 fn is_variant(text: &str) -> bool {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let candidate = rest.strip_prefix("-rc").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let candidate = rest.strip_prefix("-rc").is_some_and(is_number);
     let is_word = rest.starts_with(['-', '+', '_', '~']) && !rest.contains([',', '<', '>', '=']);
     Version::of(text).is_some() && is_word && !candidate
 }
@@ -127,7 +128,7 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, depth: 0 };
         let expression = parser.any()?;
         match parser.peek() {
             None => Ok(Self(expression)),
@@ -140,7 +141,12 @@ struct Parser<'a> {
     text: &'a str,
     /// In bytes.
     at: usize,
+    /// How many `!` and `(` are open.
+    depth: usize,
 }
+
+/// Deeper than this is no expression that somebody wrote.
+const DEEPEST: usize = 64;
 
 impl<'a> Parser<'a> {
     fn rest(&self) -> &'a str {
@@ -181,6 +187,16 @@ impl<'a> Parser<'a> {
     }
 
     fn one(&mut self) -> Result<Expression, FilterError> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(self.wrong("this is nested too deeply"));
+        }
+        let one = self.innermost();
+        self.depth -= 1;
+        one
+    }
+
+    fn innermost(&mut self) -> Result<Expression, FilterError> {
         if self.take('!') {
             return Ok(Expression::Not(Box::new(self.one()?)));
         }
@@ -278,11 +294,16 @@ mod tests {
             ("source(7.1", 8, "`)` is missing"),
             ("source(new)", 8, "`new` is no range of versions"),
             ("(source(7.1)", 13, "`)` is missing here"),
+            ("source(7.2.12abc)", 8, "`7.2.12abc` is no range of versions"),
+            (&"(".repeat(100_000), 65, "nested too deeply"),
+            (&"!".repeat(100_000), 65, "nested too deeply"),
         ] {
             let error = filter.parse::<Filter>().unwrap_err();
             assert_eq!(error.column, column, "{filter}: {error}");
             assert!(error.to_string().contains(message), "{filter}: {error}");
         }
+        let wide = "source(7.1) & ".repeat(1000) + "!!((source(7.1)))";
+        assert!(wide.parse::<Filter>().is_ok());
         let told = "source(7.1) x".parse::<Filter>().unwrap_err().to_string();
         assert!(told.ends_with("\n  source(7.1) x\n              ^"), "{told}");
     }

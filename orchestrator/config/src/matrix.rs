@@ -61,6 +61,15 @@ pub enum Pairs {
 }
 
 impl Matrix {
+    /// Whether `takes` takes one of its pairs; the release of a path is not known yet.
+    pub(crate) fn has_pair(&self, takes: impl Fn(&str, &str) -> bool) -> bool {
+        let all = || self.kernels.iter().flat_map(|source| self.kernels.iter().map(move |target| (source, target)));
+        if self.kernels.iter().any(|name| is_path(name)) {
+            return all().any(|(source, target)| takes(source, target));
+        }
+        self.pairs(str::to_owned).iter().any(|(source, target)| takes(source, target))
+    }
+
     /// All pairs, source first, in the order of the list. `release` tells the release of a kernel by its name.
     pub fn pairs(&self, release: impl Fn(&str) -> String) -> Vec<(String, String)> {
         let releases: Vec<String> = self.kernels.iter().map(|name| release(name)).collect();
@@ -100,9 +109,14 @@ pub fn is_path(name: &str) -> bool {
 /// Reads a file.
 pub fn read(file: &str, text: &str, known: &Known<'_>) -> Result<MatrixFile, Mistakes> {
     document::read(file, text, |table| {
-        let matrices = table.named("matrix", |name, table| matrix(name.text, table, known));
-        let kernels: Vec<&str> = matrices.iter().flat_map(|matrix| &matrix.kernels).map(String::as_str).collect();
-        let expectations = expect::read(table, &kernels, known);
+        let mut are_known = true;
+        let matrices = table.named("matrix", |name, table| {
+            let matrix = matrix(name.text, table, known);
+            are_known &= matrix.is_some();
+            matrix
+        });
+        // Of what an unreadable matrix has, nothing can be said.
+        let expectations = expect::read(table, are_known.then_some(&matrices), known);
         Some(MatrixFile { matrices, expectations })
     })
 }
@@ -112,6 +126,7 @@ fn matrix(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
     for kernel in kernels.iter().filter(|kernel| !is_path(kernel.text) && !known.kernels.contains(&kernel.text)) {
         unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
     }
+    once(&kernels);
     if kernels.is_empty() {
         table.wrong(format!("matrix `{name}` has no kernels"), None);
     }
@@ -119,6 +134,7 @@ fn matrix(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
     for workload in workloads.iter().filter(|it| !known.workloads.iter().any(|name| matches(it.text, name))) {
         unknown(workload, "workload", known.workloads, "");
     }
+    once(&workloads);
     if workloads.is_empty() {
         table.wrong(format!("matrix `{name}` has no workloads"), None);
     }
@@ -126,6 +142,7 @@ fn matrix(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
     for profile in profiles.iter().filter(|profile| !known.profiles.contains(&profile.text)) {
         unknown(profile, "profile", known.profiles, "");
     }
+    once(&profiles);
     let list = |texts: &[Text<'_>]| texts.iter().map(|text| text.text.to_owned()).collect::<Vec<_>>();
     let pairs = pairs(table, &list(&kernels));
     let deadlines = table.table("deadlines", deadlines).unwrap_or_default();
@@ -143,6 +160,15 @@ fn matrix(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
     })
 }
 
+/// Cells are made of each name once.
+fn once(texts: &[Text<'_>]) {
+    for (place, text) in texts.iter().enumerate() {
+        if texts[..place].iter().any(|before| before.text == text.text) {
+            text.wrong(format!("`{}` stands here twice", text.text), None);
+        }
+    }
+}
+
 fn pairs(table: &Table<'_>, kernels: &[String]) -> Option<Pairs> {
     let hint =
         || Some(format!("all, upgrades, adjacent, or a list such as [\"7.1 -> >=7.2\"]; a range is {RANGE_SYNTAX}"));
@@ -154,7 +180,12 @@ fn pairs(table: &Table<'_>, kernels: &[String]) -> Option<Pairs> {
         }
         [one] if one.text == "all" => Some(Pairs::All),
         [one] if one.text == "upgrades" => Some(Pairs::Upgrades),
-        [one] if one.text == "adjacent" => Some(Pairs::Adjacent),
+        [one] if one.text == "adjacent" => {
+            if kernels.len() == 1 {
+                one.wrong("one kernel has no next one", None);
+            }
+            Some(Pairs::Adjacent)
+        }
         listed => {
             let pair = |text: &Text<'_>| {
                 let sides = text.text.split_once("->").map(|(from, to)| (from.trim().parse(), to.trim().parse()));
@@ -239,9 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_may_be_written_in_any_way() {
+        let text = "[matrix.a]\nkernels = [\"7.3.4\"]\npairs = \"all\"\nworkloads = [\"*\"]\n\
+                    [matrix.a.budget]\njobs = 0b11\nmemory_mib = 0x2000\n[matrix.a.deadlines]\nboot = 1_0\n";
+        let matrix = &read("m.toml", text, &KNOWN).unwrap().matrices[0];
+        assert_eq!(matrix.budget, Budget { jobs: Some(3), memory_mib: Some(8192) });
+        assert_eq!(matrix.deadlines.of(Phase::Boot).as_secs(), 10);
+    }
+
+    #[test]
     fn mistakes_name_their_places() {
         let text = "[matrix.a]\nkernels = [\"7.2.122\", \"./tree\"]\npairs = \"al\"\nworkloads = [\"memfd.*\", \"vfio.*\"]\n\
-                    [matrix.a.deadlines]\nbot = 3\nboot = 0\n[matrix.b]\npairs = \"all\"\n";
+                    [matrix.a.deadlines]\nbot = 3\nboot = 0\nkexec = -3\n[matrix.b]\npairs = \"all\"\n\
+                    [matrix.c]\nkernels = [\"7.3.4\"]\npairs = \"adjacent\"\nworkloads = [\"*\", \"*\"]\n";
         let told = read("m.toml", text, &KNOWN).unwrap_err().to_string();
         for line in [
             "m.toml:2:12: unknown kernel `7.2.122`\n  hint: is `7.2.12` meant?",
@@ -249,6 +290,9 @@ mod tests {
             "m.toml:4:25: unknown workload `vfio.*`\n  hint: known: memfd.basic",
             "m.toml:6:1: unknown phase `bot`\n  hint: is `boot` meant?",
             "m.toml:7:1: no boot is done in 0 s",
+            "m.toml:8:9: `kexec` must be a whole number that is not negative",
+            "m.toml:13:9: one kernel has no next one",
+            "m.toml:14:19: `*` stands here twice",
             "matrix `b` has no kernels",
             "matrix `b` has no workloads",
         ] {

@@ -38,17 +38,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The release by which ranges of versions take it: its name, or if that begins with no version, its package's.
-    pub fn release(&self) -> String {
-        match &self.source {
-            // 7.3~rc2-1~exp1 is 7.3-rc2.
-            Source::Debian { version, .. } if Version::of(&self.version).is_none() => {
-                version.split('-').next().unwrap_or(version).replace('~', "-")
-            }
-            _ => self.version.clone(),
-        }
-    }
-
     /// Where it comes from, in one line.
     pub fn provenance(&self) -> String {
         let base = match &self.base {
@@ -131,7 +120,13 @@ impl Catalog {
 
     fn read(file: &str, text: &str, beside: &Beside<'_>, is_own: bool) -> Result<Self, KernelError> {
         let entries = document::read(file, text, |table| {
-            Some(table.named("kernel", |name, table| entry(name.text, table, beside)))
+            Some(table.named("kernel", |name, table| {
+                if Version::of(name.text).is_none() {
+                    let hint = "filters and expectations take kernels by version: such as 7.3.4-mine";
+                    name.wrong(format!("`{}` does not begin with a version", name.text), Some(hint.to_owned()));
+                }
+                entry(name.text, table, beside)
+            }))
         })?;
         Ok(Self { entries, is_own })
     }
@@ -294,8 +289,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("series")).unwrap();
         let text = format!(
             "[kernel.\"7.3.4-mine\"]\ntree = \"/t\"\nbase = \"debian.config\"\npatches = \"series\"\n{REST}\
-             [kernel.b]\ntree = \"/t\"\nbase = \"allnoconfig\"\npatches = {{ git = \"series\", range = \"v1..b\" }}\n{REST}\
-             [kernel.c]\ntree = \"/t\"\nbase = \"allnoconfig\"\n{REST}"
+             [kernel.\"7.3.4-n\"]\ntree = \"/t\"\nbase = \"allnoconfig\"\npatches = {{ git = \"series\", range = \"v1..b\" }}\n{REST}\
+             [kernel.\"7.3.4-o\"]\ntree = \"/t\"\nbase = \"allnoconfig\"\n{REST}"
         );
         let catalog = read(&text, folder.path()).unwrap();
         let (series, entries) = (folder.path().join("series"), catalog.entries());
@@ -335,20 +330,15 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_what_the_name_begins_with_or_the_packages_version() {
-        let sha256 = "ab".repeat(32);
-        let source = format!("debian = \"linux-source-7.3_7.3.4-1~bpo13+1\"\nsha256 = \"{sha256}\"");
-        let text = format!(
-            "[kernel.\"7.3.4-mine\"]\n{source}\nbase = \"allnoconfig\"\n{REST}\
-             [kernel.mine]\n{source}\nbase = \"allnoconfig\"\n{REST}"
-        );
-        let catalog = read(&text, Path::new("")).unwrap();
-        for entry in catalog.entries() {
-            assert_eq!(Version::of(&entry.release()), Version::of("7.3.4"), "{}", entry.version);
-        }
-        let version = "7.3~rc2-1~exp1".into();
-        let source = Source::Debian { package: "linux-source-7.3".into(), version, sha256 };
-        assert_eq!(Entry { source, ..catalog.entries()[1].clone() }.release(), "7.3-rc2");
+    fn a_name_begins_with_a_version() {
+        let source = format!("debian = \"linux-source-7.3_7.3.4-1~bpo13+1\"\nsha256 = \"{}\"", "ab".repeat(32));
+        let named = |name: &str| {
+            let text = format!("[kernel.\"{name}\"]\n{source}\nbase = \"allnoconfig\"\n{REST}");
+            read(&text, Path::new("")).map(|catalog| catalog.versions().len())
+        };
+        assert_eq!(named("7.3.4-mine").unwrap(), 1);
+        let told = named("mine").unwrap_err().to_string();
+        assert!(told.contains("c.toml:1:9: `mine` does not begin with a version\n  hint: filters"), "{told}");
     }
 
     #[test]

@@ -91,10 +91,10 @@ impl Store {
         }
     }
 
-    /// The release of the kernel that `spec` names, which for one of the catalog is [`Entry::release`]; nothing is built.
+    /// The release of the kernel that `spec` names, which for one of the catalog is its name; nothing is built.
     pub fn release(&self, spec: &str) -> Result<String, KernelError> {
         match self.catalog.find(spec) {
-            Some(entry) => Ok(entry.release()),
+            Some(entry) => Ok(entry.version.clone()),
             None => self.read_path(spec).map(|kernel| kernel.info.release),
         }
     }

@@ -22,6 +22,14 @@ impl Version {
         (numbers.len() > 1).then_some(Self { numbers, candidate })
     }
 
+    /// The version that is all of `text`: numbers, and a candidate's number.
+    fn whole(text: &str) -> Option<Self> {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (numbers, candidate) = text.split_once("-rc").unwrap_or((text, "0"));
+        let is_whole = numbers.split('.').all(is_number) && is_number(candidate);
+        Self::of(text).filter(|_| is_whole)
+    }
+
     /// Compares as many parts as `bound` has: 7.1.13 is neither less nor greater than 7.1.
     fn against(&self, bound: &Self) -> Ordering {
         let part = |index: usize| self.numbers.get(index).copied().unwrap_or(0);
@@ -95,9 +103,7 @@ impl FromStr for VersionRange {
                 .into_iter()
                 .find_map(|(sign, bound)| Some((bound, part.strip_prefix(sign)?)))
                 .unwrap_or((Bound::Is, part));
-            let version = version.trim();
-            let is_version = version.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
-            let parsed = Version::of(version).filter(|_| is_version).ok_or_else(|| wrong(part))?;
+            let parsed = Version::whole(version.trim()).ok_or_else(|| wrong(part))?;
             Ok((bound, parsed))
         };
         let bounds = match text.trim() {
@@ -153,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_no_range_is_told() {
-        for text in ["", "7", "new", ">=7.1,", "7.2.*"] {
+        for text in ["", "7", "new", ">=7.1,", "7.2.*", "7.2.12abc", "7.3x", "7.2.", "7.2-rc", "7.2-rcx", "7..2"] {
             assert!(text.parse::<VersionRange>().is_err(), "{text}");
         }
     }
