@@ -2,7 +2,7 @@
 
 use crate::brief::{Brief, Standing};
 use crate::record::Record;
-use luqual_model::{CellId, CellRecord};
+use luqual_model::{CellId, CellRecord, Outcome};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
@@ -11,51 +11,41 @@ use std::io;
 pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     let id = |record: &Record, number: usize| record.run.planned[number].key.id();
     let before: HashMap<CellId, usize> = old.ended().map(|number| (id(old, number), number)).collect();
-    let after: HashSet<CellId> = new.ended().map(|number| id(new, number)).collect();
-    let bad = |cell: &CellRecord| matches!(Brief::of(cell).standing(), Standing::Failed | Standing::Broken);
-    let differ =
-        |old: &CellRecord, new: &CellRecord| (Brief::of(old).word(), &old.title) != (Brief::of(new).word(), &new.title);
-    let [mut broken, mut fixed, mut changed, mut only_new, mut only_old] = [const { Vec::<String>::new() }; 5];
+    let mut parts = [const { Vec::<String>::new() }; 6];
     // Times are compared only where the same thing was done.
     let (mut same, mut ratios, mut blackouts) = (0, Vec::new(), Vec::new());
     for number in new.ended() {
         let now = new.cell(number)?;
         let Some(then) = before.get(&now.id) else {
-            only_new.push(format!("{}: {}", now.id, told(&now)));
+            let part = if is_bad(&now) { Part::Broken } else { Part::OnlyNew };
+            parts[part as usize].push(format!("{}: {}", now.id, told(&now)));
             continue;
         };
         let then = old.cell(*then)?;
-        if !differ(&then, &now) {
-            same += 1;
-            ratios.push(now.duration_us as f64 / then.duration_us.max(1) as f64);
-            let blackout = then.blackout.zip(now.blackout);
-            blackouts.extend(blackout.map(|(old, new)| new.duration_us as f64 / old.duration_us.max(1) as f64));
+        if end(&then) == end(&now) && is_measured(&now) {
+            let (old, new) = (Brief::of(&then), Brief::of(&now));
+            ratios.push(new.duration_us as f64 / old.duration_us.max(1) as f64);
+            let blackout = old.blackout_us.zip(new.blackout_us);
+            blackouts.extend(blackout.map(|(old, new)| new as f64 / old.max(1) as f64));
         }
-        let change = || format!("{}: {} → {}", now.id, told(&then), told(&now));
-        match (bad(&then), bad(&now)) {
-            (false, true) => broken.push(change()),
-            (true, false) => fixed.push(change()),
-            _ if differ(&then, &now) => changed.push(change()),
-            _ => {}
+        match change(&then, &now) {
+            Some((part, how)) => parts[part as usize].push(format!("{}: {how}", now.id)),
+            None => same += 1,
         }
     }
+    let left: HashSet<CellId> = new.left().map(|planned| planned.key.id()).collect();
+    let after: HashSet<CellId> = new.ended().map(|number| id(new, number)).collect();
     for number in old.ended().filter(|number| !after.contains(&id(old, *number))) {
         let cell = old.cell(number)?;
-        only_old.push(format!("{}: {}", cell.id, told(&cell)));
+        let part = if left.contains(&cell.id) { Part::NotRun } else { Part::OnlyOld };
+        parts[part as usize].push(format!("{}: {}", cell.id, told(&cell)));
     }
-    let parts = [
-        ("new failures", broken),
-        ("fixed", fixed),
-        ("changed", changed),
-        ("only in the new run", only_new),
-        ("only in the old run", only_old),
-    ];
     let mut text = String::new();
     // Writing to a string does not fail.
-    for (title, lines) in parts.iter().filter(|(_, lines)| !lines.is_empty()) {
+    for (title, lines) in TITLES.iter().zip(&parts).filter(|(_, lines)| !lines.is_empty()) {
         let _ = writeln!(text, "{title}:");
         for line in lines {
-            let _ = writeln!(text, "  {line}");
+            let _ = writeln!(text, "  {}", crate::words::line(line));
         }
     }
     let _ = writeln!(text, "{same} cell{} as before", if same == 1 { "" } else { "s" });
@@ -68,9 +58,58 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     Ok(text)
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Broken,
+    Fixed,
+    Changed,
+    OnlyNew,
+    NotRun,
+    OnlyOld,
+}
+
+/// Of each [`Part`].
+const TITLES: [&str; 6] =
+    ["new failures", "fixed", "changed", "only in the new run", "not run in the new run", "only in the old run"];
+
+/// What became of a cell that ended in both runs; `None` if it is as before.
+fn change(then: &CellRecord, now: &CellRecord) -> Option<(Part, String)> {
+    let is_good = |cell: &CellRecord| Brief::of(cell).standing() == Standing::Passed;
+    let how = format!("{} → {}", told(then), told(now));
+    if end(then) == end(now) {
+        // Only what is thought of it, or how often it fails.
+        let rates = [then, now].map(|cell| cell.rate().map(|rate| (rate.failed, rate.of)));
+        return match then.status == now.status {
+            true if rates[0] == rates[1] => None,
+            true => Some((Part::Changed, how)),
+            false => Some((Part::Changed, format!("{}: {} → {}", told(now), then.status, now.status))),
+        };
+    }
+    let part = match (is_bad(then), is_bad(now)) {
+        (false, true) => Part::Broken,
+        (true, false) if is_good(now) => Part::Fixed,
+        _ => Part::Changed,
+    };
+    Some((part, how))
+}
+
+fn is_bad(cell: &CellRecord) -> bool {
+    matches!(Brief::of(cell).standing(), Standing::Failed | Standing::Broken)
+}
+
+/// Whether its time is that of what it is to do.
+fn is_measured(cell: &CellRecord) -> bool {
+    !matches!(cell.outcome, Outcome::Skipped | Outcome::HarnessFailed)
+}
+
+fn end(cell: &CellRecord) -> (String, &str) {
+    (Brief::of(cell).word(), &cell.title)
+}
+
 fn told(cell: &CellRecord) -> String {
-    let word = Brief::of(cell).word();
-    if cell.title.is_empty() { word } else { format!("{word} ({})", cell.title) }
+    let (word, title) = end(cell);
+    let rate = cell.rate().map_or_else(String::new, |rate| format!(", {rate}"));
+    if title.is_empty() { format!("{word}{rate}") } else { format!("{word} ({title}){rate}") }
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -81,8 +120,8 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cell, record_of};
-    use luqual_model::Outcome;
+    use crate::samples::{cell, record_of, written};
+    use luqual_model::{Attempt, Status};
 
     #[test]
     fn what_changed_is_told_in_its_place() {
@@ -105,5 +144,48 @@ mod tests {
         insta::assert_snapshot!(diff(&old, &new).unwrap());
         let same = diff(&old, &old).unwrap();
         assert!(same.starts_with("5 cells as before\ntime per cell: 1.00"), "{same}");
+    }
+
+    #[test]
+    fn what_only_seems_to_have_changed_is_not_fixed() {
+        let lost = || cell("a", "b", Outcome::Lost, "x");
+        let told = |then: CellRecord, now: CellRecord| change(&then, &now);
+        assert_eq!(told(lost(), lost()), None);
+        let skipped = cell("a", "b", Outcome::Skipped, "no LUO");
+        assert_eq!(told(lost(), skipped).unwrap().0, Part::Changed);
+        let mut known = lost();
+        known.status = Status::Expected;
+        assert_eq!(told(lost(), known), Some((Part::Changed, "lost (x): unexpected → expected".to_owned())));
+        let often = |failed: usize| {
+            let mut cell = lost();
+            let attempt = |number| Attempt {
+                outcome: if number < failed { Outcome::Lost } else { Outcome::Survived },
+                title: String::new(),
+                tainted: false,
+                seed: 1,
+                duration_us: 1,
+                blackout: None,
+                folder: String::new(),
+                retry: false,
+            };
+            cell.attempts = (0..100).map(attempt).collect();
+            cell
+        };
+        let (part, how) = told(often(1), often(90)).unwrap();
+        assert!(part == Part::Changed && how.contains("1 of 100 failed") && how.contains("90 of 100 failed"), "{how}");
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_and_one_with_more_cells_are_told_apart() {
+        let (one, two) = (cell("a", "b", Outcome::Survived, ""), cell("a", "c", Outcome::Survived, ""));
+        let old = record_of(vec![one.clone(), two.clone()]);
+        let mut shared = one.clone();
+        (shared.shared_with, shared.duration_us) = (vec!["x".into(), "y".into()], one.duration_us * 3);
+        let new = cell("a", "d", Outcome::Lost, "x");
+        let cut_off = written(vec![one.plan, two.plan, new.plan.clone()], vec![shared, new]);
+        let told = diff(&old, &cut_off).unwrap();
+        assert!(told.starts_with("new failures:\n  a_d_q35-intel_memfd.basic: lost (x)\n"), "{told}");
+        assert!(told.contains("not run in the new run:\n  a_c_q35-intel_memfd.basic: survived\n1 cell as"), "{told}");
+        assert!(told.contains("time per cell: 1.00 of what it was"), "{told}");
     }
 }

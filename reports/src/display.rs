@@ -1,7 +1,8 @@
 //! A run while it goes on: live on a terminal, a line per cell elsewhere.
 
 use crate::brief::Brief;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::words::{line, name};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use luqual_model::{CellId, CellRecord, Event, Phase, Stamped};
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -31,8 +32,9 @@ impl Display {
     fn on(terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(0);
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}, left {eta}  {wide_msg}") {
-                bar.set_style(style);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}, left {left}  {wide_msg}")
+            {
+                bar.set_style(style.with_key("left", left));
             }
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
@@ -56,7 +58,7 @@ impl Display {
                 }
             }
             Event::CellStarted { cell, key } => {
-                let name = format!("{} → {} {}", key.source, key.target, key.workload);
+                let name = line(&name(key));
                 self.running.push(Running { cell: cell.clone(), name, phase: Phase::Boot });
                 self.message();
             }
@@ -110,20 +112,23 @@ impl Display {
     }
 
     fn line(&self, record: &CellRecord) -> String {
-        let key = &record.plan.key;
+        let name = line(&name(&record.plan.key));
         let seconds = record.duration_us as f64 / 1e6;
         let blackout = record
             .blackout
             .map_or_else(String::new, |blackout| format!(", blackout {} ms", blackout.duration_us / 1000));
         let (done, planned) = (self.done, self.planned);
-        format!(
-            "[{done}/{planned}] {} → {} {}  {}  {seconds:.1} s{blackout}",
-            key.source,
-            key.target,
-            key.workload,
-            Brief::of(record).word()
-        )
+        format!("[{done}/{planned}] {name}  {}  {seconds:.1} s{blackout}", Brief::of(record).word())
     }
+}
+
+/// How long the rest takes: nobody knows before something has ended.
+fn left(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    // The bar shows nothing of what cannot be written.
+    let _ = match state.pos() {
+        0 => to.write_str("?"),
+        _ => write!(to, "{:#}", HumanDuration(state.eta())),
+    };
 }
 
 impl Default for Display {
@@ -142,6 +147,9 @@ mod tests {
         let mut display = Display::on(false);
         display.event(&Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(record().run) } });
         display.done = 1;
-        assert_eq!(display.line(&cells()[0]), "[1/9] 7.2.12 → 7.3.4 memfd.basic  survived  3.2 s, blackout 912 ms");
+        assert_eq!(
+            display.line(&cells()[0]),
+            "[1/9] 7.2.12 → 7.3.4 memfd.basic on q35-intel  survived  3.2 s, blackout 912 ms"
+        );
     }
 }

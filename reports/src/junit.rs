@@ -3,7 +3,8 @@
 use crate::brief::{Brief, Standing};
 use crate::grid::{Square, grids};
 use crate::record::Record;
-use luqual_model::{CellRecord, Planned};
+use crate::words::{end, notes, standing};
+use luqual_model::{CellKey, CellRecord, Planned};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io;
 use std::time::Duration;
@@ -13,9 +14,12 @@ use std::time::Duration;
 pub fn junit(record: &Record) -> io::Result<String> {
     let mut report = Report::new(format!("luqual {}", record.run.id));
     for grid in grids(record) {
-        let mut suite = TestSuite::new(format!("{} on {}", grid.workload, grid.profile));
+        let mut suite = TestSuite::new(text(&format!("{} on {}", grid.workload, grid.profile)));
         for (name, value) in crate::kernels::facts(record.run.kernels.values()) {
-            suite.add_property((name, value));
+            suite.add_property((text(&name), text(&value)));
+        }
+        if let Some(fault) = &record.run.settings.plant {
+            suite.add_property(("planted on purpose", text(fault).as_str()));
         }
         for square in grid.rows.iter().flat_map(|row| &row.squares) {
             match square {
@@ -46,40 +50,52 @@ const SKIPPED: &str = " skipped=\"";
 
 fn not_run(planned: &Planned) -> TestCase {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-    status.set_message("not run: the run ended before");
-    let mut case = TestCase::new(format!("{} -> {}", planned.key.source, planned.key.target), status);
-    case.set_classname(planned.key.workload.clone());
+    status.set_message("not run");
+    named(&planned.key, status)
+}
+
+/// A pair may be run on several machines.
+fn named(key: &CellKey, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(text(&format!("{} -> {}", key.source, key.target)), status);
+    case.set_classname(text(&format!("{}.{}", key.workload, key.profile)));
     case
 }
 
+/// Two characters that XML does not have, and that quick-junit lets pass.
+fn text(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], " ")
+}
+
 fn case(cell: &CellRecord) -> TestCase {
-    let (key, brief) = (&cell.plan.key, Brief::of(cell));
-    let reason = format!("{}: {}", brief.word(), cell.title);
+    let brief = Brief::of(cell);
     let failed = |kind| {
         let mut status = TestCaseStatus::non_success(kind);
-        status.set_type(cell.outcome.word()).set_message(reason.clone()).set_description(details(cell));
+        status.set_type(cell.outcome.word()).set_message(text(&end(cell))).set_description(text(&details(cell)));
         status
     };
     let status = match brief.standing() {
         Standing::Passed => TestCaseStatus::success(),
         Standing::Skipped => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(cell.title.clone());
+            status.set_message(text(&cell.title));
             status
         }
         Standing::Failed => failed(NonSuccessKind::Failure),
         Standing::Broken => failed(NonSuccessKind::Error),
     };
-    let mut case = TestCase::new(format!("{} -> {}", key.source, key.target), status);
-    case.set_classname(key.workload.clone()).set_time(Duration::from_micros(cell.duration_us));
-    if let (Standing::Passed, Some(expected)) = (brief.standing(), &cell.plan.expectation) {
-        case.set_system_out(format!("{reason}\nexpected: {}: {}", expected.outcome, expected.reason));
+    let mut case = named(&cell.plan.key, status);
+    case.set_time(Duration::from_micros(cell.duration_us));
+    let notes = notes(cell);
+    if brief.standing() == Standing::Passed && !(cell.title.is_empty() && notes.is_empty()) {
+        let lines: Vec<String> = std::iter::once(end(cell)).chain(notes).collect();
+        case.set_system_out(text(&lines.join("\n")));
     }
     case
 }
 
 fn details(cell: &CellRecord) -> String {
-    let mut lines = vec![format!("decided in {}, {}", cell.phase, cell.status)];
+    let mut lines = vec![format!("decided in {}, {}{}", cell.phase, cell.status, standing(cell))];
+    lines.extend(notes(cell));
     let broken = cell.probes.iter().filter(|probe| !probe.held);
     lines.extend(broken.map(|it| format!("{}: expected {}, observed {}", it.name, it.expected, it.observed)));
     lines.extend(cell.findings.iter().map(|it| format!("{} {}: {}", it.side, it.kind, it.text)));
@@ -98,6 +114,16 @@ mod tests {
             std::fs::write(file, &xml).unwrap();
         }
         assert!(xml.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites "), "{xml}");
+    }
+
+    #[test]
+    fn characters_that_xml_does_not_have_are_left_out() {
+        let title = "KHO: \u{fffe}\u{ffff}\u{1b}[31m\u{0}x";
+        let cell = crate::samples::cell("a\u{fffe}", "b", luqual_model::Outcome::Lost, title);
+        let xml = super::junit(&crate::samples::record_of(vec![cell])).unwrap();
+        let is_xml =
+            |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+        assert!(xml.chars().all(is_xml), "{xml:?}");
     }
 
     #[test]

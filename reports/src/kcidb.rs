@@ -2,6 +2,7 @@
 
 use crate::brief::{Brief, Standing};
 use crate::record::Record;
+use crate::words::end;
 use luqual_model::{CellRecord, KernelInfo, Planned};
 use serde_json::{Value, json};
 use std::io;
@@ -9,7 +10,9 @@ use std::io;
 /// The record as KCIDB's JSON, with `origin` as the name of the system that submits it.
 pub fn kcidb(record: &Record, origin: &str) -> io::Result<String> {
     let run = &record.run;
-    let id = |what: &str| format!("{origin}:{}", what.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '.'), "-"));
+    let id = |what: &str| {
+        format!("{origin}:{}", what.replace(|c: char| !(c.is_ascii_alphanumeric() || "._~+-".contains(c)), "-"))
+    };
     let targets = || run.kernels.values().filter(|info| run.planned.iter().any(|it| it.key.target == info.name));
     let checkout = |info: &KernelInfo| id(&format!("{}.{}", info.release, short(info)));
     let build = |info: &KernelInfo| id(&format!("{}.{}", info.release, info.image_sha256));
@@ -25,31 +28,40 @@ pub fn kcidb(record: &Record, origin: &str) -> io::Result<String> {
             })
         })
         .collect();
-    let test = |planned: &Planned, status: &str, more: Value| -> Option<Value> {
+    let test = |planned: &Planned, status: &str, more: Value| -> io::Result<Value> {
         let key = &planned.key;
-        let target = run.kernels.get(&key.target)?;
-        let mut test = json!({
+        let missing =
+            || io::Error::new(io::ErrorKind::InvalidData, format!("the run does not describe {}", key.target));
+        let target = run.kernels.get(&key.target).ok_or_else(missing)?;
+        let test = json!({
             "id": id(&format!("{}.{}", run.id, key.id())), "build_id": build(target), "origin": origin,
             "path": format!("luqual.{}", key.workload), "status": status, "start_time": run.started,
             "environment": {"comment": format!("QEMU {} with {}, {}", run.host.qemu, run.host.accel, key.profile)},
-            "misc": {"source": run.kernels.get(&key.source), "prediction": planned.prediction, "expectation": planned.expectation},
+            "misc": {
+                "source": run.kernels.get(&key.source), "prediction": planned.prediction,
+                "expectation": planned.expectation, "planted": run.settings.plant,
+            },
         });
-        let (test_fields, more) = (test.as_object_mut()?, more.as_object()?.clone());
-        test_fields.extend(more);
-        Some(test)
+        let fields = [test, more].into_iter().filter_map(|value| match value {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        });
+        Ok(Value::Object(fields.flatten().collect()))
     };
     let mut tests: Vec<Value> = Vec::new();
     for cell in record.cells() {
         let cell = cell?;
-        let (key, word) = (&cell.plan.key, Brief::of(&cell).word());
+        let key = &cell.plan.key;
         let more = json!({
-            "comment": format!("{} -> {}: {word} {}", key.source, key.target, cell.title),
+            "comment": format!("{} -> {}: {}", key.source, key.target, end(&cell)),
             "duration": cell.duration_us as f64 / 1e6,
         });
-        tests.extend(test(&cell.plan, status(&cell), more));
+        tests.push(test(&cell.plan, status(&cell), more)?);
     }
     // MISS: planned, and nothing ran it.
-    tests.extend(record.left().filter_map(|planned| test(planned, "MISS", json!({}))));
+    for planned in record.left() {
+        tests.push(test(planned, "MISS", json!({}))?);
+    }
     let version = json!({"major": 5, "minor": 0});
     let all = json!({"version": version, "checkouts": checkouts, "builds": builds, "tests": tests});
     Ok(serde_json::to_string_pretty(&all)? + "\n")
@@ -72,6 +84,25 @@ fn status(cell: &CellRecord) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_differ_as_cells_do() {
+        let mut record = crate::samples::record();
+        let mut names = ["7.3.4+mine", "7.3.4-mine", "7.3.4~mine"].iter();
+        record.run.planned.truncate(0);
+        for name in names.by_ref() {
+            let info = KernelInfo { name: (*name).into(), ..record.run.kernels["7.3.4"].clone() };
+            record.run.kernels.insert((*name).into(), info);
+            let mut planned = crate::samples::cells()[0].plan.clone();
+            planned.key.target = (*name).into();
+            record.run.planned.push(planned);
+        }
+        let record = crate::samples::planned(record.run);
+        let value: Value = serde_json::from_str(&kcidb(&record, "luqual").unwrap()).unwrap();
+        let ids: std::collections::BTreeSet<&str> =
+            value["tests"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), 3, "{ids:?}");
+    }
 
     #[test]
     fn failures_errors_misses_and_skips_are_apart() {

@@ -24,7 +24,7 @@ pub(crate) fn listed<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> M
     markup! {
         @for info in patched(kernels) {
             p { (info.name) " carries " (count(info)) ":" }
-            ol { @for patch in &info.patches { li title=(format!("sha256 {}", patch.sha256)) { (patch.subject) } } }
+            ol { @for patch in &info.patches { li { (patch.subject) " " code.off { "sha256 " (patch.sha256) } } } }
         }
     }
 }
@@ -85,11 +85,14 @@ mod tests {
         let mut page = Vec::new();
         crate::html(&record, &|_, _| None, &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
-        assert!(page.contains("<li title=\"sha256 ab\">mm: &lt;b&gt;a&lt;/b&gt; | *b*</li>"), "{page}");
+        assert!(
+            page.contains("<li>mm: &lt;b&gt;a&lt;/b&gt; | *b* <code class=\"off\">sha256 ab</code></li>"),
+            "{page}"
+        );
         let line = "7.3.4 carries 1 patch: mm: <b>a</b> | *b*";
         assert!(crate::summary(&record).unwrap().contains(line));
         assert!(crate::markdown(&record).unwrap().contains("7.3.4 carries 1 patch: mm: \\<b\\>a\\</b\\> \\| \\*b\\*"));
-        assert!(crate::ktap(&record).unwrap().contains(&format!("# {line}\n")));
+        assert!(crate::ktap(&record).unwrap().contains(&format!("# kernel {line}\n")));
         assert!(crate::kcidb(&record, "x").unwrap().contains("\"subject\": \"mm: <b>a</b> | *b*\""));
         let qualification = crate::Qualification::of(&record).unwrap();
         assert!(qualification.text(&record.run).contains("carries 1 patch: mm: <b>a</b> | *b*"));

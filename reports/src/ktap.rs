@@ -3,6 +3,7 @@
 use crate::brief::{Brief, Standing};
 use crate::grid::{Square, grids};
 use crate::record::Record;
+use crate::words::{end, notes, standing};
 use luqual_model::CellRecord;
 use std::fmt::Write;
 use std::io;
@@ -12,7 +13,7 @@ pub fn ktap(record: &Record) -> io::Result<String> {
     let grids = grids(record);
     let mut text = format!("KTAP version 1\n1..{}\n", grids.len());
     for line in crate::kernels::lines(record.run.kernels.values()) {
-        let _ = writeln!(text, "# {}", plain(&line));
+        let _ = writeln!(text, "# kernel {}", plain(&line));
     }
     for (number, grid) in grids.iter().enumerate() {
         let name = plain(&format!("{} on {}", grid.workload, grid.profile));
@@ -33,7 +34,8 @@ pub fn ktap(record: &Record) -> io::Result<String> {
                 Square::Ended(number, _) => {
                     let cell = record.cell(*number)?;
                     for line in diagnostics(&cell) {
-                        let _ = writeln!(text, "    # {pair}: {}", plain(&line));
+                        // Not the name first: the kernel's parser takes `# Subtest: ` for another thing.
+                        let _ = writeln!(text, "    # cell {pair}: {}", plain(&line));
                     }
                     result(&cell)
                 }
@@ -59,11 +61,9 @@ fn result(cell: &CellRecord) -> (bool, String) {
 fn diagnostics(cell: &CellRecord) -> Vec<String> {
     let mut lines = Vec::new();
     if !cell.title.is_empty() {
-        lines.push(format!("{}: {}", Brief::of(cell).word(), cell.title));
+        lines.push(format!("{}{}", end(cell), standing(cell)));
     }
-    if let Some(expected) = &cell.plan.expectation {
-        lines.push(format!("expected {}: {}", expected.outcome, expected.reason));
-    }
+    lines.extend(notes(cell));
     lines
 }
 

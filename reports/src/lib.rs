@@ -15,6 +15,7 @@ mod record;
 #[cfg(test)]
 mod samples;
 mod terminal;
+mod words;
 
 pub use brief::Brief;
 pub use diff::diff;

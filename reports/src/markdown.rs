@@ -4,6 +4,7 @@ use crate::brief::Brief;
 use crate::grid::{Square, grids};
 use crate::record::Record;
 use crate::terminal::{Attention, attention, named};
+use crate::words::{notes, standing};
 use luqual_model::Status;
 use std::fmt::Write;
 use std::io;
@@ -12,7 +13,19 @@ use std::io;
 pub fn markdown(record: &Record) -> io::Result<String> {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = writeln!(text, "## Live updates: {}\n", record.totals().in_words());
+    let ended = match (record.run.interrupted, record.run.duration_us) {
+        (true, _) => " (interrupted)",
+        (false, None) => " (not ended)",
+        (false, Some(_)) => "",
+    };
+    let _ = writeln!(text, "## Live updates: {}{ended}\n", record.totals().in_words());
+    if let Some(fault) = &record.run.settings.plant {
+        let _ = writeln!(
+            text,
+            "**A fault was planted on purpose ({}): this says nothing about the kernels.**\n",
+            plain(fault)
+        );
+    }
     for grid in grids(record) {
         let _ = writeln!(text, "**{}** on {}\n", plain(grid.workload), plain(grid.profile));
         let targets: Vec<String> = grid.targets.iter().map(|target| plain(target)).collect();
@@ -27,13 +40,12 @@ pub fn markdown(record: &Record) -> io::Result<String> {
     let Attention { groups, more } = attention(record)?;
     for group in &groups {
         let first = &group.first;
-        let (names, others) =
-            named(record, group, |source, target, workload| plain(&format!("{source} → {target} {workload}")));
+        let (names, others) = named(record, group);
         let others = if others > 0 { format!(" and {others} more") } else { String::new() };
-        let (word, title) = (Brief::of(first).word(), plain(&first.title));
-        let _ = writeln!(text, "* **{word}** {}{others}: {title}", names.join(", "));
-        if let (Some(false), Some(prediction)) = (first.as_predicted(), &first.plan.prediction) {
-            let _ = writeln!(text, "  * predicted {}: {}", prediction.outcome, plain(&prediction.why));
+        let (word, title) = (format!("{}{}", Brief::of(first).word(), standing(first)), plain(&first.title));
+        let _ = writeln!(text, "* **{word}** {}{others}: {title}", plain(&names.join(", ")));
+        for note in notes(first) {
+            let _ = writeln!(text, "  * {}", plain(&note));
         }
     }
     if more > 0 {

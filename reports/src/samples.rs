@@ -92,10 +92,18 @@ pub(crate) fn record_of(cells: Vec<CellRecord>) -> Record {
     written(cells.iter().map(|cell| cell.plan.clone()).collect(), cells)
 }
 
-/// A journal, as a run writes it, read again.
+/// A run of which no cell has ended.
+pub(crate) fn planned(run: Run) -> Record {
+    journal(run, Vec::new())
+}
+
+/// A run of which these ended.
 pub(crate) fn written(planned: Vec<Planned>, cells: Vec<CellRecord>) -> Record {
-    let mut run = run();
-    run.planned = planned;
+    journal(Run { planned, ..run() }, cells)
+}
+
+/// A journal, as a run writes it, read again.
+fn journal(run: Run, cells: Vec<CellRecord>) -> Record {
     let started = Event::RunStarted { run: Box::new(run) };
     let ended = cells.into_iter().map(|record| Event::CellFinished { record: Box::new(record) });
     let finished = Event::RunFinished { interrupted: false };

@@ -3,28 +3,56 @@
 use crate::brief::Brief;
 use crate::grid::{Grid, Row, Square, grids};
 use crate::record::Record;
-use luqual_model::{CellRecord, Outcome, Prediction, Status};
+use crate::words::{line, name, notes, standing};
+use luqual_model::{CellRecord, Outcome, Phase};
 use std::fmt::Write;
 use std::io;
+use std::ops::Range;
 
-/// Source × target, one grid per profile and workload, in plan order.
-pub fn grid(record: &Record) -> String {
+/// Source × target, one grid per profile and workload, in plan order. What is wider than `width` is continued below.
+pub fn grid(record: &Record, width: Option<usize>) -> String {
     let mut text = String::new();
     for Grid { profile, workload, targets, rows } in grids(record) {
         let head: Vec<String> = std::iter::once("source \\ target").chain(targets).map(str::to_owned).collect();
         let body = rows.into_iter().map(|Row { source, squares }| {
             std::iter::once(source.to_owned()).chain(squares.into_iter().map(square)).collect()
         });
-        let lines: Vec<Vec<String>> = std::iter::once(head).chain(body).collect();
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let lines: Vec<Vec<String>> = std::iter::once(head).chain(body).map(plain).collect();
+        let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len))
+            .map(|column| lines.iter().map(|line| 2 + line[column].chars().count()).max().unwrap_or(0))
+            .collect();
         // Writing to a string does not fail.
         let _ = writeln!(text, "{workload} on {profile}");
-        for line in &lines {
-            let padded = line.iter().enumerate().map(|(column, word)| format!("  {word:<0$}", width(column)));
-            let _ = writeln!(text, "{}", padded.collect::<String>().trim_end());
+        for columns in blocks(&widths, width) {
+            for line in &lines {
+                let padded =
+                    std::iter::once(0).chain(columns.clone()).map(|at| format!("{:<1$}", line[at], widths[at]));
+                let _ = writeln!(text, "  {}", padded.collect::<String>().trim_end());
+            }
         }
     }
     text
+}
+
+fn plain(words: Vec<String>) -> Vec<String> {
+    words.iter().map(|word| crate::words::line(word)).collect()
+}
+
+/// The columns after the first, as many side by side as fit, and one at least.
+fn blocks(widths: &[usize], width: Option<usize>) -> Vec<Range<usize>> {
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    let (first, mut used) = (2 + widths.first().copied().unwrap_or(0), 0);
+    for (column, needed) in widths.iter().enumerate().skip(1) {
+        match blocks.last_mut() {
+            Some(block) if width.is_none_or(|width| used + needed <= width) => block.end = column + 1,
+            _ => {
+                used = first;
+                blocks.push(column..column + 1);
+            }
+        }
+        used += needed;
+    }
+    blocks
 }
 
 fn square(square: Square<'_>) -> String {
@@ -56,7 +84,7 @@ const MOST_GROUPS: usize = 100;
 /// More names than that nobody reads in one group.
 const MOST_NAMES: usize = 12;
 
-/// Cells that need attention, equal ones together: same outcome, same title, same wrong prediction.
+/// Cells that need attention, equal ones together: of those nothing is told but their names.
 pub(crate) fn attention(record: &Record) -> io::Result<Attention> {
     let urgent = |number: &usize| record.brief(*number).filter(|brief| brief.needs_attention());
     let mut wanted: Vec<usize> = record.ended().filter(|number| urgent(number).is_some()).collect();
@@ -77,31 +105,16 @@ pub(crate) fn attention(record: &Record) -> io::Result<Attention> {
 }
 
 fn alike(one: &CellRecord, other: &CellRecord) -> bool {
-    fn end(cell: &CellRecord) -> (Outcome, &str, Status, Option<&Prediction>) {
-        let wrong = cell.plan.prediction.as_ref().filter(|_| cell.as_predicted() == Some(false));
-        (cell.outcome, &cell.title, cell.status, wrong)
+    fn told(cell: &CellRecord) -> (Outcome, &str, Phase, String, Vec<String>) {
+        (cell.outcome, &cell.title, cell.phase, standing(cell), notes(cell))
     }
-    end(one) == end(other)
+    told(one) == told(other)
 }
 
 /// The first of a group's cells by `name`, and how many there are more.
-pub(crate) fn named(record: &Record, group: &Group, name: impl Fn(&str, &str, &str) -> String) -> (Vec<String>, usize) {
-    let names = group.cells.iter().take(MOST_NAMES).map(|number| {
-        let key = &record.run.planned[*number].key;
-        name(&key.source, &key.target, &key.workload)
-    });
+pub(crate) fn named(record: &Record, group: &Group) -> (Vec<String>, usize) {
+    let names = group.cells.iter().take(MOST_NAMES).map(|number| name(&record.run.planned[*number].key));
     (names.collect(), group.cells.len().saturating_sub(MOST_NAMES))
-}
-
-/// What a cell is beside its outcome.
-fn standing(cell: &CellRecord) -> String {
-    let status = match cell.status {
-        Status::Regression | Status::Improvement | Status::Flaky => format!(", {}", cell.status),
-        Status::Expected | Status::Unexpected => String::new(),
-    };
-    let rate = cell.rate().map_or_else(String::new, |rate| format!(", {rate}"));
-    let prediction = if cell.as_predicted() == Some(false) { ", not as predicted" } else { "" };
-    format!("{status}{rate}{prediction}")
 }
 
 /// What needs attention: equal ends together, those that nobody predicted first, then the worst; then the totals.
@@ -111,23 +124,15 @@ pub fn summary(record: &Record) -> io::Result<String> {
     // Writing to a string does not fail.
     for group in &groups {
         let first = &group.first;
-        let planted = first.planted.as_ref().map_or_else(String::new, |fault| format!(" [planted: {fault}]"));
-        let end = format!("{} in {}{}{planted}", Brief::of(first).word(), first.phase, standing(first));
-        let (names, others) =
-            named(record, group, |source, target, workload| format!("{source} → {target} {workload}: {end}"));
-        text.extend(names.iter().map(|name| format!("{name}\n")));
+        let end = format!("{} in {}{}", Brief::of(first).word(), first.phase, standing(first));
+        let (names, others) = named(record, group);
+        text.extend(names.iter().map(|name| line(&format!("{name}: {end}")) + "\n"));
         if others > 0 {
             let _ = writeln!(text, "and {others} more like these");
         }
-        let _ = writeln!(text, "    {}", first.title);
-        for tainted in first.tainted.iter().skip(1) {
-            let _ = writeln!(text, "    {tainted}");
-        }
-        if let (Some(false), Some(prediction)) = (first.as_predicted(), &first.plan.prediction) {
-            let _ = writeln!(text, "    predicted: {}: {}", prediction.outcome, prediction.why);
-        }
-        if let (Status::Regression | Status::Improvement, Some(expected)) = (first.status, &first.plan.expectation) {
-            let _ = writeln!(text, "    expected: {}: {}", expected.outcome, expected.reason);
+        let title = Some(&first.title).filter(|title| !title.is_empty()).cloned();
+        for told in title.into_iter().chain(notes(first)) {
+            let _ = writeln!(text, "    {}", line(&told));
         }
         if first.outcome != Outcome::Skipped {
             let _ = writeln!(text, "    evidence: {}", first.folder);
@@ -158,7 +163,18 @@ mod tests {
 
     #[test]
     fn a_grid_of_all_outcomes() {
-        insta::assert_snapshot!(grid(&record()));
+        insta::assert_snapshot!(grid(&record(), None));
+    }
+
+    #[test]
+    fn what_is_too_wide_is_continued_below() {
+        let cells = (0..10).map(|n| cell("a", &format!("b{n}"), Outcome::Survived, "")).collect();
+        let text = grid(&record_of(cells), Some(50));
+        assert!(text.lines().all(|line| line.chars().count() <= 50), "{text}");
+        assert_eq!((text.matches("source \\ target").count(), text.matches("survived").count()), (4, 10), "{text}");
+        // One column at least, however narrow.
+        assert_eq!(blocks(&[20, 10, 10], Some(5)), [1..2, 2..3]);
+        assert_eq!(blocks(&[20, 10, 10], None).len(), 1);
     }
 
     #[test]

@@ -125,6 +125,20 @@ fn a_page_is_opened_filtered_and_read() {
     assert_eq!(open.cells_in_sight(), all - 2);
     open.tab.find_element(".filters input[value=survived]").unwrap().click().unwrap();
 
+    // By status, and by what only the title says.
+    open.tab.find_element(".filters input[value=unexpected]").unwrap().click().unwrap();
+    assert_eq!(open.cells_in_sight(), 2);
+    open.tab.find_element(".filters input[value=unexpected]").unwrap().click().unwrap();
+    filter.click().unwrap();
+    open.tab.type_str("panic").unwrap();
+    assert_eq!(open.cells_in_sight(), 1);
+    // A link from the grid to a cell that the filter hides takes the filter away.
+    let hidden = cells()[2].id.to_string();
+    open.tab.find_element(&format!(".grid a[href='#{hidden}']")).unwrap().click().unwrap();
+    open.tab.wait_for_element(&format!("[id='{hidden}'][open]")).unwrap();
+    assert_eq!((open.shown(), open.ask("filter.value")), (format!("{all} of {all} shown"), "".into()));
+    assert_eq!(open.ask("document.activeElement.parentElement.id"), hidden.as_str());
+
     // A clean survival is closed until it is asked for: by its line, and by its square in the grid.
     let id = cells()[0].id.to_string();
     let probes = format!("document.getElementById('{id}').querySelector('table').checkVisibility()");
@@ -137,6 +151,12 @@ fn a_page_is_opened_filtered_and_read() {
     open.tab.find_element(&format!(".grid a[href='#{id}']")).unwrap().click().unwrap();
     open.tab.wait_for_element(&format!("[id='{id}'][open]")).unwrap();
     assert_eq!(open.ask(&probes), true);
+    // The same link again, which changes no address.
+    open.tab.find_element(&line).unwrap().click().unwrap();
+    assert_eq!(open.ask(&probes), false);
+    open.tab.find_element(&format!(".grid a[href='#{id}']")).unwrap().click().unwrap();
+    open.tab.wait_for_element(&format!("[id='{id}'][open]")).unwrap();
+    open.ask("location.hash = '#%'");
     assert_eq!(open.complaints(), Vec::<String>::new(), "{}", open.url);
 }
 
@@ -181,12 +201,8 @@ fn ten_thousand_cells_are_filtered() {
     let many = (0..100).flat_map(|source| (0..100).map(move |target| (source, target)));
     let outcome = |target| if target % 50 == 7 { Outcome::Lost } else { Outcome::Survived };
     let many = many.map(|(source, target)| {
-        cell(
-            &format!("7.{source}.1"),
-            &format!("8.{target}.1"),
-            outcome(target),
-            if target % 50 == 7 { "x" } else { "" },
-        )
+        let title = if target % 50 == 7 { "x" } else { "" };
+        ordinary(cell(&format!("7.{source}.1"), &format!("8.{target}.1"), outcome(target), title))
     });
     let page = page(&record_of(many.collect()), &|_, _| None);
     let started = Instant::now();
@@ -203,6 +219,14 @@ fn ten_thousand_cells_are_filtered() {
     let own = open.ask("(() => { const start = performance.now(); show(); document.body.offsetHeight; return performance.now() - start })()");
     println!("{} MiB, opened in {opened:?}, ten keys in {typed:?}, a filter in {own} ms", page.len() >> 20);
     assert_eq!(open.complaints(), Vec::<String>::new());
+}
+
+/// With as many phases, probes and findings as a cell of memfd.basic has.
+fn ordinary(mut cell: CellRecord) -> CellRecord {
+    cell.phases = cell.phases.iter().cycle().take(11).cloned().collect();
+    cell.probes = cell.probes.iter().cycle().take(15).cloned().collect();
+    cell.findings = cell.findings.iter().cycle().take(6).cloned().collect();
+    cell
 }
 
 /// That nothing was complained of says something only if complaints are heard.

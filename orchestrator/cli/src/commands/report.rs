@@ -7,7 +7,7 @@ use luqual_model::CellRecord;
 use luqual_reports::Record;
 use luqual_runner::JOURNAL;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// What to show of runs.
@@ -93,7 +93,9 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
 
 /// The grid and what needs attention.
 pub(crate) fn shown(record: &Record) -> io::Result<String> {
-    Ok(format!("{}\n{}", luqual_reports::grid(record), luqual_reports::summary(record)?))
+    let width = io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    let grid = luqual_reports::grid(record, width.map(|(width, _)| usize::from(width.0)));
+    Ok(format!("{grid}\n{}", luqual_reports::summary(record)?))
 }
 
 /// Writes to a file, or to standard output.

@@ -1,0 +1,102 @@
+//! What every report says of a cell, beside its outcome and its title.
+
+use crate::brief::Brief;
+use luqual_model::{CellKey, CellRecord, FindingKind, Side, Status};
+
+/// Which cell it is.
+pub(crate) fn name(key: &CellKey) -> String {
+    format!("{} → {} {} on {}", key.source, key.target, key.workload, key.profile)
+}
+
+/// What it is against what was thought of it, where that is to be told.
+pub(crate) fn standing(cell: &CellRecord) -> String {
+    let status = match cell.status {
+        Status::Regression | Status::Improvement | Status::Flaky => format!(", {}", cell.status),
+        Status::Expected | Status::Unexpected => String::new(),
+    };
+    let rate = cell.rate().map_or_else(String::new, |rate| format!(", {rate}"));
+    let prediction = if cell.as_predicted() == Some(false) { ", not as predicted" } else { "" };
+    format!("{status}{rate}{prediction}")
+}
+
+/// The rest, a line each: the fault, what spoils it besides, what was predicted and expected, each attempt.
+pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
+    let mut notes: Vec<String> = cell.planted.iter().map(|fault| format!("planted on purpose: {fault}")).collect();
+    notes.extend(cell.tainted.iter().skip(1).cloned());
+    if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {
+        notes.push(format!("predicted: {}: {}", prediction.outcome, prediction.why));
+        // A title is the kernel's own words; who did better than was predicted has none.
+        let words = cell.findings.iter().find(|finding| finding.side == Side::Target && is_handover(finding.kind));
+        notes.extend(words.filter(|_| cell.title.is_empty()).map(|finding| format!("its console: {}", finding.text)));
+    }
+    if let Some(expected) = &cell.plan.expectation {
+        let link = expected.link.as_ref().map_or_else(String::new, |link| format!(" ({link})"));
+        let tainted = if expected.tainted { "+tainted" } else { "" };
+        notes.push(format!("expected: {}{tainted}: {}{link}", expected.outcome, expected.reason));
+    }
+    let attempts = cell.attempts.iter().map(|attempt| {
+        let (tainted, retry) =
+            (if attempt.tainted { "+tainted" } else { "" }, if attempt.retry { ", a retry" } else { "" });
+        format!("{}{tainted}{retry}", attempt.outcome)
+    });
+    let attempts: Vec<String> = attempts.collect();
+    if !attempts.is_empty() {
+        notes.push(format!("attempts: {}", attempts.join("; ")));
+    }
+    notes
+}
+
+fn is_handover(kind: FindingKind) -> bool {
+    matches!(kind, FindingKind::HandoverRefused | FindingKind::Kho | FindingKind::Luo)
+}
+
+/// The outcome with its title.
+pub(crate) fn end(cell: &CellRecord) -> String {
+    let word = Brief::of(cell).word();
+    if cell.title.is_empty() { word } else { format!("{word}: {}", cell.title) }
+}
+
+/// One line of anybody's text, in which nothing moves a terminal's cursor.
+pub(crate) fn line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::cell;
+    use luqual_model::{Attempt, Expectation, Outcome, Prediction};
+
+    #[test]
+    fn all_that_is_known_is_told() {
+        let mut told = cell("a", "b", Outcome::Survived, "");
+        told.planted = Some("flip:4k:0:0".into());
+        told.tainted = vec!["first".into(), "second".into()];
+        told.plan.prediction = Some(Prediction { outcome: Outcome::Crashed, why: "strings".into() });
+        let link = Some("https://example.org".into());
+        told.plan.expectation =
+            Some(Expectation { outcome: Outcome::Lost, tainted: false, reason: "known".into(), link });
+        let attempt = |outcome, retry| Attempt {
+            outcome,
+            title: String::new(),
+            tainted: false,
+            seed: 1,
+            duration_us: 1,
+            blackout: None,
+            folder: String::new(),
+            retry,
+        };
+        told.attempts = vec![attempt(Outcome::Lost, false), attempt(Outcome::Survived, true)];
+        assert_eq!(
+            notes(&told),
+            [
+                "planted on purpose: flip:4k:0:0",
+                "second",
+                "predicted: crashed: strings",
+                "its console: KHO: <script>alert(1)</script>",
+                "expected: lost: known (https://example.org)",
+                "attempts: lost; survived, a retry",
+            ]
+        );
+    }
+}
