@@ -104,7 +104,7 @@ fn about(record: &Record) -> Markup {
 fn kernels(record: &Record) -> Markup {
     markup! {
         h2 { "Kernels" }
-        div.wide { table {
+        details { summary { (record.run.kernels.keys().map(String::as_str).collect::<Vec<_>>().join(", ")) } div.wide { table {
             tr { @for title in ["name", "release", "ABI strings", "abilities", "build id", "provenance", "image sha256", "command line"] {
                 th scope="col" { (title) }
             } }
@@ -116,7 +116,7 @@ fn kernels(record: &Record) -> Markup {
                 td.long { (info.provenance) }
                 td.long { code { (info.image_sha256) } } td.long { code { (info.command_line) } }
             } }
-        } }
+        } } }
         (crate::kernels::listed(record.run.kernels.values()))
     }
 }

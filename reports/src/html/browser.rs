@@ -138,6 +138,9 @@ fn a_page_is_opened_filtered_and_read() {
     open.tab.wait_for_element(&format!("[id='{hidden}'][open]")).unwrap();
     assert_eq!((open.shown(), open.ask("filter.value")), (format!("{all} of {all} shown"), "".into()));
     assert_eq!(open.ask("document.activeElement.parentElement.id"), hidden.as_str());
+    let top = open.ask("document.activeElement.getBoundingClientRect().top").as_f64().unwrap();
+    let height = open.ask("innerHeight").as_f64().unwrap();
+    assert!((0.0..height).contains(&top), "it is at {top} of {height}");
 
     // A clean survival is closed until it is asked for: by its line, and by its square in the grid.
     let id = cells()[0].id.to_string();
