@@ -212,20 +212,23 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// All tables under a key, by name: `[key.NAME]`.
-    pub fn named<T>(&self, key: &'static str, mut read: impl FnMut(Text<'a>, &Table<'a>) -> Option<T>) -> Vec<T> {
-        let Some(tables) = self.find(key).and_then(|value| self.as_table(value, key)) else { return Vec::new() };
-        tables
-            .entries
-            .iter()
-            .filter_map(|(name, value)| {
-                let table = self.as_table(value, name.get_ref())?;
-                let name = Text { text: name.get_ref(), span: name.span(), notes: self.notes };
-                let read = read(name, &table);
-                table.finish();
-                read
-            })
-            .collect()
+    /// All tables under a key, by name: `[key.NAME]`. None if one of them could not be read; all are tried.
+    pub fn named<T>(
+        &self,
+        key: &'static str,
+        mut read: impl FnMut(Text<'a>, &Table<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Some(value) = self.find(key) else { return Some(Vec::new()) };
+        let tables = self.as_table(value, key)?;
+        let all = tables.entries.iter().map(|(name, value)| {
+            let table = self.as_table(value, name.get_ref())?;
+            let name = Text { text: name.get_ref(), span: name.span(), notes: self.notes };
+            let read = read(name, &table);
+            table.finish();
+            read
+        });
+        // Through a list of all, since the first None would end it.
+        all.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Every entry as a name and a string.

@@ -109,55 +109,61 @@ pub fn is_path(name: &str) -> bool {
 /// Reads a file.
 pub fn read(file: &str, text: &str, known: &Known<'_>) -> Result<MatrixFile, Mistakes> {
     document::read(file, text, |table| {
-        let mut are_known = true;
-        let matrices = table.named("matrix", |name, table| {
-            let matrix = matrix(name.text, table, known);
-            are_known &= matrix.is_some();
-            matrix
-        });
+        let matrices = table.named("matrix", |name, table| matrix(name.text, table, known));
         // Of what an unreadable matrix has, nothing can be said.
-        let expectations = expect::read(table, are_known.then_some(&matrices), known);
-        Some(MatrixFile { matrices, expectations })
+        let expectations = expect::read(table, matrices.as_ref(), known);
+        Some(MatrixFile { matrices: matrices?, expectations })
     })
 }
 
 fn matrix(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
-    let kernels = table.texts("kernels");
-    for kernel in kernels.iter().filter(|kernel| !is_path(kernel.text) && !known.kernels.contains(&kernel.text)) {
-        unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
-    }
-    once(&kernels);
-    if kernels.is_empty() {
-        table.wrong(format!("matrix `{name}` has no kernels"), None);
-    }
-    let workloads = table.texts("workloads");
-    for workload in workloads.iter().filter(|it| !known.workloads.iter().any(|name| matches(it.text, name))) {
-        unknown(workload, "workload", known.workloads, "");
-    }
-    once(&workloads);
-    if workloads.is_empty() {
-        table.wrong(format!("matrix `{name}` has no workloads"), None);
-    }
-    let profiles = table.texts("profiles");
-    for profile in profiles.iter().filter(|profile| !known.profiles.contains(&profile.text)) {
-        unknown(profile, "profile", known.profiles, "");
-    }
-    once(&profiles);
-    let list = |texts: &[Text<'_>]| texts.iter().map(|text| text.text.to_owned()).collect::<Vec<_>>();
-    let pairs = pairs(table, &list(&kernels));
+    let kernels = names(table, "kernels", |kernel| {
+        if !is_path(kernel.text) && !known.kernels.contains(&kernel.text) {
+            unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
+        }
+    });
+    let workloads = names(table, "workloads", |workload| {
+        if !known.workloads.iter().any(|name| matches(workload.text, name)) {
+            unknown(workload, "workload", known.workloads, "");
+        }
+    });
+    let profiles = names(table, "profiles", |profile| {
+        if !known.profiles.contains(&profile.text) {
+            unknown(profile, "profile", known.profiles, "");
+        }
+    });
+    let some = |key: &str, names: Option<Vec<String>>| {
+        if names.as_ref().is_some_and(Vec::is_empty) {
+            table.wrong(format!("matrix `{name}` has no {key}"), None);
+        }
+        names.filter(|names| !names.is_empty())
+    };
+    let (kernels, workloads) = (some("kernels", kernels), some("workloads", workloads));
+    let pairs = pairs(table, kernels.as_deref());
     let deadlines = table.table("deadlines", deadlines).unwrap_or_default();
     let budget =
         |table: &Table<'_>| Some(Budget { jobs: table.number("jobs"), memory_mib: table.number("memory_mib") });
     let budget = table.table("budget", budget).unwrap_or_default();
     Some(Matrix {
         name: name.to_owned(),
-        kernels: list(&kernels),
+        kernels: kernels?,
         pairs: pairs?,
-        workloads: list(&workloads),
-        profiles: list(&profiles),
+        workloads: workloads?,
+        profiles: profiles?,
         deadlines,
         budget,
     })
+}
+
+/// The names in a list, each criticised by `check`. None if one of them is wrong, which is told.
+fn names(table: &Table<'_>, key: &'static str, check: impl Fn(&Text<'_>)) -> Option<Vec<String>> {
+    let before = table.mistakes();
+    let texts = table.texts(key);
+    texts.iter().for_each(check);
+    let are_right = table.mistakes() == before;
+    // A name that stands twice is a mistake, and yet it is known what is meant.
+    once(&texts);
+    are_right.then(|| texts.iter().map(|text| text.text.to_owned()).collect())
 }
 
 /// Cells are made of each name once.
@@ -169,19 +175,23 @@ fn once(texts: &[Text<'_>]) {
     }
 }
 
-fn pairs(table: &Table<'_>, kernels: &[String]) -> Option<Pairs> {
+/// Which pairs. None if one is wrong, which is told; that one takes none of `kernels` is told if those are right.
+fn pairs(table: &Table<'_>, kernels: Option<&[String]>) -> Option<Pairs> {
+    let before = table.mistakes();
     let hint =
         || Some(format!("all, upgrades, adjacent, or a list such as [\"7.1 -> >=7.2\"]; a range is {RANGE_SYNTAX}"));
     let texts = table.text_or_texts("pairs");
-    match texts.as_slice() {
+    let pairs = match texts.as_slice() {
         [] => {
-            table.wrong("`pairs` is missing", hint());
+            if table.mistakes() == before {
+                table.wrong("`pairs` is missing", hint());
+            }
             None
         }
         [one] if one.text == "all" => Some(Pairs::All),
         [one] if one.text == "upgrades" => Some(Pairs::Upgrades),
         [one] if one.text == "adjacent" => {
-            if kernels.len() == 1 {
+            if kernels.is_some_and(|kernels| kernels.len() == 1) {
                 one.wrong("one kernel has no next one", None);
             }
             Some(Pairs::Adjacent)
@@ -195,17 +205,18 @@ fn pairs(table: &Table<'_>, kernels: &[String]) -> Option<Pairs> {
                 };
                 let (from, to): (KernelPattern, KernelPattern) = (from, to);
                 // A kernel of the catalog has the release that is its name; what a path has is not known yet.
-                let taken = |pattern: &KernelPattern| {
+                let taken = |kernels: &[String], pattern: &KernelPattern| {
                     kernels.iter().any(|name| is_path(name) || pattern.takes(Named { name, release: name }))
                 };
-                if !(taken(&from) && taken(&to)) {
+                if kernels.is_some_and(|kernels| !(taken(kernels, &from) && taken(kernels, &to))) {
                     text.wrong(format!("`{}` takes no pair of this matrix's kernels", text.text), None);
                 }
                 Some((from, to))
             };
             listed.iter().map(pair).collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Pairs::Listed)
         }
-    }
+    };
+    pairs.filter(|_| table.mistakes() == before)
 }
 
 /// Longer than this nobody waits for a phase.
@@ -299,5 +310,42 @@ mod tests {
             assert!(told.contains(line), "{line}\n--- not in ---\n{told}");
         }
         assert!(!told.contains("./tree"), "{told}");
+    }
+
+    #[test]
+    fn a_mistake_in_a_matrix_is_told_once_and_not_of_what_builds_on_it() {
+        let right = ["kernels = [\"7.2.12\", \"7.3.4\"]", "pairs = \"all\"", "workloads = [\"*\"]"];
+        let told = |matrix: &str| {
+            let text = format!(
+                "{matrix}\n[[expect]]\nsource = \"7.2\"\ntarget = \"7.3\"\noutcome = \"crashed\"\nreason = \"x\"\n"
+            );
+            read("m", &text, &KNOWN).map_or_else(|told| told.to_string(), |_| String::new())
+        };
+        assert_eq!(told(&format!("[matrix.a]\n{}", right.join("\n"))), "");
+        for (line, wrong, expected) in [
+            (0, "kernels = \"7.2.12\"", "m:2:11: `kernels` must be a list of strings, not a string"),
+            (0, "kernels = [\"7.3.4\", 7.2]", "m:2:21: `kernels` must be a string, not a fraction"),
+            (0, "kernels = [\"7.2.12\", \"7.3.44\"]", "m:2:22: unknown kernel `7.3.44`\n  hint: is `7.3.4` meant?"),
+            (0, "kernels = []", "m:1:1: matrix `a` has no kernels"),
+            (1, "pairs = 7", "m:3:9: `pairs` must be a list of strings, not a number"),
+            (1, "pairs = [\"7.3 -> 7.3\", 7]", "m:3:24: `pairs` must be a string, not a number"),
+            (1, "pairs = \"7.2 -> 7.9\"", "m:3:9: `7.2 -> 7.9` takes no pair of this matrix's kernels"),
+            (2, "workloads = \"*\"", "m:4:13: `workloads` must be a list of strings, not a string"),
+            (2, "workloads = [\"vfio.*\"]", "m:4:14: unknown workload `vfio.*`\n  hint: known: memfd.basic"),
+            (2, "workloads = []", "m:1:1: matrix `a` has no workloads"),
+        ] {
+            let mut lines = right;
+            lines[line] = wrong;
+            assert_eq!(told(&format!("[matrix.a]\n{}", lines.join("\n"))), expected, "{wrong}");
+        }
+        let typo = "[matrix.a]\nkernels = [\"7.3.44\"]\npairs = [\"7.2 -> 7.3\"]\nworkloads = [\"*\"]";
+        assert_eq!(told(typo), "m:2:12: unknown kernel `7.3.44`\n  hint: is `7.3.4` meant?");
+        let one = "[matrix.a]\nkernels = [\"7.3.4\", 7.2]\npairs = \"adjacent\"\nworkloads = [\"*\"]";
+        assert_eq!(told(one), "m:2:21: `kernels` must be a string, not a fraction");
+        assert_eq!(told("[matrix]\na = 3"), "m:2:5: `a` must be a table, not a number");
+        assert_eq!(told("[[matrix]]\npairs = \"all\""), "m:1:1: `matrix` must be a table, not a list");
+        // A matrix that can be read is looked at, whatever else is wrong with it.
+        let late = format!("[matrix.a]\n{}\ndeadlines = {{ boot = 0 }}", right.join("\n").replace("7.2.12", "7.1.13"));
+        assert_eq!(told(&late), "m:5:15: no boot is done in 0 s\nm:7:10: `7.2` takes no kernel of any matrix");
     }
 }

@@ -120,13 +120,13 @@ impl Catalog {
 
     fn read(file: &str, text: &str, beside: &Beside<'_>, is_own: bool) -> Result<Self, KernelError> {
         let entries = document::read(file, text, |table| {
-            Some(table.named("kernel", |name, table| {
+            table.named("kernel", |name, table| {
                 if Version::of(name.text).is_none() {
                     let hint = "filters and expectations take kernels by version: such as 7.3.4-mine";
                     name.wrong(format!("`{}` does not begin with a version", name.text), Some(hint.to_owned()));
                 }
                 entry(name.text, table, beside)
-            }))
+            })
         })?;
         Ok(Self { entries, is_own })
     }
