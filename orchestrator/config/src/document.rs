@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::num::IntErrorKind;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -168,7 +169,7 @@ impl<'a> Table<'a> {
         let value = self.find(key)?;
         let number = whole(value.get_ref()).filter(|number| *number > 0);
         if number.is_none() {
-            self.notes.add(value.span(), format!("`{key}` must be a whole number from 1"), None);
+            self.notes.add(value.span(), no_number(key, value.get_ref(), "from 1"), None);
         }
         number
     }
@@ -250,7 +251,7 @@ impl<'a> Table<'a> {
             .filter_map(|(name, value)| {
                 let number = whole(value.get_ref());
                 if number.is_none() {
-                    let message = format!("`{}` must be a whole number that is not negative", name.get_ref());
+                    let message = no_number(name.get_ref(), value.get_ref(), "that is not negative");
                     self.notes.add(value.span(), message, None);
                 }
                 Some((Text { text: name.get_ref(), span: name.span(), notes: self.notes }, number?))
@@ -294,6 +295,15 @@ impl<'a> Table<'a> {
 fn whole(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// What is wrong with a number that cannot be used. One that is too large is a whole number and not negative.
+fn no_number(key: &str, value: &DeValue<'_>, wanted: &str) -> String {
+    let number = value.as_integer().map(|number| u64::from_str_radix(number.as_str(), number.radix()));
+    match number {
+        Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => format!("`{key}` is too large a number"),
+        _ => format!("`{key}` must be a whole number {wanted}"),
+    }
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

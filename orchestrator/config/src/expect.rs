@@ -164,7 +164,8 @@ mod tests {
     fn mistakes_name_their_places() {
         let text = format!(
             "{MATRIX}[[expect]]\nsource = \"7.9\"\ntarget = \"new\"\nworkload = \"vfio.*\"\noutcome = \"skipped\"\n\
-             reason = \" \"\n[[expect]]\nsource = \"*\"\noutcome = \"survive\"\n"
+             reason = \" \"\n[[expect]]\nsource = \"*\"\noutcome = \"survive\"\n\
+             [[expect]]\nsource = \"*\"\ntarget = \"*\"\noutcome = \"gone\"\nreason = 7\n"
         );
         let told = read("m.toml", &text, &KNOWN).unwrap_err().to_string();
         for line in [
@@ -175,6 +176,7 @@ mod tests {
             "m.toml:10:10: an expectation without a reason",
             "`target` is missing",
             "`reason` is missing",
+            "m.toml:17:11: unknown outcome `gone`\n  hint: known: survived, lost, incompatible, refused, crashed\n",
             "m.toml:13:11: unknown outcome `survive`\n  hint: is `survived` meant?",
         ] {
             assert!(told.contains(line), "{line}\n--- not in ---\n{told}");

@@ -281,6 +281,8 @@ mod tests {
         ] {
             assert_eq!(takes(filter, "7.3.4", "7.3.4-mine"), expected, "{filter}");
         }
+        // Without a number it is no candidate, but a name.
+        assert!(takes("target(7.2-rc)", "7.1", "7.2-rc") && !takes("target(7.2-rc)", "7.1", "7.2"));
         assert!(takes("source(<7.1-rc2)", "7.1-rc1", "7.1") && takes("source(7.1-rc1)", "7.1-rc1", "7.1"));
     }
 

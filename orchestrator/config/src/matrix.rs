@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn mistakes_name_their_places() {
         let text = "[matrix.a]\nkernels = [\"7.2.122\", \"./tree\"]\npairs = \"al\"\nworkloads = [\"memfd.*\", \"vfio.*\"]\n\
-                    [matrix.a.deadlines]\nbot = 3\nboot = 0\nkexec = -3\n[matrix.b]\npairs = \"all\"\n\
+                    [matrix.a.deadlines]\nbot = 3\nboot = 0\nkexec = -3\nload = 86401\nverify = 0xfffffffffffffffff\n[matrix.b]\npairs = \"all\"\n\
                     [matrix.c]\nkernels = [\"7.3.4\"]\npairs = \"adjacent\"\nworkloads = [\"*\", \"*\"]\n";
         let told = read("m.toml", text, &KNOWN).unwrap_err().to_string();
         for line in [
@@ -302,8 +302,10 @@ mod tests {
             "m.toml:6:1: unknown phase `bot`\n  hint: is `boot` meant?",
             "m.toml:7:1: no boot is done in 0 s",
             "m.toml:8:9: `kexec` must be a whole number that is not negative",
-            "m.toml:13:9: one kernel has no next one",
-            "m.toml:14:19: `*` stands here twice",
+            "m.toml:9:1: 86401 s is longer than a day",
+            "m.toml:10:10: `verify` is too large a number",
+            "m.toml:15:9: one kernel has no next one",
+            "m.toml:16:19: `*` stands here twice",
             "matrix `b` has no kernels",
             "matrix `b` has no workloads",
         ] {

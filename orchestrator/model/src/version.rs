@@ -24,7 +24,8 @@ impl Version {
 
     /// The version that is all of `text`: numbers, and a candidate's number.
     fn whole(text: &str) -> Option<Self> {
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // One that is too large would be read as none.
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
         let (numbers, candidate) = text.split_once("-rc").unwrap_or((text, "0"));
         let is_whole = numbers.split('.').all(is_number) && is_number(candidate);
         Self::of(text).filter(|_| is_whole)
@@ -162,5 +163,6 @@ mod tests {
         for text in ["", "7", "new", ">=7.1,", "7.2.*", "7.2.12abc", "7.3x", "7.2.", "7.2-rc", "7.2-rcx", "7..2"] {
             assert!(text.parse::<VersionRange>().is_err(), "{text}");
         }
+        assert!("7.2-rc99999999999999999999".parse::<VersionRange>().is_err(), "it would be 7.2");
     }
 }
