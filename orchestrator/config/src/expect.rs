@@ -193,4 +193,28 @@ mod tests {
         let told = read("m.toml", &format!("{}{rule}", MATRIX.replace("all", "al")), &KNOWN).unwrap_err().to_string();
         assert!(told.starts_with("m.toml:3:9: `al` is no choice") && !told.contains("takes no"), "{told}");
     }
+
+    #[test]
+    fn a_rule_takes_a_cell_by_its_pair_its_machine_and_its_workload_at_once() {
+        let known = Known { workloads: &["memfd.basic", "memfd.sealed"], profiles: &["q35-intel", "q35-amd"], ..KNOWN };
+        let takes = |matrices: &str, of: &str| {
+            let rule = "[[expect]]\nsource = \"7.2\"\ntarget = \"7.3\"\noutcome = \"crashed\"\nreason = \"x\"\n";
+            read("m.toml", &format!("{matrices}{rule}{of}\n"), &known).is_ok()
+        };
+        let matrix = |name: &str, kernels: &str, pairs: &str, rest: &str| {
+            format!("[matrix.{name}]\nkernels = [{kernels}]\npairs = \"{pairs}\"\n{rest}\n")
+        };
+        let (both, basic) = ("\"7.2.12\", \"7.3.4\"", "workloads = [\"memfd.basic\"]");
+        let intel = format!("{basic}\nprofiles = [\"q35-intel\"]");
+        let one = matrix("a", both, "all", basic);
+        assert!(takes(&one, "workload = \"memfd.b*\"") && !takes(&one, "workload = \"memfd.s*\""));
+        assert!(takes(&one, "profile = \"q35-amd\""), "each workload brings its own");
+        let on_intel = matrix("a", both, "all", &intel);
+        assert!(takes(&on_intel, "profile = \"q35-i*\"") && !takes(&on_intel, "profile = \"q35-a*\""));
+        // One matrix has the pair, another the workload: no cell has both.
+        let sealed = matrix("b", "\"7.3.4\"", "all", "workloads = [\"memfd.sealed\"]");
+        assert!(!takes(&format!("{one}{sealed}"), "workload = \"memfd.sealed\""));
+        // ./tree may be a 7.3.
+        assert!(takes(&matrix("a", "\"7.2.12\", \"./tree\"", "7.2 -> 7.3", basic), ""));
+    }
 }
