@@ -12,8 +12,14 @@ use std::io::{self, Write};
 
 mod cell;
 
-/// Reads a file of a cell's folder, if it is there.
-pub(crate) type Evidence<'a> = &'a dyn Fn(&CellRecord, &str) -> Option<String>;
+/// The files in cells' folders.
+#[derive(Clone, Copy)]
+pub struct Evidence<'a> {
+    /// Reads one of a cell, if it is there.
+    pub read: &'a dyn Fn(&CellRecord, &str) -> Option<String>,
+    /// Whether the page stands in the run's folder, so that links lead to them.
+    pub linked: bool,
+}
 
 /// So many cells have all of their evidence in the page, at some 15 KiB each; of a larger run those that one wants to read.
 const WHOLE: usize = 200;
@@ -214,7 +220,7 @@ mod tests {
     fn page_of(record: &Record) -> String {
         let mut page = Vec::new();
         let console = |_: &CellRecord, name: &str| (name == "console.log").then(|| "[    1.0] <b>line</b>\n".repeat(3));
-        html(record, &console, &mut page).unwrap();
+        html(record, Evidence { read: &console, linked: true }, &mut page).unwrap();
         String::from_utf8(page).unwrap()
     }
 
@@ -246,8 +252,10 @@ mod tests {
         let console = |_: &CellRecord, name: &str| (name == "console.log").then(|| lines.join("\n"));
         // The sample's finding is in line 200.
         let mut page = Vec::new();
-        html(&record_of(vec![cell("a", "b", Outcome::Lost, "x")]), &console, &mut page).unwrap();
+        let evidence = Evidence { read: &console, linked: false };
+        html(&record_of(vec![cell("a", "b", Outcome::Lost, "x")]), evidence, &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
+        assert!(page.contains("console.log") && !page.contains("href=\"cells/"), "the page stands elsewhere");
         assert!(page.contains("… 194 lines …\n[195.0] line 195\n"), "{page}");
         assert!(page.contains("<mark>[200.0] line 200</mark>\n"), "{page}");
         assert!(page.contains("[205.0] line 205\n… 335 lines …\n[541.0] line 541\n"), "{page}");

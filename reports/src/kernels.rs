@@ -83,7 +83,7 @@ mod tests {
         let mut record = crate::samples::record();
         record.run.kernels.insert("7.3.4".into(), kernel("7.3.4", &["mm: <b>a</b> | *b*"]));
         let mut page = Vec::new();
-        crate::html(&record, &|_, _| None, &mut page).unwrap();
+        crate::html(&record, crate::Evidence { read: &|_, _| None, linked: true }, &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
         assert!(
             page.contains("<li>mm: &lt;b&gt;a&lt;/b&gt; | *b* <code class=\"off\">sha256 ab</code></li>"),

@@ -20,7 +20,7 @@ mod words;
 pub use brief::Brief;
 pub use diff::diff;
 pub use display::Display;
-pub use html::html;
+pub use html::{Evidence, html};
 pub use junit::junit;
 pub use kcidb::kcidb;
 pub use ktap::ktap;

@@ -31,15 +31,17 @@ impl CellKey {
     }
 }
 
-/// What an id shows of one name: a word whose end, the telling part of a path, is no longer than a folder's name allows.
+/// What an id shows of one name: a word whose end, the telling part of a path, is no longer than a folder's name allows,
+/// and that hides no folder by a dot before it.
 fn word(name: &str) -> String {
     const LONGEST: usize = 48;
     let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-.+~".contains(c) { c } else { '-' });
-    plain.skip(name.chars().count().saturating_sub(LONGEST)).collect()
+    let end: String = plain.skip(name.chars().count().saturating_sub(LONGEST)).collect();
+    end.trim_start_matches(['.', '-']).to_owned()
 }
 
 /// `SOURCE_TARGET_PROFILE_WORKLOAD`. Of a longer name the last 48 characters, with anything outside `[A-Za-z0-9.+~-]`
-/// replaced by `-`; a digest of the names then follows.
+/// replaced by `-`, and none of `.` and `-` before it; a digest of the names then follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct CellId(pub String);
@@ -63,7 +65,7 @@ mod tests {
             workload: "memfd.basic".into(),
         };
         let id = key.id().to_string();
-        assert!(id.starts_with("..-b7.3-tree-bzImage_7.3.4_q35-intel_memfd.basic-"), "{id}");
+        assert!(id.starts_with("b7.3-tree-bzImage_7.3.4_q35-intel_memfd.basic-"), "{id}");
     }
 
     #[test]
@@ -74,7 +76,7 @@ mod tests {
         };
         assert_eq!(id("7.2.12", "7.3.4-mine"), "7.2.12_7.3.4-mine_q35-intel_memfd.basic");
         let (long, other) = (format!("./{}/bzImage", "x".repeat(300)), format!("./{}/bzImage", "x".repeat(301)));
-        let names = ["./a/b", "./a-b", "./a_b", "7.3.4-mine", "7.3.4_mine", "a", "a_b", &long, &other];
+        let names = ["./a/b", "./a-b", "./a_b", "7.3.4-mine", "7.3.4_mine", "a", "a_b", ".", &long, &other];
         let ids: Vec<String> = names.iter().flat_map(|from| names.map(|to| id(from, to))).collect();
         assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len() * names.len());
         assert!(ids.iter().all(|id| id.len() < 200), "{ids:?}");

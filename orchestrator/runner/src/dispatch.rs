@@ -27,7 +27,7 @@ pub struct CutOff {
     journal: File,
     whole: u64,
     before_us: u64,
-    /// The run, as it was begun.
+    /// The run, as it was begun, and its end if it has one.
     pub run: Run,
     /// The places in its plan of the cells that are left.
     pub left: Vec<usize>,
@@ -81,12 +81,13 @@ impl CutOff {
     pub fn read(folder: &Path) -> io::Result<Self> {
         let journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
         lock(&journal)?;
-        let (run, mut lines) = Journal::begin(BufReader::new(&journal))?;
+        let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
         let (mut before_us, mut boots) = (0, Vec::new());
         let (mut ended, mut kept) = (HashSet::<CellId>::new(), HashSet::<String>::new());
         for line in lines.by_ref() {
             let (_, stamped) = line?;
             before_us = stamped.at_us;
+            run.fold(&stamped);
             match stamped.event {
                 Event::CellFinished { record } => {
                     kept.extend(record.attempts.iter().map(|attempt| boot_folder(&attempt.folder)));
@@ -198,7 +199,7 @@ mod tests {
         dispatcher.take(Event::CellFinished { record: Box::new(all[0].clone()) });
         dispatcher.finish().unwrap();
         let cut_off = CutOff::read(folder.path()).unwrap();
-        assert_eq!(cut_off.left, [1, 2]);
+        assert_eq!((cut_off.left, cut_off.run.duration_us), (vec![1, 2], None));
         assert_eq!(cut_off.stale, [all[1].id.clone(), all[2].id.clone(), CellId("cut-off".into())]);
     }
 

@@ -97,9 +97,9 @@ impl Open {
     }
 }
 
-fn page(record: &Record, evidence: super::Evidence<'_>) -> Vec<u8> {
+fn page(record: &Record, read: &dyn Fn(&CellRecord, &str) -> Option<String>) -> Vec<u8> {
     let mut page = Vec::new();
-    super::html(record, evidence, &mut page).unwrap();
+    super::html(record, super::Evidence { read, linked: true }, &mut page).unwrap();
     page
 }
 

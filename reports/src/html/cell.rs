@@ -51,26 +51,29 @@ pub(super) fn detail(cell: &CellRecord, evidence: Option<Evidence<'_>>, is_open:
 fn whole(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     let mut probes: Vec<_> = cell.probes.iter().collect();
     probes.sort_by_key(|probe| probe.held);
-    let console = evidence(cell, "console.log");
+    let Evidence { read, linked } = evidence;
+    let console = read(cell, "console.log");
     markup! {
-            (timeline(cell))
-            @if !probes.is_empty() { div.wide { table {
-                tr { th scope="col" { "probe" } th scope="col" { "expected" } th scope="col" { "observed" } }
-                @for probe in probes { tr class=(if probe.held { "" } else { "lost" }) {
-                    td { (if probe.held { "✓ " } else { "✗ " }) (probe.name) } td { (probe.expected) } td { (probe.observed) }
-                } }
-            } } }
-            @if !cell.findings.is_empty() { div.wide { table {
-                tr { @for title in ["console", "side", "line", "text"] { th scope="col" { (title) } } }
-                @for finding in &cell.findings { tr class=(if finding.kind.taints() { "crashed" } else { "" }) {
-                    td { (finding.kind) } td { (finding.side) } td { (finding.line) } td { code { (finding.text) } }
-                } }
-            } } }
-            @if let Some(console) = &console { (console_of(cell, console)) }
-            @if let Some(command) = evidence(cell, "command.txt") { details { summary { "QEMU's command line" } pre { (command) } } }
-            p { "evidence: " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "registers.txt", "command.txt"] {
-                @if evidence(cell, name).is_some() { a href=(format!("{}/{name}", cell.folder)) { (name) } " " }
+        (timeline(cell))
+        @if !probes.is_empty() { div.wide { table {
+            tr { th scope="col" { "probe" } th scope="col" { "expected" } th scope="col" { "observed" } }
+            @for probe in probes { tr class=(if probe.held { "" } else { "lost" }) {
+                td { (if probe.held { "✓ " } else { "✗ " }) (probe.name) } td { (probe.expected) } td { (probe.observed) }
             } }
+        } } }
+        @if !cell.findings.is_empty() { div.wide { table {
+            tr { @for title in ["console", "side", "line", "text"] { th scope="col" { (title) } } }
+            @for finding in &cell.findings { tr class=(if finding.kind.taints() { "crashed" } else { "" }) {
+                td { (finding.kind) } td { (finding.side) } td { (finding.line) } td { code { (finding.text) } }
+            } }
+        } } }
+        @if let Some(console) = &console { (console_of(cell, console)) }
+        @if let Some(command) = read(cell, "command.txt") { details { summary { "QEMU's command line" } pre { (command) } } }
+        p { "evidence in " (cell.folder) ": " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "registers.txt", "command.txt"] {
+            @if read(cell, name).is_some() {
+                @if linked { a href=(format!("{}/{name}", cell.folder)) { (name) } " " } @else { (name) " " }
+            }
+        } }
     }
 }
 
@@ -93,7 +96,7 @@ fn in_few_words(cell: &CellRecord) -> Markup {
         @for finding in &cell.findings {
             div { (finding.side) ", line " (finding.line) ": " code { (finding.text) } }
         }
-        p { "evidence: " (cell.folder) }
+        p { "evidence in " (cell.folder) }
     }
 }
 

@@ -13,7 +13,7 @@ use luqual_config::{Budget, Deadlines};
 use luqual_kernels::Store;
 use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stamped};
 use luqual_protocol::find_workload;
-use luqual_reports::{Display, Record};
+use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
     Attempts, Boot, BootKernel, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Slots, run_all, run_boot,
 };
@@ -118,7 +118,7 @@ pub(crate) async fn execute(
 /// Goes on with the run in `folder`: with the same kernels, settings and cells, whatever today's configuration says.
 pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice) -> Result<Ended, CliError> {
     let cut_off = CutOff::read(folder).map_err(|error| CliError::usage(format!("{}: {error}", folder.display())))?;
-    if cut_off.left.is_empty() {
+    if cut_off.left.is_empty() && cut_off.run.duration_us.is_some() {
         eprintln!("every cell of the run has ended: nothing is left to run");
         return Ok(Ended::Run(Box::new(write_reports(folder)?), folder.to_owned()));
     }
@@ -321,5 +321,7 @@ pub(crate) fn write_json(folder: &Path, record: &Record) -> Result<(), CliError>
 }
 
 pub(crate) fn write_html(folder: &Path, record: &Record) -> Result<(), CliError> {
-    write_report(&folder.join("report.html"), |to| luqual_reports::html(record, &evidence(folder), to))
+    write_report(&folder.join("report.html"), |to| {
+        luqual_reports::html(record, Evidence { read: &evidence(folder), linked: true }, to)
+    })
 }

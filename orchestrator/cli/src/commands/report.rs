@@ -4,7 +4,7 @@ use crate::error::{CliError, Exit};
 use crate::output;
 use clap::{Args, Subcommand};
 use luqual_model::CellRecord;
-use luqual_reports::Record;
+use luqual_reports::{Evidence, Record};
 use luqual_runner::JOURNAL;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -79,7 +79,10 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
     let record = read(&folder)?;
     give(one.output.as_deref(), |to| {
         let text = match command {
-            Report::Html(_) => return luqual_reports::html(&record, &evidence(&folder), to),
+            Report::Html(_) => {
+                let linked = one.output.as_deref().is_some_and(|file| is_in(file, &folder));
+                return luqual_reports::html(&record, Evidence { read: &evidence(&folder), linked }, to);
+            }
             Report::Show(_) | Report::Diff { .. } => shown(&record)?,
             Report::Junit(_) => luqual_reports::junit(&record)?,
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
@@ -131,6 +134,12 @@ pub(crate) fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io
             beside.persist(file).map_err(|error| error.error)
         });
     written.map(drop).map_err(CliError::file(file.display()))
+}
+
+/// Whether a file that is written stands in that folder.
+fn is_in(file: &Path, folder: &Path) -> bool {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parent.canonicalize().is_ok_and(|parent| folder.canonicalize().is_ok_and(|folder| parent == folder))
 }
 
 /// Reads a file of a cell's folder for the HTML page.
