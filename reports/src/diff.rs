@@ -120,8 +120,8 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cell, record_of, written};
-    use luqual_model::{Attempt, Status};
+    use crate::samples::{attempt, cell, record_of, written};
+    use luqual_model::Status;
 
     #[test]
     fn what_changed_is_told_in_its_place() {
@@ -158,17 +158,8 @@ mod tests {
         assert_eq!(told(lost(), known), Some((Part::Changed, "lost (x): unexpected → expected".to_owned())));
         let often = |failed: usize| {
             let mut cell = lost();
-            let attempt = |number| Attempt {
-                outcome: if number < failed { Outcome::Lost } else { Outcome::Survived },
-                title: String::new(),
-                tainted: false,
-                seed: 1,
-                duration_us: 1,
-                blackout: None,
-                folder: String::new(),
-                retry: false,
-            };
-            cell.attempts = (0..100).map(attempt).collect();
+            let outcome = |number| if number < failed { Outcome::Lost } else { Outcome::Survived };
+            cell.attempts = (0..100).map(|number| attempt(outcome(number), false)).collect();
             cell
         };
         let (part, how) = told(often(1), often(90)).unwrap();

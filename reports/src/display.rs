@@ -1,7 +1,7 @@
 //! A run while it goes on: live on a terminal, a line per cell elsewhere.
 
 use crate::brief::Brief;
-use crate::words::{line, name};
+use crate::words::{line, name, standing};
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use luqual_model::{CellId, CellRecord, Event, Phase, Stamped};
 use std::io::IsTerminal;
@@ -118,7 +118,8 @@ impl Display {
             .blackout
             .map_or_else(String::new, |blackout| format!(", blackout {} ms", blackout.duration_us / 1000));
         let (done, planned) = (self.done, self.planned);
-        format!("[{done}/{planned}] {name}  {}  {seconds:.1} s{blackout}", Brief::of(record).word())
+        let word = Brief::of(record).word();
+        format!("[{done}/{planned}] {name}  {word}{}  {seconds:.1} s{blackout}", standing(record))
     }
 }
 

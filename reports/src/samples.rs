@@ -2,8 +2,8 @@
 
 use crate::record::Record;
 use luqual_model::{
-    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase, PhaseEnd,
-    PhaseRecord, Planned, Probe, Run, Side, Stamped, Status,
+    Attempt, Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase,
+    PhaseEnd, PhaseRecord, Planned, Probe, Run, Side, Stamped, Status,
 };
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -59,6 +59,12 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         shared_with: Vec::new(),
         attempts: Vec::new(),
     }
+}
+
+/// One of several attempts.
+pub(crate) fn attempt(outcome: Outcome, retry: bool) -> Attempt {
+    let (title, folder) = (String::new(), String::new());
+    Attempt { outcome, title, tainted: false, seed: 1, duration_us: 1, blackout: None, folder, retry }
 }
 
 /// A cell of every kind.

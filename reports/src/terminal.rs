@@ -5,6 +5,7 @@ use crate::grid::{Grid, Row, Square, grids};
 use crate::record::Record;
 use crate::words::{line, name, notes, standing};
 use luqual_model::{CellRecord, Outcome, Phase};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::ops::Range;
@@ -141,6 +142,7 @@ pub fn summary(record: &Record) -> io::Result<String> {
     if more > 0 {
         let _ = writeln!(text, "and {more} cells more that ended in other ways; the page and run.json have all");
     }
+    text.push_str(&rates(record)?);
     for line in crate::kernels::lines(record.run.kernels.values()) {
         let _ = writeln!(text, "{line}");
     }
@@ -156,14 +158,42 @@ pub fn summary(record: &Record) -> io::Result<String> {
     Ok(text)
 }
 
+/// How often cells may fail that were run several times and need no attention: those that do have it beside their name.
+fn rates(record: &Record) -> io::Result<String> {
+    let mut of_rate: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    if record.run.settings.repeat > 1 {
+        for number in record.ended().filter(|number| record.brief(*number).is_some_and(|it| !it.needs_attention())) {
+            let cell = record.cell(number)?;
+            if let Some(rate) = cell.rate() {
+                of_rate.entry(rate.to_string()).or_default().push(name(&cell.plan.key));
+            }
+        }
+    }
+    let lines = of_rate.iter().map(|(rate, names)| match names.as_slice() {
+        [one] => format!("{}: {rate}\n", line(one)),
+        all => format!("{} cells, each: {rate}\n", all.len()),
+    });
+    Ok(lines.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cell, record, record_of};
+    use crate::samples::{attempt, cell, record, record_of};
 
     #[test]
     fn a_grid_of_all_outcomes() {
         insta::assert_snapshot!(grid(&record(), None));
+    }
+
+    #[test]
+    fn rates_are_told_of_cells_that_never_failed() {
+        let mut again = cell("a", "b", Outcome::Survived, "");
+        again.attempts = vec![attempt(Outcome::Survived, false); 4];
+        let mut record = record_of(vec![again]);
+        record.run.settings.repeat = 4;
+        let text = summary(&record).unwrap();
+        assert!(text.starts_with("a → b memfd.basic on q35-intel: 0 of 4 failed, at most 52.7 % (95 %)\n"), "{text}");
     }
 
     #[test]

@@ -64,8 +64,8 @@ pub(crate) fn line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::cell;
-    use luqual_model::{Attempt, Expectation, Outcome, Prediction};
+    use crate::samples::{attempt, cell};
+    use luqual_model::{Expectation, Outcome, Prediction};
 
     #[test]
     fn all_that_is_known_is_told() {
@@ -76,16 +76,6 @@ mod tests {
         let link = Some("https://example.org".into());
         told.plan.expectation =
             Some(Expectation { outcome: Outcome::Lost, tainted: false, reason: "known".into(), link });
-        let attempt = |outcome, retry| Attempt {
-            outcome,
-            title: String::new(),
-            tainted: false,
-            seed: 1,
-            duration_us: 1,
-            blackout: None,
-            folder: String::new(),
-            retry,
-        };
         told.attempts = vec![attempt(Outcome::Lost, false), attempt(Outcome::Survived, true)];
         assert_eq!(
             notes(&told),
