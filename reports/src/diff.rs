@@ -75,22 +75,32 @@ const TITLES: [&str; 6] =
 /// What became of a cell that ended in both runs; `None` if it is as before.
 fn change(then: &CellRecord, now: &CellRecord) -> Option<(Part, String)> {
     let is_good = |cell: &CellRecord| Brief::of(cell).standing() == Standing::Passed;
-    let how = format!("{} → {}", told(then), told(now));
-    if end(then) == end(now) {
-        // Only what is thought of it, or how often it fails.
-        let rates = [then, now].map(|cell| cell.rate().map(|rate| (rate.failed, rate.of)));
-        return match then.status == now.status {
-            true if rates[0] == rates[1] => None,
-            true => Some((Part::Changed, how)),
-            false => Some((Part::Changed, format!("{}: {} → {}", told(now), then.status, now.status))),
-        };
-    }
+    let is_alike = end(then) == end(now) && is_as_often(then, now);
+    let how = if is_alike { told(now) } else { format!("{} → {}", told(then), told(now)) };
+    // Of two equal outcomes only what is thought of them differs, and that is to be told.
+    let is_same_outcome = end(then).0 == end(now).0;
+    let how = match then.status == now.status {
+        true if is_alike => return None,
+        false if is_same_outcome => format!("{how}: {} → {}", then.status, now.status),
+        _ => how,
+    };
     let part = match (is_bad(then), is_bad(now)) {
+        _ if end(then) == end(now) => Part::Changed,
         (false, true) => Part::Broken,
-        (true, false) if is_good(now) => Part::Fixed,
+        (true, false) if is_good(now) && !is_same_outcome => Part::Fixed,
         _ => Part::Changed,
     };
     Some((part, how))
+}
+
+/// Whether the same part of its attempts failed, of however many: more repetitions are no change.
+fn is_as_often(then: &CellRecord, now: &CellRecord) -> bool {
+    let rate = |cell: &CellRecord| {
+        let once = (u128::from(!cell.survived_clean()), 1);
+        cell.rate().map_or(once, |rate| (u128::from(rate.failed), u128::from(rate.of)))
+    };
+    let ((was, of_then), (is, of_now)) = (rate(then), rate(now));
+    was * of_now == is * of_then
 }
 
 fn is_bad(cell: &CellRecord) -> bool {
@@ -120,7 +130,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{attempt, cell, record_of, written};
+    use crate::samples::{cell, record_of, repeated, written};
     use luqual_model::Status;
 
     #[test]
@@ -158,12 +168,29 @@ mod tests {
         assert_eq!(told(lost(), known), Some((Part::Changed, "lost (x): unexpected → expected".to_owned())));
         let often = |failed: usize| {
             let mut cell = lost();
-            let outcome = |number| if number < failed { Outcome::Lost } else { Outcome::Survived };
-            cell.attempts = (0..100).map(|number| attempt(outcome(number), false)).collect();
+            cell.attempts = repeated(100).attempts;
+            cell.attempts[..failed].iter_mut().for_each(|attempt| attempt.outcome = Outcome::Lost);
             cell
         };
         let (part, how) = told(often(1), often(90)).unwrap();
         assert!(part == Part::Changed && how.contains("1 of 100 failed") && how.contains("90 of 100 failed"), "{how}");
+        assert_eq!(told(often(100), lost()), None, "more or fewer repetitions are no change");
+        let mut flaky = often(90);
+        flaky.status = Status::Flaky;
+        let (_, how) = told(often(1), flaky).unwrap();
+        assert!(how.contains("1 of 100 failed") && how.ends_with(": unexpected → flaky"), "{how}");
+    }
+
+    #[test]
+    fn a_loss_that_is_expected_now_is_not_fixed_whatever_its_title() {
+        let mut known = cell("a", "b", Outcome::Lost, "y");
+        known.status = Status::Expected;
+        let told = |then: &CellRecord, now: &CellRecord| change(then, now);
+        let new = cell("a", "b", Outcome::Lost, "x");
+        let how = "lost (x) → lost (y): unexpected → expected".to_owned();
+        assert_eq!(told(&new, &known), Some((Part::Changed, how)));
+        let how = "lost (y) → lost (x): expected → unexpected".to_owned();
+        assert_eq!(told(&known, &new), Some((Part::Broken, how)));
     }
 
     #[test]

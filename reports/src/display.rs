@@ -70,7 +70,7 @@ impl Display {
                 self.running.retain(|running| running.cell != *boot);
                 self.message();
                 if let Some(why) = why {
-                    self.say(format!("{boot} did not end well, each of its cells is run alone: {why}"));
+                    self.say(not_well(boot, why));
                 }
             }
             Event::PhaseStarted { cell, phase, .. } => {
@@ -126,10 +126,16 @@ impl Display {
 /// How long the rest takes: nobody knows before something has ended.
 fn left(state: &ProgressState, to: &mut dyn std::fmt::Write) {
     // The bar shows nothing of what cannot be written.
-    let _ = match state.pos() {
-        0 => to.write_str("?"),
-        _ => write!(to, "{:#}", HumanDuration(state.eta())),
-    };
+    let _ = to.write_str(&remaining(state.pos(), state.eta()));
+}
+
+fn remaining(ended: u64, guess: Duration) -> String {
+    if ended == 0 { "?".to_owned() } else { format!("{:#}", HumanDuration(guess)) }
+}
+
+/// Why a boot is not what its cells are judged by, which may be a console's line.
+fn not_well(boot: &CellId, why: &str) -> String {
+    line(&format!("{boot} did not end well, each of its cells is run alone: {why}"))
 }
 
 impl Default for Display {
@@ -142,6 +148,21 @@ impl Default for Display {
 mod tests {
     use super::*;
     use crate::samples::{cells, record};
+
+    #[test]
+    fn nothing_is_left_that_nobody_knows() {
+        assert_eq!(remaining(0, Duration::ZERO), "?");
+        assert_eq!(remaining(1, Duration::from_secs(30)), "30s");
+    }
+
+    #[test]
+    fn what_a_kernel_said_of_a_boot_moves_no_cursor() {
+        let told = not_well(&CellId("a_b".into()), "panic\u{1b}[2J\r");
+        assert_eq!(told, "a_b did not end well, each of its cells is run alone: panic [2J ");
+        let mut moving = cells()[0].clone();
+        moving.plan.key.source = "7\u{1b}[2J".into();
+        assert!(!Display::on(false).line(&moving).contains('\u{1b}'));
+    }
 
     #[test]
     fn a_line_per_cell() {

@@ -85,9 +85,10 @@ fn case(cell: &CellRecord) -> TestCase {
     };
     let mut case = named(&cell.plan.key, status);
     case.set_time(Duration::from_micros(cell.duration_us));
-    let notes = notes(cell);
-    if brief.standing() == Standing::Passed && !(cell.title.is_empty() && notes.is_empty()) {
-        let lines: Vec<String> = std::iter::once(end(cell)).chain(notes).collect();
+    let (notes, standing) = (notes(cell), standing(cell));
+    let says_more = !(cell.title.is_empty() && notes.is_empty() && standing.is_empty());
+    if brief.standing() == Standing::Passed && says_more {
+        let lines: Vec<String> = std::iter::once(end(cell) + &standing).chain(notes).collect();
         case.set_system_out(text(&lines.join("\n")));
     }
     case
@@ -124,6 +125,25 @@ mod tests {
         let is_xml =
             |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
         assert!(xml.chars().all(is_xml), "{xml:?}");
+    }
+
+    #[test]
+    fn a_planted_fault_and_how_often_something_failed_are_told() {
+        let mut record = crate::samples::record_of(vec![crate::samples::repeated(3)]);
+        record.run.settings.plant = Some("flip:64m:3:17".into());
+        let xml = super::junit(&record).unwrap();
+        assert!(xml.contains(r#"<property name="planted on purpose" value="flip:64m:3:17"/>"#), "{xml}");
+        let out = "<system-out>survived, 0 of 3 failed, at most 63.2 % (95 %)\nattempts: survived; survived; survived<";
+        assert!(xml.contains(out), "{xml}");
+    }
+
+    #[test]
+    fn what_was_not_run_is_told_of_a_run_that_goes_on_as_of_one_that_ended() {
+        let mut record = crate::samples::record();
+        let not_run = |xml: &str| xml.lines().filter(|line| line.contains("message=\"not run\"")).count();
+        assert_eq!(not_run(&super::junit(&record).unwrap()), 1);
+        record.run.duration_us = None;
+        assert_eq!(not_run(&super::junit(&record).unwrap()), 1);
     }
 
     #[test]

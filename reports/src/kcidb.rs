@@ -105,6 +105,22 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_the_run_does_not_describe_is_an_error() {
+        let mut record = crate::samples::record();
+        record.run.kernels.remove("7.3.4");
+        let error = kcidb(&record, "luqual").unwrap_err().to_string();
+        assert_eq!(error, "the run does not describe 7.3.4");
+    }
+
+    #[test]
+    fn a_planted_fault_is_no_result_of_a_kernel() {
+        let mut record = crate::samples::record();
+        record.run.settings.plant = Some("flip:64m:3:17".into());
+        let value: Value = serde_json::from_str(&kcidb(&record, "luqual").unwrap()).unwrap();
+        assert!(value["tests"].as_array().unwrap().iter().all(|it| it["misc"]["planted"] == "flip:64m:3:17"));
+    }
+
+    #[test]
     fn failures_errors_misses_and_skips_are_apart() {
         let value: Value = serde_json::from_str(&kcidb(&crate::samples::record(), "luqual").unwrap()).unwrap();
         let count =

@@ -1,5 +1,6 @@
 //! What reports say of the patches that kernels carry. Subjects are anybody's text: one line each, and never markup.
 
+use crate::words::line;
 use luqual_model::KernelInfo;
 use maud::{Markup, html as markup};
 
@@ -11,7 +12,7 @@ const CHARACTERS: usize = 72;
 
 /// A line for each kernel that carries patches.
 pub(crate) fn lines<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> Vec<String> {
-    patched(kernels).map(|info| format!("{} carries {}", info.name, carried(info))).collect()
+    patched(kernels).map(|info| line(&format!("{} carries {}", info.name, carried(info)))).collect()
 }
 
 /// The same as a name and a value each.
@@ -48,9 +49,8 @@ fn carried(info: &KernelInfo) -> String {
 }
 
 fn short(subject: &str) -> String {
-    let plain = subject.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut text: String = plain.clone().take(CHARACTERS).collect();
-    if plain.count() > CHARACTERS {
+    let mut text: String = line(subject).chars().take(CHARACTERS).collect();
+    if subject.chars().count() > CHARACTERS {
         text.push('…');
     }
     text

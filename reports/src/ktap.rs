@@ -60,8 +60,9 @@ fn result(cell: &CellRecord) -> (bool, String) {
 
 fn diagnostics(cell: &CellRecord) -> Vec<String> {
     let mut lines = Vec::new();
-    if !cell.title.is_empty() {
-        lines.push(format!("{}{}", end(cell), standing(cell)));
+    let standing = standing(cell);
+    if !(cell.title.is_empty() && standing.is_empty()) {
+        lines.push(end(cell) + &standing);
     }
     lines.extend(notes(cell));
     lines
@@ -77,5 +78,21 @@ mod tests {
     #[test]
     fn all_outcomes() {
         insta::assert_snapshot!(super::ktap(&crate::samples::record()).unwrap());
+    }
+
+    /// The kernel's parser (tools/testing/kunit/kunit_parser.py) takes any line that begins so for the head of a subtest.
+    #[test]
+    fn only_a_subtest_is_one() {
+        let cell = crate::samples::cell("Subtest: x", "b", luqual_model::Outcome::Lost, "Subtest: y");
+        let text = super::ktap(&crate::samples::record_of(vec![cell])).unwrap();
+        let heads = text.lines().filter(|line| line.trim_start().starts_with("# Subtest: ")).count();
+        assert_eq!(heads, 1, "{text}");
+    }
+
+    #[test]
+    fn how_often_a_cell_failed_is_told_though_it_passed() {
+        let text = super::ktap(&crate::samples::record_of(vec![crate::samples::repeated(3)])).unwrap();
+        assert!(text.contains("    # cell a -> b: survived, 0 of 3 failed, at most 63.2 % (95 %)\n"), "{text}");
+        assert!(text.contains("    # cell a -> b: attempts: survived; survived; survived\n"), "{text}");
     }
 }

@@ -89,6 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn a_planted_fault_and_a_run_that_did_not_end_are_told_at_the_top() {
+        let mut record = crate::samples::record();
+        record.run.settings.plant = Some("flip:64m:3:17".into());
+        record.run.interrupted = true;
+        let text = super::markdown(&record).unwrap();
+        let top: Vec<&str> = text.lines().take(3).collect();
+        assert!(top[0].ends_with(", 1 not run (interrupted)"), "{text}");
+        assert!(top[2].starts_with("**A fault was planted on purpose (flip:64m:3:17)"), "{text}");
+        (record.run.interrupted, record.run.duration_us) = (false, None);
+        assert!(super::markdown(&record).unwrap().lines().next().unwrap().ends_with(" (not ended)"));
+    }
+
+    #[test]
     fn what_a_guest_says_is_no_markup() {
         assert_eq!(super::plain("a|b <script> [x](y)\n"), "a\\|b \\<script\\> \\[x\\](y) ");
     }

@@ -2,6 +2,7 @@
 
 use crate::brief::Brief;
 use crate::record::Record;
+use crate::words::line;
 use luqual_model::{CellRecord, Outcome, Run, Status};
 use maud::{DOCTYPE, PreEscaped, html as markup};
 use std::fmt::Write;
@@ -64,16 +65,16 @@ impl Qualification {
     pub fn text(&self, run: &Run) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{}: live update {}", self.word(), pair(run));
+        let _ = writeln!(text, "{}: live update {}", self.word(), line(&pair(run)));
         for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
             let _ = writeln!(text, "\n{title}:");
-            for line in lines {
-                let _ = writeln!(text, "  {line}");
+            for told in lines {
+                let _ = writeln!(text, "  {}", line(told));
             }
         }
         text.push('\n');
         for (name, value) in facts(run) {
-            let _ = writeln!(text, "{name:<12} {value}");
+            let _ = writeln!(text, "{}", line(&format!("{name:<12} {value}")));
         }
         text
     }
@@ -192,6 +193,14 @@ mod tests {
         let (ended, left) = (cell("a", "b", Outcome::Survived, ""), cell("a", "c", Outcome::Survived, ""));
         let cut_off = written(vec![ended.plan.clone(), left.plan], vec![ended]);
         assert!(!Qualification::of(&cut_off).unwrap().go());
+    }
+
+    #[test]
+    fn nothing_that_a_kernel_said_moves_the_cursor() {
+        let mut record = record_of(vec![cell("a\u{1b}[2J", "b", Outcome::Crashed, "panic\u{1b}[2J\r")]);
+        record.run.command.push("\u{1b}[2J".into());
+        let text = Qualification::of(&record).unwrap().text(&record.run);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
 
     #[test]

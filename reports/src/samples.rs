@@ -67,6 +67,13 @@ pub(crate) fn attempt(outcome: Outcome, retry: bool) -> Attempt {
     Attempt { outcome, title, tainted: false, seed: 1, duration_us: 1, blackout: None, folder, retry }
 }
 
+/// A cell that survived so often.
+pub(crate) fn repeated(times: usize) -> CellRecord {
+    let mut cell = cell("a", "b", Outcome::Survived, "");
+    cell.attempts = vec![attempt(Outcome::Survived, false); times];
+    cell
+}
+
 /// A cell of every kind.
 pub(crate) fn cells() -> Vec<CellRecord> {
     let mut tainted = cell("7.2.12", "7.2.12", Outcome::Survived, "source: WARNING: a at b");

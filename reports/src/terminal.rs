@@ -23,7 +23,7 @@ pub fn grid(record: &Record, width: Option<usize>) -> String {
             .map(|column| lines.iter().map(|line| 2 + line[column].chars().count()).max().unwrap_or(0))
             .collect();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{workload} on {profile}");
+        let _ = writeln!(text, "{}", line(&format!("{workload} on {profile}")));
         for columns in blocks(&widths, width) {
             for line in &lines {
                 let padded =
@@ -179,7 +179,7 @@ fn rates(record: &Record) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{attempt, cell, record, record_of};
+    use crate::samples::{cell, record, record_of, repeated};
 
     #[test]
     fn a_grid_of_all_outcomes() {
@@ -188,9 +188,7 @@ mod tests {
 
     #[test]
     fn rates_are_told_of_cells_that_never_failed() {
-        let mut again = cell("a", "b", Outcome::Survived, "");
-        again.attempts = vec![attempt(Outcome::Survived, false); 4];
-        let mut record = record_of(vec![again]);
+        let mut record = record_of(vec![repeated(4)]);
         record.run.settings.repeat = 4;
         let text = summary(&record).unwrap();
         assert!(text.starts_with("a → b memfd.basic on q35-intel: 0 of 4 failed, at most 52.7 % (95 %)\n"), "{text}");
@@ -217,6 +215,22 @@ mod tests {
         );
         let cells = (0..120).map(|n| cell("a", &format!("b{n}"), Outcome::Lost, &n.to_string())).collect();
         assert!(summary(&record_of(cells)).unwrap().contains("and 20 cells more that ended in other ways"));
+    }
+
+    #[test]
+    fn no_name_moves_the_cursor() {
+        let mut moving = cell("a\u{1b}[2J", "b\u{9b}2J", Outcome::Lost, "t\u{1b}[2J");
+        moving.plan.key.profile = "p\r".into();
+        moving.plan.key.workload = "w\u{8}".into();
+        moving.id = moving.plan.key.id();
+        let mut record = record_of(vec![moving]);
+        let mut info = record.run.kernels["7.3.4"].clone();
+        info.name = "a\u{1b}[2J".into();
+        info.patches = vec![luqual_model::Patch { subject: "s\u{1b}[2J".into(), sha256: "ab".into() }];
+        record.run.kernels.insert(info.name.clone(), info);
+        for text in [grid(&record, None), summary(&record).unwrap()] {
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
     }
 
     #[test]
