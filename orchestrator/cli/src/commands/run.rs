@@ -36,7 +36,7 @@ pub(crate) struct Run {
     /// Run each cell N times, with seeded random delays around preserve and kexec, and give the failure rate
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Go on with a run that was cut off: its folder. It has its own cells, kernels and settings
+    /// Go on with a run that was cut off: its folder or id. It has its own cells, kernels and settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "plant",
         "report_dir", "jobs", "seed",
