@@ -2,7 +2,7 @@
 
 use crate::brief::{Brief, Standing};
 use crate::record::Record;
-use luqual_model::{CellId, CellRecord, Outcome};
+use luqual_model::{CellId, CellRecord};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
@@ -22,7 +22,7 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
             continue;
         };
         let then = old.cell(*then)?;
-        if end(&then) == end(&now) && is_measured(&now) {
+        if end(&then) == end(&now) && now.outcome.says_something() {
             let (old, new) = (Brief::of(&then), Brief::of(&now));
             ratios.push(new.duration_us as f64 / old.duration_us.max(1) as f64);
             let blackout = old.blackout_us.zip(new.blackout_us);
@@ -107,11 +107,6 @@ fn is_bad(cell: &CellRecord) -> bool {
     matches!(Brief::of(cell).standing(), Standing::Failed | Standing::Broken)
 }
 
-/// Whether its time is that of what it is to do.
-fn is_measured(cell: &CellRecord) -> bool {
-    !matches!(cell.outcome, Outcome::Skipped | Outcome::HarnessFailed)
-}
-
 fn end(cell: &CellRecord) -> (String, &str) {
     (Brief::of(cell).word(), &cell.title)
 }
@@ -131,7 +126,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::samples::{cell, record_of, repeated, written};
-    use luqual_model::Status;
+    use luqual_model::{Outcome, Status};
 
     #[test]
     fn what_changed_is_told_in_its_place() {

@@ -70,12 +70,12 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) ->
     let workload = name(table.text("workload"), "workload", known.workloads);
     let outcome = table.needed_text("outcome").and_then(|text| {
         // What was not run and what says nothing of a kernel cannot be known of one.
-        let says = |outcome: &Outcome| !matches!(outcome, Outcome::Skipped | Outcome::HarnessFailed);
-        let words: Vec<&str> = Outcome::ALL.into_iter().filter(says).map(Outcome::word).collect();
+        let can_be = |outcome: &Outcome| outcome.says_something();
+        let words: Vec<&str> = Outcome::ALL.into_iter().filter(can_be).map(Outcome::word).collect();
         let outcome = Outcome::from_word(text.text);
         match outcome {
             None => unknown(&text, "outcome", &words, ""),
-            Some(Outcome::Skipped | Outcome::HarnessFailed) => {
+            Some(outcome) if !outcome.says_something() => {
                 text.wrong(format!("`{}` says nothing of a kernel", text.text), None);
             }
             Some(_) => {}

@@ -102,8 +102,7 @@ impl<'a> Grid<'a> {
         for Observed { subject, outcome, tainted } in observed {
             let at = (place(subject.source), place(subject.target));
             ends[at.0][at.1] = Some((outcome, tainted));
-            let known = !matches!(outcome, Outcome::Skipped | Outcome::HarnessFailed);
-            if known && Status::of(outcome, tainted, expectations.of(&subject)) != Status::Expected {
+            if outcome.says_something() && Status::of(outcome, tainted, expectations.of(&subject)) != Status::Expected {
                 wanted.insert(at);
             }
         }

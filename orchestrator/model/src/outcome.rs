@@ -50,6 +50,11 @@ impl Outcome {
         }
     }
 
+    /// Whether it says anything of the kernels: what was not run, and what the tool or its host failed at, does not.
+    pub const fn says_something(self) -> bool {
+        !matches!(self, Self::Skipped | Self::HarnessFailed)
+    }
+
     /// The outcome of that word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.word() == word)

@@ -196,16 +196,17 @@ impl CellRecord {
 
     /// Whether the kernels did what their ABI strings say; `None` where nothing was predicted or nothing is known.
     pub fn as_predicted(&self) -> Option<bool> {
-        let known = !matches!(self.outcome, Outcome::HarnessFailed | Outcome::Skipped);
-        self.plan.prediction.as_ref().filter(|_| known).map(|prediction| prediction.outcome == self.outcome)
+        self.plan
+            .prediction
+            .as_ref()
+            .filter(|_| self.outcome.says_something())
+            .map(|prediction| prediction.outcome == self.outcome)
     }
 
     /// How often it did not survive untainted, where it was run more than once. Retries are no sample, since only what
     /// failed is retried; and what says nothing of the kernels does not count.
     pub fn rate(&self) -> Option<Rate> {
-        let counts = |attempt: &&Attempt| {
-            !attempt.retry && !matches!(attempt.outcome, Outcome::HarnessFailed | Outcome::Skipped)
-        };
+        let counts = |attempt: &&Attempt| !attempt.retry && attempt.outcome.says_something();
         let tries = || self.attempts.iter().filter(counts);
         let failed = tries().filter(|attempt| attempt.outcome != Outcome::Survived || attempt.tainted).count();
         (tries().count() > 1).then(|| Rate::new(failed as u64, tries().count() as u64))

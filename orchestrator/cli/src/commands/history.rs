@@ -1,7 +1,7 @@
 //! How long cells took when they were last run here, kept in the cache folder: what is longest is started first.
 
 use luqual_kernels::cache_folder;
-use luqual_model::{CellKey, Outcome};
+use luqual_model::CellKey;
 use luqual_reports::{Brief, Record};
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,8 +30,7 @@ impl History {
         let mut history = Self::load();
         for (planned, brief) in record.briefs() {
             // A fault, or a failure of the host, makes a cell shorter or longer than it is.
-            let says =
-                |brief: &&Brief| !brief.planted && !matches!(brief.outcome, Outcome::Skipped | Outcome::HarnessFailed);
+            let says = |brief: &&Brief| !brief.planted && brief.outcome.says_something();
             if let Some(brief) = brief.filter(says) {
                 history.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);
             }
