@@ -6,7 +6,7 @@ mod output;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, doctor, expect, kernels, plan, qualify, report, run, workloads};
+use commands::{bench, doctor, expect, kernels, mutants, plan, qualify, report, run, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -40,10 +40,12 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Measure what luqual costs beside a bare shell script that does the same
     Bench(bench::Bench),
+    /// Put faults into a kernel, and see which of them the workloads find
+    Mutants(Box<mutants::Mutants>),
     /// List, build and show kernels
     #[command(subcommand)]
     Kernels(kernels::Kernels),
-    /// List workloads
+    /// List and show workloads
     #[command(subcommand)]
     Workloads(workloads::Workloads),
 }
@@ -73,6 +75,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Expect(command) => expect::run(&command),
         Command::Doctor(command) => doctor::run(&command).await,
         Command::Bench(command) => bench::run(&command).await,
+        Command::Mutants(command) => mutants::run(&command).await,
         Command::Kernels(command) => {
             tokio::select! {
                 done = kernels::run(&command) => done,

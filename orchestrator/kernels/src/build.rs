@@ -69,6 +69,20 @@ pub(crate) async fn build(
     Ok(tree)
 }
 
+/// Makes a tree that was built and then changed once more, without a new configuration.
+pub(crate) async fn build_again(
+    entry: &Entry,
+    tree: &Path,
+    log: &Path,
+    progress: &dyn Progress,
+) -> Result<(), KernelError> {
+    progress.start(&format!("compiling {}", entry.version), None);
+    let mut make = Make { entry, tree, log: File::create(log).map_err(KernelError::file(log))?, log_path: log };
+    make.run("bzImage", &[], &mut |_| {}).await?;
+    progress.end();
+    Ok(())
+}
+
 /// How many lines such a build prints, so that a bar can be drawn; measured with 7.3.4.
 const USUAL_STEPS: u64 = 2450;
 

@@ -11,6 +11,11 @@ const EMBEDDED: &str = include_str!("../../../kernels/catalog.toml");
 const EMBEDDED_FRAGMENTS: [(&str, &str); 1] =
     [("luqual.config", include_str!("../../../kernels/config/luqual.config"))];
 
+const EMBEDDED_PATCHES: [(&str, &[(&str, &str)]); 1] = [(
+    "patches/7.1.3",
+    &[("list_lru-export-once.patch", include_str!("../../../kernels/patches/7.1.3/0001-list_lru-export-once.patch"))],
+)];
+
 /// All entries, in the order of their versions in the file.
 #[derive(Clone, Debug)]
 pub struct Catalog {
@@ -106,7 +111,7 @@ impl Catalog {
                 let found = EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name);
                 found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| "luqual does not bring it".to_owned())
             };
-            let beside = Beside { config: &fragment, folder: Path::new("") };
+            let beside = Beside { config: &fragment, folder: Path::new(""), own: &EMBEDDED_PATCHES };
             return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
         };
         let text = std::fs::read_to_string(path).map_err(KernelError::file(path))?;
@@ -115,7 +120,7 @@ impl Catalog {
             let path = folder.join("config").join(name);
             std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        Self::read(&path.display().to_string(), &text, &Beside { config: &fragment, folder }, false)
+        Self::read(&path.display().to_string(), &text, &Beside { config: &fragment, folder, own: &[] }, false)
     }
 
     fn read(file: &str, text: &str, beside: &Beside<'_>, is_own: bool) -> Result<Self, KernelError> {
@@ -146,6 +151,17 @@ impl Catalog {
         self.entries.iter().map(|entry| entry.version.as_str()).collect()
     }
 
+    /// The same with these entries besides; those of a name that is there are left out.
+    #[must_use]
+    pub fn with(mut self, entries: impl IntoIterator<Item = Entry>) -> Self {
+        for entry in entries {
+            if self.find(&entry.version).is_none() {
+                self.entries.push(entry);
+            }
+        }
+        self
+    }
+
     /// The entry of that name.
     pub fn find(&self, version: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.version == version)
@@ -158,13 +174,15 @@ struct Beside<'a> {
     config: &'a dyn Fn(&str) -> Result<String, String>,
     /// What relative paths begin at.
     folder: &'a Path,
+    /// Series that luqual brings, by the path that stands for them.
+    own: &'a [(&'static str, &'static [(&'static str, &'static str)])],
 }
 
 fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry> {
     let (debian, tarball, tree) = (table.text("debian"), table.text("tarball"), table.text("tree"));
     let sha256 = table.text("sha256");
     let base = table.needed_text("base");
-    let patches = patches(table, beside.folder);
+    let patches = patches(table, beside);
     let fragments = table.texts("fragments");
     let command_line = table.needed_text("command_line");
     let not_applicable = table.table("not_applicable", |table| Some(table.all_texts())).unwrap_or_default();
@@ -242,9 +260,13 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
 
 /// `patches = "FOLDER or MBOX"`, or `patches = { git = "REPOSITORY", range = "FROM..TO" }`. What is in them is read when the
 /// kernel is asked for.
-fn patches(table: &Table<'_>, folder: &Path) -> Option<Series> {
+fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
+    let folder = beside.folder;
     if table.has_text("patches") {
         let text = table.text("patches")?;
+        if let Some((_, files)) = beside.own.iter().find(|(path, _)| *path == text.text) {
+            return Some(Series::Own(files));
+        }
         let path = folder.join(text.text);
         if !path.exists() {
             let hint = "a folder of *.patch or an mbox, relative to the catalog";
@@ -271,6 +293,7 @@ fn patches(table: &Table<'_>, folder: &Path) -> Option<Series> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn read(text: &str, folder: &Path) -> Result<Catalog, KernelError> {
         let config = |name: &str| match name {
@@ -278,7 +301,7 @@ mod tests {
             "debian.config" => Ok("CONFIG_B=m\n".to_owned()),
             _ => Err("missing".to_owned()),
         };
-        Catalog::read("c.toml", text, &Beside { config: &config, folder }, false)
+        Catalog::read("c.toml", text, &Beside { config: &config, folder, own: &[] }, false)
     }
 
     const REST: &str = "fragments = [\"luqual.config\"]\ncommand_line = \"\"\n";
@@ -342,9 +365,11 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_catalog_has_the_six_kernels() {
+    fn the_embedded_catalog_has_the_first_and_the_last_release_of_each_series() {
         let catalog = Catalog::load(None).unwrap();
-        assert_eq!(catalog.versions(), ["6.18.15", "6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"]);
+        let known = ["6.18.15", "6.19.6", "6.19.14", "7.0.4", "7.0.13", "7.1.3", "7.1.13", "7.2.6", "7.2.12", "7.3.4"];
+        assert_eq!(catalog.versions().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(known));
+        assert!(matches!(catalog.find("7.1.3").unwrap().patches, Some(Series::Own(_))));
         assert!(catalog.entries().iter().all(|entry| entry.fragment.contains("CONFIG_LIVEUPDATE=y")));
     }
 

@@ -16,6 +16,8 @@ use std::process::{Command, Stdio};
 pub enum Series {
     /// A folder of `*.patch`, or an mbox; which of both is seen when it is read.
     Path(PathBuf),
+    /// Patches that luqual brings: name and text of each.
+    Own(&'static [(&'static str, &'static str)]),
     /// Commits of a git repository on this machine.
     Branch {
         /// A work tree or a bare repository.
@@ -30,6 +32,7 @@ impl Series {
     pub fn provenance(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
+            Self::Own(files) => files.iter().map(|(name, _)| *name).collect::<Vec<&str>>().join(", "),
             Self::Branch { repository, range } => format!("git {} {range}", repository.display()),
         }
     }
@@ -66,6 +69,14 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     let work = tempfile::tempdir().map_err(|error| trouble(format!("a temporary folder: {error}"), "see TMPDIR"))?;
     let mails = match series {
         Series::Path(path) if path.is_dir() => patch_files(path)?,
+        Series::Path(path) if is_patch(path) => vec![path.clone()],
+        Series::Own(files) => {
+            for (name, text) in *files {
+                let path = work.path().join(name);
+                fs::write(&path, text).map_err(|error| file_trouble(&path, &error))?;
+            }
+            patch_files(work.path())?
+        }
         Series::Path(path) => {
             let text = fs::read(path).map_err(|error| file_trouble(path, &error))?;
             if !text.starts_with(b"From ") {
@@ -89,7 +100,7 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     }
     if patches.is_empty() {
         let hint = match series {
-            Series::Path(_) => "a folder of *.patch, or an mbox with a patch in it".to_owned(),
+            Series::Path(_) | Series::Own(_) => "a folder of *.patch, or an mbox with a patch in it".to_owned(),
             Series::Branch { repository, range } => {
                 format!("`git -C {} log {range}` has to list commits", repository.display())
             }
@@ -104,15 +115,16 @@ fn file_trouble(path: &Path, error: &std::io::Error) -> Trouble {
 }
 
 /// The folder's `*.patch`, by name.
-fn patch_files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
+pub(crate) fn patch_files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
     let entries = fs::read_dir(folder).map_err(|error| file_trouble(folder, &error))?;
-    let mut paths: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "patch"))
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file() && is_patch(path)).collect();
     paths.sort();
     Ok(paths)
+}
+
+fn is_patch(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "patch")
 }
 
 /// An mbox's mails, a file each.
@@ -246,33 +258,43 @@ const LINES: usize = 12;
 
 /// Applies all in order; nothing is fuzzy, and nothing outside of the tree is touched.
 pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &Path) -> Result<(), KernelError> {
-    let file = work.join("current.patch");
     for (index, patch) in patches.iter().enumerate() {
-        fs::write(&file, &patch.diff).map_err(KernelError::file(&file))?;
-        let mut command = tokio::process::Command::from(plain_git(tree));
-        command
-            .args(["apply", "--whitespace=nowarn"])
-            .arg(&file)
-            // The tree is no repository, and may stand in another one: git-apply would take its paths to be that one's,
-            // leave all of them out, and report success.
-            .env("GIT_DIR", "/dev/null")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let failed = |why: String| KernelError::Patch {
+        git_apply(patch, &[], tree, work).await.map_err(|why| KernelError::Patch {
             version: version.to_owned(),
             number: index + 1,
             count: patches.len(),
             subject: patch.subject.clone(),
             why,
-        };
-        let output = command.output().await.map_err(|error| failed(format!("git: {error}")))?;
-        if !output.status.success() {
-            return Err(failed(said(&output.stderr)));
-        }
+        })?;
     }
     Ok(())
+}
+
+/// The other way round.
+pub(crate) async fn take_back(version: &str, patch: &Patch, tree: &Path, work: &Path) -> Result<(), KernelError> {
+    let (version, subject) = (version.to_owned(), patch.subject.clone());
+    let taken = git_apply(patch, &["--reverse"], tree, work).await;
+    taken.map_err(|why| KernelError::Patch { version, number: 1, count: 1, subject, why })
+}
+
+/// Why not, if so.
+async fn git_apply(patch: &Patch, options: &[&str], tree: &Path, work: &Path) -> Result<(), String> {
+    let file = work.join("current.patch");
+    fs::write(&file, &patch.diff).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut command = tokio::process::Command::from(plain_git(tree));
+    command
+        .args(["apply", "--whitespace=nowarn"])
+        .args(options)
+        .arg(&file)
+        // The tree is no repository, and may stand in another one: git-apply would take its paths to be that one's,
+        // leave all of them out, and report success.
+        .env("GIT_DIR", "/dev/null")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = command.output().await.map_err(|error| format!("git: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(said(&output.stderr)) }
 }
 
 fn said(stderr: &[u8]) -> String {

@@ -139,21 +139,15 @@ impl Store {
         if let Some(kernel) = load(&folder, entry) {
             return Ok(kernel);
         }
-        self.make(entry, &patches, &folder, progress).await?;
+        self.make(entry, &patches, progress).await?;
         load(&folder, entry).ok_or_else(|| KernelError::NotAKernel {
             path: folder,
             why: "what was built cannot be read back".to_owned(),
         })
     }
 
-    /// Builds beside the store and renames the result into it.
-    async fn make(
-        &self,
-        entry: &Entry,
-        patches: &[Patch],
-        folder: &Path,
-        progress: &dyn Progress,
-    ) -> Result<(), KernelError> {
+    /// Builds in a folder of its own, of which the result alone is kept.
+    async fn make(&self, entry: &Entry, patches: &[Patch], progress: &dyn Progress) -> Result<(), KernelError> {
         let missing = tools::missing();
         if !missing.is_empty() {
             return Err(KernelError::Tools(missing));
@@ -170,28 +164,49 @@ impl Store {
         let work =
             tempfile::Builder::new().prefix(".build-").tempdir_in(&kernels).map_err(KernelError::file(&kernels))?;
         let tree = build(entry, patches, package.as_deref(), work.path(), &log, progress).await?;
+        self.keep(entry, patches, &tree, &log, started)
+    }
 
+    /// Copies what was built in `tree` beside its place in the store, and renames it into that.
+    pub(crate) fn keep(
+        &self,
+        entry: &Entry,
+        patches: &[Patch],
+        tree: &Path,
+        log: &Path,
+        started: Instant,
+    ) -> Result<(), KernelError> {
+        let (kernels, folder) = (self.root.join("kernels"), self.folder(entry, patches)?);
+        fs::create_dir_all(&kernels).map_err(KernelError::file(&kernels))?;
+        let work =
+            tempfile::Builder::new().prefix(".new-").tempdir_in(&kernels).map_err(KernelError::file(&kernels))?;
         let new = work.path().join("new");
         fs::create_dir(&new).map_err(KernelError::file(&new))?;
         let mut sizes = BTreeMap::new();
         for (from, to) in ARTIFACTS {
             let (from, to_path) = (tree.join(from), new.join(to));
-            fs::rename(&from, &to_path).map_err(KernelError::file(&from))?;
-            sizes.insert(to.to_owned(), fs::metadata(&to_path).map_err(KernelError::file(&to_path))?.len());
+            let size = fs::copy(&from, &to_path).map_err(KernelError::file(&from))?;
+            sizes.insert(to.to_owned(), size);
         }
-        fs::rename(&log, new.join("build.log")).map_err(KernelError::file(&log))?;
+        fs::rename(log, new.join("build.log")).map_err(KernelError::file(log))?;
         let metadata = describe(entry, patches, &new, sizes, started)?;
         let path = new.join("metadata.json");
         let text = serde_json::to_vec_pretty(&metadata).map_err(|error| KernelError::file(&path)(error.into()))?;
         fs::write(&path, text).map_err(KernelError::file(&path))?;
         if folder.exists() {
             // It was there and could not be read: what is new is better.
-            fs::remove_dir_all(folder).map_err(KernelError::file(folder))?;
+            fs::remove_dir_all(&folder).map_err(KernelError::file(&folder))?;
         }
-        fs::rename(&new, folder).map_err(KernelError::file(folder))
+        fs::rename(&new, &folder).map_err(KernelError::file(&folder))
     }
 
-    async fn fetch(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<PathBuf>, KernelError> {
+    /// Where the tree is kept in which mutants of a kernel are built.
+    pub(crate) fn mutant_folder(&self, entry: &Entry) -> Result<PathBuf, KernelError> {
+        let key = key(entry, &patches_of(entry)?)?;
+        Ok(self.root.join("mutants").join(format!("{}-{}", entry.version, &key[..16])))
+    }
+
+    pub(crate) async fn fetch(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<PathBuf>, KernelError> {
         let (url, name, sha256) = match &entry.source {
             Source::Tree(_) => return Ok(None),
             Source::Debian { package, version, sha256 } => {
@@ -242,7 +257,7 @@ impl Store {
     }
 }
 
-fn patches_of(entry: &Entry) -> Result<Vec<Patch>, KernelError> {
+pub(crate) fn patches_of(entry: &Entry) -> Result<Vec<Patch>, KernelError> {
     let wrong = |trouble: patches::Trouble| KernelError::Series {
         version: entry.version.clone(),
         why: trouble.why,

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) const TOOL: &str = concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")");
 
 /// How cells are run, and where their evidence goes.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Execution {
     /// The run's folder; it must not have a run in it [default: luqual-runs/ID]
     #[arg(long, value_name = "FOLDER")]

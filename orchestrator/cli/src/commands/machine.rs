@@ -7,7 +7,7 @@ use luqual_vm::{AccelChoice, AccelFound, Launcher, Qemu, choose_accel};
 use std::path::PathBuf;
 
 /// Which QEMU, and what runs the guests' code.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineChoice {
     /// What runs the guests' code; auto tries real guest code under KVM once and remembers

@@ -7,6 +7,7 @@ pub(crate) mod expect;
 pub(crate) mod history;
 pub(crate) mod kernels;
 pub(crate) mod machine;
+pub(crate) mod mutants;
 pub(crate) mod plan;
 pub(crate) mod qualify;
 pub(crate) mod report;
@@ -17,11 +18,11 @@ pub(crate) mod workloads;
 
 use crate::error::CliError;
 use clap::Args;
-use luqual_kernels::{Catalog, Store, cache_folder};
+use luqual_kernels::{Catalog, Entry, Store, cache_folder};
 use std::path::PathBuf;
 
 /// Where kernels come from; the same for every command that asks for one.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kernels")]
 pub(crate) struct KernelSource {
     /// A catalog instead of luqual's own; its fragments and whole configurations are in config/ beside it
@@ -35,7 +36,12 @@ pub(crate) struct KernelSource {
 impl KernelSource {
     /// The store.
     pub(crate) fn store(&self) -> Result<Store, CliError> {
-        let catalog = Catalog::load(self.catalog.as_deref())?;
+        self.store_with([])
+    }
+
+    /// The store, with these kernels besides those of the catalog.
+    pub(crate) fn store_with(&self, entries: impl IntoIterator<Item = Entry>) -> Result<Store, CliError> {
+        let catalog = Catalog::load(self.catalog.as_deref())?.with(entries);
         Ok(Store::new(cache_folder(), catalog, self.debian_mirror.clone()))
     }
 }
