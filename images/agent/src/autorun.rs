@@ -23,7 +23,7 @@ fn went_well(reply: &Reply) -> bool {
     match reply {
         Reply::Hello(_) | Reply::Located(_) | Reply::KernelLog(_) => true,
         Reply::Done { probes, .. } => probes.iter().all(|probe| probe.held),
-        Reply::Refused { .. } | Reply::Failed { .. } => false,
+        Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => false,
     }
 }
 

@@ -47,6 +47,26 @@ pub(crate) fn kernel_log() -> Result<KernelLog, String> {
     Ok(KernelLog { lines, taint: taint()? })
 }
 
+/// The memory that nobody uses, in KiB: what is free, and what each processor keeps of it, which MemFree leaves out and which
+/// can be 64 MiB each of 1 GiB (mm/page_alloc.c, struct per_cpu_pages).
+pub(crate) fn mem_free_kib() -> Result<u64, String> {
+    let zones = read("/proc/zoneinfo")?;
+    Ok(meminfo("MemFree")? + kept_by_processors(&zones) * (crate::mapping::PAGE as u64 >> 10))
+}
+
+/// The pages of all `pagesets` of a /proc/zoneinfo.
+fn kept_by_processors(zones: &str) -> u64 {
+    let counts = zones.lines().filter_map(|line| line.trim_start().strip_prefix("count:"));
+    counts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
+}
+
+/// A line of /proc/meminfo, in KiB.
+pub(crate) fn meminfo(name: &str) -> Result<u64, String> {
+    let text = read("/proc/meminfo")?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split_whitespace().next());
+    value.and_then(|value| value.parse().ok()).ok_or_else(|| format!("/proc/meminfo has no {name}"))
+}
+
 fn taint() -> Result<u64, String> {
     let text = read("/proc/sys/kernel/tainted")?;
     text.parse().map_err(|_| format!("/proc/sys/kernel/tainted: `{text}` is not a number"))
@@ -99,6 +119,14 @@ fn build_id(mut notes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_memory_is_also_with_the_processors() {
+        let zones = "Node 0, zone    DMA32\n  pages free     100\n  pagesets\n    cpu: 0\n              count:    12\n\
+              high:     18\n    cpu: 1\n              count:    30\n  start_pfn: 4096\n";
+        assert_eq!(kept_by_processors(zones), 42);
+        assert_eq!(kept_by_processors(""), 0);
+    }
 
     #[test]
     fn the_build_id_is_found_behind_another_note() {

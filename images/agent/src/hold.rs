@@ -1,7 +1,7 @@
 //! The process that holds what is preserved: closing a session's descriptor drops the session, so it lives until the
 //! kexec, whatever becomes of the SSH connection.
 
-use crate::workloads::{self, Workload};
+use crate::workloads::{self, Scene};
 use luqual_protocol::{Located, Reply, Request};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result<(), String> {
     Ok(())
 }
 
-type Held = BTreeMap<String, Box<dyn Workload>>;
+type Held = BTreeMap<String, Scene>;
 
 fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
     let mut line = String::new();
@@ -41,10 +41,14 @@ fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
 
 fn answer(held: &mut Held, request: Request) -> Reply {
     let done = match request {
-        Request::Preserve { workload, seed } => first_step(held, &workload).map(|it| it.preserve(seed)),
-        Request::Retrieve { workload, seed } => first_step(held, &workload).map(|it| it.retrieve(seed)),
-        Request::Verify { workload } => later_step(held, &workload).map(|it| it.verify()),
-        Request::Finish { workload } => later_step(held, &workload).map(|it| it.finish()),
+        // What was retrieved is handed on.
+        Request::Preserve { workload, .. } if held.contains_key(&workload) => {
+            later_step(held, &workload).map(Scene::preserve)
+        }
+        Request::Preserve { workload, seed } => first_step(held, &workload, seed, 0).map(Scene::preserve),
+        Request::Retrieve { workload, seed, hop } => first_step(held, &workload, seed, hop).map(Scene::retrieve),
+        Request::Verify { workload } => later_step(held, &workload).map(Scene::verify),
+        Request::Finish { workload } => later_step(held, &workload).map(Scene::finish),
         Request::Locate { workload, place } => {
             return match later_step(held, &workload).map(|it| it.locate(&place)) {
                 Ok(Ok(address)) => Reply::Located(Located { address }),
@@ -65,15 +69,15 @@ fn answer(held: &mut Held, request: Request) -> Reply {
     }
 }
 
-fn first_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Box<dyn Workload>, String> {
+fn first_step<'a>(held: &'a mut Held, name: &str, seed: u64, hop: u32) -> Result<&'a mut Scene, String> {
     if held.contains_key(name) {
         return Err(format!("workload {name} was started before in this boot"));
     }
-    let workload = workloads::new(name).ok_or_else(|| format!("this agent has no workload {name}"))?;
-    Ok(held.entry(name.to_owned()).or_insert(workload))
+    let case = workloads::find(name).ok_or_else(|| format!("this agent has no workload {name}"))?;
+    Ok(held.entry(name.to_owned()).or_insert(Scene::new(case, seed, hop)))
 }
 
-fn later_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Box<dyn Workload>, String> {
+fn later_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Scene, String> {
     held.get_mut(name).ok_or_else(|| format!("workload {name} was not started in this boot"))
 }
 
@@ -104,7 +108,7 @@ mod tests {
         let mut held = Held::new();
         let verify = Request::Verify { workload: "memfd.basic".into() };
         assert!(matches!(answer(&mut held, verify), Reply::Failed { message } if message.contains("not started")));
-        let unknown = Request::Retrieve { workload: "memfd.unknown".into(), seed: 1 };
+        let unknown = Request::Retrieve { workload: "memfd.unknown".into(), seed: 1, hop: 1 };
         assert!(matches!(answer(&mut held, unknown), Reply::Failed { message } if message.contains("no workload")));
         assert!(matches!(answer(&mut held, Request::KernelLog), Reply::Failed { .. }));
     }

@@ -17,8 +17,16 @@ pub(crate) enum LoadError {
 
 /// kexec_file_load(2) of the files that the host put into the initramfs.
 pub(crate) fn load(command_line: &str) -> Result<(), LoadError> {
-    let open = |path: &str| File::open(path).map_err(|error| LoadError::Agent(format!("{path}: {error}")));
-    let (kernel, initrd) = (open(TARGET_KERNEL)?, open(TARGET_INITRD)?);
+    load_kernel(&open(TARGET_KERNEL)?, command_line)
+}
+
+fn open(path: &str) -> Result<File, LoadError> {
+    File::open(path).map_err(|error| LoadError::Agent(format!("{path}: {error}")))
+}
+
+/// The same with another kernel.
+pub(crate) fn load_kernel(kernel: &File, command_line: &str) -> Result<(), LoadError> {
+    let initrd = open(TARGET_INITRD)?;
     let text = CString::new(command_line)
         .map_err(|_| LoadError::Agent("the target's command line has a NUL in it".to_owned()))?;
     let no_flags: libc::c_ulong = 0;
@@ -33,11 +41,21 @@ pub(crate) fn load(command_line: &str) -> Result<(), LoadError> {
             no_flags,
         )
     };
-    if returned == 0 {
-        return Ok(());
-    }
+    if returned == 0 { Ok(()) } else { Err(LoadError::Kernel(last_errno())) }
+}
+
+/// kexec_file_load(2) with KEXEC_FILE_UNLOAD.
+pub(crate) fn unload() -> Result<(), Errno> {
+    const KEXEC_FILE_UNLOAD: libc::c_ulong = 1;
+    let nowhere: *const libc::c_char = std::ptr::null();
+    // SAFETY: with this flag neither files nor text are looked at.
+    let returned = unsafe { libc::syscall(libc::SYS_kexec_file_load, -1, -1, 0, nowhere, KEXEC_FILE_UNLOAD) };
+    if returned == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
     let raw = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    Err(LoadError::Kernel(Errno::from_raw_os_error(raw)))
+    Errno::from_raw_os_error(raw)
 }
 
 /// Leaves this kernel for the loaded one; returns only when that was refused, with the errno, or with `None` from a

@@ -1,7 +1,8 @@
 //! /dev/liveupdate and its sessions: include/uapi/linux/liveupdate.h of the kernel, nothing added.
 #![expect(unsafe_code, reason = "ioctl(2); each block says why it is sound")]
 
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use crate::mapping::ReadOnly;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::c_ulong;
 
@@ -19,6 +20,7 @@ const RETRIEVE_SESSION: c_ulong = command(0x01);
 const SESSION_PRESERVE_FD: c_ulong = command(0x40);
 const SESSION_RETRIEVE_FD: c_ulong = command(0x41);
 const SESSION_FINISH: c_ulong = command(0x42);
+const SESSION_GET_NAME: c_ulong = command(0x43);
 
 /// `struct liveupdate_ioctl_create_session` and `…_retrieve_session`, which are alike.
 #[repr(C)]
@@ -43,6 +45,24 @@ struct FinishSession {
     reserved: u32,
 }
 
+/// `struct liveupdate_session_get_name`.
+#[repr(C)]
+struct NameOfSession {
+    size: u32,
+    reserved: u32,
+    name: [u8; NAME_LENGTH],
+}
+
+/// The commands by number, for arguments that no well-behaved program passes.
+pub(crate) mod number {
+    pub(crate) const CREATE_SESSION: u8 = 0x00;
+    pub(crate) const RETRIEVE_SESSION: u8 = 0x01;
+    pub(crate) const PRESERVE_FD: u8 = 0x40;
+    pub(crate) const RETRIEVE_FD: u8 = 0x41;
+    pub(crate) const FINISH: u8 = 0x42;
+    pub(crate) const GET_NAME: u8 = 0x43;
+}
+
 /// The open device.
 pub(crate) struct Device(OwnedFd);
 
@@ -63,11 +83,20 @@ impl Device {
         self.session(RETRIEVE_SESSION, name)
     }
 
+    /// The same with a name of all bytes of the field, terminated or not.
+    pub(crate) fn create_session_of_bytes(&self, name: [u8; NAME_LENGTH]) -> Result<Session, Errno> {
+        self.session_of_bytes(CREATE_SESSION, name)
+    }
+
     fn session(&self, command: c_ulong, name: &str) -> Result<Session, Errno> {
         let mut bytes = [0; NAME_LENGTH];
         // The last byte stays NUL: a longer name is the caller's mistake, not a test of the kernel's.
         let room = bytes.get_mut(..name.len()).filter(|room| room.len() < NAME_LENGTH).ok_or(Errno::NAMETOOLONG)?;
         room.copy_from_slice(name.as_bytes());
+        self.session_of_bytes(command, bytes)
+    }
+
+    fn session_of_bytes(&self, command: c_ulong, bytes: [u8; NAME_LENGTH]) -> Result<Session, Errno> {
         let mut argument = SessionByName { size: size_of::<SessionByName>() as u32, fd: -1, name: bytes };
         ioctl(&self.0, command, &mut argument)?;
         own(argument.fd).map(Session)
@@ -91,10 +120,98 @@ impl Session {
         own(argument.fd)
     }
 
+    /// LIVEUPDATE_SESSION_GET_NAME.
+    pub(crate) fn get_name(&self) -> Result<String, Errno> {
+        let mut argument =
+            NameOfSession { size: size_of::<NameOfSession>() as u32, reserved: 0, name: [0; NAME_LENGTH] };
+        ioctl(&self.0, SESSION_GET_NAME, &mut argument)?;
+        let end = argument.name.iter().position(|byte| *byte == 0).unwrap_or(NAME_LENGTH);
+        Ok(String::from_utf8_lossy(&argument.name[..end]).into_owned())
+    }
+
     /// LIVEUPDATE_SESSION_FINISH.
     pub(crate) fn finish(&self) -> Result<(), Errno> {
         let mut argument = FinishSession { size: size_of::<FinishSession>() as u32, reserved: 0 };
         ioctl(&self.0, SESSION_FINISH, &mut argument)
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Session {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+/// `_IO(kind, number)` with these bytes as its argument, whose first four say how long it is.
+pub(crate) fn raw(fd: impl AsFd, kind: u8, number: u8, argument: &mut Argument) -> Result<(), Errno> {
+    let command = c_ulong::from(kind) << 8 | c_ulong::from(number);
+    // SAFETY: the kernel reads as many bytes as the first word says, which `Argument` holds all, and writes no more than
+    // its own structure, the longest of which is 72 bytes.
+    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command, argument.0.as_mut_ptr()) };
+    if returned < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// `_IO(0xBA, number)` with an argument that is in memory which the kernel may read and not write.
+pub(crate) fn into_read_only(fd: impl AsFd, number: u8, argument: &Argument) -> Result<(), Errno> {
+    let page = ReadOnly::of(&argument.0)?;
+    // SAFETY: the page lives through the call, is longer than any argument, and the kernel's writes to it fail.
+    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command(number.into()), page.address()) };
+    if returned < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// `_IO(0xBA, number)` with no argument.
+pub(crate) fn without_argument(fd: impl AsFd, number: u8) -> Result<(), Errno> {
+    let nowhere: *mut u8 = std::ptr::null_mut();
+    // SAFETY: nothing is at address 0; the kernel's accesses to it fail.
+    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command(number.into()), nowhere) };
+    if returned < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// The bytes of an argument, with room for all that it may say of its own length.
+pub(crate) struct Argument([u64; Argument::WORDS]);
+
+impl Argument {
+    const WORDS: usize = 32;
+    /// The longest that can be said, in bytes.
+    pub(crate) const LONGEST: u32 = (Self::WORDS * 8) as u32;
+
+    /// All zero, of that length.
+    pub(crate) fn new(size: u32) -> Self {
+        assert!(size <= Self::LONGEST, "an argument of {size} bytes is longer than the buffer");
+        let mut argument = Self([0; Self::WORDS]);
+        argument.put(0, &size.to_ne_bytes());
+        argument
+    }
+
+    /// The same with these bytes at that place; the length is not changed.
+    pub(crate) fn with(mut self, at: usize, bytes: &[u8]) -> Self {
+        assert!(at >= 4, "the length is given at first");
+        self.put(at, bytes);
+        self
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        for (place, byte) in bytes.iter().enumerate() {
+            let (word, shift) = ((at + place) / 8, (at + place) % 8 * 8);
+            self.0[word] = self.0[word] & !(0xff << shift) | u64::from(*byte) << shift;
+        }
+    }
+
+    /// The descriptor that the kernel wrote into the second word of four bytes.
+    pub(crate) fn fd(&self) -> Result<OwnedFd, Errno> {
+        own((self.0[0] >> 32) as u32 as i32)
     }
 }
 
@@ -129,6 +246,14 @@ mod tests {
         assert_eq!(std::mem::offset_of!(FdByToken, token), 8);
         assert_eq!(size_of::<FinishSession>(), 8);
         assert_eq!(CREATE_SESSION, 0xBA00);
+        assert_eq!(size_of::<NameOfSession>(), 72);
         assert_eq!(SESSION_FINISH, 0xBA42);
+    }
+
+    #[test]
+    fn an_argument_says_its_length_and_keeps_its_bytes() {
+        let argument = Argument::new(16).with(4, &[1, 2, 3, 4]).with(8, &u64::MAX.to_ne_bytes()).with(20, &[9]);
+        assert_eq!(argument.0[0].to_ne_bytes(), [16, 0, 0, 0, 1, 2, 3, 4]);
+        assert_eq!((argument.0[1], argument.0[2]), (u64::MAX, 9 << 32));
     }
 }

@@ -11,11 +11,14 @@
 //! | `serve` | [`serve`]: the SSH server |
 //! | `call` | [`call`]: one request from standard input, one reply to standard output |
 //! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
+//! | `peer` | [`peer`]: does what a workload tells it, as any user |
+//! | `write-pages …`, `write-log …` | [`writer`]: write into a memfd |
 //! | `autorun` | [`autorun`]: requests from a file, for a guest that nobody talks to |
 
 mod autorun;
 mod call;
 mod content;
+mod devices;
 mod facts;
 mod hold;
 mod init;
@@ -24,9 +27,12 @@ mod kill;
 mod log;
 mod luo;
 mod mapping;
+mod memfd;
+mod peer;
 mod serve;
 mod tick;
 mod workloads;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -39,8 +45,14 @@ fn main() -> ExitCode {
         (_, Some("serve")) => serve::run(),
         (_, Some("call")) => call::run(),
         (_, Some("kill")) => kill::run(),
+        (_, Some("peer")) => peer::run(),
+        (_, Some("write-pages")) => writer::pages(),
+        (_, Some("write-log")) => writer::log(),
         (_, Some("autorun")) => autorun::run(),
-        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|autorun (as process 1: /init)".to_owned()),
+        _ => Err(
+            "usage: luqual-agent tick|hold|serve|call|kill|peer|write-pages|write-log|autorun (as process 1: /init)"
+                .to_owned(),
+        ),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,10 @@
 #![expect(unsafe_code, reason = "mmap and the memory behind it; each block says why it is sound")]
 
 use rustix::fd::AsFd;
-use rustix::mm::{MapFlags, MlockFlags, ProtFlags, mlock_with, mmap, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MlockFlags, MprotectFlags, ProtFlags, madvise, mlock_with, mmap, mmap_anonymous, mprotect, munmap,
+};
+use std::ffi::c_void;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +41,48 @@ impl Mapping {
         Ok(Self { start: start.cast(), length: PAGE })
     }
 
+    /// The first `length` bytes of `file`, shared.
+    pub(crate) fn of_file(file: impl AsFd, length: usize) -> io::Result<Self> {
+        Self::map(file, length, MapFlags::SHARED)
+    }
+
+    /// The first `length` bytes of `file`, of which what is written is our own copy.
+    pub(crate) fn private_of_file(file: impl AsFd, length: usize) -> io::Result<Self> {
+        Self::map(file, length, MapFlags::PRIVATE)
+    }
+
+    fn map(file: impl AsFd, length: usize, flags: MapFlags) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice; it is accessed by volatile and atomic operations and
+        // by copies of bytes alone, never by a reference.
+        let start = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)? };
+        Ok(Self { start: start.cast(), length })
+    }
+
+    /// Writes bytes.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.length, "offset {offset} is outside of the mapping");
+        // SAFETY: inside the mapping, as asserted; `bytes` is a reference and so nowhere in it.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(offset), bytes.len()) };
+    }
+
+    /// Reads one byte of each page, so that all are present; the sum of them.
+    pub(crate) fn touch(&self) -> u64 {
+        // SAFETY: inside the mapping.
+        (0..self.length).step_by(PAGE).map(|at| u64::from(unsafe { self.start.add(at).read_volatile() })).sum()
+    }
+
+    /// Asks the kernel to take all of it out of memory (madvise(2), MADV_PAGEOUT).
+    pub(crate) fn page_out(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping, whose content the kernel keeps.
+        unsafe { madvise(self.start.cast(), self.length, Advice::LinuxPageOut) }.map_err(io::Error::from)
+    }
+
+    /// Locks all of it in memory.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping.
+        unsafe { mlock_with(self.start.cast(), self.length, MlockFlags::empty()) }.map_err(io::Error::from)
+    }
+
     /// Writes a word at a byte offset that is a multiple of 8, as the guest's own byte order (little-endian).
     pub(crate) fn store(&mut self, offset: u64, value: u64) {
         let offset = offset as usize;
@@ -68,6 +113,37 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range is this mapping, and nothing borrows from it.
         let _ = unsafe { munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// Memory that may be read and not written, even by the kernel for us; unmapped on drop.
+pub(crate) struct ReadOnly(*mut c_void);
+
+impl ReadOnly {
+    /// One page that begins with these words.
+    pub(crate) fn of(words: &[u64]) -> rustix::io::Result<Self> {
+        assert!(size_of_val(words) <= PAGE, "more than a page");
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
+        };
+        let page = Self(start);
+        // SAFETY: the new page holds the words, as asserted, and nobody else knows of it.
+        unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), start.cast(), words.len()) };
+        // SAFETY: the range is the mapping that was just made.
+        unsafe { mprotect(start, PAGE, MprotectFlags::READ)? };
+        Ok(page)
+    }
+
+    pub(crate) fn address(&self) -> *mut c_void {
+        self.0
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        // SAFETY: the range is this mapping, and nothing borrows from it.
+        let _ = unsafe { munmap(self.0, PAGE) };
     }
 }
 

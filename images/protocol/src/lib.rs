@@ -7,10 +7,10 @@ mod request;
 mod workload;
 
 pub use request::{Hello, KernelLog, Located, Place, Probe, Reply, Request};
-pub use workload::{Need, WORKLOADS, Workload, find as find_workload};
+pub use workload::{LoadTime, Need, Update, Workload, find as find_workload, workloads};
 
 /// Grows with every change that the other side would misread. Both sides must name the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where the agent is in the guest, as /init and under its own name.
 pub const AGENT: &str = "/bin/luqual-agent";

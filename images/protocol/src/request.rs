@@ -37,6 +37,8 @@ pub enum Request {
         workload: String,
         /// As it was given to [`Request::Preserve`].
         seed: u64,
+        /// How many kexecs were made since the first source.
+        hop: u32,
     },
     /// Compare what was retrieved with what it was.
     Verify {
@@ -99,6 +101,11 @@ pub enum Reply {
         errno: String,
         /// What it was about.
         about: String,
+    },
+    /// The machine or the kernel does not have what the workload is about.
+    Missing {
+        /// What is missing.
+        what: String,
     },
     /// To [`Request::KernelLog`].
     KernelLog(KernelLog),

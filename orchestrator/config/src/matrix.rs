@@ -256,13 +256,6 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_matrices_are_right() {
-        let file = read("matrix.toml", EMBEDDED, &KNOWN).unwrap();
-        let count = |name: &str| pairs_of(file.matrices.iter().find(|matrix| matrix.name == name).unwrap()).len();
-        assert_eq!((count("quick"), count("default")), (4, 25));
-    }
-
-    #[test]
     fn pairs_by_name_and_by_ranges() {
         let of = |pairs: &str| {
             let text = format!(

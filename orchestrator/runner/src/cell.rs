@@ -4,7 +4,8 @@ use crate::attempts::Attempts;
 use crate::dispatch::folder_of;
 use crate::evidence::{Evidence, Stop};
 use crate::fault::{Fault, Victim};
-use crate::reach::{Identity, ask, chain, hello, reach, reach_target};
+use crate::need::ability;
+use crate::reach::{Identity, ask, chain, hello, reach, reach_next};
 use crate::recorder::Recorder;
 use crate::seed;
 use crate::ticks::{self, Ticks};
@@ -14,7 +15,7 @@ use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
 use luqual_model::{
     Ability, Blackout, CellId, CellRecord, Event, Finding, KernelInfo, Phase, Planned, Probe, Refused, Side, Status,
 };
-use luqual_protocol::{Hello, Located, Need, Place, Reply, Request, Workload};
+use luqual_protocol::{Hello, LoadTime, Located, Need, Place, Reply, Request, Update, Workload};
 use luqual_vm::{Accel, Launch, Launcher, Machine, MachineEnd, Profile, Qemu, Scanner, WorkFolder};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,22 @@ pub struct Part<'a> {
 }
 
 impl Boot<'_> {
+    /// How its update is made; all of its parts ask for the same.
+    fn update(&self) -> Update {
+        self.parts.first().map_or(Update::PLAIN, |part| part.workload.update)
+    }
+
+    /// The kernel that runs after so many kexecs.
+    fn kernel(&self, hop: u32) -> &BootKernel {
+        if hop.is_multiple_of(2) { self.source } else { self.target }
+    }
+
+    /// The same, with a new nonce.
+    fn identity(&self, hop: u32) -> Identity<'_> {
+        let Update { source_options, target_options, .. } = self.update();
+        Identity::new(&self.kernel(hop).info, if hop == 0 { source_options } else { target_options })
+    }
+
     /// Unique in a run: a lone cell's own, else that of the first with the number of the others, as in `…_memfd.basic+3`.
     pub fn id(&self) -> CellId {
         let first = self.parts.first().map_or_else(String::new, |part| part.plan.key.id().to_string());
@@ -112,8 +129,8 @@ pub(crate) async fn run_once(
         logs: host.folder.join(&folder),
         work: None,
         machine: None,
-        source_ticks: None,
-        target_ticks: None,
+        hop: 0,
+        ticks: Vec::new(),
         seed: seed::of_attempt(host.seed, &id, earlier),
         checked: boot.parts.iter().map(|_| Checked::default()).collect(),
         source_taint: 0,
@@ -184,8 +201,10 @@ struct Run<'a> {
     /// The machine's own files.
     work: Option<PathBuf>,
     machine: Option<Machine>,
-    source_ticks: Option<Ticks>,
-    target_ticks: Option<Ticks>,
+    /// How many kexecs are behind it.
+    hop: u32,
+    /// Of each kernel that ran.
+    ticks: Vec<Ticks>,
     seed: u64,
     /// In the order of the boot's parts.
     checked: Vec<Checked>,
@@ -206,45 +225,80 @@ impl Run<'_> {
     /// All phases up to the last one that needs a guest. `Err` is where it stopped.
     async fn sequence(&mut self) -> Result<(), Stop> {
         self.check_requirements()?;
-        let Boot { source, target, parts, .. } = self.boot;
-        let (source, target) = (Identity::new(&source.info), Identity::new(&target.info));
         let keys = Keys::make().map_err(host("the keys of the VM"))?;
+        let source = self.boot.identity(0);
 
         let (agent, log) = self.boot(&source, &keys).await?;
         let hello = self.handshake(&agent, &source).await?;
         self.source_taint = hello.taint;
-        let luo = parts.iter().any(|part| part.workload.needs.contains(&Need::Luo));
+        let luo = self.boot.parts.iter().any(|part| part.workload.needs.contains(&Need::Luo));
         if luo && !hello.liveupdate {
             return Err(no_device(source.kernel));
         }
-        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        self.source_ticks = Some(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
+        self.watch_ticks(&hello)?;
 
+        let (mut agent, mut now) = (agent, source);
+        for hop in 1..=self.boot.update().hops {
+            let next = self.boot.identity(hop);
+            let hello;
+            (agent, hello) = self.update(agent, &keys, &log, &now, &next).await?;
+            self.hop = hop;
+            self.target_taint = hello.taint;
+            self.watch_ticks(&hello)?;
+            self.each(Phase::Retrieve, &agent, |workload, seed| Request::Retrieve { workload, seed, hop }).await?;
+            self.each(Phase::Verify, &agent, |workload, _| Request::Verify { workload }).await?;
+            self.each(Phase::Finish, &agent, |workload, _| Request::Finish { workload }).await?;
+            now = next;
+        }
+        self.blackout = match self.ticks.as_slice() {
+            [source, target, ..] => ticks::blackout(source, target),
+            _ => None,
+        };
+        self.collect(&agent).await
+    }
+
+    /// One update, from what is preserved to the handshake that proves the next kernel.
+    async fn update(
+        &mut self,
+        agent: Agent,
+        keys: &Keys,
+        log: &AgentLog,
+        now: &Identity<'_>,
+        next: &Identity<'_>,
+    ) -> Result<(Agent, Hello), Stop> {
+        let load = Request::Load { command_line: next.command_line(self.host.accel) };
+        let before = self.boot.update().load == LoadTime::BeforePreserve;
+        if before {
+            self.load(&agent, &load).await?;
+        }
         self.jitter(0).await;
         self.each(Phase::Preserve, &agent, |workload, seed| Request::Preserve { workload, seed }).await?;
-        self.flip(&agent).await?;
+        if self.hop == 0 {
+            self.flip(&agent).await?;
+        }
         self.jitter(1).await;
-        self.load(&agent, Request::Load { command_line: target.command_line(self.host.accel) }).await?;
-        let (agent, hello) = self.kexec(agent, &keys, log, &source, &target).await?;
-        self.target_taint = hello.taint;
+        if !before {
+            self.load(&agent, &load).await?;
+        }
+        self.kexec(agent, keys, log.clone(), now, next).await
+    }
 
+    fn watch_ticks(&mut self, hello: &Hello) -> Result<(), Stop> {
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        self.target_ticks = Some(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
-        self.each(Phase::Retrieve, &agent, |workload, seed| Request::Retrieve { workload, seed }).await?;
-        self.each(Phase::Verify, &agent, |workload, _| Request::Verify { workload }).await?;
-        self.each(Phase::Finish, &agent, |workload, _| Request::Finish { workload }).await?;
-        let ticks = self.source_ticks.as_ref().zip(self.target_ticks.as_ref());
-        self.blackout = ticks.and_then(|(source, target)| ticks::blackout(source, target));
-        self.collect(&agent).await
+        self.ticks.push(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
+        Ok(())
+    }
+
+    /// Which of the two kernels runs.
+    fn side(&self) -> Side {
+        if self.hop == 0 { Side::Source } else { Side::Target }
     }
 
     /// What can be known to be absent before anything is started.
     fn check_requirements(&self) -> Result<(), Stop> {
         let Boot { source, parts, .. } = self.boot;
         for need in parts.iter().flat_map(|part| part.workload.needs) {
-            let ability = match need {
-                Need::Luo => Ability::Luo,
-            };
+            let ability = ability(*need);
             if source.info.abilities.as_ref().is_some_and(|abilities| !abilities.contains(&ability)) {
                 let name = &source.info.name;
                 return Err(Stop::Requirement(format!("the source {name} is built without {ability}")));
@@ -266,9 +320,12 @@ impl Run<'_> {
                 let folder = work.insert(folder).as_path();
                 let initrd = folder.join("initrd");
                 let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
-                let target_initrd = initramfs(keys, None, &[]).map_err(host("the target's initramfs"))?;
-                let target = Target { kernel: &read(boot.target)?, initrd: &target_initrd };
-                let archive = initramfs(keys, Some(&target), &[]).map_err(host("the source's initramfs"))?;
+                // Each kernel's initramfs has the next one's in it.
+                let mut archive = initramfs(keys, None, &[]).map_err(host("the last initramfs"))?;
+                for hop in (1..=boot.update().hops).rev() {
+                    let target = Target { kernel: &read(boot.kernel(hop))?, initrd: &archive };
+                    archive = initramfs(keys, Some(&target), &[]).map_err(host("an initramfs"))?;
+                }
                 fs::write(&initrd, archive).map_err(host(initrd.display()))?;
                 let launch = Launch {
                     profile: boot.profile,
@@ -291,7 +348,7 @@ impl Run<'_> {
     }
 
     async fn handshake(&mut self, agent: &Agent, source: &Identity<'_>) -> Result<Hello, Stop> {
-        self.guarded(Phase::Handshake, 0, Some(agent), async {
+        self.guarded(Phase::Handshake, Some(agent), async {
             let hello = hello(agent).await?;
             source.check(&hello).map_err(Stop::Stranger)?;
             Ok(hello)
@@ -324,8 +381,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn load(&mut self, agent: &Agent, request: Request) -> Result<(), Stop> {
-        self.step(Phase::Load, agent, &request, self.boot.parts.len()).await.map(drop)
+    async fn load(&mut self, agent: &Agent, request: &Request) -> Result<(), Stop> {
+        // Loaded before anything is preserved, there is nothing to look at.
+        let begun = if self.boot.update().load == LoadTime::BeforePreserve { 0 } else { self.boot.parts.len() };
+        self.step(Phase::Load, agent, request, begun).await.map(drop)
     }
 
     /// One request to the agent. What was refused in the source is looked at once more: as many parts as have begun.
@@ -336,19 +395,19 @@ impl Run<'_> {
         request: &Request,
         begun: usize,
     ) -> Result<Vec<luqual_protocol::Probe>, Stop> {
-        let hop = u32::from(phase.side() == Side::Target);
-        let (probes, taint) = match self.guarded(phase, hop, Some(agent), ask(agent, request)).await? {
+        let (probes, taint) = match self.guarded(phase, Some(agent), ask(agent, request)).await? {
             Reply::Done { probes, taint } => (probes, taint),
-            reply => return Err(self.not_done(reply, phase.side(), agent, begun).await),
+            reply => return Err(self.not_done(reply, agent, begun).await),
         };
-        match phase.side() {
+        match self.side() {
             Side::Source => self.source_taint = taint,
             Side::Target => self.target_taint = taint,
         }
         Ok(probes)
     }
 
-    async fn not_done(&self, reply: Reply, side: Side, agent: &Agent, begun: usize) -> Stop {
+    async fn not_done(&self, reply: Reply, agent: &Agent, begun: usize) -> Stop {
+        let side = self.side();
         match reply {
             Reply::Refused { call, errno, about } => {
                 let intact = match side {
@@ -357,6 +416,7 @@ impl Run<'_> {
                 };
                 Stop::Refused { refused: Refused { call, errno, about }, side, intact }
             }
+            Reply::Missing { what } => Stop::Requirement(what),
             Reply::Failed { message } => Stop::Agent(message),
             other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
         }
@@ -386,11 +446,12 @@ impl Run<'_> {
         agent: Agent,
         keys: &Keys,
         log: AgentLog,
-        source: &Identity<'_>,
-        target: &Identity<'_>,
+        now: &Identity<'_>,
+        next: &Identity<'_>,
     ) -> Result<(Agent, Hello), Stop> {
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        let ticks = self.source_ticks.as_ref().ok_or_else(no_machine)?;
+        let ticks = self.ticks.last().ok_or_else(no_machine)?;
+        let hop = self.hop;
         let started = self.recorder.started();
         let plant = self.host.plant.as_ref();
         plant_kill(plant, Phase::Kexec, machine, Some(&agent)).await;
@@ -405,7 +466,7 @@ impl Run<'_> {
         let mut refusal = None;
         let left = self
             .recorder
-            .phase(Phase::Kexec, 0, Some((machine, Some(ticks))), async {
+            .phase(Phase::Kexec, hop, Some((machine, Some(ticks))), async {
                 tokio::select! {
                     end = machine.wait_end() => Err(Stop::Machine(end)),
                     reply = &mut going => Ok(Some(reply)),
@@ -421,11 +482,11 @@ impl Run<'_> {
         } else {
             plant_kill(plant, Phase::Reconnect, machine, None).await;
             self.recorder
-                .phase(Phase::Reconnect, 1, Some((machine, None)), async {
+                .phase(Phase::Reconnect, hop + 1, Some((machine, None)), async {
                     tokio::select! {
                         end = machine.wait_end() => Err(Stop::Machine(end)),
                         reply = &mut going => { refusal = Some(reply); Ok(None) },
-                        reached = reach_target(machine, keys, &log, source, target) => reached.map(Some),
+                        reached = reach_next(machine, keys, &log, hop + 1, now, next) => reached.map(Some),
                     }
                 })
                 .await?
@@ -435,21 +496,21 @@ impl Run<'_> {
                 machine.console().set_side(Side::Target);
                 Ok(reached)
             }
-            (None, Some(reply)) => Err(self.not_done(reply, Side::Source, &agent, self.boot.parts.len()).await),
+            (None, Some(reply)) => Err(self.not_done(reply, &agent, self.boot.parts.len()).await),
             (None, None) => Err(Stop::Host("the kexec ended in no way that is known".to_owned())),
         }
     }
 
     /// The kernel's own log has what the console lost.
     async fn collect(&mut self, agent: &Agent) -> Result<(), Stop> {
-        match self.guarded(Phase::Collect, 1, Some(agent), ask(agent, &Request::KernelLog)).await? {
+        match self.guarded(Phase::Collect, Some(agent), ask(agent, &Request::KernelLog)).await? {
             Reply::KernelLog(log) => {
                 self.target_taint = log.taint;
                 fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
                 self.kernel_log = log.lines;
                 Ok(())
             }
-            reply => Err(self.not_done(reply, Side::Target, agent, 0).await),
+            reply => Err(self.not_done(reply, agent, 0).await),
         }
     }
 
@@ -475,7 +536,7 @@ impl Run<'_> {
             Reply::Located(Located { address: None }) => {
                 return Err(Stop::Requirement(format!("{workload} has no {place} in which a fault could be planted")));
             }
-            reply => return Err(self.not_done(reply, Side::Source, agent, 1).await),
+            reply => return Err(self.not_done(reply, agent, 1).await),
         };
         let ram = self.machine.as_ref().ok_or_else(no_machine)?.ram();
         let mut byte = [0];
@@ -487,15 +548,14 @@ impl Run<'_> {
     async fn guarded<T>(
         &mut self,
         phase: Phase,
-        hop: u32,
         agent: Option<&Agent>,
         body: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
-        let ticks = if hop == 0 { &self.source_ticks } else { &self.target_ticks }.as_ref();
+        let ticks = self.ticks.get(self.hop as usize);
         let plant = self.host.plant.as_ref();
         self.recorder
-            .phase(phase, hop, Some((machine, ticks)), async {
+            .phase(phase, self.hop, Some((machine, ticks)), async {
                 plant_kill(plant, phase, machine, agent).await;
                 let done = tokio::select! {
                     biased;
@@ -522,7 +582,7 @@ impl Run<'_> {
         let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
         let console = machine.console().clone();
         let deadline = self.host.deadlines.of(Phase::Teardown);
-        let hop = u32::from(self.recorder.decided_in().side() == Side::Target);
+        let hop = self.hop;
         let work = self.work.take();
         let (keep, logs) = (self.host.keep, self.logs.clone());
         let mut late = None;

@@ -15,16 +15,21 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// What makes one boot of a kernel recognisable.
 pub(crate) struct Identity<'a> {
     pub(crate) kernel: &'a KernelInfo,
+    /// What its command line has besides.
+    options: &'static str,
     nonce: String,
 }
 
 impl Identity<'_> {
-    pub(crate) fn new(kernel: &KernelInfo) -> Identity<'_> {
-        Identity { kernel, nonce: format!("{:016x}", rand::random::<u64>()) }
+    pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: &'static str) -> Identity<'a> {
+        Identity { kernel, options, nonce: format!("{:016x}", rand::random::<u64>()) }
     }
 
     pub(crate) fn command_line(&self, accel: Accel) -> String {
-        format!("{} {} {NONCE_OPTION}{}", self.kernel.command_line, kernel_options(accel), self.nonce)
+        let words = [&self.kernel.command_line, self.options, &kernel_options(accel)];
+        let mut line = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<&str>>().join(" ");
+        line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));
+        line
     }
 
     /// Whether `hello` is this boot: its nonce, and the release and build id of the image that was given.
@@ -73,23 +78,25 @@ pub(crate) async fn reach(machine: &Machine, keys: &Keys, log: &AgentLog, times:
     }
 }
 
-/// Connects until the one that answers is the target. The source may still answer; any other kernel is an error.
-pub(crate) async fn reach_target(
+/// Connects until the one that answers is the next kernel, after `hop` kexecs. The one before may still answer; any other
+/// kernel is an error.
+pub(crate) async fn reach_next(
     machine: &Machine,
     keys: &Keys,
     log: &AgentLog,
-    source: &Identity<'_>,
-    target: &Identity<'_>,
+    hop: u32,
+    now: &Identity<'_>,
+    next: &Identity<'_>,
 ) -> Result<(Agent, Hello), Stop> {
     loop {
-        let agent = reach(machine, keys, log, 2).await;
+        let agent = reach(machine, keys, log, hop as usize + 1).await;
         match hello(&agent).await {
-            Ok(hello) if hello.nonce == source.nonce => {}
+            Ok(hello) if hello.nonce == now.nonce => {}
             Ok(hello) => {
-                target.check(&hello).map_err(Stop::Stranger)?;
+                next.check(&hello).map_err(Stop::Stranger)?;
                 return Ok((agent, hello));
             }
-            // The source's last connection, cut by the kexec.
+            // Its last connection, cut by the kexec.
             Err(Stop::Agent(_)) => {}
             Err(stop) => return Err(stop),
         }

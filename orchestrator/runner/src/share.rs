@@ -1,43 +1,63 @@
 //! Which cells share a boot, and what it says of them when it does not end well. Pure.
 
 use luqual_model::{CellRecord, Outcome, Planned};
-use luqual_protocol::find_workload;
+use luqual_protocol::{Update, find_workload};
 use std::collections::{HashMap, HashSet};
 
 /// More workloads are not run in one boot: what they hold together has to fit into the guest.
-const MOST: usize = 8;
+const MOST: usize = 24;
 
-/// The places in the plan of the cells of each boot, in plan order. Only cells that should survive share one, since a
-/// boot that ends otherwise is run again for each of them.
+/// The places in the plan of the cells of each boot, in plan order. A boot is shared by cells that the kernels' strings predict
+/// to survive, of which some may be known to lose something of their own; or by cells of which the target should refuse the
+/// handover as a whole. A boot that ends otherwise is run again for each of them.
 pub fn boots(planned: &[&Planned]) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
-    let mut open: HashMap<(&str, &str, &str), usize> = HashMap::new();
+    let mut open: HashMap<Shared<'_>, usize> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
-        let key = &plan.key;
-        let machine = (key.source.as_str(), key.target.as_str(), key.profile.as_str());
-        let place = open.get(&machine).copied().filter(|place| boots[*place].len() < MOST);
-        match place {
-            _ if !may_share(plan) => boots.push(vec![number]),
-            Some(place) => boots[place].push(number),
-            None => {
-                open.insert(machine, boots.len());
+        let shared = may_share(plan);
+        let place = shared.and_then(|shared| open.get(&shared)).copied().filter(|place| boots[*place].len() < MOST);
+        match (place, shared) {
+            (Some(place), _) => boots[place].push(number),
+            (None, Some(shared)) => {
+                open.insert(shared, boots.len());
                 boots.push(vec![number]);
             }
+            (None, None) => boots.push(vec![number]),
         }
     }
     boots
 }
 
-fn may_share(plan: &Planned) -> bool {
-    let shares = find_workload(&plan.key.workload).is_some_and(|workload| workload.shares_boot);
-    let expected = plan.expectation.as_ref().is_none_or(|it| it.outcome == Outcome::Survived && !it.tainted);
-    let predicted = plan.prediction.as_ref().is_none_or(|it| it.outcome == Outcome::Survived);
-    shares && expected && predicted
+/// What cells of one boot have in common: the pair and the profile, how the update is made, and how it should end.
+type Shared<'a> = (&'a str, &'a str, &'a str, Update, Outcome);
+
+fn may_share(plan: &Planned) -> Option<Shared<'_>> {
+    let workload = find_workload(&plan.key.workload).filter(|workload| workload.shares_boot)?;
+    let end = ends_as_one(plan)?;
+    let key = &plan.key;
+    Some((&key.source, &key.target, &key.profile, workload.update, end))
+}
+
+/// How a boot should end for the cell, if it can end so for others too.
+fn ends_as_one(plan: &Planned) -> Option<Outcome> {
+    let predicted = plan.prediction.as_ref().map_or(Outcome::Survived, |it| it.outcome);
+    let as_one = match predicted {
+        // What a cell alone loses does not touch the others; what warns or crashes does.
+        Outcome::Survived => matches!(expected(plan), (Outcome::Survived | Outcome::Lost, false)),
+        Outcome::Incompatible => expected(plan) == (Outcome::Incompatible, false),
+        _ => false,
+    };
+    as_one.then_some(predicted)
+}
+
+/// How a cell should end, and whether warnings should spoil it.
+fn expected(plan: &Planned) -> (Outcome, bool) {
+    plan.expectation.as_ref().map_or((Outcome::Survived, false), |it| (it.outcome, it.tainted))
 }
 
 /// Why a shared boot did not end well, if so.
 pub(crate) fn why_not_well(records: &[CellRecord]) -> Option<String> {
-    let bad = records.iter().find(|record| !record.survived_clean())?;
+    let bad = records.iter().find(|record| !ended_well(record))?;
     let outcome = if bad.outcome == Outcome::Survived { "tainted".to_owned() } else { bad.outcome.to_string() };
     Some(format!("{}: {outcome}: {}", bad.plan.key.workload, bad.title))
 }
@@ -49,12 +69,17 @@ pub(crate) fn explained(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<
     let known: HashSet<End> = alone.iter().flat_map(ends).collect();
     let told = |(shared, alone): (CellRecord, CellRecord)| {
         let is_own = shared.probes.iter().any(|probe| !probe.held);
-        if shared.survived_clean() || end(&shared) == end(&alone) || (known.contains(&end(&shared)) && !is_own) {
+        if ended_well(&shared) || end(&shared) == end(&alone) || (known.contains(&end(&shared)) && !is_own) {
             return Some(alone);
         }
         crate::attempts::worst(vec![shared, alone], 2)
     };
     shared.into_iter().zip(alone).filter_map(told).collect()
+}
+
+/// A cell that ended in a shared boot as it should has said what there is to say.
+fn ended_well(record: &CellRecord) -> bool {
+    (record.outcome, !record.tainted.is_empty()) == expected(&record.plan)
 }
 
 /// Outcome, whether it was spoilt, and its title.
@@ -74,7 +99,7 @@ fn ends(record: &CellRecord) -> Vec<End> {
 mod tests {
     use super::*;
     use crate::attempts::tests::record;
-    use luqual_model::{CellKey, Prediction, Probe, Status};
+    use luqual_model::{CellKey, Expectation, Prediction, Probe, Status};
 
     fn plan(source: &str, workload: &str) -> Planned {
         let key = CellKey { source: source.into(), target: "b".into(), profile: "p".into(), workload: workload.into() };
@@ -95,6 +120,37 @@ mod tests {
         ];
         let planned: Vec<&Planned> = plans.iter().collect();
         assert_eq!(boots(&planned), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn what_should_end_alike_shares_a_boot_and_what_crashes_does_not() {
+        let known = |predicted, expected| {
+            let mut known = plan("a", "memfd.basic");
+            known.prediction = Some(Prediction { outcome: predicted, why: String::new() });
+            known.expectation =
+                Some(Expectation { outcome: expected, tainted: false, reason: String::new(), link: None });
+            known
+        };
+        let mut elsewhere = plan("a", "kexec.no-kaslr");
+        elsewhere.prediction = Some(Prediction { outcome: Outcome::Survived, why: String::new() });
+        let plans = [
+            plan("a", "memfd.basic"),
+            known(Outcome::Survived, Outcome::Lost),
+            known(Outcome::Survived, Outcome::Crashed),
+            known(Outcome::Incompatible, Outcome::Incompatible),
+            known(Outcome::Incompatible, Outcome::Lost),
+            known(Outcome::Incompatible, Outcome::Incompatible),
+            elsewhere,
+        ];
+        let planned: Vec<&Planned> = plans.iter().collect();
+        assert_eq!(boots(&planned), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
+        // Each is held against what is known of itself.
+        let mut lost = record(Outcome::Lost, "");
+        assert!(why_not_well(&[lost.clone()]).is_some());
+        lost.plan.expectation = plans[1].expectation.clone();
+        assert_eq!(why_not_well(&[lost.clone()]), None);
+        lost.outcome = Outcome::Survived;
+        assert!(why_not_well(&[lost]).is_some(), "better than expected is not as expected");
     }
 
     #[test]

@@ -1,47 +1,65 @@
-//! The workloads: one module each, named after what it asserts. The table of all of them is in `luqual_protocol`.
+//! The workloads: one module a family, one [`Case`] each. What each asserts stands in the table of `luqual_protocol`.
 
-mod luo_session_closed;
-mod memfd_basic;
+mod broker;
+mod kexec;
+mod lifecycle;
+mod luo;
+mod memfd;
+mod scale;
+mod scene;
 
-use crate::luo::{DEVICE, Device};
-use luqual_protocol::{Place, Probe, Reply};
+pub(crate) use scene::Scene;
+
+use crate::memfd::Memfd;
+use luqual_protocol::Reply;
 use rustix::io::Errno;
 
-/// What a workload does, step by step. One value lives from its first step to the end of the process that holds it.
-pub(crate) trait Workload {
-    /// Hands the state to the kernel and holds on to it.
-    fn preserve(&mut self, seed: u64) -> Result<Vec<Probe>, StepError>;
-    /// The guest-physical address of a page of it, if it has such a page.
-    fn locate(&self, place: &Place) -> Result<Option<u64>, StepError>;
-    /// Asks the kernel for the state.
-    fn retrieve(&mut self, seed: u64) -> Result<Vec<Probe>, StepError>;
-    /// Compares what is held now with what it was made from; on either side.
-    fn verify(&mut self) -> Result<Vec<Probe>, StepError>;
-    /// Tells the kernel that the state is taken over, and looks whether it took note.
-    fn finish(&mut self) -> Result<Vec<Probe>, StepError>;
+/// What a workload does. Whatever that is, it keeps some memfds, which have to come back whole: a rule that is kept by a
+/// kernel that loses everything is not kept.
+pub(crate) struct Case {
+    /// `family.case`.
+    name: &'static str,
+    /// What is preserved in the source, and has to be there in the target.
+    kept: &'static [Kept],
+    /// In the source, when the kept memfds are made and none is preserved.
+    prepare: Hook,
+    /// In the source, when they are preserved.
+    source: Hook,
+    /// In the target, when they were retrieved and are known to be whole; before their sessions are finished.
+    target: Hook,
+    /// In the target, when their sessions are finished.
+    finished: Hook,
 }
 
-/// The workload of that name, before its first step.
-pub(crate) fn new(name: &str) -> Option<Box<dyn Workload>> {
-    match name {
-        "luo.session-closed" => Some(Box::new(luo_session_closed::SessionClosed::default())),
-        "memfd.basic" => Some(Box::new(memfd_basic::MemfdBasic::default())),
-        _ => None,
+type Hook = fn(&mut Scene) -> Result<(), StepError>;
+
+/// A memfd that a case keeps.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    /// The session's label: its name begins with the case's.
+    session: &'static str,
+    token: u64,
+    memfd: Memfd,
+}
+
+impl Case {
+    /// One that keeps one small memfd and does nothing else.
+    const fn new(name: &'static str) -> Self {
+        Self { name, kept: &CONTROL, prepare: nothing, source: nothing, target: nothing, finished: nothing }
     }
 }
 
-/// What came of a call: the errno's name, or `good`.
-fn said<T>(result: &Result<T, Errno>, good: &str) -> String {
-    result.as_ref().map_or_else(|errno| name(*errno), |_| good.to_owned())
+const CONTROL: [Kept; 1] = [Kept { session: "control", token: 7, memfd: Memfd::new("control", 3 * 4096 - 5) }];
+
+fn nothing(_: &mut Scene) -> Result<(), StepError> {
+    Ok(())
 }
 
-/// What was read back, or the errno's name.
-fn observed<T: ToString>(read: Result<T, Errno>) -> String {
-    read.map_or_else(name, |value| value.to_string())
-}
+const FAMILIES: [&[Case]; 6] = [broker::CASES, kexec::CASES, lifecycle::CASES, luo::CASES, memfd::CASES, scale::CASES];
 
-fn open_device() -> Result<Device, StepError> {
-    Device::open().map_err(StepError::refused("open", DEVICE))
+/// The workload of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Case> {
+    FAMILIES.into_iter().flatten().find(|case| case.name == name)
 }
 
 /// Why a step was not done.
@@ -51,6 +69,8 @@ pub(crate) enum StepError {
     Refused { call: &'static str, errno: Errno, about: String },
     /// The agent's own trouble; nothing is said about the kernel.
     Agent(String),
+    /// The machine or the kernel does not have what the case is about.
+    Missing(String),
 }
 
 impl StepError {
@@ -70,15 +90,31 @@ impl From<StepError> for Reply {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Refused { call, errno, about } => {
-                Self::Refused { call: call.to_owned(), errno: name(errno), about }
+                Self::Refused { call: call.to_owned(), errno: errno_name(errno), about }
             }
             StepError::Agent(message) => Self::Failed { message },
+            StepError::Missing(what) => Self::Missing { what },
         }
     }
 }
 
+/// What came of a call: the errno's name, or `good`.
+fn said<T>(result: &Result<T, Errno>, good: &str) -> String {
+    result.as_ref().map_or_else(|errno| errno_name(*errno), |_| good.to_owned())
+}
+
+/// What was read back, or the errno's name.
+fn observed<T: ToString>(read: Result<T, Errno>) -> String {
+    read.map_or_else(errno_name, |value| value.to_string())
+}
+
+/// The errno of an error of the standard library.
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
 /// The errno as kernel people write it. rustix knows the names; its Debug form of an unknown one is its number.
-pub(crate) fn name(errno: Errno) -> String {
+pub(crate) fn errno_name(errno: Errno) -> String {
     let known = [
         (Errno::ACCESS, "EACCES"),
         (Errno::ADDRNOTAVAIL, "EADDRNOTAVAIL"),
@@ -107,7 +143,9 @@ pub(crate) fn name(errno: Errno) -> String {
         (Errno::OPNOTSUPP, "EOPNOTSUPP"),
         (Errno::OVERFLOW, "EOVERFLOW"),
         (Errno::PERM, "EPERM"),
+        (Errno::SPIPE, "ESPIPE"),
         (Errno::TOOBIG, "E2BIG"),
+        (Errno::TXTBSY, "ETXTBSY"),
     ];
     known
         .iter()
@@ -118,17 +156,35 @@ pub(crate) fn name(errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn every_workload_of_the_table_is_implemented() {
-        for workload in luqual_protocol::WORKLOADS {
-            assert!(new(workload.name).is_some(), "{} has no implementation", workload.name);
+    fn the_table_and_the_cases_are_the_same() {
+        let table: BTreeSet<&str> = luqual_protocol::workloads().map(|workload| workload.name).collect();
+        let cases: Vec<&str> = FAMILIES.into_iter().flatten().map(|case| case.name).collect();
+        assert_eq!(
+            table.iter().copied().collect::<Vec<_>>(),
+            cases.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        );
+        assert_eq!(table.len(), cases.len(), "one is there twice");
+    }
+
+    #[test]
+    fn what_a_case_keeps_can_be_told_apart() {
+        for case in FAMILIES.into_iter().flatten() {
+            let places: BTreeSet<_> = case.kept.iter().map(|kept| (kept.session, kept.token)).collect();
+            let names: BTreeSet<_> = case.kept.iter().map(|kept| kept.memfd.name).collect();
+            assert_eq!((places.len(), names.len()), (case.kept.len(), case.kept.len()), "{}", case.name);
+            assert!(!case.kept.is_empty(), "{} keeps nothing: a kernel that loses all would pass", case.name);
+            for kept in case.kept {
+                assert!(case.name.len() + 1 + kept.session.len() < 64, "{}", case.name);
+            }
         }
     }
 
     #[test]
     fn an_errno_has_its_name_or_its_number() {
-        assert_eq!(name(Errno::OPNOTSUPP), "EOPNOTSUPP");
-        assert_eq!(name(Errno::from_raw_os_error(133)), "errno 133");
+        assert_eq!(errno_name(Errno::OPNOTSUPP), "EOPNOTSUPP");
+        assert_eq!(errno_name(Errno::from_raw_os_error(133)), "errno 133");
     }
 }

@@ -172,7 +172,7 @@ fn bare(
     ];
     let after = [
         Request::Hello { protocol: VERSION },
-        Request::Retrieve { workload: workload(), seed: 1 },
+        Request::Retrieve { workload: workload(), seed: 1, hop: 1 },
         Request::Verify { workload: workload() },
         Request::Finish { workload: workload() },
     ];

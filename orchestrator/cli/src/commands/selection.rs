@@ -6,7 +6,7 @@ use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
 use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject, matches};
 use luqual_kernels::Store;
 use luqual_model::CellKey;
-use luqual_protocol::{WORKLOADS, Workload};
+use luqual_protocol::{Workload, workloads};
 use luqual_vm::profile::{self, PROFILES, Profile};
 use std::collections::BTreeMap;
 use std::fs;
@@ -120,12 +120,10 @@ impl Selection {
             [] => matrix.map_or_else(all, |matrix| matrix.workloads.clone()),
             some => some.to_vec(),
         };
-        if let Some(glob) = globs.iter().find(|glob| !WORKLOADS.iter().any(|workload| matches(glob, workload.name))) {
-            let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-            return Err(CliError::usage(format!("no workload matches `{glob}`"))
-                .hint(format!("there are {}", names.join(", "))));
+        if let Some(glob) = globs.iter().find(|glob| !workloads().any(|workload| matches(glob, workload.name))) {
+            return Err(no_workload(glob));
         }
-        Ok(WORKLOADS.iter().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
+        Ok(workloads().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
     }
 
     fn profiles(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, CliError> {
@@ -153,10 +151,15 @@ pub(crate) fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, Ma
 
 /// What the text of a matrix file means.
 pub(crate) fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, CliError> {
-    let workloads: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+    let workloads: Vec<&str> = workloads().map(|workload| workload.name).collect();
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
     let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
     Ok(matrix::read(name, text, &known)?)
+}
+
+/// A name or glob that takes nothing.
+pub(crate) fn no_workload(glob: &str) -> CliError {
+    CliError::usage(format!("no workload matches `{glob}`")).hint("luqual workloads list has all of them")
 }
 
 /// On what a workload runs.
@@ -206,4 +209,22 @@ fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<B
 /// The ending of a word that is counted.
 pub(crate) fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_kernels::Catalog;
+
+    #[test]
+    fn the_matrices_that_luqual_brings_are_right() {
+        let store = Store::new("nowhere".into(), Catalog::load(None).unwrap(), None);
+        let file =
+            parse_matrix_file("matrix.toml", matrix::EMBEDDED, &store).unwrap_or_else(|error| panic!("{error:?}"));
+        let count = |name: &str| {
+            let matrix = file.matrices.iter().find(|matrix| matrix.name == name).unwrap();
+            matrix.pairs(str::to_owned).len()
+        };
+        assert_eq!((count("quick"), count("default"), count("full"), count("each")), (4, 25, 25, 9));
+    }
 }

@@ -1,25 +1,127 @@
 //! `luqual workloads`: what can run in a guest.
 
+use super::selection::no_workload;
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Subcommand;
-use luqual_protocol::WORKLOADS;
+use luqual_config::matches;
+use luqual_model::Outcome;
+use luqual_protocol::{LoadTime, Workload, workloads};
+use luqual_runner::ability;
 
 /// What to do with workloads.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Workloads {
     /// List all workloads, one a line: name and what it asserts
     List,
+    /// Show workloads: what each asserts, from which source the rule comes, which fault it finds, what outcomes mean
+    Show {
+        /// Their names, or globs of them
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 /// Runs it.
 pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
     match command {
         Workloads::List => {
-            for workload in WORKLOADS {
-                output::line(format_args!("{:<16} {}", workload.name, workload.asserts))?;
+            let width = workloads().map(|workload| workload.name.len()).max().unwrap_or_default();
+            for workload in workloads() {
+                output::line(format_args!("{:<width$} {}", workload.name, workload.asserts))?;
             }
-            Ok(Exit::Ok)
+        }
+        Workloads::Show { names } => {
+            if let Some(name) = names.iter().find(|name| !workloads().any(|workload| matches(name, workload.name))) {
+                return Err(no_workload(name));
+            }
+            let shown = workloads().filter(|workload| names.iter().any(|name| matches(name, workload.name)));
+            for (number, workload) in shown.enumerate() {
+                if number > 0 {
+                    output::line("")?;
+                }
+                output::line(shown_as(workload))?;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// All that is known of a workload.
+fn shown_as(workload: &Workload) -> String {
+    let Workload { name, asserts, rule, finds, profile, needs, shares_boot, update } = workload;
+    let needs: Vec<&str> = needs.iter().map(|need| ability(*need).word()).collect();
+    let mut lines = vec![
+        format!("{name}\n  asserts   {asserts}"),
+        format!("  rule      {rule}"),
+        format!("  finds     {finds}"),
+        format!(
+            "  runs on   {profile}{}",
+            if *shares_boot { ", beside others in one boot" } else { ", in a boot of its own" }
+        ),
+        format!("  needs     a source with {}", needs.join(", ")),
+    ];
+    let mut made = Vec::new();
+    made.extend(
+        (!update.source_options.is_empty()).then(|| format!("source started with {}", short(update.source_options))),
+    );
+    made.extend(
+        (!update.target_options.is_empty()).then(|| format!("target started with {}", short(update.target_options))),
+    );
+    made.extend(
+        (update.load == LoadTime::BeforePreserve).then(|| "target loaded before anything is preserved".to_owned()),
+    );
+    made.extend(
+        (update.hops > 1).then(|| format!("{} kexecs: into the target, back into the source, and so on", update.hops)),
+    );
+    if !made.is_empty() {
+        lines.push(format!("  update    {}", made.join("; ")));
+    }
+    lines.push("  outcomes".to_owned());
+    lines.extend(Outcome::ALL.map(|outcome| format!("    {:<14}  {}", outcome.word(), meaning(outcome))));
+    lines.join("\n")
+}
+
+/// A text that fits into a line.
+fn short(text: &str) -> String {
+    if text.len() <= 60 { text.to_owned() } else { format!("{}… ({} bytes)", &text[..40], text.len()) }
+}
+
+/// What an outcome says of a workload.
+fn meaning(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Survived => "all that was preserved came back, and everything asserted held",
+        Outcome::Lost => "the target runs; the first probe that did not hold says what is missing or what was not kept",
+        Outcome::Incompatible => "the target refused the handover as a whole; nothing can be said of the rule",
+        Outcome::Refused => "the source would not preserve or leave, and kept what it had",
+        Outcome::Crashed => "a kernel died or hung on the way; the title is its first word of it",
+        Outcome::Skipped => "the kernel or the machine does not have what it is about",
+        Outcome::HarnessFailed => "luqual or the host failed; nothing is said of the kernels",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_shows_where_its_rule_comes_from_and_how_its_update_is_made() {
+        let shown = shown_as(luqual_protocol::find_workload("kexec.kho-off").unwrap());
+        for text in [
+            "  rule      Documentation/",
+            "target started with kho=off",
+            "  finds     ",
+            "    lost            the target",
+        ] {
+            assert!(shown.contains(text), "{shown}");
+        }
+    }
+
+    #[test]
+    fn all_is_shown_in_lines_that_can_be_read() {
+        for workload in workloads() {
+            let shown = shown_as(workload);
+            assert!(!shown.contains("\n\n"), "{shown}");
         }
     }
 }

@@ -1,0 +1,56 @@
+//! Descriptors of devices that hypervisors have, as far as this machine gives them; else the reason why not.
+#![expect(unsafe_code, reason = "ioctl(2) of KVM; the block says why it is sound")]
+
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::fs::{self, File};
+use std::path::Path;
+
+fn open(path: &str) -> Result<OwnedFd, String> {
+    let file = File::options().read(true).write(true).open(path);
+    file.map(OwnedFd::from).map_err(|error| format!("{path}: {error}"))
+}
+
+/// An iommufd (Documentation/userspace-api/iommufd.rst).
+pub(crate) fn iommufd() -> Result<OwnedFd, String> {
+    open("/dev/iommu")
+}
+
+/// A virtual machine without processors (Documentation/virt/kvm/api.rst, KVM_CREATE_VM).
+pub(crate) fn virtual_machine() -> Result<OwnedFd, String> {
+    const KVM_CREATE_VM: libc::c_ulong = 0xAE01;
+    let kvm = open("/dev/kvm")?;
+    // SAFETY: the command takes a number, the machine's type, and touches no memory of ours.
+    let fd = unsafe { libc::ioctl(kvm.as_raw_fd(), KVM_CREATE_VM, 0) };
+    if fd < 0 {
+        return Err(format!("KVM_CREATE_VM: {}", std::io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// QEMU's edu (docs/specs/edu.rst: 1234:11e8), bound to vfio-pci and opened as a character device
+/// (Documentation/driver-api/vfio.rst).
+pub(crate) fn vfio_edu() -> Result<OwnedFd, String> {
+    let devices = fs::read_dir("/sys/bus/pci/devices").map_err(|error| format!("/sys/bus/pci/devices: {error}"))?;
+    let is = |path: &Path, file: &str, value: &str| {
+        fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim_end() == value)
+    };
+    let edu = devices
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| is(path, "vendor", "0x1234") && is(path, "device", "0x11e8"))
+        .ok_or("an edu device")?;
+    if !edu.join("driver").exists() {
+        let name = edu.file_name().map(|name| name.display().to_string()).unwrap_or_default();
+        for (file, text) in [(edu.join("driver_override"), "vfio-pci"), ("/sys/bus/pci/drivers_probe".into(), &name)] {
+            fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+    }
+    let folder = edu.join("vfio-dev");
+    let node = fs::read_dir(&folder)
+        .map_err(|error| format!("{}: {error}", folder.display()))?
+        .flatten()
+        .next()
+        .ok_or("a VFIO character device")?;
+    open(&format!("/dev/vfio/devices/{}", node.file_name().display()))
+}

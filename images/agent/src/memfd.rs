@@ -1,0 +1,251 @@
+//! memfds with known content: how they are made, and whether they are what they were.
+
+use crate::content::fill_page;
+use crate::mapping::PAGE;
+use rustix::fs::{MemfdFlags, SeekFrom, fstat, memfd_create, seek};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+/// A memfd as it should be.
+#[derive(Clone, Copy)]
+pub(crate) struct Memfd {
+    /// Its name for memfd_create(2), and in probes.
+    pub(crate) name: &'static str,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// The file offset.
+    pub(crate) offset: u64,
+    /// For memfd_create(2), besides MFD_CLOEXEC.
+    pub(crate) flags: MemfdFlags,
+    /// What is in each page when it is preserved.
+    pub(crate) pages: fn(u64) -> Page,
+    /// What is in each page when it comes back, if that differs.
+    pub(crate) later: Option<fn(u64) -> Page>,
+}
+
+/// What is in a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// Zeros that nobody wrote.
+    Hole,
+    /// What [`fill_page`] makes of the seed, the memfd's name, the page's number, and this generation.
+    Filled(u8),
+}
+
+/// All pages are written once.
+pub(crate) fn filled(_: u64) -> Page {
+    Page::Filled(0)
+}
+
+/// No page is written.
+pub(crate) fn empty(_: u64) -> Page {
+    Page::Hole
+}
+
+impl Memfd {
+    /// One that is written to its end, with the offset at 0.
+    pub(crate) const fn new(name: &'static str, size: u64) -> Self {
+        Self { name, size, offset: 0, flags: MemfdFlags::empty(), pages: filled, later: None }
+    }
+
+    /// Makes it, with its size, its content and its offset.
+    pub(crate) fn make(&self, seed: u64) -> io::Result<File> {
+        let file = File::from(memfd_create(self.name, self.flags | MemfdFlags::CLOEXEC)?);
+        self.fill(&file, seed)?;
+        Ok(file)
+    }
+
+    /// Gives a new file its size, its content and its offset.
+    pub(crate) fn fill(&self, file: &File, seed: u64) -> io::Result<()> {
+        file.set_len(self.size)?;
+        self.write(file, seed, self.all_pages(), self.pages)?;
+        seek(file, SeekFrom::Start(self.offset))?;
+        Ok(())
+    }
+
+    /// The numbers of its pages.
+    pub(crate) fn all_pages(&self) -> Range<u64> {
+        0..self.size.div_ceil(PAGE as u64)
+    }
+
+    /// What one page has in it, up to the end of the file.
+    pub(crate) fn content(&self, seed: u64, page: u64, generation: u8) -> Box<[u8; PAGE]> {
+        let mut bytes = Box::new([0; PAGE]);
+        self.fill_page(seed, page, Page::Filled(generation), &mut bytes);
+        bytes
+    }
+
+    fn fill_page(&self, seed: u64, number: u64, page: Page, bytes: &mut [u8; PAGE]) {
+        match page {
+            Page::Hole => bytes.fill(0),
+            Page::Filled(generation) => fill_page(seed ^ u64::from(generation) << 56, key(self.name), number, bytes),
+        }
+    }
+
+    /// Writes those of `pages` that `what` fills by write(2).
+    pub(crate) fn write(&self, file: &File, seed: u64, pages: Range<u64>, what: fn(u64) -> Page) -> io::Result<()> {
+        let mut chunk = vec![[0; PAGE]; CHUNK_PAGES];
+        let mut next = pages.start;
+        while next < pages.end {
+            let run = (next..pages.end).take_while(|page| what(*page) != Page::Hole).take(CHUNK_PAGES).count() as u64;
+            if run == 0 {
+                next += 1;
+                continue;
+            }
+            for (page, bytes) in (next..next + run).zip(&mut chunk) {
+                self.fill_page(seed, page, what(page), bytes);
+            }
+            let at = next * PAGE as u64;
+            let length = self.size.saturating_sub(at).min(run * PAGE as u64) as usize;
+            file.write_all_at(&chunk.as_flattened()[..length], at)?;
+            next += run;
+        }
+        Ok(())
+    }
+
+    /// Where `file` is not what it should be when it comes back. A file that is shorter reads as zeros there.
+    pub(crate) fn difference(&self, file: &File, seed: u64) -> rustix::io::Result<Option<Difference>> {
+        let what = self.later.unwrap_or(self.pages);
+        let mut found: Option<Difference> = None;
+        let mut chunk = vec![[0; PAGE]; CHUNK_PAGES];
+        let mut expected = [0; PAGE];
+        for start in self.all_pages().step_by(CHUNK_PAGES) {
+            let at = start * PAGE as u64;
+            let length = (self.size - at).min((CHUNK_PAGES * PAGE) as u64) as usize;
+            read_or_zero(file, &mut chunk.as_flattened_mut()[..length], at)?;
+            for (page, observed) in (start..self.all_pages().end).zip(&chunk) {
+                self.fill_page(seed, page, what(page), &mut expected);
+                let bytes = (self.size - page * PAGE as u64).min(PAGE as u64) as usize;
+                if observed[..bytes] == expected[..bytes] {
+                    continue;
+                }
+                let offset = observed.iter().zip(&expected).position(|(o, e)| o != e).unwrap_or_default();
+                let first = found.get_or_insert(Difference {
+                    page,
+                    offset,
+                    expected: expected[offset],
+                    observed: observed[offset],
+                    pages: 0,
+                });
+                first.pages += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The size that `file` has.
+    pub(crate) fn size_of(file: &File) -> rustix::io::Result<i64> {
+        fstat(file).map(|stat| stat.st_size)
+    }
+}
+
+/// What stands for a memfd in [`fill_page`], which takes 24 bits of it: FNV-1a of its name.
+fn key(name: &str) -> u64 {
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    hash & 0xff_ffff
+}
+
+/// How many pages are made or read at a time.
+const CHUNK_PAGES: usize = 64;
+
+/// Where a memfd is not what it was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    page: u64,
+    /// In bytes from the start of the page.
+    offset: usize,
+    expected: u8,
+    observed: u8,
+    /// How many pages differ in all.
+    pages: u64,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { page, offset, expected, observed, pages } = self;
+        write!(f, "page {page} offset {offset} is {observed:#04x}, was {expected:#04x} (differing pages: {pages})")
+    }
+}
+
+fn read_or_zero(file: &File, mut bytes: &mut [u8], mut at: u64) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let length = rustix::io::pread(file, &mut *bytes, at)?;
+        if length == 0 {
+            bytes.fill(0);
+            break;
+        }
+        bytes = &mut bytes[length..];
+        at += length as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_is_found_the_same() {
+        for size in [0, 1, 4096, (1 << 20) + 1] {
+            let spec = Memfd { offset: size + 3, ..Memfd::new("a", size) };
+            let file = spec.make(42).unwrap();
+            assert_eq!(Memfd::size_of(&file).unwrap() as u64, size);
+            assert_eq!(seek(&file, SeekFrom::Current(0)).unwrap(), size + 3);
+            assert_eq!(spec.difference(&file, 42).unwrap(), None, "{size}");
+        }
+    }
+
+    #[test]
+    fn one_byte_is_found_with_its_page_and_offset() {
+        let spec = Memfd::new("a", (1 << 20) + 1);
+        for (at, page, offset) in [(0, 0, 0), (1 << 20, 256, 0), (4096 * 3 + 17, 3, 17), ((1 << 20) - 1, 255, 4095)] {
+            let file = spec.make(42).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            let found = spec.difference(&file, 42).unwrap().unwrap();
+            assert_eq!((found.page, found.offset, found.pages), (page, offset, 1));
+            assert_eq!(found.observed, found.expected ^ 1);
+        }
+    }
+
+    #[test]
+    fn swapped_pages_another_seed_name_or_generation_and_a_short_file_are_found() {
+        let spec = Memfd::new("a", (1 << 20) + 1);
+        let file = spec.make(42).unwrap();
+        let (mut first, mut second) = ([0; PAGE], [0; PAGE]);
+        file.read_exact_at(&mut first, 0).unwrap();
+        file.read_exact_at(&mut second, PAGE as u64).unwrap();
+        file.write_all_at(&second, 0).unwrap();
+        file.write_all_at(&first, PAGE as u64).unwrap();
+        assert_eq!(spec.difference(&file, 42).unwrap().unwrap().pages, 2);
+
+        let small = Memfd::new("b", 4096);
+        let file = small.make(42).unwrap();
+        assert!(small.difference(&file, 43).unwrap().is_some());
+        assert!(Memfd::new("c", 4096).difference(&file, 42).unwrap().is_some());
+        let other = Memfd { later: Some(|_| Page::Filled(1)), ..Memfd::new("b", 4096) };
+        assert!(other.difference(&file, 42).unwrap().is_some());
+        file.set_len(100).unwrap();
+        assert_eq!(small.difference(&file, 42).unwrap().unwrap().offset, 100);
+    }
+
+    #[test]
+    fn holes_are_zeros_and_stay_unallocated_until_they_are_written() {
+        fn odd(page: u64) -> Page {
+            if page % 2 == 1 { Page::Filled(0) } else { Page::Hole }
+        }
+        let spec = Memfd { pages: odd, ..Memfd::new("a", 9 * PAGE as u64) };
+        let file = spec.make(1).unwrap();
+        assert_eq!(fstat(&file).unwrap().st_blocks, 4 * 8);
+        assert_eq!(spec.difference(&file, 1).unwrap(), None);
+        file.write_all_at(&[1], 0).unwrap();
+        assert_eq!(spec.difference(&file, 1).unwrap().unwrap().page, 0);
+        spec.write(&file, 1, 2..3, filled).unwrap();
+        assert_eq!(spec.difference(&file, 1).unwrap().unwrap().pages, 2);
+    }
+}

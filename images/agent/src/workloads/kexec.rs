@@ -1,0 +1,50 @@
+//! `kexec.*`: the update is made in another way; what is kept has to come back all the same. How it is made stands in the
+//! table of `luqual_protocol`; what a source does besides is here.
+
+use super::{Case, Scene, StepError};
+use crate::kexec::{self, LoadError};
+use crate::memfd::Memfd;
+
+pub(super) const CASES: &[Case] = &[
+    Case { source: cancelled, ..Case::new("kexec.cancelled") },
+    Case { source: garbage, ..Case::new("kexec.garbage") },
+    Case::new("kexec.kho-off"),
+    Case::new("kexec.liveupdate-off"),
+    Case::new("kexec.loaded-before"),
+    Case::new("kexec.long-command-line"),
+    Case::new("kexec.no-kaslr"),
+    Case::new("kexec.one-cpu-source"),
+    Case::new("kexec.one-cpu-target"),
+    Case { source: loaded, ..Case::new("kexec.reloaded") },
+    Case::new("kexec.scratch-fixed"),
+    Case::new("kexec.scratch-scaled"),
+];
+
+fn loading(error: LoadError) -> StepError {
+    match error {
+        LoadError::Agent(message) => StepError::Agent(message),
+        LoadError::Kernel(errno) => StepError::refused("kexec_file_load", "the target kernel")(errno),
+    }
+}
+
+fn loaded(_: &mut Scene) -> Result<(), StepError> {
+    kexec::load("console=ttyS0 luqual.never-booted").map_err(loading)
+}
+
+fn cancelled(scene: &mut Scene) -> Result<(), StepError> {
+    loaded(scene)?;
+    scene.takes("unload the target", kexec::unload());
+    scene.check("kexec without a target", "EINVAL", kexec::go().map_or("returned 0".to_owned(), super::errno_name));
+    Ok(())
+}
+
+fn garbage(scene: &mut Scene) -> Result<(), StepError> {
+    let nonsense = scene.make(&Memfd::new("nonsense", 1 << 20))?;
+    let answer = match kexec::load_kernel(&nonsense, "console=ttyS0") {
+        Ok(()) => Ok(()),
+        Err(LoadError::Kernel(errno)) => Err(errno),
+        Err(LoadError::Agent(message)) => return Err(StepError::Agent(message)),
+    };
+    scene.refuses("load what is no kernel", "ENOEXEC", answer);
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! A case while it runs, on one side of a kexec: what it holds, and what it has checked. The tools of the families.
+
+use super::{Case, StepError, observed, said};
+use crate::luo::{DEVICE, Device, Session};
+use crate::mapping::{Mapping, PAGE};
+use crate::memfd::Memfd;
+use crate::peer::Peer;
+use luqual_protocol::{Place, Probe};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{SeekFrom, seek};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::Child;
+use std::rc::Rc;
+
+/// Lives from the first step on its side to the end of the process that holds it.
+pub(crate) struct Scene {
+    case: &'static Case,
+    seed: u64,
+    /// How many kexecs were made since the first source.
+    hop: u32,
+    /// Open for no longer than a step.
+    device: Option<Rc<Device>>,
+    /// By label.
+    sessions: BTreeMap<String, Rc<Session>>,
+    /// The kept ones by name; one that the kernel did not give back is not there.
+    memfds: BTreeMap<&'static str, Rc<File>>,
+    /// Whatever else is held.
+    files: BTreeMap<String, OwnedFd>,
+    /// Processes that live as long as this one.
+    children: Vec<Child>,
+    peers: Vec<Peer>,
+    mappings: Vec<Mapping>,
+    unpreserved: Option<Mapping>,
+    probes: Vec<Probe>,
+}
+
+const SAME: &str = "every byte as it was";
+
+/// The steps, as they are asked for.
+impl Scene {
+    pub(crate) fn new(case: &'static Case, seed: u64, hop: u32) -> Self {
+        Self {
+            case,
+            seed,
+            hop,
+            device: None,
+            sessions: BTreeMap::new(),
+            memfds: BTreeMap::new(),
+            files: BTreeMap::new(),
+            children: Vec::new(),
+            peers: Vec::new(),
+            mappings: Vec::new(),
+            unpreserved: None,
+            probes: Vec::new(),
+        }
+    }
+
+    /// Hands the state to the kernel and holds on to it. In a target that is the next source: what was retrieved.
+    pub(crate) fn preserve(&mut self) -> Result<Vec<Probe>, StepError> {
+        if self.hop == 0 {
+            self.unpreserved = Some(Mapping::locked_page().map_err(StepError::agent("a page of memory"))?);
+            // All content is there before the kernel is asked for anything: memory that is short is our trouble.
+            for kept in self.case.kept {
+                let file =
+                    kept.memfd.make(self.seed).map_err(StepError::agent(format!("memfd {}", kept.memfd.name)))?;
+                self.memfds.insert(kept.memfd.name, Rc::new(file));
+            }
+            (self.case.prepare)(self)?;
+        }
+        for kept in self.case.kept {
+            let session = match self.sessions.get(kept.session) {
+                Some(session) => session.clone(),
+                None => self.create(kept.session)?,
+            };
+            let memfd = self.kept(kept.memfd.name)?;
+            self.hand_over(&session, memfd.as_fd(), kept.token, kept.memfd.name)?;
+        }
+        if self.hop == 0 {
+            (self.case.source)(self)?;
+        }
+        Ok(self.end_step())
+    }
+
+    /// The guest-physical address of a page of what is kept, if there is such a page.
+    pub(crate) fn locate(&self, place: &Place) -> Result<Option<u64>, StepError> {
+        let address = match place {
+            Place::Unpreserved => self.unpreserved.as_ref().map(|page| page.physical_address(0)),
+            Place::Memfd { memfd, page } => {
+                let at = page * PAGE as u64;
+                let kept = self.case.kept.iter().find(|kept| kept.memfd.name == memfd && at < kept.memfd.size);
+                let file = kept.and_then(|kept| self.memfds.get(kept.memfd.name));
+                file.map(|file| Mapping::page_of(file.as_ref(), at).and_then(|page| page.physical_address(0)))
+            }
+        };
+        address.transpose().map_err(StepError::agent(format!("the address of {place:?}")))
+    }
+
+    /// Asks the kernel for what is kept.
+    pub(crate) fn retrieve(&mut self) -> Result<Vec<Probe>, StepError> {
+        let device = self.device()?;
+        for label in labels(self.case) {
+            let session = device.retrieve_session(&self.name_of(label));
+            self.check(format!("session {label} retrieve"), "a session", said(&session, "a session"));
+            if let Ok(session) = session {
+                self.sessions.insert(label.to_owned(), Rc::new(session));
+            }
+        }
+        for kept in self.case.kept {
+            let memfd = self.sessions.get(kept.session).map(|session| session.retrieve(kept.token));
+            let observed = memfd.as_ref().map_or_else(|| "no session".to_owned(), |memfd| said(memfd, "a descriptor"));
+            self.check(format!("memfd {} retrieve", kept.memfd.name), "a descriptor", observed);
+            if let Some(Ok(memfd)) = memfd {
+                self.memfds.insert(kept.memfd.name, Rc::new(File::from(memfd)));
+            }
+        }
+        Ok(self.end_step())
+    }
+
+    /// Compares what is held now with what it was made from; on either side.
+    pub(crate) fn verify(&mut self) -> Result<Vec<Probe>, StepError> {
+        for kept in self.case.kept {
+            // One that was not retrieved has its own probe, which did not hold.
+            if let Some(file) = self.memfds.get(kept.memfd.name).cloned() {
+                self.compare(&kept.memfd, &file);
+            }
+        }
+        if self.hop > 0 {
+            (self.case.target)(self)?;
+        }
+        Ok(self.end_step())
+    }
+
+    /// Tells the kernel that what is kept is taken over, and looks whether it took note.
+    pub(crate) fn finish(&mut self) -> Result<Vec<Probe>, StepError> {
+        for label in labels(self.case) {
+            // Each session is closed here, after it said that it is finished.
+            if let Some(session) = self.sessions.remove(label) {
+                self.check(format!("session {label} finish"), "finished", said(&session.finish(), "finished"));
+            }
+        }
+        let device = self.device()?;
+        for label in labels(self.case) {
+            let again = device.retrieve_session(&self.name_of(label));
+            self.check(format!("session {label} after finish"), "ENOENT", said(&again, "still there"));
+        }
+        drop(device);
+        (self.case.finished)(self)?;
+        Ok(self.end_step())
+    }
+
+    fn end_step(&mut self) -> Vec<Probe> {
+        self.device = None;
+        std::mem::take(&mut self.probes)
+    }
+}
+
+/// What the families are made of.
+impl Scene {
+    /// What contents are made from.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// How many kexecs were made since the first source.
+    pub(crate) fn hop(&self) -> u32 {
+        self.hop
+    }
+
+    /// The open device. It stays open to the end of the step.
+    pub(crate) fn device(&mut self) -> Result<Rc<Device>, StepError> {
+        if let Some(device) = &self.device {
+            return Ok(device.clone());
+        }
+        let device = Rc::new(Device::open().map_err(StepError::refused("open", DEVICE))?);
+        self.device = Some(device.clone());
+        Ok(device)
+    }
+
+    /// Closes the device, if no step holds on to it.
+    pub(crate) fn close_device(&mut self) {
+        self.device = None;
+    }
+
+    /// The name of the session with that label, which no other workload has.
+    pub(crate) fn name_of(&self, label: &str) -> String {
+        format!("{}/{label}", self.case.name)
+    }
+
+    /// Creates a session and holds it.
+    pub(crate) fn create(&mut self, label: &str) -> Result<Rc<Session>, StepError> {
+        let session = self
+            .device()?
+            .create_session(&self.name_of(label))
+            .map_err(StepError::refused("ioctl LIVEUPDATE_IOCTL_CREATE_SESSION", format!("session {label}")))?;
+        let session = Rc::new(session);
+        self.sessions.insert(label.to_owned(), session.clone());
+        Ok(session)
+    }
+
+    /// The session with that label, which the case has created or retrieved.
+    pub(crate) fn session(&self, label: &str) -> Result<Rc<Session>, StepError> {
+        self.sessions.get(label).cloned().ok_or_else(|| StepError::Agent(format!("session {label} is not held")))
+    }
+
+    /// Closes a session, unless a step holds on to it.
+    pub(crate) fn close(&mut self, label: &str) {
+        self.sessions.remove(label);
+    }
+
+    /// Preserves a descriptor; the kernel has to take it.
+    pub(crate) fn hand_over(
+        &self,
+        session: &Session,
+        fd: BorrowedFd<'_>,
+        token: u64,
+        what: &str,
+    ) -> Result<(), StepError> {
+        let refused = StepError::refused("ioctl LIVEUPDATE_SESSION_PRESERVE_FD", format!("memfd {what}"));
+        session.preserve(fd, token).map_err(refused)
+    }
+
+    /// Makes a memfd that the case does not keep, preserves it, and holds it.
+    pub(crate) fn hand_over_new(&mut self, session: &Session, memfd: &Memfd, token: u64) -> Result<(), StepError> {
+        let file = self.make(memfd)?;
+        self.hand_over(session, file.as_fd(), token, memfd.name)?;
+        self.hold(memfd.name, file);
+        Ok(())
+    }
+
+    /// Makes a memfd.
+    pub(crate) fn make(&self, memfd: &Memfd) -> Result<File, StepError> {
+        memfd.make(self.seed).map_err(StepError::agent(format!("memfd {}", memfd.name)))
+    }
+
+    /// Asks for a session that has to be there.
+    pub(crate) fn retrieve_session(&mut self, label: &str) -> Result<Option<Rc<Session>>, StepError> {
+        let session = self.device()?.retrieve_session(&self.name_of(label));
+        self.check(format!("session {label} retrieve"), "a session", said(&session, "a session"));
+        let session = session.ok().map(Rc::new);
+        if let Some(session) = &session {
+            self.sessions.insert(label.to_owned(), session.clone());
+        }
+        Ok(session)
+    }
+
+    /// Asks for a memfd that has to be there, and compares it.
+    pub(crate) fn retrieve_memfd(&mut self, session: &Session, token: u64, memfd: &Memfd) -> Option<File> {
+        let file = session.retrieve(token).map(File::from);
+        self.check(format!("memfd {} retrieve", memfd.name), "a descriptor", said(&file, "a descriptor"));
+        let file = file.ok()?;
+        self.compare(memfd, &file);
+        Some(file)
+    }
+
+    /// Compares a memfd with what it should be.
+    pub(crate) fn compare(&mut self, memfd: &Memfd, file: &File) {
+        // A kernel that does not give back what it took in has lost it: an errno is what was observed.
+        let offset = seek(file, SeekFrom::Current(0));
+        self.check(format!("memfd {} offset", memfd.name), memfd.offset, observed(offset));
+        self.check(format!("memfd {} size", memfd.name), memfd.size, observed(Memfd::size_of(file)));
+        self.compare_content(memfd, file);
+    }
+
+    /// Compares its content alone.
+    pub(crate) fn compare_content(&mut self, memfd: &Memfd, file: &File) {
+        let differs = memfd.difference(file, self.seed);
+        let content = differs.map(|place| place.map_or_else(|| SAME.to_owned(), |place| place.to_string()));
+        self.check(format!("memfd {} content", memfd.name), SAME, observed(content));
+    }
+
+    /// A kept memfd.
+    pub(crate) fn kept(&self, name: &str) -> Result<Rc<File>, StepError> {
+        self.memfds.get(name).cloned().ok_or_else(|| StepError::Agent(format!("memfd {name} is not held")))
+    }
+
+    /// A kept memfd, or none where the kernel did not give it back: that has its own probe.
+    pub(crate) fn retrieved(&self, name: &str) -> Option<Rc<File>> {
+        self.memfds.get(name).cloned()
+    }
+
+    /// Replaces a kept memfd by another file, before it is preserved.
+    pub(crate) fn keep(&mut self, name: &'static str, file: File) {
+        self.memfds.insert(name, Rc::new(file));
+    }
+
+    /// Closes a kept memfd.
+    pub(crate) fn let_go(&mut self, name: &str) {
+        self.memfds.remove(name);
+    }
+
+    /// Holds a descriptor.
+    pub(crate) fn hold(&mut self, name: impl Into<String>, fd: impl Into<OwnedFd>) {
+        self.files.insert(name.into(), fd.into());
+    }
+
+    /// Holds a process.
+    pub(crate) fn hold_child(&mut self, child: Child) {
+        self.children.push(child);
+    }
+
+    /// Holds a process that does what it is told.
+    pub(crate) fn hold_peer(&mut self, peer: Peer) {
+        self.peers.push(peer);
+    }
+
+    /// Holds a mapping.
+    pub(crate) fn hold_mapping(&mut self, mapping: Mapping) {
+        self.mappings.push(mapping);
+    }
+
+    /// The last mapping that is held.
+    pub(crate) fn held_mapping(&mut self) -> Option<&mut Mapping> {
+        self.mappings.last_mut()
+    }
+
+    /// A probe that holds when both texts are equal.
+    pub(crate) fn check(&mut self, name: impl Into<String>, expected: impl ToString, observed: impl ToString) {
+        self.probes.push(Probe::compare(name, expected, observed));
+    }
+
+    /// A probe about a number with a bound.
+    pub(crate) fn check_that(&mut self, name: &str, expected: &str, observed: impl ToString, held: bool) {
+        let (expected, observed) = (expected.to_owned(), observed.to_string());
+        self.probes.push(Probe { name: name.to_owned(), expected, observed, held });
+    }
+
+    /// A call that the kernel has to refuse with that errno.
+    pub(crate) fn refuses<T>(&mut self, name: &str, errno: &str, result: Result<T, rustix::io::Errno>) {
+        self.check(name, errno, said(&result, "no error"));
+    }
+
+    /// A call that has to go well.
+    pub(crate) fn takes<T>(&mut self, name: &str, result: Result<T, rustix::io::Errno>) {
+        self.check(name, "no error", said(&result, "no error"));
+    }
+}
+
+/// The sessions of what is kept, each once.
+fn labels(case: &'static Case) -> Vec<&'static str> {
+    let mut labels: Vec<&str> = Vec::new();
+    for kept in case.kept {
+        if !labels.contains(&kept.session) {
+            labels.push(kept.session);
+        }
+    }
+    labels
+}

@@ -1,0 +1,35 @@
+//! A privileged broker, and virtual machine monitors that trust it and nobody else.
+
+use super::Workload;
+
+/// Shorter than the constructor's name.
+const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
+    Workload::new(name, asserts, rule, finds)
+}
+
+pub(super) const WORKLOADS: &[Workload] = &[
+    w(
+        "broker.flood",
+        "a client that asks its session for a thousand useless things and is killed costs nobody else anything",
+        "kernel/liveupdate/luo_file.c, luo_preserve_file(): all intermediate allocations are cleaned up before an error",
+        "a failed call that leaves something in lists which all share",
+    ),
+    w(
+        "broker.guessed-tokens",
+        "a client with a session of its own reaches no token of another's, in the source and in the target",
+        "kernel/liveupdate/luo_file.c: tokens are of one file set; luo_retrieve_file()",
+        "a token that is looked for in all sessions",
+    ),
+    w(
+        "broker.own-memfd",
+        "two clients of different users get their memfds back from the broker, each its own, and can write to it",
+        "unix(7), SCM_RIGHTS; kernel/liveupdate/luo_session.c, luo_session_retrieve_fd()",
+        "a memfd that is given to the wrong one of two",
+    ),
+    w(
+        "broker.session-is-a-right",
+        "a client without any right, to which the broker passes a session, preserves its memfd in it and retrieves it; the device it cannot open",
+        "kernel/liveupdate/luo_session.c: a session is used by who has its descriptor",
+        "a check of who asks, in place of what it was given",
+    ),
+];

@@ -1,0 +1,137 @@
+//! What each workload is, for both sides: the host plans by it, and the agent implements each entry. One table a family.
+
+mod broker;
+mod kexec;
+mod lifecycle;
+mod luo;
+mod memfd;
+mod scale;
+
+/// One entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// `family.case`.
+    pub name: &'static str,
+    /// What it asserts, in one sentence.
+    pub asserts: &'static str,
+    /// From which kernel source or document the rule comes.
+    pub rule: &'static str,
+    /// The fault that it is there for: no other workload finds it.
+    pub finds: &'static str,
+    /// The machine profile on which it runs unless the user names another.
+    pub profile: &'static str,
+    /// What the source kernel must be able to do.
+    pub needs: &'static [Need],
+    /// Whether it can run beside others in one boot; those whose updates are made in another way are not beside it.
+    pub shares_boot: bool,
+    /// How the update is made.
+    pub update: Update,
+}
+
+/// How an update is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Update {
+    /// What the source's command line has besides.
+    pub source_options: &'static str,
+    /// What the target's command line has besides.
+    pub target_options: &'static str,
+    /// When the target is loaded.
+    pub load: LoadTime,
+    /// How many kexecs it takes: into the target, back into the source, and so on.
+    pub hops: u32,
+}
+
+/// When kexec_file_load(2) is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadTime {
+    /// After all is preserved.
+    AfterPreserve,
+    /// Before anything is.
+    BeforePreserve,
+}
+
+impl Update {
+    /// One kexec of a kernel that is loaded last, with nothing added to either command line.
+    pub const PLAIN: Self = Self { source_options: "", target_options: "", load: LoadTime::AfterPreserve, hops: 1 };
+}
+
+impl Workload {
+    /// One that runs on the default machine, beside others, by a plain update.
+    const fn new(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Self {
+        Self {
+            name,
+            asserts,
+            rule,
+            finds,
+            profile: "q35-intel",
+            needs: &[Need::Luo],
+            shares_boot: true,
+            update: Update::PLAIN,
+        }
+    }
+
+    /// The same where the source can do more.
+    const fn needs(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
+    }
+
+    /// The same with a boot of its own.
+    const fn alone(self) -> Self {
+        Self { shares_boot: false, ..self }
+    }
+
+    /// The same with an update that is made so.
+    const fn by(self, update: Update) -> Self {
+        Self { update, ..self }
+    }
+
+    /// The part of the name before the first dot.
+    pub fn family(&self) -> &'static str {
+        self.name.split('.').next().unwrap_or(self.name)
+    }
+}
+
+/// A kernel ability that a workload needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The Live Update Orchestrator.
+    Luo,
+    /// An iommufd.
+    Iommu,
+    /// Virtual machines.
+    Kvm,
+    /// PCI devices for userspace.
+    Vfio,
+}
+
+const FAMILIES: [&[Workload]; 6] =
+    [broker::WORKLOADS, kexec::WORKLOADS, lifecycle::WORKLOADS, luo::WORKLOADS, memfd::WORKLOADS, scale::WORKLOADS];
+
+/// Every workload, by family and name.
+pub fn workloads() -> impl Iterator<Item = &'static Workload> + Clone {
+    FAMILIES.into_iter().flatten()
+}
+
+/// The workload of that name.
+pub fn find(name: &str) -> Option<&'static Workload> {
+    workloads().find(|workload| workload.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_whole_and_in_order() {
+        let all: Vec<&Workload> = workloads().collect();
+        for workload in &all {
+            let name = workload.name;
+            assert!(name.contains('.'), "{name}");
+            for text in [workload.asserts, workload.rule, workload.finds] {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{name}: {text}");
+            }
+            assert!(workload.update.hops > 0, "{name}");
+        }
+        assert!(all.is_sorted_by(|one, other| one.name < other.name), "by name, none twice");
+    }
+}

@@ -1,0 +1,63 @@
+//! Many and much. The time of each step stands in the record of its cell.
+
+use super::Workload;
+
+const SESSIONS: &str = "include/linux/kho/abi/block.h: sessions are handed over in linked blocks of 51";
+const FILES: &str = "include/linux/kho/abi/block.h: a session's files are handed over in linked blocks of 63";
+
+/// Each counts everything in the machine, and so has it for itself.
+const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
+    Workload::new(name, asserts, rule, finds).alone()
+}
+
+pub(super) const WORKLOADS: &[Workload] = &[
+    w(
+        "scale.bytes-256m",
+        "a memfd of 256 MiB keeps every byte",
+        "mm/memfd_luo.c, memfd_luo_preserve_folios(); kernel/liveupdate/kexec_handover.c, kho_preserve_vmalloc()",
+        "a list of pages that is longer than one page of its own list",
+    ),
+    w(
+        "scale.files-126",
+        "126 memfds in one session, and 63 in another, come back, each its own: blocks that are full to the last place",
+        FILES,
+        "a last place that is not used or not read",
+    ),
+    w(
+        "scale.files-127",
+        "127 memfds in one session, and 64 in another, come back, each its own: one more than fits into a block",
+        FILES,
+        "a block that is not linked",
+    ),
+    w(
+        "scale.files-1000",
+        "1000 memfds in one session come back, each its own",
+        FILES,
+        "a number of blocks that has a bound",
+    ),
+    w(
+        "scale.sessions-51",
+        "51 sessions come back: a block that is full to the last place",
+        SESSIONS,
+        "a last place that is not used or not read",
+    ),
+    w(
+        "scale.sessions-51-duplicate",
+        "51 sessions come back when a 52nd was refused for its name: nothing is left of it",
+        "kernel/liveupdate/luo_session.c, luo_session_insert(): a name that is taken is refused",
+        "an empty block that is handed over, which the target takes for damage (kho_block_set_restore())",
+    ),
+    w(
+        "scale.sessions-52",
+        "52 sessions come back: one more than fits into a block",
+        SESSIONS,
+        "a block that is not linked",
+    ),
+    w("scale.sessions-800", "800 sessions come back", SESSIONS, "a number of blocks that has a bound"),
+    w(
+        "scale.sessions-closed",
+        "after 200 sessions that came and went, what is kept is handed over",
+        "kernel/liveupdate/luo_session.c, luo_session_remove(): blocks shrink with the sessions",
+        "a count that only grows",
+    ),
+];
