@@ -1,0 +1,91 @@
+//! The end of a boot: why a machine hangs, what its console still says, and what is kept.
+
+use super::{Run, host};
+use crate::evidence::Stop;
+use luqual_model::{Finding, Phase, Side};
+use luqual_vm::{Machine, MachineEnd, Scanner};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+impl Run<'_> {
+    /// Asks a machine that hangs why, reads the console to its end, and ends the machine. Returns all findings, and the
+    /// machine's end if it came before.
+    pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
+        let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
+        let console = machine.console().clone();
+        let deadline = self.host.deadlines.of(Phase::Teardown);
+        let hop = self.hop;
+        let work = self.work.take();
+        let (keep, logs) = (self.host.keep, self.logs.clone());
+        let mut late = None;
+        let ending = async {
+            if matches!(stop, Stop::Deadline { .. }) {
+                ask_why_it_hangs(&machine, &logs).await;
+            }
+            // A crash goes on printing after the host has heard of it.
+            let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
+            console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
+            late = machine.ended();
+            machine.quit().await;
+            let Some(work) = work else { return Ok(()) };
+            if keep {
+                for name in ["ram", "initrd"] {
+                    fs::copy(work.join(name), logs.join(name)).map_err(host(name))?;
+                }
+            }
+            let _ = fs::remove_dir_all(work);
+            Ok(())
+        };
+        let _: Result<(), Stop> = self.recorder.last_phase(Phase::Teardown, hop, deadline, ending).await;
+        let mut findings = console.findings();
+        add_lost_lines(&mut findings, &self.kernel_log, self.recorder.now_us());
+        (findings, late)
+    }
+}
+
+/// Where each processor is, by QEMU; then an NMI, so that the kernel says it itself.
+async fn ask_why_it_hangs(machine: &Machine, logs: &Path) {
+    if let Ok(registers) = machine.hmp("info registers -a").await {
+        // Evidence beside the record, as the console is.
+        let _ = fs::write(logs.join("registers.txt"), registers);
+    }
+    if machine.inject_nmi().await.is_ok() {
+        // The panic that it causes ends the machine; one that does not hear it stays silent.
+        let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;
+    }
+}
+
+/// Adds what only the target's own log says, with line 0.
+fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64) {
+    let mut scanner = Scanner::default();
+    scanner.set_side(Side::Target);
+    for line in kernel_log {
+        scanner.take(&format!("[    0.000000] {line}"), 0, at_us);
+    }
+    for finding in scanner.findings() {
+        let known = findings.iter().any(|known| known.text == finding.text);
+        if !known {
+            findings.push(finding.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::FindingKind;
+
+    #[test]
+    fn what_the_console_lost_comes_from_the_kernels_log_once() {
+        let line = "KHO: disabling KHO revival".to_owned();
+        let mut findings = Vec::new();
+        add_lost_lines(&mut findings, &[line.clone(), "nothing".to_owned()], 7);
+        add_lost_lines(&mut findings, &[line], 8);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(
+            (findings[0].kind, findings[0].side, findings[0].line),
+            (FindingKind::HandoverRefused, Side::Target, 0)
+        );
+    }
+}

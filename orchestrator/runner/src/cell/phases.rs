@@ -1,0 +1,349 @@
+//! The phases of a boot, from its start to the last one that needs a guest.
+
+use super::plant::{kill_when_it_speaks, plant_kill};
+use super::{Boot, BootKernel, JITTER, Run, SILENCE, explained, host, no_device, no_machine};
+use crate::evidence::Stop;
+use crate::need::ability;
+use crate::reach::{Identity, ask, hello, reach, reach_next};
+use crate::seed;
+use crate::ticks::{self, Ticks};
+use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
+use luqual_model::{Phase, Probe, Refused, Side};
+use luqual_protocol::{Hello, LoadTime, Need, Reply, Request};
+use luqual_vm::{Launch, Machine};
+use std::fs;
+use std::pin::pin;
+use std::time::Duration;
+
+impl Run<'_> {
+    /// All phases up to the last one that needs a guest. `Err` is where it stopped.
+    pub(super) async fn sequence(&mut self) -> Result<(), Stop> {
+        self.check_requirements()?;
+        let keys = Keys::make().map_err(host("the keys of the VM"))?;
+        let source = self.boot.identity(0);
+
+        let (agent, log) = self.boot(&source, &keys).await?;
+        let hello = self.handshake(&agent, &source).await?;
+        self.source_taint = hello.taint;
+        let luo = self.boot.parts.iter().any(|part| part.workload.needs.contains(&Need::Luo));
+        if luo && !hello.liveupdate {
+            return Err(no_device(source.kernel));
+        }
+        self.watch_ticks(&hello)?;
+
+        let (mut agent, mut now) = (agent, source);
+        for hop in 1..=self.boot.update().hops {
+            let next = self.boot.identity(hop);
+            let hello;
+            (agent, hello) = self.update(agent, &keys, &log, &now, &next).await?;
+            self.hop = hop;
+            self.target_taint = hello.taint;
+            self.watch_ticks(&hello)?;
+            self.each(Phase::Retrieve, &agent, |workload, seed| Request::Retrieve { workload, seed, hop }).await?;
+            self.each(Phase::Verify, &agent, |workload, _| Request::Verify { workload }).await?;
+            self.each(Phase::Finish, &agent, |workload, _| Request::Finish { workload }).await?;
+            now = next;
+        }
+        self.blackout = match self.ticks.as_slice() {
+            [source, target, ..] => ticks::blackout(source, target),
+            _ => None,
+        };
+        self.collect(&agent).await
+    }
+
+    /// One update, from what is preserved to the handshake that proves the next kernel.
+    async fn update(
+        &mut self,
+        agent: Agent,
+        keys: &Keys,
+        log: &AgentLog,
+        now: &Identity<'_>,
+        next: &Identity<'_>,
+    ) -> Result<(Agent, Hello), Stop> {
+        let load = Request::Load { command_line: next.command_line(self.host.accel) };
+        let before = self.boot.update().load == LoadTime::BeforePreserve;
+        if before {
+            self.load(&agent, &load).await?;
+        }
+        self.jitter(0).await;
+        self.each(Phase::Preserve, &agent, |workload, seed| Request::Preserve { workload, seed }).await?;
+        if self.hop == 0 {
+            self.flip(&agent).await?;
+        }
+        self.jitter(1).await;
+        if !before {
+            self.load(&agent, &load).await?;
+        }
+        self.kexec(agent, keys, log.clone(), now, next).await
+    }
+
+    fn watch_ticks(&mut self, hello: &Hello) -> Result<(), Stop> {
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        self.ticks.push(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
+        Ok(())
+    }
+
+    /// Which of the two kernels runs.
+    fn side(&self) -> Side {
+        if self.hop == 0 { Side::Source } else { Side::Target }
+    }
+
+    /// What can be known to be absent before anything is started.
+    fn check_requirements(&self) -> Result<(), Stop> {
+        let Boot { source, parts, .. } = self.boot;
+        for need in parts.iter().flat_map(|part| part.workload.needs) {
+            let ability = ability(*need);
+            if source.info.abilities.as_ref().is_some_and(|abilities| !abilities.contains(&ability)) {
+                let name = &source.info.name;
+                return Err(Stop::Requirement(format!("the source {name} is built without {ability}")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn boot(&mut self, source: &Identity<'_>, keys: &Keys) -> Result<(Agent, AgentLog), Stop> {
+        let (boot, host_, logs, recorder) = (self.boot, self.host, &self.logs, &mut self.recorder);
+        let started = recorder.started();
+        let plant = host_.plant.clone();
+        let (slot, work) = (&mut self.machine, &mut self.work);
+        recorder
+            .phase(Phase::Boot, 0, None, async {
+                fs::create_dir_all(logs).map_err(host(logs.display()))?;
+                let log = AgentLog::create(&logs.join("agent.jsonl"), started).map_err(host("agent.jsonl"))?;
+                let folder = host_.work.cell(boot.profile.memory_mib).map_err(explained)?;
+                let folder = work.insert(folder).as_path();
+                let initrd = folder.join("initrd");
+                let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
+                // Each kernel's initramfs has the next one's in it.
+                let mut archive = initramfs(keys, None, &[]).map_err(host("the last initramfs"))?;
+                for hop in (1..=boot.update().hops).rev() {
+                    let target = Target { kernel: &read(boot.kernel(hop))?, initrd: &archive };
+                    archive = initramfs(keys, Some(&target), &[]).map_err(host("an initramfs"))?;
+                }
+                fs::write(&initrd, archive).map_err(host(initrd.display()))?;
+                let launch = Launch {
+                    profile: boot.profile,
+                    accel: host_.accel,
+                    kernel: &boot.source.image,
+                    initrd: &initrd,
+                    command_line: &source.command_line(host_.accel),
+                    folder,
+                };
+                let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
+                let machine: &Machine = slot.insert(machine.await.map_err(explained)?);
+                machine.resume().await.map_err(explained)?;
+                tokio::select! {
+                    end = machine.wait_end() => Err(Stop::Machine(end)),
+                    agent = reach(machine, keys, &log, 1) => Ok((agent, log.clone())),
+                    () = kill_when_it_speaks(machine, plant.as_ref()) => Err(Stop::Machine(machine.wait_end().await)),
+                }
+            })
+            .await
+    }
+
+    async fn handshake(&mut self, agent: &Agent, source: &Identity<'_>) -> Result<Hello, Stop> {
+        self.guarded(Phase::Handshake, Some(agent), async {
+            let hello = hello(agent).await?;
+            source.check(&hello).map_err(Stop::Stranger)?;
+            Ok(hello)
+        })
+        .await
+    }
+
+    /// A phase in which each part has its turn.
+    async fn each(
+        &mut self,
+        phase: Phase,
+        agent: &Agent,
+        request: impl Fn(String, u64) -> Request,
+    ) -> Result<(), Stop> {
+        for (number, part) in self.boot.parts.iter().enumerate() {
+            let name = part.workload.name;
+            let request = request(name.to_owned(), seed::of_content(self.seed, name));
+            self.recorder.for_part(Some(number));
+            let probes = self.step(phase, agent, &request, number + 1).await;
+            self.recorder.for_part(None);
+            let checked = &mut self.checked[number];
+            checked.probes.extend(probes?.into_iter().map(|it| {
+                let luqual_protocol::Probe { name, expected, observed, held } = it;
+                Probe { name, expected, observed, held }
+            }));
+            if checked.first_broken.is_none() && checked.probes.iter().any(|probe| !probe.held) {
+                checked.first_broken = Some(phase);
+            }
+        }
+        Ok(())
+    }
+
+    async fn load(&mut self, agent: &Agent, request: &Request) -> Result<(), Stop> {
+        // Loaded before anything is preserved, there is nothing to look at.
+        let begun = if self.boot.update().load == LoadTime::BeforePreserve { 0 } else { self.boot.parts.len() };
+        self.step(Phase::Load, agent, request, begun).await.map(drop)
+    }
+
+    /// One request to the agent. What was refused in the source is looked at once more: as many parts as have begun.
+    async fn step(
+        &mut self,
+        phase: Phase,
+        agent: &Agent,
+        request: &Request,
+        begun: usize,
+    ) -> Result<Vec<luqual_protocol::Probe>, Stop> {
+        let (probes, taint) = match self.guarded(phase, Some(agent), ask(agent, request)).await? {
+            Reply::Done { probes, taint } => (probes, taint),
+            reply => return Err(self.not_done(reply, agent, begun).await),
+        };
+        match self.side() {
+            Side::Source => self.source_taint = taint,
+            Side::Target => self.target_taint = taint,
+        }
+        Ok(probes)
+    }
+
+    pub(super) async fn not_done(&self, reply: Reply, agent: &Agent, begun: usize) -> Stop {
+        let side = self.side();
+        match reply {
+            Reply::Refused { call, errno, about } => {
+                let intact = match side {
+                    Side::Source => self.is_intact(agent, begun).await,
+                    Side::Target => Ok(()),
+                };
+                Stop::Refused { refused: Refused { call, errno, about }, side, intact }
+            }
+            Reply::Missing { what } => Stop::Requirement(what),
+            Reply::Failed { message } => Stop::Agent(message),
+            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
+        }
+    }
+
+    /// After a refusal: does the source still hold what it had?
+    async fn is_intact(&self, agent: &Agent, begun: usize) -> Result<(), String> {
+        for part in self.boot.parts.iter().take(begun) {
+            let request = Request::Verify { workload: part.workload.name.to_owned() };
+            let asked = tokio::time::timeout(self.host.deadlines.of(Phase::Verify), agent.ask(&request)).await;
+            let probes = match asked {
+                Ok(Ok(Reply::Done { probes, .. })) => probes,
+                Ok(Ok(reply)) => return Err(format!("{reply:?}")),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err("no answer".to_owned()),
+            };
+            if let Some(probe) = probes.iter().find(|probe| !probe.held) {
+                return Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed));
+            }
+        }
+        Ok(())
+    }
+
+    /// From the request to leave to a handshake that proves the target.
+    async fn kexec(
+        &mut self,
+        agent: Agent,
+        keys: &Keys,
+        log: AgentLog,
+        now: &Identity<'_>,
+        next: &Identity<'_>,
+    ) -> Result<(Agent, Hello), Stop> {
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        let ticks = self.ticks.last().ok_or_else(no_machine)?;
+        let hop = self.hop;
+        let started = self.recorder.started();
+        let plant = self.host.plant.as_ref();
+        plant_kill(plant, Phase::Kexec, machine, Some(&agent)).await;
+        // The call answers only when the source said no; it is listened to until the target has spoken.
+        let mut going = pin!(async {
+            match agent.ask(&Request::Kexec).await {
+                Ok(reply) => reply,
+                // The connection ends with the kernel that held it.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        let mut refusal = None;
+        let left = self
+            .recorder
+            .phase(Phase::Kexec, hop, Some((machine, Some(ticks))), async {
+                tokio::select! {
+                    end = machine.wait_end() => Err(Stop::Machine(end)),
+                    reply = &mut going => Ok(Some(reply)),
+                    () = ticks.stopped(started, SILENCE) => Ok(None),
+                }
+            })
+            .await?;
+        if let Some(reply) = left {
+            refusal = Some(reply);
+        }
+        let reached = if refusal.is_some() {
+            None
+        } else {
+            plant_kill(plant, Phase::Reconnect, machine, None).await;
+            self.recorder
+                .phase(Phase::Reconnect, hop + 1, Some((machine, None)), async {
+                    tokio::select! {
+                        end = machine.wait_end() => Err(Stop::Machine(end)),
+                        reply = &mut going => { refusal = Some(reply); Ok(None) },
+                        reached = reach_next(machine, keys, &log, hop + 1, now, next) => reached.map(Some),
+                    }
+                })
+                .await?
+        };
+        match (reached, refusal) {
+            (Some(reached), _) => {
+                machine.console().set_side(Side::Target);
+                Ok(reached)
+            }
+            (None, Some(reply)) => Err(self.not_done(reply, &agent, self.boot.parts.len()).await),
+            (None, None) => Err(Stop::Host("the kexec ended in no way that is known".to_owned())),
+        }
+    }
+
+    /// The kernel's own log has what the console lost.
+    async fn collect(&mut self, agent: &Agent) -> Result<(), Stop> {
+        match self.guarded(Phase::Collect, Some(agent), ask(agent, &Request::KernelLog)).await? {
+            Reply::KernelLog(log) => {
+                self.target_taint = log.taint;
+                fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
+                self.kernel_log = log.lines;
+                Ok(())
+            }
+            reply => Err(self.not_done(reply, agent, 0).await),
+        }
+    }
+
+    /// Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
+    async fn jitter(&self, which: u32) {
+        if self.host.attempts.repeat > 1 {
+            tokio::time::sleep(JITTER.mul_f64(seed::fraction(self.seed, which))).await;
+        }
+    }
+
+    /// A phase that needs the guest: raced against the machine's end, with any planted kill first.
+    async fn guarded<T>(
+        &mut self,
+        phase: Phase,
+        agent: Option<&Agent>,
+        body: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        let ticks = self.ticks.get(self.hop as usize);
+        let plant = self.host.plant.as_ref();
+        self.recorder
+            .phase(phase, self.hop, Some((machine, ticks)), async {
+                plant_kill(plant, phase, machine, agent).await;
+                let done = tokio::select! {
+                    biased;
+                    end = machine.wait_end() => return Err(Stop::Machine(end)),
+                    done = body => done,
+                };
+                // A connection that ends is often the first sign of a machine that does.
+                match done {
+                    Err(Stop::Agent(why)) => {
+                        match tokio::time::timeout(Duration::from_secs(2), machine.wait_end()).await {
+                            Ok(end) => Err(Stop::Machine(end)),
+                            Err(_) => Err(Stop::Agent(why)),
+                        }
+                    }
+                    done => done,
+                }
+            })
+            .await
+    }
+}
