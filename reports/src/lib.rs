@@ -14,6 +14,7 @@ mod qualification;
 mod record;
 #[cfg(test)]
 mod samples;
+mod suite;
 mod terminal;
 mod words;
 
@@ -27,4 +28,5 @@ pub use ktap::ktap;
 pub use markdown::markdown;
 pub use qualification::Qualification;
 pub use record::{Record, Totals, json};
+pub use suite::suite;
 pub use terminal::{grid, summary};

@@ -1,7 +1,7 @@
 //! Markdown, for the summary page of a CI run or a merge request.
 
 use crate::brief::Brief;
-use crate::grid::{Square, grids};
+use crate::grid::{Square, same};
 use crate::record::Record;
 use crate::terminal::{Attention, attention, named};
 use crate::words::{notes, standing};
@@ -26,8 +26,9 @@ pub fn markdown(record: &Record) -> io::Result<String> {
             plain(fault)
         );
     }
-    for grid in grids(record) {
-        let _ = writeln!(text, "**{}** on {}\n", plain(grid.workload), plain(grid.profile));
+    for same in same(record) {
+        let _ = writeln!(text, "**{}**\n", plain(&same.heading()));
+        let grid = same.grid;
         let targets: Vec<String> = grid.targets.iter().map(|target| plain(target)).collect();
         let _ =
             writeln!(text, "| source \\ target | {} |\n| --- |{}", targets.join(" | "), " --- |".repeat(targets.len()));
@@ -69,7 +70,7 @@ fn square(square: &Square<'_>) -> String {
 }
 
 /// Text in which nothing is markup.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,7 +1,7 @@
 //! What is printed at the end of a run.
 
 use crate::brief::Brief;
-use crate::grid::{Grid, Row, Square, grids};
+use crate::grid::{Grid, Row, Square, same};
 use crate::record::Record;
 use crate::words::{line, name, notes, standing};
 use luqual_model::{CellRecord, Outcome, Phase};
@@ -10,10 +10,13 @@ use std::fmt::Write;
 use std::io;
 use std::ops::Range;
 
-/// Source × target, one grid per profile and workload, in plan order. What is wider than `width` is continued below.
+/// Source × target, for each profile and workload; where several are the same, once. What is wider than `width` is continued
+/// below.
 pub fn grid(record: &Record, width: Option<usize>) -> String {
     let mut text = String::new();
-    for Grid { profile, workload, targets, rows } in grids(record) {
+    for same in same(record) {
+        let heading = same.heading();
+        let Grid { targets, rows, .. } = same.grid;
         let head: Vec<String> = std::iter::once("source \\ target").chain(targets).map(str::to_owned).collect();
         let body = rows.into_iter().map(|Row { source, squares }| {
             std::iter::once(source.to_owned()).chain(squares.into_iter().map(square)).collect()
@@ -23,7 +26,7 @@ pub fn grid(record: &Record, width: Option<usize>) -> String {
             .map(|column| lines.iter().map(|line| 2 + line[column].chars().count()).max().unwrap_or(0))
             .collect();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{}", line(&format!("{workload} on {profile}")));
+        let _ = writeln!(text, "{}", line(&heading));
         for columns in blocks(&widths, width) {
             for line in &lines {
                 let padded =

@@ -25,6 +25,8 @@ pub(crate) enum Report {
     Ktap(One),
     /// Markdown, for the summary of a CI run
     Markdown(One),
+    /// Markdown with a row for each workload and a column for each pair, and why what is none is no survival
+    Suite(One),
     /// JSON for KCIDB: the target is the build, the source stands in misc
     Kcidb {
         #[command(flatten)]
@@ -72,7 +74,12 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
             give(output.as_deref(), |to| to.write_all(luqual_reports::diff(&old, &new)?.as_bytes()))?;
             return Ok(Exit::Ok);
         }
-        Report::Show(one) | Report::Html(one) | Report::Junit(one) | Report::Ktap(one) | Report::Markdown(one) => one,
+        Report::Show(one)
+        | Report::Html(one)
+        | Report::Junit(one)
+        | Report::Ktap(one)
+        | Report::Markdown(one)
+        | Report::Suite(one) => one,
         Report::Kcidb { one, .. } => one,
     };
     let folder = folder(&one.run)?;
@@ -88,6 +95,7 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
             Report::Markdown(_) => luqual_reports::markdown(&record)?,
+            Report::Suite(_) => luqual_reports::suite(&record)?,
         };
         to.write_all(text.as_bytes())
     })?;
