@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kexec.one-cpu-source"),
     Case::new("kexec.one-cpu-target"),
     Case { source: loaded, ..Case::new("kexec.reloaded") },
-    Case::new("kexec.scratch-fixed"),
+    Case { source: scratch_is_rounded, ..Case::new("kexec.scratch-odd") },
     Case::new("kexec.scratch-scaled"),
 ];
 
@@ -35,6 +35,16 @@ fn cancelled(scene: &mut Scene) -> Result<(), StepError> {
     loaded(scene)?;
     scene.takes("unload the target", kexec::unload());
     scene.check("kexec without a target", "EINVAL", kexec::go().map_or("returned 0".to_owned(), super::errno_name));
+    Ok(())
+}
+
+fn scratch_is_rounded(scene: &mut Scene) -> Result<(), StepError> {
+    const LENGTHS: &str = "/sys/kernel/debug/kho/out/scratch_len";
+    let text = std::fs::read_to_string(LENGTHS)
+        .map_err(|error| StepError::Missing(format!("{LENGTHS} (CONFIG_KEXEC_HANDOVER_DEBUGFS): {error}")))?;
+    let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or(1);
+    let odd = text.split_whitespace().find(|length| number(length) % (2 << 20) != 0);
+    scene.check("areas that are no multiple of 2 MiB", "none", odd.unwrap_or("none"));
     Ok(())
 }
 

@@ -28,6 +28,7 @@ const TYPE: u8 = 0xBA;
 /// 63 bytes with the name of the case before it.
 const LONG_NAMES: [&str; 2] =
     ["bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb1", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb2"];
+const LONGEST_LABEL: &str = "dddddddddddddddddddddddddddddddddddddddd";
 const LONG_LABEL: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccc";
 
 const fn kept(session: &'static str, token: u64, name: &'static str) -> Kept {
@@ -39,6 +40,12 @@ pub(super) const CASES: &[Case] = &[
     Case { source: cloexec_source, target: cloexec_target, ..Case::new("luo.cloexec") },
     Case { target: create_in_target, ..Case::new("luo.create-in-target") },
     Case { source: device_mode, target: device_mode, ..Case::new("luo.device-mode") },
+    Case {
+        prepare: dirty_memory,
+        source: session_empty_source,
+        target: session_empty,
+        ..Case::new("luo.dirty-memory")
+    },
     Case {
         kept: &[Kept { session: "control", token: 7, memfd: Memfd { offset: 77, ..Memfd::new("closed", 5 * 4096) } }],
         source: fd_closed,
@@ -83,6 +90,7 @@ pub(super) const CASES: &[Case] = &[
     Case { source: extra_session, target: response_session, ..Case::new("luo.response-session") },
     Case { source: extra_session, target: retrieve_after_finish, ..Case::new("luo.retrieve-after-finish") },
     Case { source: any_order_source, target: any_order, ..Case::new("luo.retrieve-any-order") },
+    Case { source: extra_session, target: retrieve_failed, ..Case::new("luo.retrieve-failed") },
     Case { source: retrieve_in_source, ..Case::new("luo.retrieve-in-source") },
     Case { source: extra_session, target: retrieve_twice_fd, ..Case::new("luo.retrieve-twice-fd") },
     Case { target: retrieve_twice_session, ..Case::new("luo.retrieve-twice-session") },
@@ -91,6 +99,7 @@ pub(super) const CASES: &[Case] = &[
     Case { source: session_dup_source, target: extra_is_there, ..Case::new("luo.session-dup") },
     Case { source: session_empty_source, target: session_empty, ..Case::new("luo.session-empty") },
     Case { source: session_link, target: session_link, ..Case::new("luo.session-link") },
+    Case { source: session_link_long, ..Case::new("luo.session-link-long") },
     Case { source: session_unknown, target: session_unknown, ..Case::new("luo.session-unknown") },
     Case { source: size_long_source, target: size_long, ..Case::new("luo.size-long") },
     Case { source: size_long_nonzero_source, target: size_long_nonzero, ..Case::new("luo.size-long-nonzero") },
@@ -177,6 +186,19 @@ fn device_mode(scene: &mut Scene) -> Done {
     let peer = Peer::start(NOBODY).map_err(StepError::Agent)?;
     let (opened, _) = peer.ask(&format!("open {DEVICE}"), None).map_err(StepError::Agent)?;
     scene.check("open as another user", "EACCES", opened);
+    Ok(())
+}
+
+/// Memory of the kernel's own that was in use: what files are made of comes from other places (mm/page_alloc.c, migrate
+/// types), so that it is the buffers of pipes which are filled and given back.
+fn dirty_memory(_: &mut Scene) -> Done {
+    const PIPE: usize = 64 << 10;
+    let mut pipes = Vec::new();
+    for _ in 0..400 {
+        let (reader, writer) = rustix::pipe::pipe().map_err(StepError::agent("pipe"))?;
+        rustix::io::write(&writer, &[0xa5; PIPE]).map_err(StepError::agent("a pipe"))?;
+        pipes.push((reader, writer));
+    }
     Ok(())
 }
 
@@ -651,6 +673,29 @@ fn any_order(scene: &mut Scene) -> Done {
     Ok(())
 }
 
+/// Where the kernel is told how much memory it may promise (Documentation/mm/overcommit-accounting.rst).
+const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
+const OVERCOMMIT_RATIO: &str = "/proc/sys/vm/overcommit_ratio";
+
+fn retrieve_failed(scene: &mut Scene) -> Done {
+    let Some(session) = scene.retrieve_session("extra")? else { return Ok(()) };
+    let set = |path: &'static str| File::options().write(true).open(path).map_err(StepError::agent(path));
+    // All is open before: in between there is no memory to be had.
+    let (mode, ratio) = (set(OVERCOMMIT)?, set(OVERCOMMIT_RATIO)?);
+    // At its start: what is written behind that is left out (Documentation/admin-guide/sysctl/kernel.rst,
+    // sysctl_writes_strict).
+    let write = |file: &File, text: &str| rustix::io::pwrite(file, text.as_bytes(), 0);
+    let limited = write(&ratio, "0").and_then(|_| write(&mode, "2"));
+    let failed = session.retrieve(1);
+    let free = write(&mode, "0").and_then(|_| write(&ratio, "50"));
+    limited.and(free).map_err(StepError::agent(OVERCOMMIT))?;
+    scene.refuses("retrieve without memory to commit", "ENOSPC", failed);
+    let again = session.retrieve(1);
+    scene.refuses("the same, asked again", "ENOSPC", again);
+    scene.takes("finish", session.finish());
+    Ok(())
+}
+
 fn retrieve_in_source(scene: &mut Scene) -> Done {
     let answer = scene.device()?.retrieve_session(&scene.name_of("control"));
     scene.refuses("session of this kernel", "ENOENT", answer);
@@ -729,10 +774,19 @@ fn session_empty(scene: &mut Scene) -> Done {
 }
 
 fn session_link(scene: &mut Scene) -> Done {
-    if let Ok(session) = scene.session("control") {
+    link_of(scene, "control")
+}
+
+fn session_link_long(scene: &mut Scene) -> Done {
+    scene.create(LONGEST_LABEL)?;
+    link_of(scene, LONGEST_LABEL)
+}
+
+fn link_of(scene: &mut Scene, label: &str) -> Done {
+    if let Ok(session) = scene.session(label) {
         let link = std::fs::read_link(format!("/proc/self/fd/{}", session.as_fd().as_raw_fd()));
         let link = link.map(|link| link.display().to_string()).map_err(|error| errno(&error));
-        let expected = format!("anon_inode:[luo_session] {}", scene.name_of("control"));
+        let expected = format!("anon_inode:[luo_session] {}", scene.name_of(label));
         scene.check("link of a session's descriptor", expected, observed(link));
     }
     Ok(())
@@ -936,9 +990,12 @@ mod tests {
 
     #[test]
     fn long_names_are_as_long_as_can_be() {
-        for (case, label) in
-            [("luo.name-longest", LONG_NAMES[0]), ("luo.name-longest", LONG_NAMES[1]), ("luo.get-name", LONG_LABEL)]
-        {
+        for (case, label) in [
+            ("luo.name-longest", LONG_NAMES[0]),
+            ("luo.name-longest", LONG_NAMES[1]),
+            ("luo.get-name", LONG_LABEL),
+            ("luo.session-link-long", LONGEST_LABEL),
+        ] {
             let case = CASES.iter().find(|it| it.name == case).unwrap();
             assert_eq!(Scene::new(case, 0, 0).name_of(label).len(), 63, "{label}");
         }

@@ -92,7 +92,7 @@ const SPLIT: Memfd = Memfd {
 };
 
 /// Allocated as large folios, and never written.
-const HUGE_FALLOCATED: Memfd = Memfd { pages: empty, ..Memfd::new("huge", 2 * HUGE_BYTES) };
+const HUGE_FALLOCATED: Memfd = Memfd { pages: empty, ..Memfd::new("huge", 16 * HUGE_BYTES) };
 
 /// A hole when it is preserved, in which something is written after it.
 const RECLAIMED: Memfd = Memfd { pages: empty, later: Some(filled), ..Memfd::new("late", 64 * P) };
@@ -133,6 +133,7 @@ pub(super) const CASES: &[Case] = &[
         ..Case::new("memfd.mlocked")
     },
     Case { kept: &[one(NAMED)], target: name, ..Case::new("memfd.name") },
+    Case { source: shared_and_cut, target: whole_or_nothing, ..Case::new("memfd.never-partial") },
     Case {
         kept: &[one(Memfd { offset: 4321, ..Memfd::new("moved", 2 * P) })],
         prepare: offset_before,
@@ -148,6 +149,7 @@ pub(super) const CASES: &[Case] = &[
         source: read_after,
         ..Case::new("memfd.read-faulted")
     },
+    Case { source: seen_session, target: reclaimable, ..Case::new("memfd.reclaimable") },
     Case {
         kept: &[one(RECLAIMED), numbered(2, Memfd::new("whole", 64 * P))],
         source: write_late,
@@ -160,6 +162,7 @@ pub(super) const CASES: &[Case] = &[
         target: sealing_allowed,
         ..Case::new("memfd.sealing-allowed")
     },
+    Case { kept: &[one(SEALABLE)], source: seal_exec, ..Case::new("memfd.seal-exec") },
     Case { kept: &SEALED, prepare: seal, target: seals, ..Case::new("memfd.seals") },
     Case { kept: &SEALED, prepare: seal, target: seals_enforced, ..Case::new("memfd.seals-enforced") },
     Case { kept: &[one(SPARSE)], ..Case::new("memfd.sparse") },
@@ -233,10 +236,8 @@ fn exec_mode(scene: &mut Scene) -> Done {
     Ok(())
 }
 
-/// Fills memory with something that is found when it is seen, and gives it back to the kernel.
 fn dirty_memory(_: &mut Scene) -> Done {
-    let dirty = Memfd::new("dirty", 32 << 20);
-    dirty.make(0x6469_7274).map(drop).map_err(agent("32 MiB of memory"))
+    super::dirty_memory(32 << 20)
 }
 
 fn allocate(scene: &mut Scene) -> Done {
@@ -324,7 +325,7 @@ fn huge_blocks(scene: &mut Scene) -> Done {
 }
 
 fn huge_fallocated(scene: &mut Scene) -> Done {
-    dirty_memory(scene)?;
+    super::dirty_memory(512 << 20)?;
     let empty = Memfd { size: 0, ..HUGE_FALLOCATED };
     let allocated = |memfd: &File| fallocate(memfd, FallocateFlags::empty(), 0, HUGE_FALLOCATED.size);
     let memfd = with_large_folios(scene, &HUGE_FALLOCATED, |scene| {
@@ -411,6 +412,35 @@ fn name(scene: &mut Scene) -> Done {
     Ok(())
 }
 
+/// What two sessions preserve where a kernel lets them.
+const SHARED: Memfd = Memfd::new("shared", 2 * P);
+
+fn shared_and_cut(scene: &mut Scene) -> Done {
+    let memfd = scene.make(&SHARED)?;
+    let first = scene.create("first")?;
+    scene.hand_over(&first, memfd.as_fd(), 1, SHARED.name)?;
+    let second = scene.create("second")?;
+    if second.preserve(memfd.as_fd(), 1).is_ok() {
+        // Its pages are given back with the second, though the first has them too.
+        drop(second);
+        scene.close("second");
+        memfd.set_len(P).map_err(agent("ftruncate"))?;
+        let third = scene.create("third")?;
+        scene.hand_over(&third, memfd.as_fd(), 1, SHARED.name)?;
+    }
+    scene.hold(SHARED.name, memfd);
+    Ok(())
+}
+
+fn whole_or_nothing(scene: &mut Scene) -> Done {
+    let Some(session) = scene.retrieve_session("first")? else { return Ok(()) };
+    match session.retrieve(1).map(File::from) {
+        Ok(memfd) => scene.compare(&SHARED, &memfd),
+        Err(errno) => scene.check_that("memfd shared", "whole, or an error", super::errno_name(errno), true),
+    }
+    Ok(())
+}
+
 fn offset_before(scene: &mut Scene) -> Done {
     let memfd = scene.kept("moved")?;
     seek(memfd.as_ref(), SeekFrom::Start(1)).map(drop).map_err(StepError::agent("seek"))
@@ -481,6 +511,33 @@ fn write_late(scene: &mut Scene) -> Done {
     Ok(())
 }
 
+/// One that is seen in the amount of memory.
+const SEEN: Memfd = Memfd::new("seen", 32 << 20);
+
+fn seen_session(scene: &mut Scene) -> Done {
+    let session = scene.create("extra")?;
+    scene.hand_over_new(&session, &SEEN, 1)
+}
+
+fn reclaimable(scene: &mut Scene) -> Done {
+    let read = || -> Result<[u64; 2], StepError> {
+        let of = |name: &str| crate::facts::meminfo(name).map_err(StepError::Agent);
+        Ok([of("MemTotal")?, of("Active(anon)")? + of("Inactive(anon)")?])
+    };
+    let Some(session) = scene.retrieve_session("extra")? else { return Ok(()) };
+    let before = read()?;
+    let memfd = scene.retrieve_memfd(&session, 1, &SEEN);
+    let after = read()?;
+    for (place, name) in ["MemTotal", "pages that reclaim knows"].into_iter().enumerate() {
+        let more = after[place].saturating_sub(before[place]);
+        // Some of them are on their way to the list, a batch for each processor.
+        let held = more >= (SEEN.size >> 10) * 7 / 8;
+        scene.check_that(name, "7/8 of 32 MiB more, at least", format!("{more} KiB more"), held);
+    }
+    drop(memfd);
+    Ok(())
+}
+
 fn reclaimed(scene: &mut Scene) -> Done {
     for spec in [RECLAIMED, Memfd::new("whole", 64 * P)] {
         let Some(memfd) = scene.retrieved(spec.name) else { continue };
@@ -491,6 +548,12 @@ fn reclaimed(scene: &mut Scene) -> Done {
         let after = Memfd { pages: filled, later: None, ..spec };
         scene.compare_content(&after, &memfd);
     }
+    Ok(())
+}
+
+fn seal_exec(scene: &mut Scene) -> Done {
+    let sealed = fcntl_add_seals(scene.kept("sealable")?.as_ref(), SealFlags::EXEC);
+    scene.refuses("F_SEAL_EXEC", "EBUSY", sealed);
     Ok(())
 }
 

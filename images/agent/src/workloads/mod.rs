@@ -98,6 +98,11 @@ impl From<StepError> for Reply {
     }
 }
 
+/// Fills memory with something that is found when it is seen, and gives it back to the kernel.
+fn dirty_memory(bytes: u64) -> Result<(), StepError> {
+    Memfd::new("dirty", bytes).make(0x6469_7274).map(drop).map_err(StepError::agent(format!("{bytes} bytes of memory")))
+}
+
 /// What came of a call: the errno's name, or `good`.
 fn said<T>(result: &Result<T, Errno>, good: &str) -> String {
     result.as_ref().map_or_else(|errno| errno_name(*errno), |_| good.to_owned())

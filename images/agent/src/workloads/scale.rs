@@ -7,23 +7,23 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-const BYTES: Kept = Kept { session: "control", token: 1, memfd: Memfd::new("256m", 256 << 20) };
+const BYTES: Kept = Kept { session: "control", token: 1, memfd: Memfd::new("528m", 528 << 20) };
 
 pub(super) const CASES: &[Case] = &[
-    Case { kept: &[BYTES], ..Case::new("scale.bytes-256m") },
+    Case { kept: &[BYTES], ..Case::new("scale.bytes-528m") },
     Case {
-        source: |scene| files(scene, &[126, 63]),
-        target: |scene| files_back(scene, &[126, 63]),
+        source: |scene| files(scene, &FULL),
+        target: |scene| files_back(scene, &FULL),
         ..Case::new("scale.files-126")
     },
     Case {
-        source: |scene| files(scene, &[127, 64]),
-        target: |scene| files_back(scene, &[127, 64]),
+        source: |scene| files(scene, &ONE_MORE),
+        target: |scene| files_back(scene, &ONE_MORE),
         ..Case::new("scale.files-127")
     },
     Case {
-        source: |scene| files(scene, &[1000]),
-        target: |scene| files_back(scene, &[1000]),
+        source: |scene| files(scene, &MANY),
+        target: |scene| files_back(scene, &MANY),
         ..Case::new("scale.files-1000")
     },
     Case {
@@ -43,6 +43,7 @@ pub(super) const CASES: &[Case] = &[
         ..Case::new("scale.sessions-800")
     },
     Case { source: come_and_go, ..Case::new("scale.sessions-closed") },
+    Case { source: shrunk, target: |scene| sessions_back(scene, 51), ..Case::new("scale.sessions-shrunk") },
 ];
 
 type Done = Result<(), StepError>;
@@ -59,31 +60,38 @@ fn raise_limit() -> Done {
     Ok(())
 }
 
+/// How many memfds there are in each session.
+const FULL: [u64; 2] = [126, 63];
+const ONE_MORE: [u64; 9] = [127, 64, 64, 64, 64, 64, 64, 64, 64];
+const MANY: [u64; 1] = [1000];
+
 /// One session for each count, with as many memfds; each has its number in it.
 fn files(scene: &mut Scene, counts: &[u64]) -> Done {
     raise_limit()?;
-    for count in counts {
-        let session = scene.create(&format!("files-{count}"))?;
+    for (place, count) in counts.iter().enumerate() {
+        let session = scene.create(&place.to_string())?;
         for number in 0..*count {
             let memfd = Memfd::new("numbered", 0).make(0).map_err(StepError::agent("memfd"))?;
-            memfd.write_all_at(&tag(scene, *count, number).to_ne_bytes(), 0).map_err(StepError::agent("write"))?;
+            memfd.write_all_at(&tag(scene, place, number).to_ne_bytes(), 0).map_err(StepError::agent("write"))?;
             scene.hand_over(&session, memfd.as_fd(), number, &format!("{number} of {count}"))?;
         }
+        let (pipe, _) = rustix::pipe::pipe().map_err(StepError::agent("pipe"))?;
+        scene.refuses(&format!("a pipe besides the {count}"), "ENOENT", session.preserve(pipe.as_fd(), *count));
     }
     Ok(())
 }
 
-fn tag(scene: &Scene, count: u64, number: u64) -> u64 {
-    scene.seed() ^ (count << 32 | number)
+fn tag(scene: &Scene, place: usize, number: u64) -> u64 {
+    scene.seed() ^ ((place as u64) << 32 | number)
 }
 
 fn files_back(scene: &mut Scene, counts: &[u64]) -> Done {
     raise_limit()?;
-    for count in counts {
-        let Some(session) = scene.retrieve_session(&format!("files-{count}"))? else { continue };
+    for (place, count) in counts.iter().enumerate() {
+        let Some(session) = scene.retrieve_session(&place.to_string())? else { continue };
         let (mut whole, mut wrong) = (0, None);
         for number in 0..*count {
-            let expected = tag(scene, *count, number);
+            let expected = tag(scene, place, number);
             let told = session.retrieve(number).map(File::from).map(|memfd| {
                 let mut bytes = [0; 8];
                 memfd.read_exact_at(&mut bytes, 0).is_ok_and(|()| u64::from_ne_bytes(bytes) == expected)
@@ -96,8 +104,8 @@ fn files_back(scene: &mut Scene, counts: &[u64]) -> Done {
             }
         }
         let observed = format!("{whole} whole{}", wrong.unwrap_or_default());
-        scene.check(format!("memfds of the session of {count}"), format!("{count} whole"), observed);
-        scene.takes(&format!("finish of the session of {count}"), session.finish());
+        scene.check(format!("memfds of session {place}"), format!("{count} whole"), observed);
+        scene.takes(&format!("finish of session {place}"), session.finish());
     }
     Ok(())
 }
@@ -129,6 +137,12 @@ fn duplicate(scene: &mut Scene) -> Done {
     sessions(scene, 51)?;
     let answer = scene.device()?.create_session(&scene.name_of("1"));
     scene.refuses("a session whose name is taken", "EEXIST", answer);
+    Ok(())
+}
+
+fn shrunk(scene: &mut Scene) -> Done {
+    sessions(scene, 52)?;
+    scene.close("51");
     Ok(())
 }
 

@@ -78,12 +78,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a tree that is freed with the image which is replaced",
     ),
     w(
-        "kexec.scratch-fixed",
-        "with kho_scratch= of fixed sizes all is handed over",
-        "Documentation/admin-guide/kernel-parameters.txt, kho_scratch=; kernel/liveupdate/kexec_handover.c, kho_parse_scratch_size()",
-        "sizes that are read in another unit, or areas that overlap",
+        "kexec.scratch-odd",
+        "with kho_scratch= of odd sizes all is handed over, and the areas are as long as they are reserved: whole pageblocks",
+        "Documentation/admin-guide/kernel-parameters.txt, kho_scratch=; kernel/liveupdate/kexec_handover.c, scratch_size_update()",
+        "sizes that are not rounded, so that memory beside the area is given to both",
     )
-    .by(Update { source_options: "kho_scratch=40M,64M,48M", ..PLAIN }),
+    .by(Update { source_options: "kho_scratch=41M,63M,47M", ..PLAIN }),
     w(
         "kexec.scratch-scaled",
         "with kho_scratch=150% all is handed over",

@@ -33,6 +33,13 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a device that anybody can open",
     ),
     w(
+        "luo.dirty-memory",
+        "sessions and files in memory that was in use before are handed over as in new memory",
+        "kernel/liveupdate/kexec_handover.c, kho_alloc_preserve(): allocate, zero, and preserve",
+        "what is handed over with something in it that was there before",
+    )
+    .alone(),
+    w(
         "luo.fd-closed",
         "a memfd whose descriptors are all closed, while its session is open, is handed over",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): LUO holds the file until it is unpreserved",
@@ -49,7 +56,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "an outgoing session cannot be finished (EINVAL), and is handed over after that was tried",
         "kernel/liveupdate/luo_session.c, luo_ioctl_type_valid(): finish is for incoming sessions",
         "a finish that drops what is to be handed over",
-    ),
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
     w(
         "luo.finish-partial",
         "a session can be finished when one of its two memfds was retrieved: that one stays whole, and the other's memory is given back",
@@ -158,19 +167,25 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that one session preserves is refused by a second one (EBUSY)",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -EBUSY if the file descriptor is already preserved by another session",
         "a check of one session alone",
-    ),
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
     w(
         "luo.preserve-in-target",
         "an incoming session preserves nothing (EINVAL), and gives out what it has after that was tried",
         "kernel/liveupdate/luo_session.c, luo_ioctl_type_valid(): preserve is for outgoing sessions",
         "files that are mixed with those of the kernel before",
-    ),
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
     w(
         "luo.preserve-reopened",
         "a memfd that is preserved is refused (EBUSY) when it comes again by another open file",
         "mm/memfd_luo.c, memfd_luo_get_id(): a memfd is its inode",
         "two descriptions of the same memory, each with pages that the other has freed",
-    ),
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
     w(
         "luo.preserve-retrieved",
         "a retrieved memfd can be preserved for the next update when its session was finished, and not before (EBUSY)",
@@ -182,7 +197,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd is preserved once: a second token for it in the same session is refused (EBUSY), and not there in the target",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -EBUSY",
         "two tokens for one memfd",
-    ),
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
     w(
         "luo.recreated",
         "of a session that was closed and created again, the target has what the second one preserved",
@@ -232,11 +249,21 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a list that is taken from its head",
     ),
     w(
+        "luo.retrieve-failed",
+        "a retrieve that failed (ENOSPC, for want of memory to commit) fails with the same errno when it is asked again, and the session can be finished",
+        "include/uapi/linux/liveupdate.h, LIVEUPDATE_SESSION_RETRIEVE_FD: failed retrieves are not retried",
+        "a second try with what the first has freed",
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
+    w(
         "luo.retrieve-in-source",
         "a session of this kernel cannot be retrieved in it (ENOENT), nor its files (EINVAL)",
         "kernel/liveupdate/luo_session.c, luo_session_retrieve(): incoming sessions; luo_ioctl_type_valid()",
         "an outgoing session that is taken for an incoming one",
-    ),
+    )
+    // Where a kernel does not look, it warns, and so spoils what runs beside it.
+    .alone(),
     w(
         "luo.retrieve-twice-fd",
         "a token that is asked for twice gives the same open file both times, which lives when the first is closed and the session finished",
@@ -277,6 +304,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "/proc/self/fd names a session's descriptor `anon_inode:[luo_session] NAME`, on both sides",
         "kernel/liveupdate/luo_session.c, luo_session_getfile()",
         "descriptors that nobody can tell apart from outside",
+    ),
+    w(
+        "luo.session-link-long",
+        "/proc/self/fd names a session's descriptor also when its name has 63 bytes",
+        "kernel/liveupdate/luo_session.c, luo_session_getfile(); fs/d_path.c, dynamic_dname()",
+        "a name that is too long for those who look at descriptors",
     ),
     w(
         "luo.session-unknown",

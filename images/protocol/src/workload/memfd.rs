@@ -96,6 +96,13 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a name that is taken from memory which nobody handed over",
     ),
     w(
+        "memfd.never-partial",
+        "a memfd that was preserved, and of which another session gave back a page (before 7.1 two can preserve it), comes back whole or not at all",
+        "mm/memfd_luo.c, memfd_luo_retrieve_folios(): an error for each folio that cannot be restored",
+        "a memfd that comes back with holes where there was something, and no error",
+    )
+    .alone(),
+    w(
         "memfd.offset-after",
         "the file offset is the one at the kexec, not the one when it was preserved",
         "mm/memfd_luo.c, memfd_luo_freeze(): the position might have changed since prepare",
@@ -126,6 +133,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a page that was read and is not in the list",
     ),
     w(
+        "memfd.reclaimable",
+        "memory that came back counts as the machine's again, and is on the lists from which reclaim takes",
+        "kernel/liveupdate/kexec_handover.c, kho_restore_page(): adjust_managed_page_count(); mm/memfd_luo.c: folio_add_lru()",
+        "memory that the target has and does not know of, or can never swap out",
+    ),
+    w(
         "memfd.reclaimed",
         "pages that are taken out of memory after they came back (MADV_PAGEOUT) lose nothing",
         "mm/memfd_luo.c, memfd_luo_preserve_folios(): a clean folio can be freed by reclaim, so that all are marked dirty",
@@ -142,6 +155,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that can be sealed can be sealed after it came back, and one that cannot cannot",
         "fcntl(2), F_ADD_SEALS; mm/memfd_luo.c: the seals are preserved, F_SEAL_SEAL among them",
         "a right to seal that comes or goes",
+    ),
+    w(
+        "memfd.seal-exec",
+        "a preserved memfd that can be executed cannot get F_SEAL_EXEC, which would forbid writing to pages that are pinned (EBUSY)",
+        "mm/memfd.c, memfd_add_seals(): F_SEAL_EXEC implies the seals against writing, which wait for pins",
+        "a seal against writing under somebody who writes",
     ),
     w(
         "memfd.seals",

@@ -12,20 +12,20 @@ const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds:
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
-        "scale.bytes-256m",
-        "a memfd of 256 MiB keeps every byte",
+        "scale.bytes-528m",
+        "a memfd of 528 MiB, more than half of the machine's memory, keeps every byte",
         "mm/memfd_luo.c, memfd_luo_preserve_folios(); kernel/liveupdate/kexec_handover.c, kho_preserve_vmalloc()",
-        "a list of pages that is longer than one page of its own list",
+        "a list of pages that needs a list of its own which is longer than a page",
     ),
     w(
         "scale.files-126",
-        "126 memfds in one session, and 63 in another, come back, each its own: blocks that are full to the last place",
+        "126 memfds in one session, and 63 in another, come back, each its own, though one more was refused: blocks that are full to the last place",
         FILES,
         "a last place that is not used or not read",
     ),
     w(
         "scale.files-127",
-        "127 memfds in one session, and 64 in another, come back, each its own: one more than fits into a block",
+        "127 memfds in one session, and 64 in each of eight others, come back, each its own: one more than fits into a block",
         FILES,
         "a block that is not linked",
     ),
@@ -59,5 +59,11 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "after 200 sessions that came and went, what is kept is handed over",
         "kernel/liveupdate/luo_session.c, luo_session_remove(): blocks shrink with the sessions",
         "a count that only grows",
+    ),
+    w(
+        "scale.sessions-shrunk",
+        "of 52 sessions one is closed, and 51 come back: a block that is empty again is not handed over",
+        "kernel/liveupdate/kho_block.c, kho_block_set_shrink()",
+        "a block that is freed and stays linked, or that stays and is empty",
     ),
 ];
