@@ -28,6 +28,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/admin-guide/kernel-parameters.txt, kho=; kernel/liveupdate/luo_core.c, luo_early_startup()",
         "a target that uses what it was told not to use",
     )
+    .kept_by_none()
     .by(Update { target_options: "kho=off", ..PLAIN }),
     w(
         "kexec.liveupdate-off",
@@ -35,6 +36,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/admin-guide/kernel-parameters.txt, liveupdate=; kernel/liveupdate/luo_core.c",
         "a target that stumbles over memory which it does not give out",
     )
+    .kept_by_none()
     .by(Update { target_options: "liveupdate=off", ..PLAIN }),
     w(
         "kexec.loaded-before",

@@ -37,8 +37,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "sessions and files in memory that was in use before are handed over as in new memory",
         "kernel/liveupdate/kexec_handover.c, kho_alloc_preserve(): allocate, zero, and preserve",
         "what is handed over with something in it that was there before",
-    )
-    .alone(),
+    ),
     w(
         "luo.fd-closed",
         "a memfd whose descriptors are all closed, while its session is open, is handed over",
@@ -57,8 +56,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/liveupdate/luo_session.c, luo_ioctl_type_valid(): finish is for incoming sessions",
         "a finish that drops what is to be handed over",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.finish-partial",
         "a session can be finished when one of its two memfds was retrieved: that one stays whole, and the other's memory is given back",
@@ -101,7 +99,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "commands with numbers that LUO does not have are refused with ENOTTY, as its header says",
         "include/uapi/linux/liveupdate.h: ENOTTY, the IOCTL number itself is not supported at all",
         "a program that cannot tell a command which the kernel does not know from an argument that is wrong",
-    ),
+    )
+    .kept_by_none(),
     w(
         "luo.memory-closed",
         "when a session was finished and all descriptors of a retrieved memfd are closed, its memory is given back",
@@ -168,24 +167,21 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -EBUSY if the file descriptor is already preserved by another session",
         "a check of one session alone",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.preserve-in-target",
         "an incoming session preserves nothing (EINVAL), and gives out what it has after that was tried",
         "kernel/liveupdate/luo_session.c, luo_ioctl_type_valid(): preserve is for outgoing sessions",
         "files that are mixed with those of the kernel before",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.preserve-reopened",
         "a memfd that is preserved is refused (EBUSY) when it comes again by another open file",
         "mm/memfd_luo.c, memfd_luo_get_id(): a memfd is its inode",
         "two descriptions of the same memory, each with pages that the other has freed",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.preserve-retrieved",
         "a retrieved memfd can be preserved for the next update when its session was finished, and not before (EBUSY)",
@@ -198,8 +194,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -EBUSY",
         "two tokens for one memfd",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.recreated",
         "of a session that was closed and created again, the target has what the second one preserved",
@@ -235,7 +230,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a session that cannot be told to who asks for it (EFAULT) is given out when it is asked for again",
         "include/uapi/linux/liveupdate.h, LIVEUPDATE_IOCTL_RETRIEVE_SESSION: a failed call has no effect that it speaks of",
         "a session, with all that it preserves, that is finished because a call failed",
-    ),
+    )
+    .kept_by_none(),
     w(
         "luo.retrieve-after-finish",
         "a token of a finished session is gone (ENOENT), and what was retrieved by it stays whole",
@@ -254,16 +250,14 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "include/uapi/linux/liveupdate.h, LIVEUPDATE_SESSION_RETRIEVE_FD: failed retrieves are not retried",
         "a second try with what the first has freed",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.retrieve-in-source",
         "a session of this kernel cannot be retrieved in it (ENOENT), nor its files (EINVAL)",
         "kernel/liveupdate/luo_session.c, luo_session_retrieve(): incoming sessions; luo_ioctl_type_valid()",
         "an outgoing session that is taken for an incoming one",
     )
-    // Where a kernel does not look, it warns, and so spoils what runs beside it.
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "luo.retrieve-twice-fd",
         "a token that is asked for twice gives the same open file both times, which lives when the first is closed and the session finished",

@@ -13,7 +13,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that is preserved by a descriptor which can only read comes back as one that can only read",
         "open(2), O_RDONLY; mm/memfd_luo.c speaks of memfds that are always O_RDWR, and takes others too",
         "rights that an update gives to who did not have them",
-    ),
+    )
+    .kept_by_none(),
     w(
         "memfd.basic",
         "memfds of 0 bytes, 1 byte, 4 KiB, 1 MiB + 1 byte and 64 MiB in two sessions keep every byte, size and offset",
@@ -37,7 +38,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that was made without the right to be executed (MFD_NOEXEC_SEAL) comes back without it, and can be written",
         "Documentation/userspace-api/mfd_noexec.rst; mm/memfd_luo.c: seals are preserved and re-applied on restore",
         "a seal that is put on a file of another mode, and drags other seals along (mm/memfd.c, memfd_add_seals())",
-    ),
+    )
+    .kept_by_none(),
     w(
         "memfd.fallocated",
         "pages that were allocated and never written come back as zeros",
@@ -61,22 +63,19 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "large folios come back whole: two of 2 MiB, and a last one that the file does not fill",
         "kernel/liveupdate/kexec_handover.c, kho_preserve_folio(): a folio is handed over with its order",
         "a folio of which the first page alone is handed over",
-    )
-    .alone(),
+    ),
     w(
         "memfd.huge-fallocated",
         "large folios that were allocated and never written come back as zeros",
         "mm/memfd_luo.c, memfd_luo_preserve_folios(): folio_zero_range() of the whole folio",
         "a large folio of which the first page alone is zeroed",
-    )
-    .alone(),
+    ),
     w(
         "memfd.huge-split",
         "a large folio that was split by punching a hole comes back in its parts, with the hole",
         "mm/memfd_luo.c, struct memfd_luo_folio_ser: each folio has its index",
         "an index that is counted in folios instead of pages",
-    )
-    .alone(),
+    ),
     w(
         "memfd.mapped-by-many",
         "what several processes write into a memfd through mappings, after it is preserved, comes back",
@@ -94,14 +93,15 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that came back has no name: it is reset, as all that is not listed is",
         "mm/memfd_luo.c: only select properties are preserved, all others are reset to default; memfd_luo_retrieve()",
         "a name that is taken from memory which nobody handed over",
-    ),
+    )
+    .kept_by_none(),
     w(
         "memfd.never-partial",
         "a memfd that was preserved, and of which another session gave back a page (before 7.1 two can preserve it), comes back whole or not at all",
         "mm/memfd_luo.c, memfd_luo_retrieve_folios(): an error for each folio that cannot be restored",
         "a memfd that comes back with holes where there was something, and no error",
     )
-    .alone(),
+    .warns_where_not_kept(),
     w(
         "memfd.offset-after",
         "the file offset is the one at the kexec, not the one when it was preserved",
@@ -149,7 +149,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a seal that is added after the memfd is preserved is there in the target",
         "mm/memfd_luo.c: file seals set on the memfd are preserved and re-applied on restore",
         "a promise to another process that an update breaks",
-    ),
+    )
+    .kept_by_none(),
     w(
         "memfd.sealing-allowed",
         "a memfd that can be sealed can be sealed after it came back, and one that cannot cannot",

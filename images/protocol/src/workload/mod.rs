@@ -24,8 +24,14 @@ pub struct Workload {
     pub needs: &'static [Need],
     /// Whether it can run beside others in one boot; those whose updates are made in another way are not beside it.
     pub shares_boot: bool,
+    /// Whether a kernel that does not keep the rule warns, and so spoils what runs beside it: where that is expected, it runs
+    /// alone.
+    pub warns: bool,
     /// How the update is made.
     pub update: Update,
+    /// Whether it is asked of an update unless the user says otherwise: not what no released kernel keeps, and not what is told
+    /// to take nothing over.
+    pub qualifies: bool,
 }
 
 /// How an update is made.
@@ -66,13 +72,25 @@ impl Workload {
             profile: "q35-intel",
             needs: &[Need::Luo],
             shares_boot: true,
+            warns: false,
             update: Update::PLAIN,
+            qualifies: true,
         }
     }
 
     /// The same where the source can do more.
     const fn needs(self, needs: &'static [Need]) -> Self {
         Self { needs, ..self }
+    }
+
+    /// The same, of which no released kernel can be said to keep it.
+    const fn kept_by_none(self) -> Self {
+        Self { qualifies: false, ..self }
+    }
+
+    /// The same, where a kernel that does not keep the rule warns.
+    const fn warns_where_not_kept(self) -> Self {
+        Self { warns: true, ..self }
     }
 
     /// The same with a boot of its own.

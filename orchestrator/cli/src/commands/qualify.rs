@@ -5,6 +5,7 @@ use super::selection::{Pairs, Selection};
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Args;
+use luqual_protocol::workloads;
 use luqual_reports::Qualification;
 use luqual_runner::JOURNAL;
 use std::fs;
@@ -12,7 +13,8 @@ use std::fs;
 /// From what to what.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-GO only if every selected workload survived, untainted, every time. Anything else is NO-GO, whether it was expected or
+Asked is every workload, but for those that no released kernel passes (`luqual workloads show` says which); --workload '*' asks
+those too. GO only if every one of them survived, untainted, every time. Anything else is NO-GO, whether it was expected or
 not: the reasons come worst first, then what could not be tested. The page that is printed stands in the run's folder as
 qualification.txt and qualification.html, beside the run's report.
 
@@ -37,7 +39,9 @@ pub(crate) struct Qualify {
 /// Runs it.
 pub(crate) async fn run(command: &Qualify) -> Result<Exit, CliError> {
     let store = command.execution.kernels.store()?;
-    let chosen = command.selection.choose(&store, Pairs::One(&command.source, &command.target))?;
+    let asked = workloads().filter(|workload| workload.qualifies).map(|workload| workload.name);
+    let selection = command.selection.or_workloads(asked);
+    let chosen = selection.choose(&store, Pairs::One(&command.source, &command.target))?;
     let (record, folder) = match execute(&store, &chosen, &command.execution, command.repeat).await? {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which cells of the pairs that were asked for.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct Selection {
     /// Where matrices and expectations are [default: luqual's own]
@@ -52,6 +52,15 @@ pub(crate) struct Chosen {
 }
 
 impl Selection {
+    /// The same; where no workload was asked for, these.
+    pub(crate) fn or_workloads(&self, names: impl Iterator<Item = &'static str>) -> Self {
+        let mut selection = self.clone();
+        if selection.workload.is_empty() {
+            selection.workload = names.map(str::to_owned).collect();
+        }
+        selection
+    }
+
     /// Looks everything up that has a name, and says what is wrong with it.
     pub(crate) fn choose(&self, store: &Store, pairs: Pairs<'_>) -> Result<Chosen, CliError> {
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(CliError::usage)?;

@@ -49,7 +49,7 @@ pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
 
 /// All that is known of a workload.
 fn shown_as(workload: &Workload) -> String {
-    let Workload { name, asserts, rule, finds, profile, needs, shares_boot, update } = workload;
+    let Workload { name, asserts, rule, finds, profile, needs, shares_boot, warns: _, update, qualifies } = workload;
     let needs: Vec<&str> = needs.iter().map(|need| ability(*need).word()).collect();
     let mut lines = vec![
         format!("{name}\n  asserts   {asserts}"),
@@ -76,6 +76,9 @@ fn shown_as(workload: &Workload) -> String {
     );
     if !made.is_empty() {
         lines.push(format!("  update    {}", made.join("; ")));
+    }
+    if !qualifies {
+        lines.push("  qualify   does not ask it, unless it is named: no released kernel passes".to_owned());
     }
     lines.push("  outcomes".to_owned());
     lines.extend(Outcome::ALL.map(|outcome| format!("    {:<14}  {}", outcome.word(), meaning(outcome))));
