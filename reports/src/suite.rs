@@ -63,7 +63,7 @@ fn reasons(record: &Record) -> io::Result<String> {
     let mut text = String::new();
     for ((workload, seen, why), pairs) in ends {
         let why = if why.is_empty() { "**not expected**".to_owned() } else { plain(&why) };
-        let _ = writeln!(text, "* **{workload}** on {}: {}. {why}", plain(&pairs.join(", ")), plain(&seen));
+        let _ = writeln!(text, "* **{workload}** on {}: {}; {why}", plain(&pairs.join(", ")), plain(&seen));
     }
     Ok(text)
 }
