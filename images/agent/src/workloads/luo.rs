@@ -28,7 +28,7 @@ const TYPE: u8 = 0xBA;
 /// 63 bytes with the name of the case before it.
 const LONG_NAMES: [&str; 2] =
     ["bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb1", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb2"];
-const LONGEST_LABEL: &str = "dddddddddddddddddddddddddddddddddddddddd";
+const LONGEST_LABEL: &str = "ddddddddddddddddddddddddddddddddddddddddd";
 const LONG_LABEL: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccc";
 
 const fn kept(session: &'static str, token: u64, name: &'static str) -> Kept {
