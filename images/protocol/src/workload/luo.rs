@@ -9,16 +9,16 @@ const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds:
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
-        "luo.close-is-finish",
-        "closing a retrieved session finishes it: its name is gone, and what was retrieved of it stays",
-        "kernel/liveupdate/luo_session.c, luo_session_release(): an incoming session is finished when it is closed",
-        "a session that stays in the list of incoming ones when it is closed",
-    ),
-    w(
         "luo.cloexec",
         "descriptors of sessions and of retrieved memfds are closed by execve(2)",
         "kernel/liveupdate/luo_core.c and luo_session.c: get_unused_fd_flags(O_CLOEXEC)",
         "a descriptor that every program inherits which the agent starts",
+    ),
+    w(
+        "luo.close-is-finish",
+        "closing a retrieved session finishes it: its name is gone, and what was retrieved of it stays",
+        "kernel/liveupdate/luo_session.c, luo_session_release(): an incoming session is finished when it is closed",
+        "a session that stays in the list of incoming ones when it is closed",
     ),
     w(
         "luo.create-in-target",

@@ -152,16 +152,16 @@ pub(super) const WORKLOADS: &[Workload] = &[
     )
     .kept_by_none(),
     w(
-        "memfd.sealing-allowed",
-        "a memfd that can be sealed can be sealed after it came back, and one that cannot cannot",
-        "fcntl(2), F_ADD_SEALS; mm/memfd_luo.c: the seals are preserved, F_SEAL_SEAL among them",
-        "a right to seal that comes or goes",
-    ),
-    w(
         "memfd.seal-exec",
         "a preserved memfd that can be executed cannot get F_SEAL_EXEC, which would forbid writing to pages that are pinned (EBUSY)",
         "mm/memfd.c, memfd_add_seals(): F_SEAL_EXEC implies the seals against writing, which wait for pins",
         "a seal against writing under somebody who writes",
+    ),
+    w(
+        "memfd.sealing-allowed",
+        "a memfd that can be sealed can be sealed after it came back, and one that cannot cannot",
+        "fcntl(2), F_ADD_SEALS; mm/memfd_luo.c: the seals are preserved, F_SEAL_SEAL among them",
+        "a right to seal that comes or goes",
     ),
     w(
         "memfd.seals",

@@ -18,6 +18,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a list of pages that needs a list of its own which is longer than a page",
     ),
     w(
+        "scale.files-1000",
+        "1000 memfds in one session come back, each its own",
+        FILES,
+        "a number of blocks that has a bound",
+    ),
+    w(
         "scale.files-126",
         "126 memfds in one session, and 63 in another, come back, each its own, though one more was refused: blocks that are full to the last place",
         FILES,
@@ -28,12 +34,6 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "127 memfds in one session, and 64 in each of eight others, come back, each its own: one more than fits into a block",
         FILES,
         "a block that is not linked",
-    ),
-    w(
-        "scale.files-1000",
-        "1000 memfds in one session come back, each its own",
-        FILES,
-        "a number of blocks that has a bound",
     ),
     w(
         "scale.sessions-51",
