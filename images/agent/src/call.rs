@@ -1,6 +1,6 @@
 //! One request, one reply: what the host runs over SSH, and what a person can type.
 
-use crate::kexec::{self, LoadError};
+use crate::kexec;
 use crate::workloads::StepError;
 use crate::{facts, hold};
 use luqual_protocol::{Reply, Request, VERSION};
@@ -27,8 +27,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
         Request::Load { command_line } => match kexec::load(command_line) {
             Ok(()) => facts::done(Vec::new()),
-            Err(LoadError::Agent(message)) => failed(message),
-            Err(LoadError::Kernel(errno)) => StepError::refused("kexec_file_load", "the target kernel")(errno).into(),
+            Err(error) => StepError::from(error).into(),
         },
         Request::Kexec => match hold::ask(request) {
             Ok(Reply::Done { .. }) => match kexec::go() {

@@ -1,6 +1,7 @@
 //! kexec_file_load(2) and the reboot(2) that uses it.
 #![expect(unsafe_code, reason = "kexec_file_load(2) has no safe wrapper; the block says why it is sound")]
 
+use crate::luo::last_errno;
 use luqual_protocol::{TARGET_INITRD, TARGET_KERNEL};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
@@ -51,11 +52,6 @@ pub(crate) fn unload() -> Result<(), Errno> {
     // SAFETY: with this flag neither files nor text are looked at.
     let returned = unsafe { libc::syscall(libc::SYS_kexec_file_load, -1, -1, 0, nowhere, KEXEC_FILE_UNLOAD) };
     if returned == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
-fn last_errno() -> Errno {
-    let raw = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    Errno::from_raw_os_error(raw)
 }
 
 /// Leaves this kernel for the loaded one; returns only when that was refused, with the errno, or with `None` from a

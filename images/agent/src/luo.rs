@@ -11,16 +11,19 @@ pub(crate) const DEVICE: &str = "/dev/liveupdate";
 
 const NAME_LENGTH: usize = 64;
 
+/// LIVEUPDATE_IOCTL_TYPE.
+pub(crate) const TYPE: u8 = 0xBA;
+
 /// `_IO(0xBA, number)`.
-const fn command(number: c_ulong) -> c_ulong {
-    0xBA << 8 | number
+const fn command(number: u8) -> c_ulong {
+    (TYPE as c_ulong) << 8 | number as c_ulong
 }
-const CREATE_SESSION: c_ulong = command(0x00);
-const RETRIEVE_SESSION: c_ulong = command(0x01);
-const SESSION_PRESERVE_FD: c_ulong = command(0x40);
-const SESSION_RETRIEVE_FD: c_ulong = command(0x41);
-const SESSION_FINISH: c_ulong = command(0x42);
-const SESSION_GET_NAME: c_ulong = command(0x43);
+const CREATE_SESSION: c_ulong = command(number::CREATE_SESSION);
+const RETRIEVE_SESSION: c_ulong = command(number::RETRIEVE_SESSION);
+const SESSION_PRESERVE_FD: c_ulong = command(number::PRESERVE_FD);
+const SESSION_RETRIEVE_FD: c_ulong = command(number::RETRIEVE_FD);
+const SESSION_FINISH: c_ulong = command(number::FINISH);
+const SESSION_GET_NAME: c_ulong = command(number::GET_NAME);
 
 /// `struct liveupdate_ioctl_create_session` and `…_retrieve_session`, which are alike.
 #[repr(C)]
@@ -53,7 +56,7 @@ struct NameOfSession {
     name: [u8; NAME_LENGTH],
 }
 
-/// The commands by number, for arguments that no well-behaved program passes.
+/// The commands by number.
 pub(crate) mod number {
     pub(crate) const CREATE_SESSION: u8 = 0x00;
     pub(crate) const RETRIEVE_SESSION: u8 = 0x01;
@@ -167,7 +170,7 @@ pub(crate) fn raw(fd: impl AsFd, kind: u8, number: u8, argument: &mut Argument) 
 pub(crate) fn into_read_only(fd: impl AsFd, number: u8, argument: &Argument) -> Result<(), Errno> {
     let page = ReadOnly::of(&argument.0)?;
     // SAFETY: the page lives through the call, is longer than any argument, and the kernel's writes to it fail.
-    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command(number.into()), page.address()) };
+    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command(number), page.address()) };
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
@@ -175,7 +178,7 @@ pub(crate) fn into_read_only(fd: impl AsFd, number: u8, argument: &Argument) -> 
 pub(crate) fn without_argument(fd: impl AsFd, number: u8) -> Result<(), Errno> {
     let nowhere: *mut u8 = std::ptr::null_mut();
     // SAFETY: nothing is at address 0; the kernel's accesses to it fail.
-    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command(number.into()), nowhere) };
+    let returned = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), command(number), nowhere) };
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
@@ -222,7 +225,7 @@ fn ioctl<T>(fd: &OwnedFd, command: c_ulong, argument: &mut T) -> Result<(), Errn
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-fn last_errno() -> Errno {
+pub(crate) fn last_errno() -> Errno {
     let raw = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
     Errno::from_raw_os_error(raw)
 }

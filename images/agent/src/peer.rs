@@ -3,7 +3,7 @@
 
 use crate::luo::Session;
 use crate::memfd::Memfd;
-use crate::workloads::errno_name;
+use crate::workloads::{errno, errno_name};
 use luqual_protocol::AGENT;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -155,7 +155,7 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
         }
         ["write", name] => {
             let written = File::from(copy(held, name)?).write_all_at(&[0], 0);
-            said(written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+            said(written.map_err(|error| errno(&error)))
         }
         ["preserve", session, name, token] => {
             let session = Session::from(copy(held, session)?);
@@ -170,7 +170,7 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
         },
         ["open", path] => {
             let opened = File::options().read(true).write(true).open(path);
-            said(opened.map(drop).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+            said(opened.map(drop).map_err(|error| errno(&error)))
         }
         words => return Err(format!("it does not know how to {}", words.join(" "))),
     };

@@ -48,9 +48,7 @@ fn own_source(scene: &mut Scene) -> Done {
 fn own(scene: &mut Scene) -> Done {
     let Some(session) = scene.retrieve_session("clients")? else { return Ok(()) };
     for (user, memfd) in &CLIENTS {
-        let given = session.retrieve(token(*user));
-        scene.check(format!("memfd {} retrieve", memfd.name), "a descriptor", super::said(&given, "a descriptor"));
-        let Ok(given) = given else { continue };
+        let Some(given) = scene.retrieve_file(&session, token(*user), memfd.name) else { continue };
         let peer = agent(Peer::start(*user))?;
         agent(peer.tell(&format!("take {}", memfd.name), Some(given.as_fd())))?;
         let (answer, _) = agent(peer.ask(&format!("compare {} {} {}", memfd.name, memfd.size, scene.seed()), None))?;

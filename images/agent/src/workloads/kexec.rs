@@ -20,15 +20,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kexec.scratch-scaled"),
 ];
 
-fn loading(error: LoadError) -> StepError {
-    match error {
-        LoadError::Agent(message) => StepError::Agent(message),
-        LoadError::Kernel(errno) => StepError::refused("kexec_file_load", "the target kernel")(errno),
-    }
-}
-
 fn loaded(_: &mut Scene) -> Result<(), StepError> {
-    kexec::load("console=ttyS0 luqual.never-booted").map_err(loading)
+    kexec::load("console=ttyS0 luqual.never-booted").map_err(StepError::from)
 }
 
 fn cancelled(scene: &mut Scene) -> Result<(), StepError> {
@@ -53,7 +46,7 @@ fn garbage(scene: &mut Scene) -> Result<(), StepError> {
     let answer = match kexec::load_kernel(&nonsense, "console=ttyS0") {
         Ok(()) => Ok(()),
         Err(LoadError::Kernel(errno)) => Err(errno),
-        Err(LoadError::Agent(message)) => return Err(StepError::Agent(message)),
+        Err(error @ LoadError::Agent(_)) => return Err(error.into()),
     };
     scene.refuses("load what is no kernel", "ENOEXEC", answer);
     Ok(())

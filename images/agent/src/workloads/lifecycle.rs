@@ -145,9 +145,7 @@ const SLACK_KIB: u64 = 32 << 10;
 
 fn memory_is_there(scene: &mut Scene) -> Done {
     let Ok(session) = scene.session("control") else { return Ok(()) };
-    let note = session.retrieve(NOTE).map(File::from);
-    scene.check("memfd note retrieve", "a descriptor", super::said(&note, "a descriptor"));
-    let Ok(note) = note else { return Ok(()) };
+    let Some(note) = scene.retrieve_file(&session, NOTE, "note") else { return Ok(()) };
     let mut then = [0; 8];
     note.read_exact_at(&mut then, 0).map_err(StepError::agent("the note"))?;
     let (then, now) = (u64::from_ne_bytes(then), meminfo("MemTotal").map_err(StepError::Agent)?);

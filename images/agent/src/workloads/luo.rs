@@ -4,7 +4,7 @@
 use super::{Case, Kept, Scene, StepError, errno, observed};
 use crate::devices;
 use crate::facts::mem_free_kib;
-use crate::luo::{Argument, DEVICE, Device, Session, into_read_only, number, raw, without_argument};
+use crate::luo::{Argument, DEVICE, Device, Session, TYPE, into_read_only, number, raw, without_argument};
 use crate::memfd::Memfd;
 use crate::peer::{NOBODY, Peer};
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -21,9 +21,6 @@ const THIRD: Memfd = Memfd::new("third", 4096);
 /// One that is seen in the amount of free memory.
 const LARGE: Memfd = Memfd::new("large", 32 << 20);
 const LARGE_KIB: u64 = LARGE.size >> 10;
-
-/// LUO's ioctl type (include/uapi/linux/liveupdate.h, LIVEUPDATE_IOCTL_TYPE).
-const TYPE: u8 = 0xBA;
 
 /// 63 bytes with the name of the case before it.
 const LONG_NAMES: [&str; 2] =
@@ -112,7 +109,7 @@ pub(super) const CASES: &[Case] = &[
         ],
         ..Case::new("luo.token-64-bit")
     },
-    Case { source: token_duplicate, target: token_duplicate_target, ..Case::new("luo.token-duplicate") },
+    Case { source: token_duplicate, target: spare_of_control, ..Case::new("luo.token-duplicate") },
     Case { target: token_unknown, ..Case::new("luo.token-unknown") },
     Case { source: unpreservable, target: spare_of_control, ..Case::new("luo.unpreservable") },
     Case { source: unpreservable_hugetlb, target: spare_of_control, ..Case::new("luo.unpreservable-hugetlb") },
@@ -902,10 +899,6 @@ fn token_duplicate(scene: &mut Scene) -> Done {
     let memfd = scene.make(&SPARE)?;
     scene.refuses("a second memfd with the same token", "EEXIST", session.preserve(memfd.as_fd(), 7));
     scene.hand_over(&session, memfd.as_fd(), FREE_TOKEN, SPARE.name)
-}
-
-fn token_duplicate_target(scene: &mut Scene) -> Done {
-    spare_of_control(scene)
 }
 
 fn token_unknown(scene: &mut Scene) -> Done {

@@ -375,9 +375,7 @@ fn write_until_freeze(scene: &mut Scene) -> Done {
 
 fn written_until_freeze(scene: &mut Scene) -> Done {
     let Ok(session) = scene.session("control") else { return Ok(()) };
-    let log = session.retrieve(2).map(File::from);
-    scene.check("memfd log retrieve", "a descriptor", super::said(&log, "a descriptor"));
-    let Ok(log) = log else { return Ok(()) };
+    let Some(log) = scene.retrieve_file(&session, 2, LOG.name) else { return Ok(()) };
     let mut bytes = vec![0; LOG.size as usize];
     log.read_exact_at(&mut bytes, 0).map_err(agent("the log"))?;
     let pass = writer::last_pass(&bytes);
@@ -578,9 +576,7 @@ fn seal_after(scene: &mut Scene) -> Done {
 
 fn sealed_after(scene: &mut Scene) -> Done {
     let (Some(memfd), Ok(session)) = (scene.retrieved("sealable"), scene.session("control")) else { return Ok(()) };
-    let note = session.retrieve(2).map(File::from);
-    scene.check("memfd note retrieve", "a descriptor", super::said(&note, "a descriptor"));
-    let Ok(note) = note else { return Ok(()) };
+    let Some(note) = scene.retrieve_file(&session, 2, "note") else { return Ok(()) };
     let mut told = [0; 64];
     note.read_exact_at(&mut told, 0).map_err(agent("the note"))?;
     let told = String::from_utf8_lossy(&told).trim_end().to_owned();

@@ -10,6 +10,7 @@ mod scene;
 
 pub(crate) use scene::Scene;
 
+use crate::kexec::LoadError;
 use crate::memfd::Memfd;
 use luqual_protocol::Reply;
 use rustix::io::Errno;
@@ -86,6 +87,15 @@ impl StepError {
     }
 }
 
+impl From<LoadError> for StepError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Agent(message) => Self::Agent(message),
+            LoadError::Kernel(errno) => Self::refused("kexec_file_load", "the target kernel")(errno),
+        }
+    }
+}
+
 impl From<StepError> for Reply {
     fn from(error: StepError) -> Self {
         match error {
@@ -114,7 +124,7 @@ fn observed<T: ToString>(read: Result<T, Errno>) -> String {
 }
 
 /// The errno of an error of the standard library.
-fn errno(error: &std::io::Error) -> Errno {
+pub(crate) fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 

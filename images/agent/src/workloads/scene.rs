@@ -62,9 +62,8 @@ impl Scene {
             self.unpreserved = Some(Mapping::locked_page().map_err(StepError::agent("a page of memory"))?);
             // All content is there before the kernel is asked for anything: memory that is short is our trouble.
             for kept in self.case.kept {
-                let file =
-                    kept.memfd.make(self.seed).map_err(StepError::agent(format!("memfd {}", kept.memfd.name)))?;
-                self.memfds.insert(kept.memfd.name, Rc::new(file));
+                let file = self.make(&kept.memfd)?;
+                self.keep(kept.memfd.name, file);
             }
             (self.case.prepare)(self)?;
         }
@@ -98,13 +97,8 @@ impl Scene {
 
     /// Asks the kernel for what is kept.
     pub(crate) fn retrieve(&mut self) -> Result<Vec<Probe>, StepError> {
-        let device = self.device()?;
         for label in labels(self.case) {
-            let session = device.retrieve_session(&self.name_of(label));
-            self.check(format!("session {label} retrieve"), "a session", said(&session, "a session"));
-            if let Ok(session) = session {
-                self.sessions.insert(label.to_owned(), Rc::new(session));
-            }
+            self.retrieve_session(label)?;
         }
         for kept in self.case.kept {
             let memfd = self.sessions.get(kept.session).map(|session| session.retrieve(kept.token));
@@ -246,11 +240,16 @@ impl Scene {
 
     /// Asks for a memfd that has to be there, and compares it.
     pub(crate) fn retrieve_memfd(&mut self, session: &Session, token: u64, memfd: &Memfd) -> Option<File> {
-        let file = session.retrieve(token).map(File::from);
-        self.check(format!("memfd {} retrieve", memfd.name), "a descriptor", said(&file, "a descriptor"));
-        let file = file.ok()?;
+        let file = self.retrieve_file(session, token, memfd.name)?;
         self.compare(memfd, &file);
         Some(file)
+    }
+
+    /// Asks for a memfd that has to be there.
+    pub(crate) fn retrieve_file(&mut self, session: &Session, token: u64, name: &str) -> Option<File> {
+        let file = session.retrieve(token).map(File::from);
+        self.check(format!("memfd {name} retrieve"), "a descriptor", said(&file, "a descriptor"));
+        file.ok()
     }
 
     /// Compares a memfd with what it should be.

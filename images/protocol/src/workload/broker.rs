@@ -1,11 +1,6 @@
 //! A privileged broker, and virtual machine monitors that trust it and nobody else.
 
-use super::Workload;
-
-/// Shorter than the constructor's name.
-const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    Workload::new(name, asserts, rule, finds)
-}
+use super::{Workload, w};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(

@@ -1,13 +1,8 @@
 //! The kexec around it: loaded at another time, with other command lines, refused.
 
-use super::{LoadTime, Update, Workload};
+use super::{LoadTime, Update, Workload, w};
 
 const PLAIN: Update = Update::PLAIN;
-
-/// Shorter than the constructor's name.
-const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    Workload::new(name, asserts, rule, finds)
-}
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(

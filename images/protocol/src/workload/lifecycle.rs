@@ -1,14 +1,9 @@
 //! Who dies when, and what is left of it.
 
-use super::{Need, Update, Workload};
+use super::{Update, Workload, w};
 
 const PLAIN: Update = Update::PLAIN;
 const TWICE: Update = Update { hops: 2, ..PLAIN };
-
-/// Shorter than the constructor's name.
-const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    Workload::new(name, asserts, rule, finds)
-}
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
@@ -64,6 +59,5 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "the memfd of a process that is killed before the kexec comes back, if another holds the session that preserves it",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): LUO is a co-owner of the file",
         "a memfd that ends with who made it",
-    )
-    .needs(&[Need::Luo]),
+    ),
 ];

@@ -1,11 +1,6 @@
 //! Sessions and tokens: the contract of /dev/liveupdate.
 
-use super::Workload;
-
-/// Shorter than the constructor's name.
-const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    Workload::new(name, asserts, rule, finds)
-}
+use super::{Need, Workload, w};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
@@ -365,19 +360,19 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -ENOENT if no compatible handler is found",
         "a kernel that learned to preserve an iommufd, or pretends it",
     )
-    .needs(&[super::Need::Luo, super::Need::Iommu]),
+    .needs(&[Need::Luo, Need::Iommu]),
     w(
         "luo.unpreservable-kvm",
         "a virtual machine's descriptor is refused (ENOENT), and the session takes a memfd after it",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -ENOENT if no compatible handler is found",
         "a kernel that learned to preserve a virtual machine, or pretends it",
     )
-    .needs(&[super::Need::Luo, super::Need::Kvm]),
+    .needs(&[Need::Luo, Need::Kvm]),
     w(
         "luo.unpreservable-vfio",
         "a VFIO device's descriptor is refused (ENOENT), and the session takes a memfd after it",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -ENOENT if no compatible handler is found",
         "a kernel that learned to preserve a VFIO device, or pretends it",
     )
-    .needs(&[super::Need::Luo, super::Need::Vfio]),
+    .needs(&[Need::Luo, Need::Vfio]),
 ];

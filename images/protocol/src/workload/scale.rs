@@ -7,7 +7,7 @@ const FILES: &str = "include/linux/kho/abi/block.h: a session's files are handed
 
 /// Each counts everything in the machine, and so has it for itself.
 const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    Workload::new(name, asserts, rule, finds).alone()
+    super::w(name, asserts, rule, finds).alone()
 }
 
 pub(super) const WORKLOADS: &[Workload] = &[
