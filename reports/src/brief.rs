@@ -67,7 +67,7 @@ impl Brief {
     }
 
     /// The outcome, with a mark on a survival that is spoilt.
-    pub(crate) fn word(&self) -> String {
+    pub fn word(&self) -> String {
         let mark = if self.tainted && self.outcome == Outcome::Survived { "+tainted" } else { "" };
         format!("{}{mark}", self.outcome)
     }

@@ -3,6 +3,7 @@
 use crate::brief::Brief;
 use crate::markdown::plain;
 use crate::record::Record;
+use crate::words::end;
 use luqual_model::{CellKey, Outcome, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -57,8 +58,7 @@ fn reasons(record: &Record) -> io::Result<String> {
             continue;
         }
         let why = cell.plan.expectation.as_ref().map_or_else(String::new, |expected| expected.reason.clone());
-        let seen = format!("{}: {}", Brief::of(&cell).word(), cell.title);
-        ends.entry((cell.plan.key.workload.clone(), seen, why)).or_default().push(pair(&cell.plan.key));
+        ends.entry((cell.plan.key.workload.clone(), end(&cell), why)).or_default().push(pair(&cell.plan.key));
     }
     let mut text = String::new();
     for ((workload, seen, why), pairs) in ends {

@@ -6,7 +6,7 @@ use crate::catalog::{Catalog, Entry};
 use crate::error::KernelError;
 use crate::patches::{self, Patch, Series};
 use crate::progress::Progress;
-use crate::store::{Store, patches_of};
+use crate::store::{Store, patches_of, series_error};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
         name: of.to_owned(),
         known: catalog.versions().into_iter().map(str::to_owned).collect(),
     })?;
-    let files = patches::patch_files(folder).map_err(|trouble| wrong(entry, trouble))?;
+    let files = patches::patch_files(folder).map_err(|trouble| series_error(entry, trouble))?;
     let mutant = |path: PathBuf| -> Result<Mutant, KernelError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let text = fs::read_to_string(&path).map_err(KernelError::file(&path))?;
@@ -40,16 +40,12 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
         let found_by = found_by.flat_map(str::split_whitespace).map(str::to_owned).collect();
         let survives = text.lines().find_map(|line| line.strip_prefix("Survives:")).map(|why| why.trim().to_owned());
         let series = Series::Path(path);
-        let patches = patches::read(&series).map_err(|trouble| wrong(entry, trouble))?;
+        let patches = patches::read(&series).map_err(|trouble| series_error(entry, trouble))?;
         let subject = patches.first().map(|patch| patch.subject.clone()).unwrap_or_default();
         let entry = Entry { version: format!("{of}-{name}"), patches: Some(series), ..entry.clone() };
         Ok(Mutant { name, subject, found_by, survives, entry })
     };
     files.into_iter().map(mutant).collect()
-}
-
-fn wrong(entry: &Entry, trouble: patches::Trouble) -> KernelError {
-    KernelError::Series { version: entry.version.clone(), why: trouble.why, hint: trouble.hint }
 }
 
 /// A tree in which a kernel was built, and is built again with one patch after the other.

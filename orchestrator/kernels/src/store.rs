@@ -258,12 +258,13 @@ impl Store {
 }
 
 pub(crate) fn patches_of(entry: &Entry) -> Result<Vec<Patch>, KernelError> {
-    let wrong = |trouble: patches::Trouble| KernelError::Series {
-        version: entry.version.clone(),
-        why: trouble.why,
-        hint: trouble.hint,
-    };
-    entry.patches.as_ref().map_or_else(|| Ok(Vec::new()), |series| patches::read(series).map_err(wrong))
+    let read = |series| patches::read(series).map_err(|trouble| series_error(entry, trouble));
+    entry.patches.as_ref().map_or_else(|| Ok(Vec::new()), read)
+}
+
+/// Why the patches of an entry cannot be had.
+pub(crate) fn series_error(entry: &Entry, trouble: patches::Trouble) -> KernelError {
+    KernelError::Series { version: entry.version.clone(), why: trouble.why, hint: trouble.hint }
 }
 
 /// Everything that determines the bytes of a kernel, and what is said of its patches.

@@ -170,9 +170,7 @@ fn killed_by(record: &Record) -> Vec<String> {
     let worse = record.briefs().filter_map(|(plan, brief)| {
         let brief = brief?;
         let is_worse = matches!(brief.status, Status::Regression | Status::Unexpected | Status::Flaky);
-        let tainted = if brief.tainted { "+tainted" } else { "" };
-        (is_worse && brief.outcome.says_something())
-            .then(|| format!("{} ({}{tainted})", plan.key.workload, brief.outcome))
+        (is_worse && brief.outcome.says_something()).then(|| format!("{} ({})", plan.key.workload, brief.word()))
     });
     worse.collect()
 }

@@ -129,10 +129,7 @@ impl Selection {
             [] => matrix.map_or_else(all, |matrix| matrix.workloads.clone()),
             some => some.to_vec(),
         };
-        if let Some(glob) = globs.iter().find(|glob| !workloads().any(|workload| matches(glob, workload.name))) {
-            return Err(no_workload(glob));
-        }
-        Ok(workloads().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
+        workloads_of(&globs)
     }
 
     fn profiles(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, CliError> {
@@ -166,9 +163,14 @@ pub(crate) fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result
     Ok(matrix::read(name, text, &known)?)
 }
 
-/// A name or glob that takes nothing.
-pub(crate) fn no_workload(glob: &str) -> CliError {
-    CliError::usage(format!("no workload matches `{glob}`")).hint("luqual workloads list has all of them")
+/// The workloads that any of these names or globs takes; each has to take one.
+pub(crate) fn workloads_of(globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
+    if let Some(glob) = globs.iter().find(|glob| !workloads().any(|workload| matches(glob, workload.name))) {
+        return Err(
+            CliError::usage(format!("no workload matches `{glob}`")).hint("luqual workloads list has all of them")
+        );
+    }
+    Ok(workloads().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
 }
 
 /// On what a workload runs.

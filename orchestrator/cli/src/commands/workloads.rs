@@ -1,10 +1,9 @@
 //! `luqual workloads`: what can run in a guest.
 
-use super::selection::no_workload;
+use super::selection::workloads_of;
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Subcommand;
-use luqual_config::matches;
 use luqual_model::Outcome;
 use luqual_protocol::{LoadTime, Workload, workloads};
 use luqual_runner::ability;
@@ -32,11 +31,7 @@ pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
             }
         }
         Workloads::Show { names } => {
-            if let Some(name) = names.iter().find(|name| !workloads().any(|workload| matches(name, workload.name))) {
-                return Err(no_workload(name));
-            }
-            let shown = workloads().filter(|workload| names.iter().any(|name| matches(name, workload.name)));
-            for (number, workload) in shown.enumerate() {
+            for (number, workload) in workloads_of(names)?.into_iter().enumerate() {
                 if number > 0 {
                     output::line("")?;
                 }
