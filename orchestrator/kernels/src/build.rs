@@ -30,13 +30,8 @@ pub(crate) async fn build(
     log: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf, KernelError> {
-    let tree = match (&entry.source, package) {
-        (Source::Tree(source), _) => copy(source, folder, progress).await?,
-        (_, Some(package)) => unpack(package, folder, progress).await?,
-        (_, None) => return Err(KernelError::NotAKernel { path: folder.to_owned(), why: "no source".to_owned() }),
-    };
-    patches::apply(&entry.version, patches, &tree, folder).await?;
-    let mut make = Make { entry, tree: &tree, log: File::create(log).map_err(KernelError::file(log))?, log_path: log };
+    let tree = source(entry, patches, package, folder, progress).await?;
+    let mut make = Make::new(entry, &tree, log)?;
 
     progress.start("configuring", None);
     let result = tree.join(".config");
@@ -44,11 +39,11 @@ pub(crate) async fn build(
         Base::AllNo => {
             let fragment = folder.join("fragment.config");
             fs::write(&fragment, &entry.fragment).map_err(KernelError::file(&fragment))?;
-            make.run("allnoconfig", &[("KCONFIG_ALLCONFIG", fragment.as_os_str())], &mut |_| {}).await?;
+            make.run(&["allnoconfig"], &[("KCONFIG_ALLCONFIG", fragment.as_os_str())], &mut |_| {}).await?;
         }
         Base::File { text, .. } => {
             fs::write(&result, config::merged(text, &entry.fragment)).map_err(KernelError::file(&result))?;
-            make.run("olddefconfig", &[], &mut |_| {}).await?;
+            make.run(&["olddefconfig"], &[], &mut |_| {}).await?;
         }
     }
     progress.end();
@@ -64,8 +59,25 @@ pub(crate) async fn build(
             progress.at(done);
         }
     };
-    make.run("bzImage", &[], &mut count).await?;
+    make.run(&["bzImage"], &[], &mut count).await?;
     progress.end();
+    Ok(tree)
+}
+
+/// The source of an entry with its patches, in `folder`.
+pub(crate) async fn source(
+    entry: &Entry,
+    patches: &[Patch],
+    package: Option<&Path>,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf, KernelError> {
+    let tree = match (&entry.source, package) {
+        (Source::Tree(source), _) => copy(source, folder, progress).await?,
+        (_, Some(package)) => unpack(package, folder, progress).await?,
+        (_, None) => return Err(KernelError::NotAKernel { path: folder.to_owned(), why: "no source".to_owned() }),
+    };
+    patches::apply(&entry.version, patches, &tree, folder).await?;
     Ok(tree)
 }
 
@@ -77,8 +89,7 @@ pub(crate) async fn build_again(
     progress: &dyn Progress,
 ) -> Result<(), KernelError> {
     progress.start(&format!("compiling {}", entry.version), None);
-    let mut make = Make { entry, tree, log: File::create(log).map_err(KernelError::file(log))?, log_path: log };
-    make.run("bzImage", &[], &mut |_| {}).await?;
+    Make::new(entry, tree, log)?.run(&["bzImage"], &[], &mut |_| {}).await?;
     progress.end();
     Ok(())
 }
@@ -86,17 +97,22 @@ pub(crate) async fn build_again(
 /// How many lines such a build prints, so that a bar can be drawn; measured with 7.3.4.
 const USUAL_STEPS: u64 = 2450;
 
-struct Make<'a> {
+/// make in a tree, with all that it prints in a log.
+pub(crate) struct Make<'a> {
     entry: &'a Entry,
     tree: &'a Path,
     log: File,
     log_path: &'a Path,
 }
 
-impl Make<'_> {
-    async fn run(
+impl<'a> Make<'a> {
+    pub(crate) fn new(entry: &'a Entry, tree: &'a Path, log: &'a Path) -> Result<Self, KernelError> {
+        Ok(Self { entry, tree, log: File::create(log).map_err(KernelError::file(log))?, log_path: log })
+    }
+
+    pub(crate) async fn run(
         &mut self,
-        goal: &str,
+        arguments: &[&str],
         environment: &[(&str, &std::ffi::OsStr)],
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), KernelError> {
@@ -105,7 +121,8 @@ impl Make<'_> {
         let mut command = Command::new("make");
         command
             .current_dir(self.tree)
-            .args([&format!("-j{jobs}"), goal])
+            .arg(format!("-j{jobs}"))
+            .args(arguments)
             // Nothing of the user's environment reaches the bytes.
             .env_clear()
             .envs(["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
@@ -143,7 +160,7 @@ impl Make<'_> {
         let lines: Vec<&str> = text.lines().rev().take(12).collect();
         Err(KernelError::Make {
             version: self.entry.version.clone(),
-            goal: goal.to_owned(),
+            goal: arguments.join(" "),
             log: self.log_path.to_owned(),
             tail: lines.into_iter().rev().collect::<Vec<_>>().join("\n"),
         })

@@ -75,6 +75,14 @@ pub enum KernelError {
     /// What a build needs is not installed.
     #[error("a kernel build needs {}", .0.join(", "))]
     Tools(Vec<String>),
+    /// A kernel without programs of its own for live update.
+    #[error("the source of {version} has no {folder}")]
+    NoSelftests {
+        /// The kernel.
+        version: String,
+        /// Where they would be.
+        folder: &'static str,
+    },
     /// make failed.
     #[error("{version}: `make {goal}` failed; its log is {}:\n{tail}", .log.display())]
     Make {
@@ -133,6 +141,7 @@ impl KernelError {
                 | Self::Options { .. }
                 | Self::Series { .. }
                 | Self::Patch { .. }
+                | Self::NoSelftests { .. }
         )
     }
 
@@ -164,6 +173,9 @@ impl KernelError {
             Self::NoSpace { .. } => "make room, or set XDG_CACHE_HOME to a folder that has it".to_owned(),
             Self::File { source, .. } if source.raw_os_error() == Some(28) => {
                 "the disk is full: make room, or set XDG_CACHE_HOME to a folder that has it".to_owned()
+            }
+            Self::NoSelftests { .. } => {
+                "6.19 is the first with programs for LUO; `luqual kernels list` has later ones".to_owned()
             }
             Self::Catalog(_) | Self::Make { .. } | Self::Package { .. } | Self::File { .. } => return None,
         })

@@ -78,6 +78,7 @@ impl<'a> Tree<'a> {
         let tree = match known {
             Some(tree) => tree,
             None => {
+                store.can_build(&folder)?;
                 let patches = patches_of(base)?;
                 let package = store.fetch(base, progress).await?;
                 let work = folder.join("work");

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tempfile::TempDir;
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
@@ -75,6 +76,11 @@ impl Store {
         &self.catalog
     }
 
+    /// Where everything is.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The kernel that `spec` names: a version of the catalog, built if need be, or a path.
     pub async fn resolve(&self, spec: &str, progress: &dyn Progress) -> Result<Kernel, KernelError> {
         match self.catalog.find(spec) {
@@ -111,7 +117,12 @@ impl Store {
     }
 
     fn folder(&self, entry: &Entry, patches: &[Patch]) -> Result<PathBuf, KernelError> {
-        Ok(self.root.join("kernels").join(format!("{}-{}", entry.version, &key(entry, patches)?[..16])))
+        self.folder_of("kernels", entry, patches)
+    }
+
+    /// The place of what is made from an entry, among others of its kind.
+    pub(crate) fn folder_of(&self, kind: &str, entry: &Entry, patches: &[Patch]) -> Result<PathBuf, KernelError> {
+        Ok(self.root.join(kind).join(format!("{}-{}", entry.version, &key(entry, patches)?[..16])))
     }
 
     /// One process builds, the others wait for it.
@@ -122,20 +133,7 @@ impl Store {
         if let Some(kernel) = load(&folder, entry) {
             return Ok(kernel);
         }
-        let mut lock = folder.clone().into_os_string();
-        lock.push(".lock");
-        let lock = PathBuf::from(lock);
-        let make_folder = |path: &Path| fs::create_dir_all(path).map_err(KernelError::file(path));
-        make_folder(&self.root.join("kernels"))?;
-        make_folder(&self.root.join("downloads"))?;
-        let file = File::create(&lock).map_err(KernelError::file(&lock))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            progress.note(&format!("another luqual builds {}; waiting for it", entry.version));
-            let file = file.try_clone().map_err(KernelError::file(&lock))?;
-            let waited = tokio::task::spawn_blocking(move || flock(&file, FlockOperation::LockExclusive)).await;
-            let failed = |why: String| KernelError::file(&lock)(std::io::Error::other(why));
-            waited.map_err(|error| failed(error.to_string()))?.map_err(|errno| failed(errno.to_string()))?;
-        }
+        let _lock = self.lock(&folder, &entry.version, progress).await?;
         if let Some(kernel) = load(&folder, entry) {
             return Ok(kernel);
         }
@@ -146,23 +144,50 @@ impl Store {
         })
     }
 
-    /// Builds in a folder of its own, of which the result alone is kept.
-    async fn make(&self, entry: &Entry, patches: &[Patch], progress: &dyn Progress) -> Result<(), KernelError> {
+    /// One process makes what belongs into `folder`, and the others wait for it: until the file is closed.
+    pub(crate) async fn lock(&self, folder: &Path, what: &str, progress: &dyn Progress) -> Result<File, KernelError> {
+        for needed in [folder.parent().unwrap_or(&self.root), &self.root.join("downloads")] {
+            fs::create_dir_all(needed).map_err(KernelError::file(needed))?;
+        }
+        let mut path = folder.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let file = File::create(&path).map_err(KernelError::file(&path))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            progress.note(&format!("another luqual builds {what}; waiting for it"));
+            let waiting = file.try_clone().map_err(KernelError::file(&path))?;
+            let waited = tokio::task::spawn_blocking(move || flock(&waiting, FlockOperation::LockExclusive)).await;
+            let failed = |why: String| KernelError::file(&path)(std::io::Error::other(why));
+            waited.map_err(|error| failed(error.to_string()))?.map_err(|errno| failed(errno.to_string()))?;
+        }
+        Ok(file)
+    }
+
+    /// Whether there can be a build in `place`.
+    pub(crate) fn can_build(&self, place: &Path) -> Result<(), KernelError> {
         let missing = tools::missing();
         if !missing.is_empty() {
             return Err(KernelError::Tools(missing));
         }
-        let kernels = self.root.join("kernels");
-        let free = free_mib(&kernels)?;
+        let free = free_mib(place)?;
         if free < NEEDED_MIB {
-            return Err(KernelError::NoSpace { path: kernels, free, needed: NEEDED_MIB });
+            return Err(KernelError::NoSpace { path: place.to_owned(), free, needed: NEEDED_MIB });
         }
+        Ok(())
+    }
+
+    /// A folder below `place` for a build, if there can be one. It is removed whatever happens, with all that is in it.
+    pub(crate) fn workplace(&self, place: &Path) -> Result<TempDir, KernelError> {
+        self.can_build(place)?;
+        tempfile::Builder::new().prefix(".build-").tempdir_in(place).map_err(KernelError::file(place))
+    }
+
+    /// Builds in a folder of its own, of which the result alone is kept.
+    async fn make(&self, entry: &Entry, patches: &[Patch], progress: &dyn Progress) -> Result<(), KernelError> {
+        let work = self.workplace(&self.root.join("kernels"))?;
         let started = Instant::now();
         let package = self.fetch(entry, progress).await?;
         let log = self.root.join(format!("build-{}.log", entry.version));
-        // Removed whatever happens, the tree with it.
-        let work =
-            tempfile::Builder::new().prefix(".build-").tempdir_in(&kernels).map_err(KernelError::file(&kernels))?;
         let tree = build(entry, patches, package.as_deref(), work.path(), &log, progress).await?;
         self.keep(entry, patches, &tree, &log, started)
     }
@@ -202,8 +227,7 @@ impl Store {
 
     /// Where the tree is kept in which mutants of a kernel are built.
     pub(crate) fn mutant_folder(&self, entry: &Entry) -> Result<PathBuf, KernelError> {
-        let key = key(entry, &patches_of(entry)?)?;
-        Ok(self.root.join("mutants").join(format!("{}-{}", entry.version, &key[..16])))
+        self.folder_of("mutants", entry, &patches_of(entry)?)
     }
 
     pub(crate) async fn fetch(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<PathBuf>, KernelError> {
