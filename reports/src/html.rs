@@ -5,7 +5,7 @@
 use crate::brief::Brief;
 use crate::grid::{Grid, Square, grids};
 use crate::record::Record;
-use luqual_model::{CellRecord, Outcome, Status};
+use luqual_model::{CellRecord, Outcome, ProgramFile, ProgramInfo, Status};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -124,6 +124,24 @@ fn kernels(record: &Record) -> Markup {
             } }
         } } }
         (crate::kernels::listed(record.run.kernels.values()))
+        @if !record.run.programs.is_empty() { (programs(&record.run.programs)) }
+    }
+}
+
+/// Somebody's programs, which were workloads.
+fn programs(programs: &BTreeMap<String, ProgramInfo>) -> Markup {
+    markup! {
+        h3 { "Programs" }
+        div.wide { table {
+            tr { @for title in ["workload", "origin", "sha256"] { th scope="col" { (title) } } }
+            @for (name, ProgramInfo { origin, file, .. }) in programs { tr {
+                td { (name) } td.long { (origin) }
+                td.long { @match file {
+                    ProgramFile::Here { sha256, .. } => code { (sha256) },
+                    ProgramFile::Missing { why } => (why),
+                } }
+            } }
+        } }
     }
 }
 

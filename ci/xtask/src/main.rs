@@ -39,6 +39,11 @@ const STEPS: &[Step] = &[
         command: &["target/release/luqual", "kernels", "build", "7.2.12", "7.3.4", "6.18.15"],
     },
     Step {
+        name: "selftests",
+        purpose: "the kernel's own programs, which are workloads",
+        command: &["target/release/luqual", "selftests", "build", "7.3.4"],
+    },
+    Step {
         name: "test",
         purpose: "unit tests, and end-to-end tests on real kernels",
         command: &["cargo", "test", "--workspace", "--locked", "--release", "--quiet"],
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!("usage: cargo xtask ci [STEP…]\n\nsteps, in order:");
     for Step { name, purpose, .. } in STEPS {
-        eprintln!("  {name:<8} {purpose}");
+        eprintln!("  {name:<9} {purpose}");
     }
     ExitCode::from(2)
 }

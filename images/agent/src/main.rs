@@ -29,6 +29,7 @@ mod luo;
 mod mapping;
 mod memfd;
 mod peer;
+mod program;
 mod serve;
 mod tick;
 mod workloads;

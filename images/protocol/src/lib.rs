@@ -7,7 +7,9 @@ mod request;
 mod workload;
 
 pub use request::{Hello, KernelLog, Located, Place, Probe, Reply, Request};
-pub use workload::{LoadTime, Need, Update, Workload, find as find_workload, workloads};
+pub use workload::{
+    EXTERNAL, LoadTime, Need, Update, Workload, external, find as find_workload, program_path, workloads,
+};
 
 /// Grows with every change that the other side would misread. Both sides must name the same.
 pub const VERSION: u32 = 2;
@@ -25,6 +27,9 @@ pub const HOST_KEY: &str = "/luqual/host_key";
 pub const TARGET_KERNEL: &str = "/luqual/target/kernel";
 /// The initramfs that the source loads with it.
 pub const TARGET_INITRD: &str = "/luqual/target/initrd";
+
+/// The folder of other people's programs.
+pub const PROGRAMS: &str = "/luqual/programs";
 
 /// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server.
 pub const AUTORUN: &str = "/luqual/autorun.jsonl";

@@ -97,7 +97,7 @@ pub enum Reply {
     Refused {
         /// The call as a kernel reader would name it.
         call: String,
-        /// The errno's name.
+        /// The errno's name; of a program, how it ended.
         errno: String,
         /// What it was about.
         about: String,

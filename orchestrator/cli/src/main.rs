@@ -6,7 +6,7 @@ mod output;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, doctor, expect, kernels, mutants, plan, qualify, report, run, workloads};
+use commands::{bench, doctor, expect, kernels, mutants, plan, qualify, report, run, selftests, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -45,6 +45,9 @@ enum Command {
     /// List, build and show kernels
     #[command(subcommand)]
     Kernels(kernels::Kernels),
+    /// Build and list kernels' own programs for live update, which run as workloads
+    #[command(subcommand)]
+    Selftests(selftests::Selftests),
     /// List and show workloads
     #[command(subcommand)]
     Workloads(workloads::Workloads),
@@ -79,6 +82,12 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Kernels(command) => {
             tokio::select! {
                 done = kernels::run(&command) => done,
+                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            }
+        }
+        Command::Selftests(command) => {
+            tokio::select! {
+                done = selftests::run(&command) => done,
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
             }
         }

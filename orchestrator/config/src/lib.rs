@@ -6,6 +6,7 @@ mod expect;
 mod filter;
 mod glob;
 pub mod matrix;
+mod program;
 mod propose;
 
 pub use deadlines::Deadlines;
@@ -13,4 +14,5 @@ pub use expect::Expectations;
 pub use filter::{FILTER_SYNTAX, Filter, FilterError, KernelPattern, Named, Subject};
 pub use glob::matches;
 pub use matrix::Budget;
+pub use program::{Origin, Program};
 pub use propose::{Observed, propose};

@@ -1,10 +1,12 @@
-//! `matrix.toml`: named matrices of kernels, pairs, workloads, deadlines and budget, and what their cells are known to do.
+//! `matrix.toml`: named matrices of kernels, pairs, workloads, deadlines and budget; programs that are workloads; and what
+//! cells are known to do.
 
 use crate::deadlines::Deadlines;
 use crate::document::{self, Mistakes, Table, Text, nearest};
 use crate::expect::{self, Expectations};
 use crate::filter::{KernelPattern, Named};
 use crate::glob::matches;
+use crate::program::{self, Program};
 use luqual_model::{Phase, RANGE_SYNTAX};
 
 /// The matrices that luqual brings.
@@ -15,6 +17,8 @@ pub const EMBEDDED: &str = include_str!("../../../matrix.toml");
 pub struct MatrixFile {
     /// Its matrices, in its order.
     pub matrices: Vec<Matrix>,
+    /// The workloads that it brings, by name.
+    pub programs: Vec<Program>,
     /// What is known of cells, whichever matrix they are in.
     pub expectations: Expectations,
 }
@@ -109,10 +113,14 @@ pub fn is_path(name: &str) -> bool {
 /// Reads a file.
 pub fn read(file: &str, text: &str, known: &Known<'_>) -> Result<MatrixFile, Mistakes> {
     document::read(file, text, |table| {
+        let programs = program::read(file, table, known);
+        let own = programs.iter().flatten().map(|program| program.workload.as_str());
+        let workloads: Vec<&str> = known.workloads.iter().copied().chain(own).collect();
+        let known = &Known { workloads: &workloads, ..*known };
         let matrices = table.named("matrix", |name, table| matrix(name.text, table, known));
         // Of what an unreadable matrix has, nothing can be said.
         let expectations = expect::read(table, matrices.as_ref(), known);
-        Some(MatrixFile { matrices: matrices?, expectations })
+        Some(MatrixFile { matrices: matrices?, expectations, programs: programs? })
     })
 }
 

@@ -4,7 +4,7 @@
 
 use crate::keys::Keys;
 use cpio::newc::Builder;
-use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, TARGET_INITRD, TARGET_KERNEL, VM_FOLDER};
+use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, PROGRAMS, TARGET_INITRD, TARGET_KERNEL, VM_FOLDER};
 use std::io::{self, Write};
 
 /// The agent's static binary.
@@ -20,14 +20,21 @@ pub struct Target<'a> {
     pub initrd: &'a [u8],
 }
 
-/// Files beside the agent and the keys: absolute path and content.
-pub type GuestFiles<'a> = &'a [(&'a str, &'a [u8])];
+/// A file beside the agent and the keys.
+pub struct GuestFile<'a> {
+    /// Its absolute path, in a folder that is there.
+    pub path: &'a str,
+    /// Its content.
+    pub content: &'a [u8],
+    /// Whether it is a program.
+    pub runs: bool,
+}
 
 /// A newc archive (Documentation/driver-api/early-userspace/buffer-format.rst) with the agent, the keys, and `target`.
-pub fn initramfs(keys: &Keys, target: Option<&Target<'_>>, more: GuestFiles<'_>) -> io::Result<Vec<u8>> {
+pub fn initramfs(keys: &Keys, target: Option<&Target<'_>>, more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
     let (authorized, host) = keys.guest_files().map_err(io::Error::other)?;
     let mut archive = Archive { bytes: Vec::new(), inode: 0 };
-    for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, "/luqual/target"] {
+    for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, "/luqual/target", PROGRAMS] {
         archive.add(folder, DIRECTORY | 0o755, &[])?;
     }
     archive.add(AGENT, FILE | 0o755, agent_binary())?;
@@ -38,8 +45,8 @@ pub fn initramfs(keys: &Keys, target: Option<&Target<'_>>, more: GuestFiles<'_>)
         archive.add(TARGET_KERNEL, FILE | 0o644, target.kernel)?;
         archive.add(TARGET_INITRD, FILE | 0o644, target.initrd)?;
     }
-    for (path, content) in more {
-        archive.add(path, FILE | 0o644, content)?;
+    for GuestFile { path, content, runs } in more {
+        archive.add(path, FILE | if *runs { 0o755 } else { 0o644 }, content)?;
     }
     cpio::newc::trailer(archive.bytes)
 }
@@ -92,13 +99,16 @@ mod tests {
     fn the_agent_is_init_and_the_target_travels_with_the_source() {
         let keys = Keys::make().unwrap();
         let target = Target { kernel: b"a kernel", initrd: b"an initramfs" };
-        let archive = initramfs(&keys, Some(&target), &[("/luqual/more", b"more")]).unwrap();
+        let more = |path, runs| GuestFile { path, content: b"more", runs };
+        let archive = initramfs(&keys, Some(&target), &[more("/luqual/more", false), more("/luqual/programs/x", true)]);
+        let archive = archive.unwrap();
         let files = unpack(&archive);
         assert_eq!(files["init"], (LINK | 0o777, AGENT.as_bytes().to_vec()));
         assert_eq!(files["bin/luqual-agent"].1, agent_binary());
         assert_eq!(files["luqual/target/kernel"].1, b"a kernel");
         assert_eq!(files["luqual/target/initrd"].1, b"an initramfs");
-        assert_eq!(files["luqual/more"].1, b"more");
+        assert_eq!(files["luqual/more"], (FILE | 0o644, b"more".to_vec()));
+        assert_eq!(files["luqual/programs/x"], (FILE | 0o755, b"more".to_vec()));
         assert_eq!(files["luqual/host_key"].0, FILE | 0o600);
         assert!(!unpack(&initramfs(&keys, None, &[]).unwrap()).contains_key("luqual/target/kernel"));
     }

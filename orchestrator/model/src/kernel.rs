@@ -82,9 +82,10 @@ pub struct Patch {
 /// A "no" from a kernel: which call, which errno, and about what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
-    /// The call as a kernel reader would name it, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`.
+    /// The call as a kernel reader would name it, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`; of a workload that is a
+    /// program, its name.
     pub call: String,
-    /// The errno's name, such as `EINVAL`.
+    /// The errno's name, such as `EINVAL`; of a program, how it ended.
     pub errno: String,
     /// What the call was about, such as `memfd 64m`.
     pub about: String,

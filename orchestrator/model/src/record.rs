@@ -41,6 +41,9 @@ pub struct Run {
     pub host: HostInfo,
     /// The kernels of the run, by name.
     pub kernels: BTreeMap<String, KernelInfo>,
+    /// Other people's programs that are workloads of the run, by the workload's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, ProgramInfo>,
     /// With what it was run; a run that was cut off goes on with the same.
     pub settings: Settings,
     /// The cells that were to run, in plan order.
@@ -60,6 +63,7 @@ impl Run {
             interrupted: false,
             host,
             kernels: BTreeMap::new(),
+            programs: BTreeMap::new(),
             settings: Settings::default(),
             planned: Vec::new(),
         }
@@ -79,6 +83,38 @@ impl Run {
             _ => {}
         }
     }
+}
+
+/// Somebody's program that runs as a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramInfo {
+    /// What it asserts, in one sentence.
+    pub asserts: String,
+    /// Where it comes from: a file, or one of a kernel's own programs.
+    pub origin: String,
+    /// Whether others may run beside it in one boot.
+    pub shares_boot: bool,
+    /// Its file, if there is one.
+    #[serde(flatten)]
+    pub file: ProgramFile,
+}
+
+/// Whether there is a program's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "file")]
+pub enum ProgramFile {
+    /// There is, and this is it.
+    Here {
+        /// Where, as an absolute path.
+        path: String,
+        /// Its digest, as hex.
+        sha256: String,
+    },
+    /// There is not, and its cells are skipped.
+    Missing {
+        /// Why, and what to do.
+        why: String,
+    },
 }
 
 /// What a run was told beside its cells.

@@ -17,7 +17,7 @@ use luqual_config::Deadlines;
 use luqual_model::{
     Ability, Blackout, CellId, CellRecord, Event, KernelInfo, Phase, Planned, Probe, Refused, Side, Status,
 };
-use luqual_protocol::{Update, Workload};
+use luqual_protocol::{Update, Workload, program_path};
 use luqual_vm::{Accel, Launcher, Machine, Profile, Qemu, WorkFolder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,6 +52,17 @@ pub struct Part<'a> {
     pub workload: &'a Workload,
     /// The cell's name, and what is thought of it before.
     pub plan: &'a Planned,
+    /// What the workload brings into the guest, if it is somebody's program.
+    pub program: Option<Program<'a>>,
+}
+
+/// Somebody's program, which runs as a workload.
+#[derive(Clone, Copy, Debug)]
+pub enum Program<'a> {
+    /// Its file's content.
+    Here(&'a [u8]),
+    /// Why there is no such file, and what to do.
+    Missing(&'a str),
 }
 
 impl Boot<'_> {
@@ -69,6 +80,15 @@ impl Boot<'_> {
     fn identity(&self, hop: u32) -> Identity<'_> {
         let Update { source_options, target_options, .. } = self.update();
         Identity::new(&self.kernel(hop).info, if hop == 0 { source_options } else { target_options })
+    }
+
+    /// Somebody's programs that its parts run: where each is in the guest, and its content.
+    fn programs(&self) -> Vec<(String, &[u8])> {
+        let parts = self.parts.iter().filter_map(|part| match part.program {
+            Some(Program::Here(content)) => program_path(part.workload.name).zip(Some(content)),
+            Some(Program::Missing(_)) | None => None,
+        });
+        parts.collect()
     }
 
     /// Unique in a run: a lone cell's own, else that of the first with the number of the others, as in `…_memfd.basic+3`.

@@ -1,7 +1,7 @@
 //! Which cells share a boot, and what it says of them when it does not end well. Pure.
 
 use luqual_model::{CellRecord, Outcome, Planned};
-use luqual_protocol::{Update, find_workload};
+use luqual_protocol::{Update, Workload};
 use std::collections::{HashMap, HashSet};
 
 /// More workloads are not run in one boot: what they hold together has to fit into the guest.
@@ -9,12 +9,12 @@ const MOST: usize = 32;
 
 /// The places in the plan of the cells of each boot, in plan order. A boot is shared by cells that the kernels' strings predict
 /// to survive, of which some may be known to lose something of their own; or by cells of which the target should refuse the
-/// handover as a whole. A boot that ends otherwise is run again for each of them.
-pub fn boots(planned: &[&Planned]) -> Vec<Vec<usize>> {
+/// handover as a whole. A boot that ends otherwise is run again for each of them. `find` knows the workloads by name.
+pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
     let mut open: HashMap<Shared<'_>, usize> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
-        let shared = may_share(plan);
+        let shared = find(&plan.key.workload).and_then(|workload| may_share(plan, workload));
         let place = shared.and_then(|shared| open.get(&shared)).copied().filter(|place| boots[*place].len() < MOST);
         match (place, shared) {
             (Some(place), _) => boots[place].push(number),
@@ -31,9 +31,9 @@ pub fn boots(planned: &[&Planned]) -> Vec<Vec<usize>> {
 /// What cells of one boot have in common: the pair and the profile, how the update is made, and how it should end.
 type Shared<'a> = (&'a str, &'a str, &'a str, Update, Outcome);
 
-fn may_share(plan: &Planned) -> Option<Shared<'_>> {
-    let workload = find_workload(&plan.key.workload).filter(|workload| workload.shares_boot)?;
-    if workload.warns && expected(plan) == (Outcome::Lost, false) {
+fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
+    let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
+    if warns || !workload.shares_boot {
         return None;
     }
     let end = ends_as_one(plan)?;
@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use crate::attempts::tests::record;
     use luqual_model::{CellKey, Expectation, Prediction, Probe, Status};
+    use luqual_protocol::find_workload;
 
     fn plan(source: &str, workload: &str) -> Planned {
         let key = CellKey { source: source.into(), target: "b".into(), profile: "p".into(), workload: workload.into() };
@@ -122,7 +123,7 @@ mod tests {
             plan("a", "memfd.basic"),
         ];
         let planned: Vec<&Planned> = plans.iter().collect();
-        assert_eq!(boots(&planned), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
+        assert_eq!(boots(&planned, find_workload), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
     }
 
     #[test]
@@ -146,12 +147,12 @@ mod tests {
             elsewhere,
         ];
         let planned: Vec<&Planned> = plans.iter().collect();
-        assert_eq!(boots(&planned), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
+        assert_eq!(boots(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
         // One that makes a kernel warn is alone where it is expected to.
         let mut warns = [plan("a", "luo.preserve-twice"), plan("a", "luo.preserve-twice")];
         warns[1].expectation = plans[1].expectation.clone();
         let planned: Vec<&Planned> = warns.iter().chain([&plans[0]]).collect();
-        assert_eq!(boots(&planned), [vec![0, 2], vec![1]]);
+        assert_eq!(boots(&planned, find_workload), [vec![0, 2], vec![1]]);
         // Each is held against what is known of itself.
         let mut lost = record(Outcome::Lost, "");
         assert!(why_not_well(&[lost.clone()]).is_some());
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_boot_has_a_bound() {
         let plans = vec![plan("a", "memfd.basic"); MOST + 1];
-        let sizes: Vec<usize> = boots(&plans.iter().collect::<Vec<_>>()).iter().map(Vec::len).collect();
+        let sizes: Vec<usize> = boots(&plans.iter().collect::<Vec<_>>(), find_workload).iter().map(Vec::len).collect();
         assert_eq!(sizes, [MOST, 1]);
     }
 

@@ -1,6 +1,7 @@
 //! The workloads: one module a family, one [`Case`] each. What each asserts stands in the table of `luqual_protocol`.
 
 mod broker;
+mod external;
 mod kexec;
 mod lifecycle;
 mod luo;
@@ -60,7 +61,7 @@ const FAMILIES: [&[Case]; 6] = [broker::CASES, kexec::CASES, lifecycle::CASES, l
 
 /// The workload of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Case> {
-    FAMILIES.into_iter().flatten().find(|case| case.name == name)
+    FAMILIES.into_iter().flatten().find(|case| case.name == name).or_else(|| external::case(name))
 }
 
 /// Why a step was not done.
@@ -68,6 +69,8 @@ pub(crate) fn find(name: &str) -> Option<&'static Case> {
 pub(crate) enum StepError {
     /// The kernel said no.
     Refused { call: &'static str, errno: Errno, about: String },
+    /// A program said no.
+    Declined { call: String, how: String, about: String },
     /// The agent's own trouble; nothing is said about the kernel.
     Agent(String),
     /// The machine or the kernel does not have what the case is about.
@@ -102,6 +105,7 @@ impl From<StepError> for Reply {
             StepError::Refused { call, errno, about } => {
                 Self::Refused { call: call.to_owned(), errno: errno_name(errno), about }
             }
+            StepError::Declined { call, how, about } => Self::Refused { call, errno: how, about },
             StepError::Agent(message) => Self::Failed { message },
             StepError::Missing(what) => Self::Missing { what },
         }

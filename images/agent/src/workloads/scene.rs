@@ -151,6 +151,11 @@ impl Scene {
 
 /// What the families are made of.
 impl Scene {
+    /// The workload's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.case.name
+    }
+
     /// What contents are made from.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
@@ -316,6 +321,11 @@ impl Scene {
     /// A probe that holds when both texts are equal.
     pub(crate) fn check(&mut self, name: impl Into<String>, expected: impl ToString, observed: impl ToString) {
         self.probes.push(Probe::compare(name, expected, observed));
+    }
+
+    /// Probes of somebody else.
+    pub(crate) fn add(&mut self, probes: Vec<Probe>) {
+        self.probes.extend(probes);
     }
 
     /// A probe about a number with a bound.

@@ -1,11 +1,14 @@
 //! What each workload is, for both sides: the host plans by it, and the agent implements each entry. One table a family.
 
 mod broker;
+mod external;
 mod kexec;
 mod lifecycle;
 mod luo;
 mod memfd;
 mod scale;
+
+pub use external::{EXTERNAL, external, program_path};
 
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

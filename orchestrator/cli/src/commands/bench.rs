@@ -7,7 +7,7 @@ use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
 use luqual_config::Deadlines;
-use luqual_guest::{Keys, Target, initramfs};
+use luqual_guest::{GuestFile, Keys, Target, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Request, VERSION, find_workload};
 use luqual_runner::{Attempts, Boot, BootKernel, Host, Part, run_boot};
@@ -86,7 +86,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         workload: workload.name.to_owned(),
     };
     let plan = Planned { key, prediction: None, expectation: None };
-    let parts = vec![Part { workload, plan: &plan }];
+    let parts = vec![Part { workload, plan: &plan, program: None }];
     let boot = Boot { source: &source, target: &target, profile, parts };
     println!(
         "{} → {} {WORKLOAD} with {}, {} rounds",
@@ -178,11 +178,10 @@ fn bare(
     ];
     let keys = Keys::make().map_err(CliError::file("keys"))?;
     let (before, after) = (lines(&before)?, lines(&after)?);
-    let file = luqual_protocol::AUTORUN;
-    let inner = initramfs(&keys, None, &[(file, after.as_bytes())]).map_err(CliError::file("initramfs"))?;
+    let inner = initramfs(&keys, None, &[autorun(&after)]).map_err(CliError::file("initramfs"))?;
     let kernel = fs::read(&target.image).map_err(CliError::file(target.image.display()))?;
     let target = Target { kernel: &kernel, initrd: &inner };
-    let outer = initramfs(&keys, Some(&target), &[(file, before.as_bytes())]).map_err(CliError::file("initramfs"))?;
+    let outer = initramfs(&keys, Some(&target), &[autorun(&before)]).map_err(CliError::file("initramfs"))?;
     let initrd = folder.join("bare.initrd");
     fs::write(&initrd, outer).map_err(CliError::file(initrd.display()))?;
 
@@ -212,4 +211,9 @@ fn bare(
 fn lines(requests: &[Request]) -> Result<String, CliError> {
     let line = |request| serde_json::to_string(request).map(|line| line + "\n");
     requests.iter().map(line).collect::<Result<_, _>>().map_err(CliError::file("JSON"))
+}
+
+/// What a guest does that nobody talks to.
+fn autorun(requests: &str) -> GuestFile<'_> {
+    GuestFile { path: luqual_protocol::AUTORUN, content: requests.as_bytes(), runs: false }
 }

@@ -4,6 +4,7 @@ use super::KernelSource;
 use super::history::History;
 use super::machine::{MachineChoice, launcher};
 use super::plan;
+use super::registry::Registry;
 use super::report::{evidence, read, write_report};
 use super::selection::{Chosen, profile_of};
 use crate::error::{CliError, Exit};
@@ -12,7 +13,6 @@ use clap::Args;
 use luqual_config::{Budget, Deadlines};
 use luqual_kernels::Store;
 use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stamped};
-use luqual_protocol::find_workload;
 use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
     Attempts, Boot, BootKernel, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Slots, run_all, run_boot,
@@ -94,6 +94,7 @@ pub(crate) async fn execute(
         host_info(&qemu, &accel),
     );
     run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
     run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
     let deadlines = chosen.deadlines.stretched(accel.accel.deadline_factor());
     run.settings = Settings {
@@ -110,7 +111,8 @@ pub(crate) async fn execute(
     let mut observer = |stamped: &Stamped| display.event(stamped);
     let dispatcher = Dispatcher::create(&folder, &run, &mut observer).map_err(journal_error(&folder))?;
     let cells: Vec<&Planned> = run.planned.iter().collect();
-    let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
+    let registry = &chosen.registry;
+    let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
     let record = run_cells(dispatcher, &run.settings, &cells, stage).await?;
     Ok(Ended::Run(Box::new(record), folder))
 }
@@ -140,6 +142,7 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
                 .hint("its image has changed since; start a new run"));
         }
     }
+    let registry = Registry::of_run(&run.programs)?;
     for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
     }
@@ -147,7 +150,7 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
     let mut observer = |stamped: &Stamped| display.event(stamped);
     let dispatcher = cut_off.go_on(&mut observer).map_err(journal_error(folder))?;
     let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
-    let stage = Stage { kernels: &kernels, qemu: &qemu, accel: &accel, folder, slots, interrupt };
+    let stage = Stage { kernels: &kernels, registry: &registry, qemu: &qemu, accel: &accel, folder, slots, interrupt };
     let record = run_cells(dispatcher, &run.settings, &left, stage).await?;
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
 }
@@ -185,6 +188,7 @@ async fn find_kernels(
 /// With what cells are run.
 struct Stage<'a> {
     kernels: &'a BTreeMap<String, BootKernel>,
+    registry: &'a Registry,
     qemu: &'a Qemu,
     accel: &'a AccelFound,
     folder: &'a Path,
@@ -199,12 +203,13 @@ async fn run_cells(
     planned: &[&Planned],
     stage: Stage<'_>,
 ) -> Result<Record, CliError> {
-    let Stage { kernels, qemu, accel, folder, slots, interrupt } = stage;
+    let Stage { kernels, registry, qemu, accel, folder, slots, interrupt } = stage;
     let plant = fault(settings.plant.as_deref())?;
     // A fault is planted in a workload, not in a boot.
-    let (boots, loads) = plan::boots_and_loads(planned, plant.is_some(), slots, &History::load())?;
+    let (boots, loads) = plan::boots_and_loads(planned, registry, plant.is_some(), slots, &History::load())?;
     let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&Planned>>();
-    let boots = boots.iter().map(|it| boot(&plans(it), kernels)).collect::<Result<Vec<Boot<'_>>, CliError>>()?;
+    let boots =
+        boots.iter().map(|it| boot(&plans(it), kernels, registry)).collect::<Result<Vec<Boot<'_>>, CliError>>()?;
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
 
@@ -244,14 +249,19 @@ fn write_reports(folder: &Path) -> Result<Record, CliError> {
     Ok(record)
 }
 
-fn boot<'a>(plans: &[&'a Planned], kernels: &'a BTreeMap<String, BootKernel>) -> Result<Boot<'a>, CliError> {
+fn boot<'a>(
+    plans: &[&'a Planned],
+    kernels: &'a BTreeMap<String, BootKernel>,
+    registry: &'a Registry,
+) -> Result<Boot<'a>, CliError> {
     let kernel =
         |name: &str| kernels.get(name).ok_or_else(|| CliError::harness(format!("kernel {name} was not looked for")));
     let key = plans.first().map(|plan| &plan.key).ok_or_else(|| CliError::harness("a boot without a cell"))?;
     let part = |plan: &&'a Planned| {
-        let workload = find_workload(&plan.key.workload)
-            .ok_or_else(|| CliError::usage(format!("this luqual has no workload {}", plan.key.workload)))?;
-        Ok(Part { workload, plan })
+        let name = &plan.key.workload;
+        let workload =
+            registry.find(name).ok_or_else(|| CliError::usage(format!("this luqual has no workload {name}")))?;
+        Ok(Part { workload, plan, program: registry.program(name) })
     };
     let parts = plans.iter().map(part).collect::<Result<_, CliError>>()?;
     Ok(Boot { source: kernel(&key.source)?, target: kernel(&key.target)?, profile: profile_of(&key.profile)?, parts })

@@ -61,12 +61,7 @@ fn list(store: &Store) -> Result<Exit, CliError> {
 }
 
 async fn build(store: &Store, versions: &[String], rebuild: bool) -> Result<Exit, CliError> {
-    // All names are looked at before the first build.
-    let entries = versions
-        .iter()
-        .map(|version| store.catalog().find(version).ok_or_else(|| unknown(store, version)))
-        .collect::<Result<Vec<&Entry>, CliError>>()?;
-    for entry in entries {
+    for entry in entries(store, versions)? {
         if rebuild {
             store.forget(entry)?;
         }
@@ -74,6 +69,11 @@ async fn build(store: &Store, versions: &[String], rebuild: bool) -> Result<Exit
         output::line(format_args!("{:<10} built      {}", entry.version, kernel.image.display()))?;
     }
     Ok(Exit::Ok)
+}
+
+/// The entries of these names; all are looked at before anything is made of the first.
+pub(crate) fn entries<'a>(store: &'a Store, versions: &[String]) -> Result<Vec<&'a Entry>, CliError> {
+    versions.iter().map(|version| store.catalog().find(version).ok_or_else(|| unknown(store, version))).collect()
 }
 
 fn unknown(store: &Store, version: &str) -> CliError {

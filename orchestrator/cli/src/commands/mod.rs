@@ -10,10 +10,12 @@ pub(crate) mod machine;
 pub(crate) mod mutants;
 pub(crate) mod plan;
 pub(crate) mod qualify;
+pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod selection;
+pub(crate) mod selftests;
 pub(crate) mod workloads;
 
 use crate::error::CliError;

@@ -130,9 +130,10 @@ async fn killers(
     folder: &Path,
 ) -> Result<Option<Vec<String>>, CliError> {
     let name = mutant.entry.version.as_str();
-    let all = command.selection.choose(store, Pairs::One(name, name))?;
+    let mut all = command.selection.choose(store, Pairs::One(name, name), |_| true)?;
     let is_named = |workload: &str| mutant.found_by.iter().any(|named| named == workload);
-    let (first, rest): (Vec<_>, Vec<_>) = all.cells.into_iter().partition(|key| is_named(&key.workload));
+    let cells = std::mem::take(&mut all.cells);
+    let (first, rest): (Vec<_>, Vec<_>) = cells.into_iter().partition(|key| is_named(&key.workload));
     for (suffix, cells) in [("", first), ("-rest", rest)] {
         if cells.is_empty() || (command.named && !suffix.is_empty()) {
             continue;
@@ -143,12 +144,7 @@ async fn killers(
             Ok(record) if record.run.duration_us.is_some() && !record.run.interrupted => record,
             _ => {
                 let _ = fs::remove_dir_all(&place);
-                let chosen = Chosen {
-                    cells,
-                    deadlines: all.deadlines.clone(),
-                    budget: all.budget,
-                    expectations: all.expectations.clone(),
-                };
+                let chosen = Chosen { cells, ..all.clone() };
                 let mut options = command.execution.clone();
                 options.report_dir = Some(place);
                 match execute(store, &chosen, &options, 1).await? {

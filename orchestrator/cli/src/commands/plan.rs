@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::machine::free_memory_mib;
+use super::registry::Registry;
 use super::selection::{Chosen, Pairs, Selection, profile_of, subject};
 use super::{KernelSource, selection};
 use crate::error::{CliError, Exit};
@@ -68,11 +69,16 @@ pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
 /// The boots of these cells, and what each takes; an error names one that can never fit.
 pub(crate) fn boots_and_loads(
     planned: &[&Planned],
+    registry: &Registry,
     alone: bool,
     slots: Slots,
     history: &History,
 ) -> Result<(Vec<Vec<usize>>, Vec<Load>), CliError> {
-    let boots = if alone { (0..planned.len()).map(|number| vec![number]).collect() } else { boots(planned) };
+    let boots = if alone {
+        (0..planned.len()).map(|number| vec![number]).collect()
+    } else {
+        boots(planned, |name| registry.find(name))
+    };
     let mean = mean(planned, history).unwrap_or_default();
     let load = |boot: &Vec<usize>| -> Result<Load, CliError> {
         let keys = || boot.iter().map(|number| &planned[*number].key);
@@ -128,12 +134,12 @@ pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>
 /// `luqual plan`.
 pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
     let store = command.kernels.store()?;
-    let chosen = command.selection.choose(&store, command.what.pairs())?;
+    let chosen = command.selection.choose(&store, command.what.pairs(), |_| true)?;
     let slots = slots(command.jobs, chosen.budget);
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let planned = planned(&chosen, info, &store);
     let (history, all) = (History::load(), planned.iter().collect::<Vec<_>>());
-    let (boots, loads) = boots_and_loads(&all, false, slots, &history)?;
+    let (boots, loads) = boots_and_loads(&all, &chosen.registry, false, slots, &history)?;
     for Planned { key, prediction, expectation } in &planned {
         let expected = expectation.as_ref().map_or_else(
             || "survived".to_owned(),

@@ -5,7 +5,6 @@ use super::selection::{Pairs, Selection};
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Args;
-use luqual_protocol::workloads;
 use luqual_reports::Qualification;
 use luqual_runner::JOURNAL;
 use std::fs;
@@ -39,9 +38,8 @@ pub(crate) struct Qualify {
 /// Runs it.
 pub(crate) async fn run(command: &Qualify) -> Result<Exit, CliError> {
     let store = command.execution.kernels.store()?;
-    let asked = workloads().filter(|workload| workload.qualifies).map(|workload| workload.name);
-    let selection = command.selection.or_workloads(asked);
-    let chosen = selection.choose(&store, Pairs::One(&command.source, &command.target))?;
+    let pair = Pairs::One(&command.source, &command.target);
+    let chosen = command.selection.choose(&store, pair, |workload| workload.qualifies)?;
     let (record, folder) = match execute(&store, &chosen, &command.execution, command.repeat).await? {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),

@@ -64,7 +64,7 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
     let ended = match &command.resume {
         Some(run) => resume(&folder(run)?, &store, &command.execution.machine).await?,
         None => {
-            let chosen = command.selection.choose(&store, command.what.pairs())?;
+            let chosen = command.selection.choose(&store, command.what.pairs(), |_| true)?;
             execute(&store, &chosen, &command.execution, command.repeat).await?
         }
     };

@@ -3,6 +3,7 @@
 use super::execute::{TOOL, write_html, write_json};
 use super::history::History;
 use super::plan::{boots_and_loads, planned, slots};
+use super::registry::Registry;
 use super::report::read;
 use super::selection::Chosen;
 use crate::error::{CliError, Exit};
@@ -37,6 +38,7 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
         deadlines: Deadlines::default(),
         budget: Budget::default(),
         expectations: Expectations::default(),
+        registry: Registry::new(&[], store)?,
     };
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let slots = Slots { jobs: 2, ..slots(None, chosen.budget) };
@@ -46,7 +48,7 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
     run.planned = planned(&chosen, info, store);
     run.settings = Settings { jobs: slots.jobs, repeat: 1, ..Settings::default() };
     let all: Vec<&Planned> = run.planned.iter().collect();
-    let (_, loads) = boots_and_loads(&all, true, slots, &History::default())?;
+    let (_, loads) = boots_and_loads(&all, &chosen.registry, true, slots, &History::default())?;
     drop(all);
     drop(chosen);
     told("planned", None);

@@ -1,9 +1,10 @@
 //! Which cells: from options and the matrix file to names. The same for every command that selects.
 
+use super::registry::Registry;
 use crate::error::CliError;
 use clap::Args;
 use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
-use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject, matches};
+use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject};
 use luqual_kernels::Store;
 use luqual_model::CellKey;
 use luqual_protocol::{Workload, workloads};
@@ -44,27 +45,27 @@ pub(crate) enum Pairs<'a> {
 }
 
 /// What is to run, by names.
+#[derive(Clone)]
 pub(crate) struct Chosen {
     pub(crate) cells: Vec<CellKey>,
     pub(crate) deadlines: Deadlines,
     pub(crate) budget: Budget,
     pub(crate) expectations: Expectations,
+    pub(crate) registry: Registry,
 }
 
 impl Selection {
-    /// The same; where no workload was asked for, these.
-    pub(crate) fn or_workloads(&self, names: impl Iterator<Item = &'static str>) -> Self {
-        let mut selection = self.clone();
-        if selection.workload.is_empty() {
-            selection.workload = names.map(str::to_owned).collect();
-        }
-        selection
-    }
-
-    /// Looks everything up that has a name, and says what is wrong with it.
-    pub(crate) fn choose(&self, store: &Store, pairs: Pairs<'_>) -> Result<Chosen, CliError> {
+    /// Looks everything up that has a name, and says what is wrong with it. Where neither the user nor a matrix names
+    /// workloads, there are those that `asked` takes.
+    pub(crate) fn choose(
+        &self,
+        store: &Store,
+        pairs: Pairs<'_>,
+        asked: impl Fn(&Workload) -> bool,
+    ) -> Result<Chosen, CliError> {
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(CliError::usage)?;
-        let MatrixFile { matrices, expectations } = self.matrix_file(store, pairs)?;
+        let MatrixFile { matrices, expectations, programs } = self.matrix_file(store, pairs)?;
+        let registry = Registry::new(&programs, store)?;
         let matrix = match pairs {
             Pairs::Matrix(name) => Some(named(matrices, name)?),
             Pairs::One(..) => None,
@@ -77,7 +78,7 @@ impl Selection {
             (Pairs::One(source, target), None) => vec![(source.to_owned(), target.to_owned())],
             (Pairs::Matrix(_), None) => Vec::new(),
         };
-        let workloads = self.workloads(matrix.as_ref())?;
+        let workloads = self.workloads(matrix.as_ref(), &registry, asked)?;
         let profiles = self.profiles(matrix.as_ref())?;
 
         let names = pairs.iter().flat_map(|(source, target)| [source.as_str(), target.as_str()]);
@@ -107,29 +108,30 @@ impl Selection {
             return Err(CliError::usage("the selection is empty").hint(hint));
         }
         let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
-        Ok(Chosen { cells, deadlines, budget, expectations })
+        Ok(Chosen { cells, deadlines, budget, expectations, registry })
     }
 
     fn matrix_file(&self, store: &Store, pairs: Pairs<'_>) -> Result<MatrixFile, CliError> {
-        match &self.matrix_file {
-            // The expectations that luqual brings are about the kernels that it brings.
-            None if store.catalog().is_own() => parse_matrix_file("matrix.toml", matrix::EMBEDDED, store),
-            None => match pairs {
-                Pairs::One(..) => Ok(MatrixFile::default()),
-                Pairs::Matrix(_) => Err(CliError::usage("luqual's own matrices are of luqual's own catalog")
-                    .hint("with --catalog give a --matrix-file too, or one pair by --source and --target")),
-            },
-            Some(file) => read_matrix_file(file, store).map(|(_, file)| file),
+        match pairs {
+            Pairs::Matrix(_) if self.matrix_file.is_none() && !store.catalog().is_own() => {
+                Err(CliError::usage("luqual's own matrices are of luqual's own catalog")
+                    .hint("with --catalog give a --matrix-file too, or one pair by --source and --target"))
+            }
+            _ => matrix_file(self.matrix_file.as_deref(), store),
         }
     }
 
-    fn workloads(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static Workload>, CliError> {
-        let all = || vec!["*".to_owned()];
-        let globs = match self.workload.as_slice() {
-            [] => matrix.map_or_else(all, |matrix| matrix.workloads.clone()),
-            some => some.to_vec(),
-        };
-        workloads_of(&globs)
+    fn workloads(
+        &self,
+        matrix: Option<&Matrix>,
+        registry: &Registry,
+        asked: impl Fn(&Workload) -> bool,
+    ) -> Result<Vec<&'static Workload>, CliError> {
+        match (self.workload.as_slice(), matrix) {
+            ([], None) => Ok(registry.all().filter(|workload| asked(workload)).collect()),
+            ([], Some(matrix)) => registry.matching(&matrix.workloads),
+            (globs, _) => registry.matching(globs),
+        }
     }
 
     fn profiles(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, CliError> {
@@ -148,6 +150,15 @@ impl Selection {
     }
 }
 
+/// The user's matrix file, or luqual's own. What luqual brings is about the kernels that it brings.
+pub(crate) fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, CliError> {
+    match file {
+        Some(file) => read_matrix_file(file, store).map(|(_, file)| file),
+        None if store.catalog().is_own() => parse_matrix_file("matrix.toml", matrix::EMBEDDED, store),
+        None => Ok(MatrixFile::default()),
+    }
+}
+
 /// A matrix file of the user's: its text, and what that means.
 pub(crate) fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), CliError> {
     let text = fs::read_to_string(file).map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
@@ -161,16 +172,6 @@ pub(crate) fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
     let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
     Ok(matrix::read(name, text, &known)?)
-}
-
-/// The workloads that any of these names or globs takes; each has to take one.
-pub(crate) fn workloads_of(globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
-    if let Some(glob) = globs.iter().find(|glob| !workloads().any(|workload| matches(glob, workload.name))) {
-        return Err(
-            CliError::usage(format!("no workload matches `{glob}`")).hint("luqual workloads list has all of them")
-        );
-    }
-    Ok(workloads().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
 }
 
 /// On what a workload runs.

@@ -1,41 +1,71 @@
 //! `luqual workloads`: what can run in a guest.
 
-use super::selection::workloads_of;
+use super::KernelSource;
+use super::registry::Registry;
+use super::selection::matrix_file;
 use crate::error::{CliError, Exit};
 use crate::output;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use luqual_model::Outcome;
-use luqual_protocol::{LoadTime, Workload, workloads};
-use luqual_runner::ability;
+use luqual_protocol::{LoadTime, Workload};
+use luqual_runner::{Program, ability};
+use std::path::PathBuf;
 
 /// What to do with workloads.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Workloads {
     /// List all workloads, one a line: name and what it asserts
-    List,
+    List {
+        #[command(flatten)]
+        known: KnownBy,
+    },
     /// Show workloads: what each asserts, from which source the rule comes, which fault it finds, what outcomes mean
     Show {
         /// Their names, or globs of them
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        #[command(flatten)]
+        known: KnownBy,
     },
+}
+
+/// What brings workloads besides luqual's own.
+#[derive(Args, Debug)]
+pub(crate) struct KnownBy {
+    /// Where programs are that run as workloads [default: luqual's own]
+    #[arg(long, value_name = "FILE")]
+    matrix_file: Option<PathBuf>,
+    #[command(flatten)]
+    kernels: KernelSource,
+}
+
+impl KnownBy {
+    fn registry(&self) -> Result<Registry, CliError> {
+        let store = self.kernels.store()?;
+        Registry::new(&matrix_file(self.matrix_file.as_deref(), &store)?.programs, &store)
+    }
 }
 
 /// Runs it.
 pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
     match command {
-        Workloads::List => {
-            let width = workloads().map(|workload| workload.name.len()).max().unwrap_or_default();
-            for workload in workloads() {
+        Workloads::List { known } => {
+            let registry = known.registry()?;
+            let width = registry.all().map(|workload| workload.name.len()).max().unwrap_or_default();
+            for workload in registry.all() {
                 output::line(format_args!("{:<width$} {}", workload.name, workload.asserts))?;
             }
         }
-        Workloads::Show { names } => {
-            for (number, workload) in workloads_of(names)?.into_iter().enumerate() {
+        Workloads::Show { names, known } => {
+            let registry = known.registry()?;
+            for (number, workload) in registry.matching(names)?.into_iter().enumerate() {
                 if number > 0 {
                     output::line("")?;
                 }
                 output::line(shown_as(workload))?;
+                if let Some(Program::Missing(why)) = registry.program(workload.name) {
+                    output::line(format_args!("  skipped   {why}"))?;
+                }
             }
         }
     }
@@ -117,7 +147,7 @@ mod tests {
 
     #[test]
     fn all_is_shown_in_lines_that_can_be_read() {
-        for workload in workloads() {
+        for workload in luqual_protocol::workloads() {
             let shown = shown_as(workload);
             assert!(!shown.contains("\n\n"), "{shown}");
         }

@@ -1,13 +1,13 @@
 //! The phases of a boot, from its start to the last one that needs a guest.
 
 use super::plant::{kill_when_it_speaks, plant_kill};
-use super::{Boot, BootKernel, JITTER, Run, SILENCE, explained, host, no_device, no_machine};
+use super::{Boot, BootKernel, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
 use crate::evidence::Stop;
 use crate::need::ability;
 use crate::reach::{Identity, ask, hello, reach, reach_next};
 use crate::seed;
 use crate::ticks::{self, Ticks};
-use luqual_guest::{Agent, AgentLog, Keys, Target, initramfs};
+use luqual_guest::{Agent, AgentLog, GuestFile, Keys, Target, initramfs};
 use luqual_model::{Phase, Probe, Refused, Side};
 use luqual_protocol::{Hello, LoadTime, Need, Reply, Request};
 use luqual_vm::{Launch, Machine};
@@ -91,6 +91,11 @@ impl Run<'_> {
     /// What can be known to be absent before anything is started.
     fn check_requirements(&self) -> Result<(), Stop> {
         let Boot { source, parts, .. } = self.boot;
+        for part in parts {
+            if let Some(Program::Missing(why)) = part.program {
+                return Err(Stop::Requirement(why.to_owned()));
+            }
+        }
         for need in parts.iter().flat_map(|part| part.workload.needs) {
             let ability = ability(*need);
             if source.info.abilities.as_ref().is_some_and(|abilities| !abilities.contains(&ability)) {
@@ -114,11 +119,14 @@ impl Run<'_> {
                 let folder = work.insert(folder).as_path();
                 let initrd = folder.join("initrd");
                 let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
+                let programs = boot.programs();
+                let more: Vec<GuestFile<'_>> =
+                    programs.iter().map(|(path, content)| GuestFile { path, content, runs: true }).collect();
                 // Each kernel's initramfs has the next one's in it.
-                let mut archive = initramfs(keys, None, &[]).map_err(host("the last initramfs"))?;
+                let mut archive = initramfs(keys, None, &more).map_err(host("the last initramfs"))?;
                 for hop in (1..=boot.update().hops).rev() {
                     let target = Target { kernel: &read(boot.kernel(hop))?, initrd: &archive };
-                    archive = initramfs(keys, Some(&target), &[]).map_err(host("an initramfs"))?;
+                    archive = initramfs(keys, Some(&target), &more).map_err(host("an initramfs"))?;
                 }
                 fs::write(&initrd, archive).map_err(host(initrd.display()))?;
                 let launch = Launch {

@@ -1,0 +1,179 @@
+//! Every workload that can be named: luqual's own, and the programs that a matrix file brings.
+
+use crate::error::CliError;
+use luqual_config::{Origin, Program, matches};
+use luqual_kernels::{Selftests, Store, digest, not_a_program};
+use luqual_model::{ProgramFile, ProgramInfo};
+use luqual_protocol::{Workload, external, workloads};
+use luqual_runner as runner;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// By name.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    all: Vec<&'static Workload>,
+    programs: BTreeMap<String, Found>,
+}
+
+/// A program that was looked for.
+#[derive(Clone)]
+struct Found {
+    info: ProgramInfo,
+    /// Of its file; empty where there is none.
+    content: Vec<u8>,
+}
+
+impl Registry {
+    /// With the programs of a matrix file. What is named by a path has to be there; a selftest that is not built is skipped.
+    pub(crate) fn new(programs: &[Program], store: &Store) -> Result<Self, CliError> {
+        let found = programs.iter().map(|program| Ok((program.workload.clone(), look_for(program, store)?)));
+        found.collect::<Result<_, CliError>>().map(Self::with)
+    }
+
+    /// With the programs of a run that goes on. They have to be what they were.
+    pub(crate) fn of_run(programs: &BTreeMap<String, ProgramInfo>) -> Result<Self, CliError> {
+        let again = |(name, info): (&String, &ProgramInfo)| {
+            let content = match &info.file {
+                ProgramFile::Missing { .. } => Vec::new(),
+                ProgramFile::Here { path, sha256 } => {
+                    let content =
+                        fs::read(path).map_err(|error| CliError::usage(format!("{name}: {path}: {error}")))?;
+                    if digest::of_bytes(&content) != *sha256 {
+                        return Err(CliError::usage(format!(
+                            "{name} is not the program that the run was started with"
+                        ))
+                        .hint(format!("{path} has changed since; start a new run")));
+                    }
+                    content
+                }
+            };
+            Ok((name.clone(), Found { info: info.clone(), content }))
+        };
+        programs.iter().map(again).collect::<Result<_, CliError>>().map(Self::with)
+    }
+
+    fn with(programs: BTreeMap<String, Found>) -> Self {
+        let entry = |(name, Found { info, .. }): (&String, &Found)| {
+            // What is skipped takes no others with it.
+            let shares_boot = info.shares_boot && matches!(info.file, ProgramFile::Here { .. });
+            external(name, &info.asserts, &info.origin, shares_boot)
+        };
+        let mut all: Vec<&Workload> = workloads().chain(programs.iter().map(entry)).collect();
+        all.sort_by_key(|workload| workload.name);
+        Self { all, programs }
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Workload> + Clone {
+        self.all.iter().copied()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&'static Workload> {
+        self.all().find(|workload| workload.name == name)
+    }
+
+    /// Those that any of these names or globs takes; each has to take one.
+    pub(crate) fn matching(&self, globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
+        if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| matches(glob, workload.name))) {
+            return Err(
+                CliError::usage(format!("no workload matches `{glob}`")).hint("luqual workloads list has all of them")
+            );
+        }
+        Ok(self.all().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
+    }
+
+    /// What is known of the programs among these workloads.
+    pub(crate) fn programs<'a>(&self, names: impl Iterator<Item = &'a str>) -> BTreeMap<String, ProgramInfo> {
+        names.filter_map(|name| Some((name.to_owned(), self.programs.get(name)?.info.clone()))).collect()
+    }
+
+    /// What a workload brings into the guest, if it is a program.
+    pub(crate) fn program(&self, name: &str) -> Option<runner::Program<'_>> {
+        self.programs.get(name).map(|found| match &found.info.file {
+            ProgramFile::Here { .. } => runner::Program::Here(&found.content),
+            ProgramFile::Missing { why } => runner::Program::Missing(why),
+        })
+    }
+}
+
+fn look_for(program: &Program, store: &Store) -> Result<Found, CliError> {
+    let Program { workload, origin, asserts, shares_boot } = program;
+    let found = |origin: String, file: ProgramFile, content: Vec<u8>| Found {
+        info: ProgramInfo { asserts: asserts.clone(), origin, shares_boot: *shares_boot, file },
+        content,
+    };
+    let here = |origin: String, path: &Path| {
+        let wrong = |why: String| CliError::usage(format!("{workload}: {}: {why}", path.display()));
+        let content = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        if let Some(why) = not_a_program(&content) {
+            return Err(wrong(why));
+        }
+        let path = fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?;
+        let file = ProgramFile::Here { path: path.display().to_string(), sha256: digest::of_bytes(&content) };
+        Ok(found(origin, file, content))
+    };
+    match origin {
+        Origin::Path(path) => here(path.display().to_string(), path),
+        Origin::Selftest { program, version } => {
+            let origin = Selftests::origin(program, version);
+            let entry = store.catalog().find(version);
+            match entry.map(|entry| store.selftests(entry)).transpose()?.flatten() {
+                Some(built) if built.programs.contains(program) => here(origin, &built.folder.join(program)),
+                Some(built) => Err(CliError::usage(format!("{workload}: {version} has no selftest `{program}`"))
+                    .hint(format!("it has {}", built.programs.join(", ")))),
+                None => {
+                    let why = format!("{program} of {version} is not built: luqual selftests build {version}");
+                    Ok(found(origin, ProgramFile::Missing { why }, Vec::new()))
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_kernels::Catalog;
+
+    fn program(origin: Origin) -> Program {
+        Program { workload: "external.mine".into(), origin, asserts: "all is well".into(), shares_boot: true }
+    }
+
+    fn look(origin: Origin) -> Result<Registry, CliError> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned(), Catalog::load(None).unwrap(), None);
+        Registry::new(&[program(origin)], &store)
+    }
+
+    #[test]
+    fn a_selftest_that_is_not_built_is_skipped_and_says_what_to_do() {
+        let origin = Origin::Selftest { program: "luo_kexec_simple".into(), version: "7.3.4".into() };
+        let registry = look(origin).unwrap_or_else(|error| panic!("{error:?}"));
+        let Some(runner::Program::Missing(why)) = registry.program("external.mine") else { panic!() };
+        assert_eq!(why, "luo_kexec_simple of 7.3.4 is not built: luqual selftests build 7.3.4");
+        assert!(!registry.find("external.mine").unwrap().shares_boot, "others would be skipped with it");
+        assert_eq!(registry.matching(&["external.*".into()]).unwrap().len(), 1);
+        assert!(registry.program("memfd.basic").is_none() && registry.find("memfd.basic").is_some());
+        assert!(registry.all().is_sorted_by_key(|workload| workload.name));
+    }
+
+    #[test]
+    fn a_path_has_to_be_a_program_and_to_stay_what_it_was() {
+        assert!(format!("{:?}", look(Origin::Path("/nowhere/x".into())).err()).contains("No such file"));
+        assert!(format!("{:?}", look(Origin::Path("/etc/passwd".into())).err()).contains("no 64-bit ELF"));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent");
+        // The one static program that is at hand.
+        fs::write(&path, luqual_guest::agent_binary()).unwrap();
+        let registry = look(Origin::Path(path.clone())).unwrap_or_else(|error| panic!("{error:?}"));
+        let programs = registry.programs(["external.mine", "memfd.basic"].into_iter());
+        assert_eq!(programs.len(), 1);
+        let again = Registry::of_run(&programs).unwrap_or_else(|error| panic!("{error:?}"));
+        assert!(matches!(again.program("external.mine"), Some(runner::Program::Here(content)) if !content.is_empty()));
+        assert!(again.find("external.mine").unwrap().shares_boot);
+        fs::write(&path, "other").unwrap();
+        assert!(format!("{:?}", Registry::of_run(&programs).err()).contains("not the program"));
+    }
+}

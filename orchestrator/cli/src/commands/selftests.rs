@@ -1,0 +1,65 @@
+//! `luqual selftests`: kernels' own programs for live update, which a matrix file makes workloads.
+
+use super::KernelSource;
+use super::kernels::entries;
+use crate::error::{CliError, Exit};
+use crate::output;
+use crate::progress::Shown;
+use clap::Subcommand;
+use luqual_kernels::Selftests as Built;
+
+/// What to do with selftests.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Selftests {
+    /// List those that are built: kernel, program, file
+    List {
+        #[command(flatten)]
+        source: KernelSource,
+    },
+    /// Build the programs in tools/testing/selftests/liveupdate of kernels of the catalog, unless they are there
+    #[command(after_help = "\
+They are linked statically, with the headers of their own kernel, and kept beside the kernels that luqual builds. It takes the
+kernel's source (165 MB of download, 3 GB of disk while they are built) and a minute, but not the kernel. A program of two
+stages (-s 1 before the kexec, -s 2 after it) is a workload once a matrix file says so:
+
+    [program.kexec-simple]
+    selftest = \"luo_kexec_simple\"
+    version = \"7.3.4\"
+
+luqual's own matrix.toml has the four of 7.3.4 as external.*; `path = \"FILE\"` in place of both takes any static program.")]
+    Build {
+        /// Names of `luqual kernels list`
+        #[arg(required = true, value_name = "VERSION")]
+        versions: Vec<String>,
+        #[command(flatten)]
+        source: KernelSource,
+    },
+}
+
+/// Runs it.
+pub(crate) async fn run(command: &Selftests) -> Result<Exit, CliError> {
+    match command {
+        Selftests::List { source } => {
+            let store = source.store()?;
+            for entry in store.catalog().entries() {
+                if let Some(built) = store.selftests(entry)? {
+                    list(&entry.version, &built)?;
+                }
+            }
+        }
+        Selftests::Build { versions, source } => {
+            let store = source.store()?;
+            for entry in entries(&store, versions)? {
+                list(&entry.version, &store.build_selftests(entry, &Shown::new()).await?)?;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn list(version: &str, built: &Built) -> Result<(), CliError> {
+    for program in &built.programs {
+        output::line(format_args!("{version:<10} {program:<20} {}", built.folder.join(program).display()))?;
+    }
+    Ok(())
+}
