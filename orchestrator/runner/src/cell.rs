@@ -239,6 +239,8 @@ struct Run<'a> {
 struct Checked {
     probes: Vec<Probe>,
     first_broken: Option<Phase>,
+    /// Something of it was broken before this update: there is nothing more to learn from it.
+    is_out: bool,
 }
 
 fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {

@@ -33,6 +33,11 @@ impl Run<'_> {
 
         let (mut agent, mut now) = (agent, source);
         for hop in 1..=self.boot.update().hops {
+            // What one kernel did not give out cannot be handed to the next.
+            self.checked.iter_mut().for_each(|checked| checked.is_out = checked.first_broken.is_some());
+            if self.checked.iter().all(|checked| checked.is_out) {
+                break;
+            }
             let next = self.boot.identity(hop);
             let hello;
             (agent, hello) = self.update(agent, &keys, &log, &now, &next).await?;
@@ -158,7 +163,7 @@ impl Run<'_> {
         .await
     }
 
-    /// A phase in which each part has its turn.
+    /// A phase in which each part has its turn that is not out.
     async fn each(
         &mut self,
         phase: Phase,
@@ -166,6 +171,9 @@ impl Run<'_> {
         request: impl Fn(String, u64) -> Request,
     ) -> Result<(), Stop> {
         for (number, part) in self.boot.parts.iter().enumerate() {
+            if self.checked[number].is_out {
+                continue;
+            }
             let name = part.workload.name;
             let request = request(name.to_owned(), seed::of_content(self.seed, name));
             self.recorder.for_part(Some(number));
