@@ -70,9 +70,7 @@ fn theirs_is_there(scene: &mut Scene) -> Done {
 }
 
 fn nothing_there(scene: &mut Scene) -> Done {
-    let session = scene.device()?.retrieve_session(&scene.name_of("theirs"));
-    scene.refuses("session theirs", "ENOENT", session);
-    Ok(())
+    scene.has_no_session("theirs")
 }
 
 /// Gives our only copy of a session to a process.
@@ -178,8 +176,7 @@ fn unclaimed(scene: &mut Scene) -> Done {
         scene.check_that("MemTotal while nobody asks", &expected, format!("{total} KiB"), total <= UNCLAIMED_KIB);
         return Ok(());
     }
-    let session = scene.device()?.retrieve_session(&scene.name_of("theirs"));
-    scene.refuses("session theirs, two updates later", "ENOENT", session);
+    scene.has_no_session("theirs")?;
     let expected = format!("{} KiB or more", UNCLAIMED_KIB);
     scene.check_that("MemTotal two updates later", &expected, format!("{total} KiB"), total >= UNCLAIMED_KIB);
     Ok(())

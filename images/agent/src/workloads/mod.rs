@@ -57,7 +57,17 @@ fn nothing(_: &mut Scene) -> Result<(), StepError> {
     Ok(())
 }
 
-const FAMILIES: [&[Case]; 6] = [broker::CASES, kexec::CASES, lifecycle::CASES, luo::CASES, memfd::CASES, scale::CASES];
+const FAMILIES: [&[Case]; 9] = [
+    broker::CASES,
+    kexec::CASES,
+    lifecycle::CASES,
+    luo::preserve::CASES,
+    luo::request::CASES,
+    luo::retrieve::CASES,
+    luo::session::CASES,
+    memfd::CASES,
+    scale::CASES,
+];
 
 /// The workload of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Case> {

@@ -243,6 +243,13 @@ impl Scene {
         Ok(session)
     }
 
+    /// Asks for a session that must not be there.
+    pub(crate) fn has_no_session(&mut self, label: &str) -> Result<(), StepError> {
+        let session = self.device()?.retrieve_session(&self.name_of(label));
+        self.refuses(&format!("session {label}"), "ENOENT", session);
+        Ok(())
+    }
+
     /// Asks for a memfd that has to be there, and compares it.
     pub(crate) fn retrieve_memfd(&mut self, session: &Session, token: u64, memfd: &Memfd) -> Option<File> {
         let file = self.retrieve_file(session, token, memfd.name)?;
