@@ -13,6 +13,19 @@ pub(crate) fn run() -> Result<(), String> {
     rustix::system::reboot(rustix::system::RebootCommand::PowerOff).map_err(|errno| format!("power off: {errno}"))
 }
 
+/// What is left for the next kernel: all behind the first kexec.
+pub(crate) fn left(requests: &[u8]) -> &[u8] {
+    let mut rest = requests;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, behind) = rest.split_at(end + 1);
+        rest = behind;
+        if matches!(serde_json::from_slice(line), Ok(Request::Kexec)) {
+            break;
+        }
+    }
+    rest
+}
+
 fn obey(line: &str) -> Result<(), String> {
     let request = serde_json::from_str::<Request>(line).map_err(|error| format!("{FILE}: {error}"))?;
     let reply = crate::call::answer(&request);
@@ -31,6 +44,15 @@ fn went_well(reply: &Reply) -> bool {
 mod tests {
     use super::*;
     use luqual_protocol::Probe;
+
+    #[test]
+    fn each_kernel_does_what_comes_before_its_kexec() {
+        let (kexec, log) = ("{\"request\":\"kexec\"}\n", "{\"request\":\"kernel-log\"}\n");
+        let all = [log, kexec, log, kexec, log].concat();
+        let then = left(all.as_bytes());
+        assert_eq!(then, [log, kexec, log].concat().as_bytes());
+        assert_eq!(left(left(then)), b"");
+    }
 
     #[test]
     fn a_broken_probe_or_a_refusal_is_not_well() {

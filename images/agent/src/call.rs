@@ -25,7 +25,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         }
         Request::Hello { .. } => facts::hello().map_or_else(failed, Reply::Hello),
         Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
-        Request::Load { command_line } => match kexec::load(command_line) {
+        Request::Load { kernel, carry, command_line } => match kexec::load(*kernel, carry, command_line) {
             Ok(()) => facts::done(Vec::new()),
             Err(error) => StepError::from(error).into(),
         },

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "kexec_file_load(2) has no safe wrapper; the block says why it is sound")]
 
 use crate::luo::last_errno;
-use luqual_protocol::{TARGET_INITRD, TARGET_KERNEL};
+use luqual_protocol::Kernel;
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -16,18 +16,16 @@ pub(crate) enum LoadError {
     Kernel(Errno),
 }
 
-/// kexec_file_load(2) of the files that the host put into the initramfs.
-pub(crate) fn load(command_line: &str) -> Result<(), LoadError> {
-    load_kernel(&open(TARGET_KERNEL)?, command_line)
+/// kexec_file_load(2) of a kernel that is in the initramfs.
+pub(crate) fn load(kernel: Kernel, carry: &[Kernel], command_line: &str) -> Result<(), LoadError> {
+    let path = kernel.path();
+    let kernel = File::open(path).map_err(|error| LoadError::Agent(format!("{path}: {error}")))?;
+    load_file(&kernel, carry, command_line)
 }
 
-fn open(path: &str) -> Result<File, LoadError> {
-    File::open(path).map_err(|error| LoadError::Agent(format!("{path}: {error}")))
-}
-
-/// The same with another kernel.
-pub(crate) fn load_kernel(kernel: &File, command_line: &str) -> Result<(), LoadError> {
-    let initrd = open(TARGET_INITRD)?;
+/// The same with any file for a kernel.
+pub(crate) fn load_file(kernel: &File, carry: &[Kernel], command_line: &str) -> Result<(), LoadError> {
+    let initrd = crate::initramfs::next(carry).map_err(LoadError::Agent)?;
     let text = CString::new(command_line)
         .map_err(|_| LoadError::Agent("the target's command line has a NUL in it".to_owned()))?;
     let no_flags: libc::c_ulong = 0;

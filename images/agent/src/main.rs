@@ -22,6 +22,7 @@ mod devices;
 mod facts;
 mod hold;
 mod init;
+mod initramfs;
 mod kexec;
 mod kill;
 mod log;

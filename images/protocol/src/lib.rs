@@ -3,16 +3,18 @@
 //! The host runs [`AGENT`]` call` over SSH once for each request, writes one [`Request`] as JSON to its
 //! standard input and reads one [`Reply`] as JSON from its standard output, a line each. A person can do the same.
 
+mod archive;
 mod request;
 mod workload;
 
-pub use request::{Hello, KernelLog, Located, Place, Probe, Reply, Request};
+pub use archive::Archive;
+pub use request::{Hello, Kernel, KernelLog, Located, Place, Probe, Reply, Request};
 pub use workload::{
     EXTERNAL, LoadTime, Need, Update, Workload, external, find as find_workload, program_path, workloads,
 };
 
 /// Grows with every change that the other side would misread. Both sides must name the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Where the agent is in the guest, as /init and under its own name.
 pub const AGENT: &str = "/bin/luqual-agent";
@@ -23,15 +25,14 @@ pub const VM_FOLDER: &str = "/luqual";
 pub const AUTHORIZED_KEY: &str = "/luqual/authorized_key";
 /// The guest's own key, in OpenSSH's format; made by the host, so that it can pin it.
 pub const HOST_KEY: &str = "/luqual/host_key";
-/// The kernel that the source loads.
-pub const TARGET_KERNEL: &str = "/luqual/target/kernel";
-/// The initramfs that the source loads with it.
-pub const TARGET_INITRD: &str = "/luqual/target/initrd";
+/// Where the kernels are that can be loaded.
+pub const KERNELS: &str = "/luqual/kernels";
 
 /// The folder of other people's programs.
 pub const PROGRAMS: &str = "/luqual/programs";
 
-/// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server.
+/// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server. What comes after a
+/// [`Request::Kexec`] is for the next kernel.
 pub const AUTORUN: &str = "/luqual/autorun.jsonl";
 /// What such a guest prints on the console once all of them went well; the line comes from the last kernel it booted.
 pub const AUTORUN_DONE: &str = "luqual-agent: all was done";

@@ -23,9 +23,13 @@ pub enum Request {
         /// What.
         place: Place,
     },
-    /// kexec_file_load(2) of [`crate::TARGET_KERNEL`] and [`crate::TARGET_INITRD`].
+    /// kexec_file_load(2) with an initramfs that has in it what this guest's has, but for the kernels.
     Load {
-        /// The target's whole command line.
+        /// Which of the kernels that this guest has.
+        kernel: Kernel,
+        /// Those that the next guest is to have, for what it loads and what is loaded after that.
+        carry: Vec<Kernel>,
+        /// The next kernel's whole command line.
         command_line: String,
     },
     /// reboot(2) with LINUX_REBOOT_CMD_KEXEC, once the holder has said that it still holds everything.
@@ -52,6 +56,26 @@ pub enum Request {
     },
     /// The kernel's log and taint.
     KernelLog,
+}
+
+/// One of the two kernels of an update, as a file in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernel {
+    /// The one that ran first.
+    Source,
+    /// The one that it is updated to.
+    Target,
+}
+
+impl Kernel {
+    /// Where it is, in [`crate::KERNELS`].
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Source => "/luqual/kernels/source",
+            Self::Target => "/luqual/kernels/target",
+        }
+    }
 }
 
 /// A place in a workload's memory.

@@ -1,23 +1,12 @@
-//! The one initramfs: the agent as /init, the keys of this VM, and for a source its target.
-//!
-//! Not compressed: it is read once by a guest that unpacks more slowly than the host copies.
+//! The first initramfs: the agent as /init, the keys of this VM, and the kernels that it loads. The agent makes the next ones.
 
 use crate::keys::Keys;
-use cpio::newc::Builder;
-use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, PROGRAMS, TARGET_INITRD, TARGET_KERNEL, VM_FOLDER};
-use std::io::{self, Write};
+use luqual_protocol::{AGENT, AUTHORIZED_KEY, Archive, HOST_KEY, KERNELS, Kernel, PROGRAMS, VM_FOLDER};
+use std::io;
 
 /// The agent's static binary.
 pub fn agent_binary() -> &'static [u8] {
     include_bytes!(env!("LUQUAL_AGENT"))
-}
-
-/// What a source carries for its kexec.
-pub struct Target<'a> {
-    /// The target's bzImage.
-    pub kernel: &'a [u8],
-    /// The target's initramfs.
-    pub initrd: &'a [u8],
 }
 
 /// A file beside the agent and the keys.
@@ -30,47 +19,24 @@ pub struct GuestFile<'a> {
     pub runs: bool,
 }
 
-/// A newc archive (Documentation/driver-api/early-userspace/buffer-format.rst) with the agent, the keys, and `target`.
-pub fn initramfs(keys: &Keys, target: Option<&Target<'_>>, more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
+/// The archive with the agent, the keys, the bzImages of `kernels`, and `more`.
+pub fn initramfs(keys: &Keys, kernels: &[(Kernel, Vec<u8>)], more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
     let (authorized, host) = keys.guest_files().map_err(io::Error::other)?;
-    let mut archive = Archive { bytes: Vec::new(), inode: 0 };
-    for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, "/luqual/target", PROGRAMS] {
-        archive.add(folder, DIRECTORY | 0o755, &[])?;
+    let mut archive = Archive::new(Vec::new());
+    for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, KERNELS, PROGRAMS] {
+        archive.directory(folder)?;
     }
-    archive.add(AGENT, FILE | 0o755, agent_binary())?;
-    archive.add("/init", LINK | 0o777, AGENT.as_bytes())?;
-    archive.add(AUTHORIZED_KEY, FILE | 0o644, authorized.as_bytes())?;
-    archive.add(HOST_KEY, FILE | 0o600, host.as_bytes())?;
-    if let Some(target) = target {
-        archive.add(TARGET_KERNEL, FILE | 0o644, target.kernel)?;
-        archive.add(TARGET_INITRD, FILE | 0o644, target.initrd)?;
+    archive.file(AGENT, 0o755, agent_binary())?;
+    archive.link("/init", AGENT.as_bytes())?;
+    archive.file(AUTHORIZED_KEY, 0o644, authorized.as_bytes())?;
+    archive.file(HOST_KEY, 0o600, host.as_bytes())?;
+    for (kernel, image) in kernels {
+        archive.file(kernel.path(), 0o644, image)?;
     }
     for GuestFile { path, content, runs } in more {
-        archive.add(path, FILE | if *runs { 0o755 } else { 0o644 }, content)?;
+        archive.file(path, if *runs { 0o755 } else { 0o644 }, content)?;
     }
-    cpio::newc::trailer(archive.bytes)
-}
-
-const FILE: u32 = 0o100_000;
-const DIRECTORY: u32 = 0o040_000;
-const LINK: u32 = 0o120_000;
-
-struct Archive {
-    bytes: Vec<u8>,
-    inode: u32,
-}
-
-impl Archive {
-    fn add(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(content.len())
-            .map_err(|_| io::Error::other(format!("{path}: an initramfs holds no file of 4 GiB or more")))?;
-        self.inode += 1;
-        let entry = Builder::new(path.trim_start_matches('/')).ino(self.inode).mode(mode).nlink(1);
-        let mut writer = entry.write(&mut self.bytes, length);
-        writer.write_all(content)?;
-        writer.finish()?;
-        Ok(())
-    }
+    archive.finish()
 }
 
 #[cfg(test)]
@@ -96,21 +62,20 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_is_init_and_the_target_travels_with_the_source() {
+    fn the_agent_is_init_and_the_kernels_travel_with_it() {
         let keys = Keys::make().unwrap();
-        let target = Target { kernel: b"a kernel", initrd: b"an initramfs" };
+        let kernels = [(Kernel::Target, b"a kernel".to_vec())];
         let more = |path, runs| GuestFile { path, content: b"more", runs };
-        let archive = initramfs(&keys, Some(&target), &[more("/luqual/more", false), more("/luqual/programs/x", true)]);
+        let archive = initramfs(&keys, &kernels, &[more("/luqual/more", false), more("/luqual/programs/x", true)]);
         let archive = archive.unwrap();
         let files = unpack(&archive);
-        assert_eq!(files["init"], (LINK | 0o777, AGENT.as_bytes().to_vec()));
+        assert_eq!(files["init"], (0o120_777, AGENT.as_bytes().to_vec()));
         assert_eq!(files["bin/luqual-agent"].1, agent_binary());
-        assert_eq!(files["luqual/target/kernel"].1, b"a kernel");
-        assert_eq!(files["luqual/target/initrd"].1, b"an initramfs");
-        assert_eq!(files["luqual/more"], (FILE | 0o644, b"more".to_vec()));
-        assert_eq!(files["luqual/programs/x"], (FILE | 0o755, b"more".to_vec()));
-        assert_eq!(files["luqual/host_key"].0, FILE | 0o600);
-        assert!(!unpack(&initramfs(&keys, None, &[]).unwrap()).contains_key("luqual/target/kernel"));
+        assert_eq!(files["luqual/kernels/target"].1, b"a kernel");
+        assert_eq!(files["luqual/more"], (0o100_644, b"more".to_vec()));
+        assert_eq!(files["luqual/programs/x"], (0o100_755, b"more".to_vec()));
+        assert_eq!(files["luqual/host_key"].0, 0o100_600);
+        assert!(!files.contains_key("luqual/kernels/source"));
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod keys;
 mod link;
 
 pub use agent::{Agent, AgentLog};
-pub use initramfs::{GuestFile, Target, agent_binary, initramfs};
+pub use initramfs::{GuestFile, agent_binary, initramfs};
 pub use keys::Keys;
 pub use link::{Link, LinkError, Output};

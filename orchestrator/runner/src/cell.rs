@@ -1,5 +1,6 @@
 //! One boot, from the start of its source to the end of its machine, and the cells that are run in it.
 
+mod carry;
 mod end;
 mod phases;
 mod plant;
@@ -76,7 +77,12 @@ impl Boot<'_> {
         if hop.is_multiple_of(2) { self.source } else { self.target }
     }
 
-    /// The same, with a new nonce.
+    /// Whether both kernels are one image.
+    fn is_one(&self) -> bool {
+        self.source.info.image_sha256 == self.target.info.image_sha256
+    }
+
+    /// The kernel that runs after so many kexecs, with a new nonce.
     fn identity(&self, hop: u32) -> Identity<'_> {
         let Update { source_options, target_options, .. } = self.update();
         Identity::new(&self.kernel(hop).info, if hop == 0 { source_options } else { target_options })

@@ -37,6 +37,11 @@ impl Ticks {
         Self { seen, poller }
     }
 
+    /// Watches no longer; what was seen stands.
+    pub(crate) fn end(&self) {
+        self.poller.abort();
+    }
+
     /// For how long there was no tick, at `now` after the start; `None` before the first.
     pub(crate) fn silent_us(&self, now: Duration) -> Option<u64> {
         let seen = lock(&self.seen);
@@ -57,7 +62,7 @@ impl Ticks {
 
 impl Drop for Ticks {
     fn drop(&mut self) {
-        self.poller.abort();
+        self.end();
     }
 }
 

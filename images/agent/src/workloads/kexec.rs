@@ -4,6 +4,7 @@
 use super::{Case, Scene, StepError};
 use crate::kexec::{self, LoadError};
 use crate::memfd::Memfd;
+use luqual_protocol::Kernel;
 
 pub(super) const CASES: &[Case] = &[
     Case { source: cancelled, ..Case::new("kexec.cancelled") },
@@ -21,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn loaded(_: &mut Scene) -> Result<(), StepError> {
-    kexec::load("console=ttyS0 luqual.never-booted").map_err(StepError::from)
+    kexec::load(Kernel::Target, &[], "console=ttyS0 luqual.never-booted").map_err(StepError::from)
 }
 
 fn cancelled(scene: &mut Scene) -> Result<(), StepError> {
@@ -43,7 +44,7 @@ fn scratch_is_rounded(scene: &mut Scene) -> Result<(), StepError> {
 
 fn garbage(scene: &mut Scene) -> Result<(), StepError> {
     let nonsense = scene.make(&Memfd::new("nonsense", 1 << 20))?;
-    let answer = match kexec::load_kernel(&nonsense, "console=ttyS0") {
+    let answer = match kexec::load_file(&nonsense, &[], "console=ttyS0") {
         Ok(()) => Ok(()),
         Err(LoadError::Kernel(errno)) => Err(errno),
         Err(error @ LoadError::Agent(_)) => return Err(error.into()),

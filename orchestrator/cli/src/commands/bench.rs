@@ -7,9 +7,9 @@ use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
 use luqual_config::Deadlines;
-use luqual_guest::{GuestFile, Keys, Target, initramfs};
+use luqual_guest::{GuestFile, Keys, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
-use luqual_protocol::{Request, VERSION, find_workload};
+use luqual_protocol::{Kernel, Request, VERSION, find_workload};
 use luqual_runner::{Attempts, Boot, BootKernel, Host, Part, run_boot};
 use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
@@ -164,26 +164,23 @@ fn bare(
 ) -> Result<Duration, CliError> {
     let workload = || WORKLOAD.to_owned();
     let append = |kernel: &BootKernel| format!("{} {}", kernel.info.command_line, kernel_options(accel));
-    let before = [
+    let requests = [
         Request::Hello { protocol: VERSION },
         Request::Preserve { workload: workload(), seed: 1 },
-        Request::Load { command_line: append(target) },
+        Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: append(target) },
         Request::Kexec,
-    ];
-    let after = [
         Request::Hello { protocol: VERSION },
         Request::Retrieve { workload: workload(), seed: 1, hop: 1 },
         Request::Verify { workload: workload() },
         Request::Finish { workload: workload() },
     ];
     let keys = Keys::make().map_err(CliError::file("keys"))?;
-    let (before, after) = (lines(&before)?, lines(&after)?);
-    let inner = initramfs(&keys, None, &[autorun(&after)]).map_err(CliError::file("initramfs"))?;
+    let requests = lines(&requests)?;
     let kernel = fs::read(&target.image).map_err(CliError::file(target.image.display()))?;
-    let target = Target { kernel: &kernel, initrd: &inner };
-    let outer = initramfs(&keys, Some(&target), &[autorun(&before)]).map_err(CliError::file("initramfs"))?;
+    let autorun = GuestFile { path: luqual_protocol::AUTORUN, content: requests.as_bytes(), runs: false };
+    let archive = initramfs(&keys, &[(Kernel::Target, kernel)], &[autorun]).map_err(CliError::file("initramfs"))?;
     let initrd = folder.join("bare.initrd");
-    fs::write(&initrd, outer).map_err(CliError::file(initrd.display()))?;
+    fs::write(&initrd, archive).map_err(CliError::file(initrd.display()))?;
 
     let started = Instant::now();
     let output = Command::new("sh")
@@ -211,9 +208,4 @@ fn bare(
 fn lines(requests: &[Request]) -> Result<String, CliError> {
     let line = |request| serde_json::to_string(request).map(|line| line + "\n");
     requests.iter().map(line).collect::<Result<_, _>>().map_err(CliError::file("JSON"))
-}
-
-/// What a guest does that nobody talks to.
-fn autorun(requests: &str) -> GuestFile<'_> {
-    GuestFile { path: luqual_protocol::AUTORUN, content: requests.as_bytes(), runs: false }
 }

@@ -1,15 +1,16 @@
 //! The phases of a boot, from its start to the last one that needs a guest.
 
+use super::carry::{carried, loaded};
 use super::plant::{kill_when_it_speaks, plant_kill};
-use super::{Boot, BootKernel, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
+use super::{Boot, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
 use crate::evidence::Stop;
 use crate::need::ability;
 use crate::reach::{Identity, ask, hello, reach, reach_next};
 use crate::seed;
 use crate::ticks::{self, Ticks};
-use luqual_guest::{Agent, AgentLog, GuestFile, Keys, Target, initramfs};
+use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_model::{Phase, Probe, Refused, Side};
-use luqual_protocol::{Hello, LoadTime, Need, Reply, Request};
+use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request};
 use luqual_vm::{Launch, Machine};
 use std::fs;
 use std::pin::pin;
@@ -65,7 +66,12 @@ impl Run<'_> {
         now: &Identity<'_>,
         next: &Identity<'_>,
     ) -> Result<(Agent, Hello), Stop> {
-        let load = Request::Load { command_line: next.command_line(self.host.accel) };
+        let (hop, hops, is_one) = (self.hop + 1, self.boot.update().hops, self.boot.is_one());
+        let load = Request::Load {
+            kernel: loaded(hop, is_one),
+            carry: carried(hop, hops, is_one),
+            command_line: next.command_line(self.host.accel),
+        };
         let before = self.boot.update().load == LoadTime::BeforePreserve;
         if before {
             self.load(&agent, &load).await?;
@@ -84,6 +90,7 @@ impl Run<'_> {
 
     fn watch_ticks(&mut self, hello: &Hello) -> Result<(), Stop> {
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+        self.ticks.iter().for_each(Ticks::end);
         self.ticks.push(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
         Ok(())
     }
@@ -123,16 +130,15 @@ impl Run<'_> {
                 let folder = host_.work.cell(boot.profile.memory_mib).map_err(explained)?;
                 let folder = work.insert(folder).as_path();
                 let initrd = folder.join("initrd");
-                let read = |kernel: &BootKernel| fs::read(&kernel.image).map_err(host(kernel.image.display()));
+                let read = |kernel: Kernel| {
+                    let image = &if kernel == Kernel::Target { boot.target } else { boot.source }.image;
+                    fs::read(image).map(|bytes| (kernel, bytes)).map_err(host(image.display()))
+                };
+                let kernels = carried(0, boot.update().hops, boot.is_one()).into_iter().map(read).collect::<Result<Vec<_>, Stop>>()?;
                 let programs = boot.programs();
                 let more: Vec<GuestFile<'_>> =
                     programs.iter().map(|(path, content)| GuestFile { path, content, runs: true }).collect();
-                // Each kernel's initramfs has the next one's in it.
-                let mut archive = initramfs(keys, None, &more).map_err(host("the last initramfs"))?;
-                for hop in (1..=boot.update().hops).rev() {
-                    let target = Target { kernel: &read(boot.kernel(hop))?, initrd: &archive };
-                    archive = initramfs(keys, Some(&target), &more).map_err(host("an initramfs"))?;
-                }
+                let archive = initramfs(keys, &kernels, &more).map_err(host("the initramfs"))?;
                 fs::write(&initrd, archive).map_err(host(initrd.display()))?;
                 let launch = Launch {
                     profile: boot.profile,

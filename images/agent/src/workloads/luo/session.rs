@@ -1,12 +1,11 @@
 //! `luo.*`, sessions: their names, who may have them, and what they are when asked.
 
 use super::{Done, OTHER, SPARE, extra_is_there, extra_session, kept};
-use crate::luo::{Argument, DEVICE, Device, Session, TYPE, number, raw};
+use crate::luo::{Argument, DEVICE, Device, TYPE, number, raw};
 use crate::peer::{NOBODY, Peer};
 use crate::workloads::{Case, Scene, StepError, errno, observed};
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::stat;
-use std::fs::File;
 
 /// 63 bytes with the name of the case before it.
 const LONG_NAMES: [&str; 2] =
@@ -241,6 +240,8 @@ fn session_unknown(scene: &mut Scene) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::luo::Session;
+    use std::fs::File;
 
     #[test]
     fn long_names_are_as_long_as_can_be() {

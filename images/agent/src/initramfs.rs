@@ -1,0 +1,102 @@
+//! The initramfs of the next kernel, made of what is in this one's: it is as large after a hundred kexecs as after one.
+
+use luqual_protocol::{AUTORUN, Archive, KERNELS, Kernel};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// All that is in the root file system, with these kernels and no other.
+pub(crate) fn next(carry: &[Kernel]) -> Result<File, String> {
+    let made = memfd_create("initramfs", MemfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|file| {
+        let archive = write(Path::new("/"), carry, BufWriter::new(File::from(file)))?;
+        archive.into_inner().map_err(io::IntoInnerError::into_error)
+    });
+    made.map_err(|error| format!("the next kernel's initramfs: {error}"))
+}
+
+fn write<W: Write>(root: &Path, carry: &[Kernel], to: W) -> io::Result<W> {
+    let mut archive = Archive::new(to);
+    let device = fs::symlink_metadata(root)?.dev();
+    add(&mut archive, root, root, &|name, about| {
+        // What is mounted is not in an initramfs. Kernels are the largest part of one: those that nobody loads are left out.
+        let is_kernel = about.is_file() && Path::new(name).starts_with(KERNELS);
+        about.dev() == device && (!is_kernel || carry.iter().any(|kernel| kernel.path() == name))
+    })?;
+    archive.finish()
+}
+
+/// Adds what is in a folder, in the order of its names; a directory that is not wanted stays as a place to mount on.
+fn add<W: Write>(
+    archive: &mut Archive<W>,
+    root: &Path,
+    folder: &Path,
+    is_wanted: &dyn Fn(&str, &Metadata) -> bool,
+) -> io::Result<()> {
+    let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    for path in entries.collect::<io::Result<BTreeSet<PathBuf>>>()? {
+        let in_guest = Path::new("/").join(path.strip_prefix(root).map_err(io::Error::other)?);
+        let name = in_guest.to_str().ok_or_else(|| io::Error::other(format!("{}: no UTF-8", path.display())))?;
+        let about = fs::symlink_metadata(&path)?;
+        if about.is_dir() {
+            archive.directory(name)?;
+        }
+        if !is_wanted(name, &about) {
+            continue;
+        }
+        if about.is_dir() {
+            add(archive, root, &path, is_wanted)?;
+        } else if about.is_symlink() {
+            archive.link(name, fs::read_link(&path)?.as_os_str().as_bytes())?;
+        } else if about.is_file() {
+            let content = fs::read(&path)?;
+            let content = if name == AUTORUN { crate::autorun::left(&content) } else { &content };
+            archive.file(name, about.permissions().mode() & 0o7777, content)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_next_guest_has_what_this_one_has_and_the_kernels_that_it_needs() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name.trim_start_matches('/'));
+        fs::create_dir_all(at(KERNELS)).unwrap();
+        fs::create_dir(at("/bin")).unwrap();
+        let contents = [
+            ("/bin/agent", "an agent"),
+            ("/luqual/host_key", "a key"),
+            (Kernel::Source.path(), "a source"),
+            (Kernel::Target.path(), "a target"),
+        ];
+        for (name, content) in contents {
+            fs::write(at(name), content).unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o640)).unwrap();
+        }
+        symlink("/bin/agent", at("/init")).unwrap();
+
+        let written = |carry: &[Kernel]| write(root.path(), carry, Vec::new()).unwrap();
+        let expected = |kernels: &[(&str, &str)]| {
+            let mut archive = Archive::new(Vec::new());
+            archive.directory("/bin").unwrap();
+            archive.file("/bin/agent", 0o640, b"an agent").unwrap();
+            archive.link("/init", b"/bin/agent").unwrap();
+            archive.directory("/luqual").unwrap();
+            archive.file("/luqual/host_key", 0o640, b"a key").unwrap();
+            archive.directory(KERNELS).unwrap();
+            kernels.iter().for_each(|(name, content)| archive.file(name, 0o640, content.as_bytes()).unwrap());
+            archive.finish().unwrap()
+        };
+        assert!(written(&[]) == expected(&[]));
+        assert!(written(&[Kernel::Source]) == expected(&contents[2..3]));
+        assert!(written(&[Kernel::Target, Kernel::Source]) == expected(&contents[2..]));
+    }
+}

@@ -1,0 +1,51 @@
+use cpio::newc::{Builder, trailer};
+use std::io::{self, Write};
+
+/// An initramfs while it is written: a newc archive (Documentation/driver-api/early-userspace/buffer-format.rst).
+///
+/// Not compressed: it is read once by a guest that unpacks more slowly than it copies.
+pub struct Archive<W> {
+    to: W,
+    inode: u32,
+}
+
+const FILE: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
+
+impl<W: Write> Archive<W> {
+    /// An empty one.
+    pub const fn new(to: W) -> Self {
+        Self { to, inode: 0 }
+    }
+
+    /// Adds a directory, which has to come before what is in it.
+    pub fn directory(&mut self, path: &str) -> io::Result<()> {
+        self.add(path, DIRECTORY | 0o755, &[])
+    }
+
+    /// Adds a file with its permissions.
+    pub fn file(&mut self, path: &str, permissions: u32, content: &[u8]) -> io::Result<()> {
+        self.add(path, FILE | permissions, content)
+    }
+
+    /// Adds a symbolic link.
+    pub fn link(&mut self, path: &str, to: &[u8]) -> io::Result<()> {
+        self.add(path, LINK | 0o777, to)
+    }
+
+    /// Ends it.
+    pub fn finish(self) -> io::Result<W> {
+        trailer(self.to)
+    }
+
+    fn add(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(content.len())
+            .map_err(|_| io::Error::other(format!("{path}: an initramfs holds no file of 4 GiB or more")))?;
+        self.inode += 1;
+        let entry = Builder::new(path.trim_start_matches('/')).ino(self.inode).mode(mode).nlink(1);
+        let mut writer = entry.write(&mut self.to, length);
+        writer.write_all(content)?;
+        writer.finish().map(drop)
+    }
+}
