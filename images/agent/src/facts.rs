@@ -60,6 +60,19 @@ fn kept_by_processors(zones: &str) -> u64 {
     counts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
 }
 
+/// The areas in which the next kernel boots, in KiB; none where the kernel has no CONFIG_KEXEC_HANDOVER_DEBUGFS to tell.
+pub(crate) fn scratch_kib() -> Result<u64, String> {
+    Ok(scratch_lengths().map_or(0, |lengths| lengths.iter().sum::<u64>() >> 10))
+}
+
+/// The length of each, in bytes.
+pub(crate) fn scratch_lengths() -> Result<Vec<u64>, String> {
+    const LENGTHS: &str = "/sys/kernel/debug/kho/out/scratch_len";
+    let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
+    let lengths = read(LENGTHS)?.split_whitespace().map(number).collect::<Result<_, _>>();
+    lengths.map_err(|error| format!("{LENGTHS}: {error}"))
+}
+
 /// A line of /proc/meminfo, in KiB.
 pub(crate) fn meminfo(name: &str) -> Result<u64, String> {
     let text = read("/proc/meminfo")?;

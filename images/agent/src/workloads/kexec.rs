@@ -2,6 +2,7 @@
 //! table of `luqual_protocol`; what a source does besides is here.
 
 use super::{Case, Scene, StepError};
+use crate::facts::scratch_lengths;
 use crate::kexec::{self, LoadError};
 use crate::memfd::Memfd;
 use luqual_protocol::Kernel;
@@ -33,12 +34,14 @@ fn cancelled(scene: &mut Scene) -> Result<(), StepError> {
 }
 
 fn scratch_is_rounded(scene: &mut Scene) -> Result<(), StepError> {
-    const LENGTHS: &str = "/sys/kernel/debug/kho/out/scratch_len";
-    let text = std::fs::read_to_string(LENGTHS)
-        .map_err(|error| StepError::Missing(format!("{LENGTHS} (CONFIG_KEXEC_HANDOVER_DEBUGFS): {error}")))?;
-    let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or(1);
-    let odd = text.split_whitespace().find(|length| number(length) % (2 << 20) != 0);
-    scene.check("areas that are no multiple of 2 MiB", "none", odd.unwrap_or("none"));
+    let lengths =
+        scratch_lengths().map_err(|error| StepError::Missing(format!("CONFIG_KEXEC_HANDOVER_DEBUGFS: {error}")))?;
+    let odd = lengths.into_iter().find(|length| length % (2 << 20) != 0);
+    scene.check(
+        "areas that are no multiple of 2 MiB",
+        "none",
+        odd.map_or("none".to_owned(), |odd| format!("{odd:#x}")),
+    );
     Ok(())
 }
 

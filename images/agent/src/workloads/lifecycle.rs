@@ -1,7 +1,7 @@
 //! `lifecycle.*`: who dies when. Virtual machine monitors and brokers are processes of their own ([`Peer`]).
 
 use super::{CONTROL, Case, Kept, Scene, StepError, errno};
-use crate::facts::meminfo;
+use crate::facts::{mem_free_kib, meminfo, scratch_kib};
 use crate::memfd::{Memfd, Page};
 use crate::peer::{DONE, NOBODY, Peer};
 use rustix::fd::{AsFd, OwnedFd};
@@ -33,6 +33,13 @@ const HANDED_ON: [Kept; 4] = [
 pub(super) const CASES: &[Case] = &[
     Case { source: broker_hands_over, target: theirs_is_there, ..Case::new("lifecycle.broker-hands-over") },
     Case { source: broker_killed, target: nothing_there, ..Case::new("lifecycle.broker-killed") },
+    Case {
+        kept: &HANDED_ON,
+        source: note_goes_on,
+        target: note_comes_back,
+        finished: nothing_leaks,
+        ..Case::new("lifecycle.hundred")
+    },
     Case { kept: &HANDED_ON, ..Case::new("lifecycle.ten-times") },
     Case { kept: &HANDED_ON, ..Case::new("lifecycle.there-and-back") },
     Case { source: unclaimed_source, target: unclaimed, ..Case::new("lifecycle.unclaimed") },
@@ -138,6 +145,68 @@ fn note_memory(scene: &mut Scene) -> Done {
 
 const NOTE: u64 = 99;
 
+/// The note of a hundred updates is handed on with what is kept: what an early kernel had, only a live update can tell a late
+/// one.
+fn note_goes_on(scene: &mut Scene) -> Done {
+    if scene.hop() == 0 {
+        let note = scene.make(&Memfd::new("note", 0))?;
+        scene.hold("note", note);
+    }
+    let session = scene.session("control")?;
+    let note = scene.held("note").ok_or_else(|| StepError::Agent("the note is not held".to_owned()))?;
+    scene.hand_over(&session, note, NOTE, "note")
+}
+
+fn note_comes_back(scene: &mut Scene) -> Done {
+    let Ok(session) = scene.session("control") else { return Ok(()) };
+    if let Some(note) = scene.retrieve_file(&session, NOTE, "note") {
+        scene.hold("note", note);
+    }
+    Ok(())
+}
+
+/// The first hop back into the source's kernel: what is lost once, by any update, is lost by then.
+const EARLY: u32 = 2;
+
+/// Compared in the same place of two lives of the same kernel: all is retrieved and finished, nothing preserved again.
+fn nothing_leaks(scene: &mut Scene) -> Done {
+    if scene.hop() != EARLY && !scene.is_last() {
+        return Ok(());
+    }
+    let Some(note) = scene.held("note") else { return Ok(()) };
+    let note = File::from(note.try_clone_to_owned().map_err(StepError::agent("the note"))?);
+    for (place, figure) in FIGURES.iter().enumerate() {
+        let (at, now) = (place as u64 * 8, (figure.read)().map_err(StepError::Agent)?);
+        if scene.hop() == EARLY {
+            note.write_all_at(&now.to_ne_bytes(), at).map_err(StepError::agent("write the note"))?;
+            continue;
+        }
+        let mut then = [0; 8];
+        note.read_exact_at(&mut then, at).map_err(StepError::agent("the note"))?;
+        let (name, then) = (format!("{} after {} updates", figure.what, scene.hop()), u64::from_ne_bytes(then));
+        let expected = format!("{then} KiB, as after {EARLY}, or {} KiB less at most", figure.slack_kib);
+        scene.check_that(&name, &expected, format!("{now} KiB"), now + figure.slack_kib >= then);
+    }
+    Ok(())
+}
+
+/// What would tell of memory that is lost a little at a time.
+struct Figure {
+    what: &'static str,
+    read: fn() -> Result<u64, String>,
+    /// By how much two lives of one kernel differ, in KiB, whatever came between.
+    slack_kib: u64,
+}
+
+const FIGURES: [Figure; 3] = [
+    // What is preserved and was given to nobody is missing in it, and what a kernel keeps back for another.
+    Figure { what: "MemTotal", read: || meminfo("MemTotal"), slack_kib: 1 << 10 },
+    // What is allocated, and not used by anybody.
+    Figure { what: "free memory", read: mem_free_kib, slack_kib: 8 << 10 },
+    // Each kernel boots in what the first one set aside: if it shrank, a later one would not.
+    Figure { what: "KHO's scratch areas", read: scratch_kib, slack_kib: 0 },
+];
+
 /// Two kernels differ by this, in KiB, and by what one of them still has preserved.
 const SLACK_KIB: u64 = 32 << 10;
 
@@ -163,6 +232,9 @@ fn unpreserved(scene: &mut Scene) -> Done {
 }
 
 fn unclaimed_source(scene: &mut Scene) -> Done {
+    if scene.hop() > 0 {
+        return Ok(());
+    }
     let session = scene.create("theirs")?;
     scene.hand_over_new(&session, &LARGE, 1)
 }

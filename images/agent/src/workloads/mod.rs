@@ -25,7 +25,7 @@ pub(crate) struct Case {
     kept: &'static [Kept],
     /// In the source, when the kept memfds are made and none is preserved.
     prepare: Hook,
-    /// In the source, when they are preserved.
+    /// When they are preserved: in the source, and in each target that is the next one's source.
     source: Hook,
     /// In the target, when they were retrieved and are known to be whole; before their sessions are finished.
     target: Hook,

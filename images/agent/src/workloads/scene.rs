@@ -75,9 +75,7 @@ impl Scene {
             let memfd = self.kept(kept.memfd.name)?;
             self.hand_over(&session, memfd.as_fd(), kept.token, kept.memfd.name)?;
         }
-        if self.hop == 0 {
-            (self.case.source)(self)?;
-        }
+        (self.case.source)(self)?;
         Ok(self.end_step())
     }
 
@@ -164,6 +162,11 @@ impl Scene {
     /// How many kexecs were made since the first source.
     pub(crate) fn hop(&self) -> u32 {
         self.hop
+    }
+
+    /// Whether no kexec follows.
+    pub(crate) fn is_last(&self) -> bool {
+        luqual_protocol::find_workload(self.case.name).is_none_or(|workload| self.hop >= workload.update.hops)
     }
 
     /// The open device. It stays open to the end of the step.
@@ -303,6 +306,11 @@ impl Scene {
     /// Holds a descriptor.
     pub(crate) fn hold(&mut self, name: impl Into<String>, fd: impl Into<OwnedFd>) {
         self.files.insert(name.into(), fd.into());
+    }
+
+    /// A descriptor that is held.
+    pub(crate) fn held(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.files.get(name).map(AsFd::as_fd)
     }
 
     /// Holds a process.

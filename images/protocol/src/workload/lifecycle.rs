@@ -19,6 +19,15 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a session of a dead process that is handed over",
     ),
     w(
+        "lifecycle.hundred",
+        "a hundred updates in a row, in which each kernel hands on what it was given, leave the last one as much memory as the second",
+        "kernel/liveupdate/kexec_handover.c, kho_restore_page(), and luo_file.c, luo_file_finish(): all that was kept back for a file is memory again",
+        "memory that each update loses a little of, which ten do not show",
+    )
+    .alone()
+    .long()
+    .by(Update { hops: 100, ..PLAIN }),
+    w(
         "lifecycle.ten-times",
         "ten updates in a row, in which each kernel hands on what it was given, change no byte",
         "kernel/liveupdate/luo_file.c, luo_file_finish(): a finished file is as any other, and can be preserved again",

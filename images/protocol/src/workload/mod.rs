@@ -35,6 +35,8 @@ pub struct Workload {
     /// Whether it is asked of an update unless the user says otherwise: not what no released kernel keeps, and not what is told
     /// to take nothing over.
     pub qualifies: bool,
+    /// Whether it takes minutes: it is asked only by its own name, not by a glob that takes it among others.
+    pub long: bool,
 }
 
 /// How an update is made.
@@ -77,6 +79,7 @@ const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds:
         warns: false,
         update: Update::PLAIN,
         qualifies: true,
+        long: false,
     }
 }
 
@@ -99,6 +102,11 @@ impl Workload {
     /// The same with a boot of its own.
     const fn alone(self) -> Self {
         Self { shares_boot: false, ..self }
+    }
+
+    /// The same, which takes minutes.
+    const fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 
     /// The same with an update that is made so.

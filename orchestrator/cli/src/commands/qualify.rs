@@ -12,8 +12,8 @@ use std::fs;
 /// From what to what.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Asked is every workload, but for those that no released kernel passes (`luqual workloads show` says which); --workload '*' asks
-those too. GO only if every one of them survived, untainted, every time. Anything else is NO-GO, whether it was expected or
+Asked is every workload, but for those that no released kernel passes, which --workload '*' asks too, and those that take
+minutes, which are asked by their full names (`luqual workloads show` says which is which). GO only if every one of them survived, untainted, every time. Anything else is NO-GO, whether it was expected or
 not: the reasons come worst first, then what could not be tested. The page that is printed stands in the run's folder as
 qualification.txt and qualification.html, beside the run's report.
 

@@ -75,12 +75,24 @@ impl Registry {
 
     /// Those that any of these names or globs takes; each has to take one.
     pub(crate) fn matching(&self, globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
-        if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| matches(glob, workload.name))) {
-            return Err(
-                CliError::usage(format!("no workload matches `{glob}`")).hint("luqual workloads list has all of them")
-            );
+        self.taken(globs, |glob, workload| matches(glob, workload.name))
+    }
+
+    /// The same for running them: those that take minutes are run only by their own names.
+    pub(crate) fn to_run(&self, globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
+        self.taken(globs, |glob, workload| glob == workload.name || !workload.long && matches(glob, workload.name))
+    }
+
+    fn taken(
+        &self,
+        globs: &[String],
+        takes: impl Fn(&str, &Workload) -> bool,
+    ) -> Result<Vec<&'static Workload>, CliError> {
+        if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| takes(glob, workload))) {
+            return Err(CliError::usage(format!("no workload matches `{glob}`"))
+                .hint("luqual workloads list has all of them; one that takes minutes has to be named in full"));
         }
-        Ok(self.all().filter(|workload| globs.iter().any(|glob| matches(glob, workload.name))).collect())
+        Ok(self.all().filter(|workload| globs.iter().any(|glob| takes(glob, workload))).collect())
     }
 
     /// What is known of the programs among these workloads.

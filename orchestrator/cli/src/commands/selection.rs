@@ -20,7 +20,8 @@ pub(crate) struct Selection {
     /// Where matrices and expectations are [default: luqual's own]
     #[arg(long, value_name = "FILE")]
     matrix_file: Option<PathBuf>,
-    /// Which workloads, by name or glob; can be repeated [default: all, or the matrix's]
+    /// Which workloads, by name or glob; can be repeated. Those that take minutes (`luqual workloads show` says which) are run
+    /// only by their full names [default: all others, or the matrix's]
     #[arg(long, value_name = "GLOB")]
     workload: Vec<String>,
     /// The machine, instead of the one that each workload declares; can be repeated
@@ -128,9 +129,9 @@ impl Selection {
         asked: impl Fn(&Workload) -> bool,
     ) -> Result<Vec<&'static Workload>, CliError> {
         match (self.workload.as_slice(), matrix) {
-            ([], None) => Ok(registry.all().filter(|workload| asked(workload)).collect()),
-            ([], Some(matrix)) => registry.matching(&matrix.workloads),
-            (globs, _) => registry.matching(globs),
+            ([], None) => Ok(registry.all().filter(|workload| !workload.long && asked(workload)).collect()),
+            ([], Some(matrix)) => registry.to_run(&matrix.workloads),
+            (globs, _) => registry.to_run(globs),
         }
     }
 
@@ -238,5 +239,18 @@ mod tests {
             matrix.pairs(str::to_owned).len()
         };
         assert_eq!((count("quick"), count("default"), count("full"), count("each")), (4, 25, 25, 9));
+        assert_eq!(count("chains"), 6);
+    }
+
+    #[test]
+    fn what_takes_minutes_is_run_only_by_its_own_name() {
+        let names = |globs: &[&str]| -> Vec<&str> {
+            let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
+            workloads_of(&globs).map(|taken| taken.iter().map(|it| it.name).collect()).unwrap_or_default()
+        };
+        assert!(!names(&["*"]).contains(&"lifecycle.hundred"));
+        assert_eq!(names(&["lifecycle.hundred"]), ["lifecycle.hundred"]);
+        assert_eq!(names(&["lifecycle.h*"]), [""; 0]);
+        assert!(names(&["*", "lifecycle.hundred"]).contains(&"lifecycle.hundred"));
     }
 }

@@ -74,7 +74,8 @@ pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
 
 /// All that is known of a workload.
 fn shown_as(workload: &Workload) -> String {
-    let Workload { name, asserts, rule, finds, profile, needs, shares_boot, warns: _, update, qualifies } = workload;
+    let Workload { name, asserts, rule, finds, profile, needs, shares_boot, warns: _, update, qualifies, long } =
+        workload;
     let needs: Vec<&str> = needs.iter().map(|need| ability(*need).word()).collect();
     let mut lines = vec![
         format!("{name}\n  asserts   {asserts}"),
@@ -104,6 +105,9 @@ fn shown_as(workload: &Workload) -> String {
     }
     if !qualifies {
         lines.push("  qualify   does not ask it, unless it is named: no released kernel passes".to_owned());
+    }
+    if *long {
+        lines.push("  long      takes minutes: it is run only by its own name, by no `*`".to_owned());
     }
     lines.push("  outcomes".to_owned());
     lines.extend(Outcome::ALL.map(|outcome| format!("    {:<14}  {}", outcome.word(), meaning(outcome))));
@@ -143,6 +147,8 @@ mod tests {
         ] {
             assert!(shown.contains(text), "{shown}");
         }
+        let shown = shown_as(luqual_protocol::find_workload("lifecycle.hundred").unwrap());
+        assert!(shown.contains("  update    100 kexecs") && shown.contains("  long      takes minutes"), "{shown}");
     }
 
     #[test]
