@@ -1,6 +1,7 @@
 //! From the run record to what people and machines read.
 
 mod brief;
+mod curve;
 mod diff;
 mod display;
 mod grid;
@@ -19,6 +20,7 @@ mod terminal;
 mod words;
 
 pub use brief::Brief;
+pub use curve::{curve, curve_csv};
 pub use diff::diff;
 pub use display::Display;
 pub use html::{Evidence, html};

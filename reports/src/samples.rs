@@ -57,6 +57,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         folder: format!("cells/{}", key.id()),
         plan: Planned { key, prediction: None, expectation: None },
         shared_with: Vec::new(),
+        measures: Vec::new(),
         attempts: Vec::new(),
     }
 }

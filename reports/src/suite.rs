@@ -35,7 +35,7 @@ pub fn suite(record: &Record) -> io::Result<String> {
 }
 
 /// A pair; one kernel where it is updated into itself.
-fn pair(key: &CellKey) -> String {
+pub(crate) fn pair(key: &CellKey) -> String {
     if key.source == key.target { key.source.clone() } else { format!("{} → {}", key.source, key.target) }
 }
 

@@ -1,7 +1,7 @@
 //! One request, one reply: what the host runs over SSH, and what a person can type.
 
 use crate::kexec;
-use crate::workloads::StepError;
+use crate::workloads::{Said, StepError};
 use crate::{facts, hold};
 use luqual_protocol::{Reply, Request, VERSION};
 use std::io::{BufRead, Write};
@@ -26,7 +26,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::Hello { .. } => facts::hello().map_or_else(failed, Reply::Hello),
         Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
         Request::Load { kernel, carry, command_line } => match kexec::load(*kernel, carry, command_line) {
-            Ok(()) => facts::done(Vec::new()),
+            Ok(()) => facts::done(Said::default()),
             Err(error) => StepError::from(error).into(),
         },
         Request::Kexec => match hold::ask(request) {

@@ -1,6 +1,7 @@
 //! What the guest can say of itself, read from /proc and /sys.
 
-use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Probe, Reply, VERSION};
+use crate::workloads::Said;
+use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Reply, VERSION};
 use std::fs;
 use std::io::Read;
 
@@ -21,8 +22,9 @@ pub(crate) fn hello() -> Result<Hello, String> {
 }
 
 /// The reply to a step that was done.
-pub(crate) fn done(probes: Vec<Probe>) -> Reply {
-    taint().map_or_else(|message| Reply::Failed { message }, |taint| Reply::Done { probes, taint })
+pub(crate) fn done(said: Said) -> Reply {
+    let Said { probes, measures } = said;
+    taint().map_or_else(|message| Reply::Failed { message }, |taint| Reply::Done { probes, measures, taint })
 }
 
 /// The kernel's log so far.

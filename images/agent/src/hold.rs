@@ -1,7 +1,7 @@
 //! The process that holds what is preserved: closing a session's descriptor drops the session, so it lives until the
 //! kexec, whatever becomes of the SSH connection.
 
-use crate::workloads::{self, Scene};
+use crate::workloads::{self, Said, Scene};
 use luqual_protocol::{Located, Reply, Request};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -57,13 +57,13 @@ fn answer(held: &mut Held, request: Request) -> Reply {
             };
         }
         // Asked by `call` before it goes: an answer is all it wants to hear.
-        Request::Kexec => Ok(Ok(Vec::new())),
+        Request::Kexec => Ok(Ok(Said::default())),
         Request::Hello { .. } | Request::Load { .. } | Request::KernelLog => {
             Err("this is not a request for the holder".to_owned())
         }
     };
     match done {
-        Ok(Ok(probes)) => crate::facts::done(probes),
+        Ok(Ok(said)) => crate::facts::done(said),
         Ok(Err(error)) => error.into(),
         Err(message) => Reply::Failed { message },
     }

@@ -8,13 +8,13 @@ mod request;
 mod workload;
 
 pub use archive::Archive;
-pub use request::{Hello, Kernel, KernelLog, Located, Place, Probe, Reply, Request};
+pub use request::{Hello, Kernel, KernelLog, Located, Measure, Place, Probe, Reply, Request};
 pub use workload::{
     EXTERNAL, LoadTime, Need, Update, Workload, external, find as find_workload, program_path, workloads,
 };
 
 /// Grows with every change that the other side would misread. Both sides must name the same.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Where the agent is in the guest, as /init and under its own name.
 pub const AGENT: &str = "/bin/luqual-agent";

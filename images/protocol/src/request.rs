@@ -112,6 +112,9 @@ pub enum Reply {
     Done {
         /// What was checked.
         probes: Vec<Probe>,
+        /// How long the kernel took, where that is measured.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        measures: Vec<Measure>,
         /// /proc/sys/kernel/tainted after it.
         taint: u64,
     },
@@ -190,6 +193,19 @@ pub struct Probe {
     pub observed: String,
     /// Whether that is the same.
     pub held: bool,
+}
+
+/// How long the kernel took for so much of something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measure {
+    /// For which step: its calls alone, without what the workload does besides.
+    pub what: String,
+    /// Of how much.
+    pub size: u64,
+    /// Of what, such as `files`.
+    pub unit: String,
+    /// In microseconds, by the guest's clock.
+    pub duration_us: u64,
 }
 
 impl Probe {

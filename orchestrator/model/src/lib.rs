@@ -22,8 +22,8 @@ pub use outcome::{Expectation, Outcome, Prediction, Status};
 pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{
-    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, PhaseEnd, PhaseRecord, Planned, Probe, ProgramFile,
-    ProgramInfo, Run, RunRecord, Settings,
+    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, Measure, PhaseEnd, PhaseRecord, Planned, Probe,
+    ProgramFile, ProgramInfo, Run, RunRecord, Settings,
 };
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 

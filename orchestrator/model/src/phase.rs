@@ -46,6 +46,11 @@ impl Phase {
         Self::Teardown,
     ];
 
+    /// Whether it is the kernel that is left which is asked for something.
+    pub const fn is_of_a_source(self) -> bool {
+        matches!(self, Self::Preserve | Self::Load | Self::Kexec)
+    }
+
     /// The word as it stands in records, in `matrix.toml` and on the terminal.
     pub const fn word(self) -> &'static str {
         match self {

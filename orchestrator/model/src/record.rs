@@ -202,6 +202,9 @@ pub struct CellRecord {
     pub phases: Vec<PhaseRecord>,
     /// What the workload checked.
     pub probes: Vec<Probe>,
+    /// How long the kernels took for something of a size, where the workload measures that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
     /// The gap in the ticks, where both sides ticked.
     pub blackout: Option<Blackout>,
     /// The console lines that matter.
@@ -307,6 +310,21 @@ pub struct Probe {
     pub observed: String,
     /// Whether that is the same.
     pub held: bool,
+}
+
+/// How long a kernel took for so much of something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Measure {
+    /// For which step, such as `preserve`: its calls alone, without what the workload does besides.
+    pub what: String,
+    /// Of how much.
+    pub size: u64,
+    /// Of what, such as `files`.
+    pub unit: String,
+    /// The number of kexecs before it.
+    pub hop: u32,
+    /// In microseconds, by the guest's clock.
+    pub duration_us: u64,
 }
 
 /// From the last tick in the source to the first in the target.

@@ -139,6 +139,7 @@ pub(crate) mod tests {
             duration_us: 1,
             folder: folder.into(),
             shared_with: Vec::new(),
+            measures: Vec::new(),
             attempts: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use crate::ticks::Ticks;
 use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_model::{
-    Ability, Blackout, CellId, CellRecord, Event, KernelInfo, Phase, Planned, Probe, Refused, Side, Status,
+    Ability, Blackout, CellId, CellRecord, Event, KernelInfo, Measure, Phase, Planned, Probe, Refused, Side, Status,
 };
 use luqual_protocol::{Update, Workload, program_path};
 use luqual_vm::{Accel, Launcher, Machine, Profile, Qemu, WorkFolder};
@@ -202,6 +202,7 @@ pub(crate) async fn run_once(
             duration_us,
             phases: run.recorder.phases_of(number),
             probes: evidence.probes,
+            measures: checked.measures,
             blackout: run.blackout,
             findings: evidence.findings,
             folder: folder.clone(),
@@ -244,6 +245,7 @@ struct Run<'a> {
 #[derive(Default)]
 struct Checked {
     probes: Vec<Probe>,
+    measures: Vec<Measure>,
     first_broken: Option<Phase>,
     /// Something of it was broken before this update: there is nothing more to learn from it.
     is_out: bool,

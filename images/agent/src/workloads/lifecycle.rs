@@ -168,9 +168,12 @@ fn note_comes_back(scene: &mut Scene) -> Done {
 /// The first hop back into the source's kernel: what is lost once, by any update, is lost by then.
 const EARLY: u32 = 2;
 
+/// The last hop of which the guest still carries the same kernels.
+const LATE_LEFT: u32 = 2;
+
 /// Compared in the same place of two lives of the same kernel: all is retrieved and finished, nothing preserved again.
 fn nothing_leaks(scene: &mut Scene) -> Done {
-    if scene.hop() != EARLY && !scene.is_last() {
+    if scene.hop() != EARLY && scene.hops_left() != LATE_LEFT {
         return Ok(());
     }
     let Some(note) = scene.held("note") else { return Ok(()) };
@@ -194,15 +197,16 @@ fn nothing_leaks(scene: &mut Scene) -> Done {
 struct Figure {
     what: &'static str,
     read: fn() -> Result<u64, String>,
-    /// By how much two lives of one kernel differ, in KiB, whatever came between.
+    /// By how much two lives of one kernel differ, in KiB, whatever came between. Measured: MemTotal not at all, free memory by
+    /// 300 KiB; a page that each of 96 updates loses is 384 KiB.
     slack_kib: u64,
 }
 
 const FIGURES: [Figure; 3] = [
     // What is preserved and was given to nobody is missing in it, and what a kernel keeps back for another.
-    Figure { what: "MemTotal", read: || meminfo("MemTotal"), slack_kib: 1 << 10 },
+    Figure { what: "MemTotal", read: || meminfo("MemTotal"), slack_kib: 64 },
     // What is allocated, and not used by anybody.
-    Figure { what: "free memory", read: mem_free_kib, slack_kib: 8 << 10 },
+    Figure { what: "free memory", read: mem_free_kib, slack_kib: 2 << 10 },
     // Each kernel boots in what the first one set aside: if it shrank, a later one would not.
     Figure { what: "KHO's scratch areas", read: scratch_kib, slack_kib: 0 },
 ];

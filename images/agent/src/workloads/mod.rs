@@ -1,6 +1,7 @@
 //! The workloads: one module a family, one [`Case`] each. What each asserts stands in the table of `luqual_protocol`.
 
 mod broker;
+mod curve;
 mod external;
 mod kexec;
 mod lifecycle;
@@ -9,7 +10,7 @@ mod memfd;
 mod scale;
 mod scene;
 
-pub(crate) use scene::Scene;
+pub(crate) use scene::{Said, Scene};
 
 use crate::kexec::LoadError;
 use crate::memfd::Memfd;

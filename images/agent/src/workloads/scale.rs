@@ -1,8 +1,9 @@
 //! `scale.*`: many and much, in a machine of their own: what is counted is all that the kernel has.
 
-use super::{Case, Kept, Scene, StepError};
+use super::{Case, Kept, Scene, StepError, curve, said};
 use crate::memfd::Memfd;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,6 +12,9 @@ const BYTES: Kept = Kept { session: "control", token: 1, memfd: Memfd::new("528m
 
 pub(super) const CASES: &[Case] = &[
     Case { kept: &[BYTES], ..Case::new("scale.bytes-528m") },
+    Case { source: curve::bytes, target: curve::bytes_back, ..Case::new("scale.curve-bytes") },
+    Case { source: curve::files, target: curve::files_back, ..Case::new("scale.curve-files") },
+    Case { source: curve::sessions, target: curve::sessions_back, ..Case::new("scale.curve-sessions") },
     Case {
         source: |scene| files(scene, &FULL),
         target: |scene| files_back(scene, &FULL),
@@ -49,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
 type Done = Result<(), StepError>;
 
 /// Lets this process have more descriptors than there are by default.
-fn raise_limit() -> Done {
+pub(super) fn raise_limit() -> Done {
     let mut limits = getrlimit(Resource::Nofile);
     let wanted = 20_000;
     if limits.current.is_some_and(|current| current < wanted) {
@@ -71,8 +75,7 @@ fn files(scene: &mut Scene, counts: &[u64]) -> Done {
     for (place, count) in counts.iter().enumerate() {
         let session = scene.create(&place.to_string())?;
         for number in 0..*count {
-            let memfd = Memfd::new("numbered", 0).make(0).map_err(StepError::agent("memfd"))?;
-            memfd.write_all_at(&tag(scene, place, number).to_ne_bytes(), 0).map_err(StepError::agent("write"))?;
+            let memfd = numbered(tag(scene, place, number))?;
             scene.hand_over(&session, memfd.as_fd(), number, &format!("{number} of {count}"))?;
         }
         let (pipe, _) = rustix::pipe::pipe().map_err(StepError::agent("pipe"))?;
@@ -81,29 +84,41 @@ fn files(scene: &mut Scene, counts: &[u64]) -> Done {
     Ok(())
 }
 
-fn tag(scene: &Scene, place: usize, number: u64) -> u64 {
+pub(super) fn tag(scene: &Scene, place: usize, number: u64) -> u64 {
     scene.seed() ^ ((place as u64) << 32 | number)
+}
+
+/// A memfd with a number in it.
+pub(super) fn numbered(tag: u64) -> Result<File, StepError> {
+    let memfd = Memfd::new("numbered", 0).make(0).map_err(StepError::agent("memfd"))?;
+    memfd.write_all_at(&tag.to_ne_bytes(), 0).map_err(StepError::agent("write"))?;
+    Ok(memfd)
+}
+
+/// How many of them came back with their numbers, and what became of the first that did not.
+pub(super) fn whole(back: impl Iterator<Item = (u64, Result<OwnedFd, Errno>)>) -> String {
+    let mut first_wrong = String::new();
+    let mut whole = 0;
+    for (place, (expected, memfd)) in back.enumerate() {
+        let told = memfd.map(File::from).map(|memfd| {
+            let mut bytes = [0; 8];
+            memfd.read_exact_at(&mut bytes, 0).is_ok_and(|()| u64::from_ne_bytes(bytes) == expected)
+        });
+        match told {
+            Ok(true) => whole += 1,
+            other if first_wrong.is_empty() => first_wrong = format!("; {place}: {}", said(&other, "another content")),
+            _ => {}
+        }
+    }
+    format!("{whole} whole{first_wrong}")
 }
 
 fn files_back(scene: &mut Scene, counts: &[u64]) -> Done {
     raise_limit()?;
     for (place, count) in counts.iter().enumerate() {
         let Some(session) = scene.retrieve_session(&place.to_string())? else { continue };
-        let (mut whole, mut wrong) = (0, None);
-        for number in 0..*count {
-            let expected = tag(scene, place, number);
-            let told = session.retrieve(number).map(File::from).map(|memfd| {
-                let mut bytes = [0; 8];
-                memfd.read_exact_at(&mut bytes, 0).is_ok_and(|()| u64::from_ne_bytes(bytes) == expected)
-            });
-            match told {
-                Ok(true) => whole += 1,
-                other => {
-                    wrong.get_or_insert_with(|| format!("; {number}: {}", super::said(&other, "another content")));
-                }
-            }
-        }
-        let observed = format!("{whole} whole{}", wrong.unwrap_or_default());
+        let back = (0..*count).map(|number| (tag(scene, place, number), session.retrieve(number)));
+        let observed = whole(back);
         scene.check(format!("memfds of session {place}"), format!("{count} whole"), observed);
         scene.takes(&format!("finish of session {place}"), session.finish());
     }

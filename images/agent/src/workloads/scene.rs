@@ -5,13 +5,14 @@ use crate::luo::{DEVICE, Device, Session};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use crate::peer::Peer;
-use luqual_protocol::{Place, Probe};
+use luqual_protocol::{Measure, Place, Probe};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::Child;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Lives from the first step on its side to the end of the process that holds it.
 pub(crate) struct Scene {
@@ -32,7 +33,16 @@ pub(crate) struct Scene {
     peers: Vec<Peer>,
     mappings: Vec<Mapping>,
     unpreserved: Option<Mapping>,
-    probes: Vec<Probe>,
+    /// Whether what is kept was preserved by this kernel, and so waits for the next one.
+    is_handed_on: bool,
+    said: Said,
+}
+
+/// What a step has found out.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) measures: Vec<Measure>,
 }
 
 const SAME: &str = "every byte as it was";
@@ -52,12 +62,14 @@ impl Scene {
             peers: Vec::new(),
             mappings: Vec::new(),
             unpreserved: None,
-            probes: Vec::new(),
+            is_handed_on: false,
+            said: Said::default(),
         }
     }
 
     /// Hands the state to the kernel and holds on to it. In a target that is the next source: what was retrieved.
-    pub(crate) fn preserve(&mut self) -> Result<Vec<Probe>, StepError> {
+    pub(crate) fn preserve(&mut self) -> Result<Said, StepError> {
+        self.is_handed_on = true;
         if self.hop == 0 {
             self.unpreserved = Some(Mapping::locked_page().map_err(StepError::agent("a page of memory"))?);
             // All content is there before the kernel is asked for anything: memory that is short is our trouble.
@@ -94,7 +106,7 @@ impl Scene {
     }
 
     /// Asks the kernel for what is kept.
-    pub(crate) fn retrieve(&mut self) -> Result<Vec<Probe>, StepError> {
+    pub(crate) fn retrieve(&mut self) -> Result<Said, StepError> {
         for label in labels(self.case) {
             self.retrieve_session(label)?;
         }
@@ -110,21 +122,21 @@ impl Scene {
     }
 
     /// Compares what is held now with what it was made from; on either side.
-    pub(crate) fn verify(&mut self) -> Result<Vec<Probe>, StepError> {
+    pub(crate) fn verify(&mut self) -> Result<Said, StepError> {
         for kept in self.case.kept {
             // One that was not retrieved has its own probe, which did not hold.
             if let Some(file) = self.memfds.get(kept.memfd.name).cloned() {
                 self.compare(&kept.memfd, &file);
             }
         }
-        if self.hop > 0 {
+        if self.hop > 0 && !self.is_handed_on {
             (self.case.target)(self)?;
         }
         Ok(self.end_step())
     }
 
     /// Tells the kernel that what is kept is taken over, and looks whether it took note.
-    pub(crate) fn finish(&mut self) -> Result<Vec<Probe>, StepError> {
+    pub(crate) fn finish(&mut self) -> Result<Said, StepError> {
         for label in labels(self.case) {
             // Each session is closed here, after it said that it is finished.
             if let Some(session) = self.sessions.remove(label) {
@@ -141,9 +153,9 @@ impl Scene {
         Ok(self.end_step())
     }
 
-    fn end_step(&mut self) -> Vec<Probe> {
+    fn end_step(&mut self) -> Said {
         self.device = None;
-        std::mem::take(&mut self.probes)
+        std::mem::take(&mut self.said)
     }
 }
 
@@ -164,9 +176,10 @@ impl Scene {
         self.hop
     }
 
-    /// Whether no kexec follows.
-    pub(crate) fn is_last(&self) -> bool {
-        luqual_protocol::find_workload(self.case.name).is_none_or(|workload| self.hop >= workload.update.hops)
+    /// How many kexecs follow.
+    pub(crate) fn hops_left(&self) -> u32 {
+        let workload = luqual_protocol::find_workload(self.case.name);
+        workload.map_or(0, |workload| workload.update.hops.saturating_sub(self.hop))
     }
 
     /// The open device. It stays open to the end of the step.
@@ -203,6 +216,11 @@ impl Scene {
     /// The session with that label, which the case has created or retrieved.
     pub(crate) fn session(&self, label: &str) -> Result<Rc<Session>, StepError> {
         self.sessions.get(label).cloned().ok_or_else(|| StepError::Agent(format!("session {label} is not held")))
+    }
+
+    /// Holds a session that the case has made itself.
+    pub(crate) fn keep_session(&mut self, label: String, session: Session) {
+        self.sessions.insert(label, Rc::new(session));
     }
 
     /// Closes a session, unless a step holds on to it.
@@ -335,18 +353,24 @@ impl Scene {
 
     /// A probe that holds when both texts are equal.
     pub(crate) fn check(&mut self, name: impl Into<String>, expected: impl ToString, observed: impl ToString) {
-        self.probes.push(Probe::compare(name, expected, observed));
+        self.said.probes.push(Probe::compare(name, expected, observed));
     }
 
     /// Probes of somebody else.
     pub(crate) fn add(&mut self, probes: Vec<Probe>) {
-        self.probes.extend(probes);
+        self.said.probes.extend(probes);
     }
 
     /// A probe about a number with a bound.
     pub(crate) fn check_that(&mut self, name: &str, expected: &str, observed: impl ToString, held: bool) {
         let (expected, observed) = (expected.to_owned(), observed.to_string());
-        self.probes.push(Probe { name: name.to_owned(), expected, observed, held });
+        self.said.probes.push(Probe { name: name.to_owned(), expected, observed, held });
+    }
+
+    /// How long the kernel took for a step.
+    pub(crate) fn measure(&mut self, what: &str, (size, unit): (u64, &str), took: Duration) {
+        let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.said.measures.push(Measure { what: what.to_owned(), size, unit: unit.to_owned(), duration_us });
     }
 
     /// A call that the kernel has to refuse with that errno.

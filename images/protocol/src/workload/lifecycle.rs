@@ -20,7 +20,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ),
     w(
         "lifecycle.hundred",
-        "a hundred updates in a row, in which each kernel hands on what it was given, leave the last one as much memory as the second",
+        "a hundred updates in a row, in which each kernel hands on what it was given, leave as much memory near their end as after the second",
         "kernel/liveupdate/kexec_handover.c, kho_restore_page(), and luo_file.c, luo_file_finish(): all that was kept back for a file is memory again",
         "memory that each update loses a little of, which ten do not show",
     )

@@ -1,9 +1,12 @@
 //! Many and much. The time of each step stands in the record of its cell.
 
-use super::Workload;
+use super::{Update, Workload};
 
 const SESSIONS: &str = "include/linux/kho/abi/block.h: sessions are handed over in linked blocks of 51";
 const FILES: &str = "include/linux/kho/abi/block.h: a session's files are handed over in linked blocks of 63";
+
+/// A size for each of five updates in a row.
+const CURVE: Update = Update { hops: 5, ..Update::PLAIN };
 
 /// Each counts everything in the machine, and so has it for itself.
 const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
@@ -17,6 +20,30 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "mm/memfd_luo.c, memfd_luo_preserve_folios(); kernel/liveupdate/kexec_handover.c, kho_preserve_vmalloc()",
         "a list of pages that needs a list of its own which is longer than a page",
     ),
+    w(
+        "scale.curve-bytes",
+        "memfds of 1, 8, 64, 256 and 512 MiB, an update each, keep every byte; the record has how long each step takes",
+        "mm/memfd_luo.c, memfd_luo_preserve_folios() and memfd_luo_retrieve_folios(): once for each folio",
+        "a size between the others at which a list of pages ends",
+    )
+    .long()
+    .by(CURVE),
+    w(
+        "scale.curve-files",
+        "1, 10, 100, 1000 and 10000 memfds in one session, an update each, come back, each its own; the record has how long each step takes",
+        FILES,
+        "a bound that a thousand files do not meet",
+    )
+    .long()
+    .by(CURVE),
+    w(
+        "scale.curve-sessions",
+        "1, 10, 100, 1000 and 10000 sessions, an update each, come back; the record has how long each step takes",
+        SESSIONS,
+        "a bound that 800 sessions do not meet",
+    )
+    .long()
+    .by(CURVE),
     w(
         "scale.files-1000",
         "1000 memfds in one session come back, each its own",

@@ -2,7 +2,7 @@
 
 use crate::error::{CliError, Exit};
 use crate::output;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use luqual_model::CellRecord;
 use luqual_reports::{Evidence, Record};
 use luqual_runner::JOURNAL;
@@ -27,6 +27,15 @@ pub(crate) enum Report {
     Markdown(One),
     /// Markdown with a row for each workload and a column for each pair, and why what is none is no survival
     Suite(One),
+    /// How long preserve, kexec, retrieve and finish took by what was handed over, for each cell that measured it
+    #[command(after_help = CURVE_HELP)]
+    Curve {
+        #[command(flatten)]
+        one: One,
+        /// A table to read, or lines to plot
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t = CurveFormat::Markdown)]
+        format: CurveFormat,
+    },
     /// JSON for KCIDB: the target is the build, the source stands in misc
     Kcidb {
         #[command(flatten)]
@@ -47,6 +56,24 @@ pub(crate) enum Report {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+const CURVE_HELP: &str = "\
+The workloads scale.curve-files, scale.curve-sessions and scale.curve-bytes measure: a size for each of five updates in a row.
+Preserve, retrieve and finish are the kernel's own calls, by the guest's clock; kexec is from the request to leave to the
+handshake with the next kernel, by the host's.
+
+Examples:
+  luqual run --matrix curves --report-dir out
+  luqual report curve out
+  luqual report curve out --format csv > curve.csv";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CurveFormat {
+    /// A table for each cell, in ms
+    Markdown,
+    /// A line for each size of each cell, in us
+    Csv,
 }
 
 /// What KCIDB takes for an origin.
@@ -80,6 +107,7 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
         | Report::Ktap(one)
         | Report::Markdown(one)
         | Report::Suite(one) => one,
+        Report::Curve { one, format } => return curve(one, *format),
         Report::Kcidb { one, .. } => one,
     };
     let folder = folder(&one.run)?;
@@ -90,7 +118,7 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
                 let linked = one.output.as_deref().is_some_and(|file| is_in(file, &folder));
                 return luqual_reports::html(&record, Evidence { read: &evidence(&folder), linked }, to);
             }
-            Report::Show(_) | Report::Diff { .. } => shown(&record)?,
+            Report::Show(_) | Report::Diff { .. } | Report::Curve { .. } => shown(&record)?,
             Report::Junit(_) => luqual_reports::junit(&record)?,
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
@@ -99,6 +127,18 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
         };
         to.write_all(text.as_bytes())
     })?;
+    Ok(Exit::Ok)
+}
+
+fn curve(one: &One, format: CurveFormat) -> Result<Exit, CliError> {
+    let record = read_run(&one.run)?;
+    let text = match format {
+        CurveFormat::Markdown => luqual_reports::curve(&record),
+        CurveFormat::Csv => luqual_reports::curve_csv(&record),
+    };
+    let nothing = || CliError::usage("no cell of the run measured anything").hint("luqual run --matrix curves does");
+    let text = text.map_err(CliError::file(one.run.display()))?.ok_or_else(nothing)?;
+    give(one.output.as_deref(), |to| to.write_all(text.as_bytes()))?;
     Ok(Exit::Ok)
 }
 

@@ -176,6 +176,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         findings: (0..6).map(finding).collect(),
         folder: format!("cells/{id}"),
         shared_with: Vec::new(),
+        measures: Vec::new(),
         attempts: Vec::new(),
         outcome,
         id,

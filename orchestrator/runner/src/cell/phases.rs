@@ -9,7 +9,7 @@ use crate::reach::{Identity, ask, hello, reach, reach_next};
 use crate::seed;
 use crate::ticks::{self, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
-use luqual_model::{Phase, Probe, Refused, Side};
+use luqual_model::{Measure, Phase, Probe, Refused, Side};
 use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request};
 use luqual_vm::{Launch, Machine};
 use std::fs;
@@ -134,7 +134,8 @@ impl Run<'_> {
                     let image = &if kernel == Kernel::Target { boot.target } else { boot.source }.image;
                     fs::read(image).map(|bytes| (kernel, bytes)).map_err(host(image.display()))
                 };
-                let kernels = carried(0, boot.update().hops, boot.is_one()).into_iter().map(read).collect::<Result<Vec<_>, Stop>>()?;
+                let needed = carried(0, boot.update().hops, boot.is_one()).into_iter();
+                let kernels: Vec<(Kernel, Vec<u8>)> = needed.map(read).collect::<Result<_, Stop>>()?;
                 let programs = boot.programs();
                 let more: Vec<GuestFile<'_>> =
                     programs.iter().map(|(path, content)| GuestFile { path, content, runs: true }).collect();
@@ -183,12 +184,17 @@ impl Run<'_> {
             let name = part.workload.name;
             let request = request(name.to_owned(), seed::of_content(self.seed, name));
             self.recorder.for_part(Some(number));
-            let probes = self.step(phase, agent, &request, number + 1).await;
+            let said = self.step(phase, agent, &request, number + 1).await;
             self.recorder.for_part(None);
-            let checked = &mut self.checked[number];
-            checked.probes.extend(probes?.into_iter().map(|it| {
+            let (hop, checked) = (self.hop, &mut self.checked[number]);
+            let (probes, measures) = said?;
+            checked.probes.extend(probes.into_iter().map(|it| {
                 let luqual_protocol::Probe { name, expected, observed, held } = it;
                 Probe { name, expected, observed, held }
+            }));
+            checked.measures.extend(measures.into_iter().map(|it| {
+                let luqual_protocol::Measure { what, size, unit, duration_us } = it;
+                Measure { what, size, unit, hop, duration_us }
             }));
             if checked.first_broken.is_none() && checked.probes.iter().any(|probe| !probe.held) {
                 checked.first_broken = Some(phase);
@@ -210,20 +216,21 @@ impl Run<'_> {
         agent: &Agent,
         request: &Request,
         begun: usize,
-    ) -> Result<Vec<luqual_protocol::Probe>, Stop> {
-        let (probes, taint) = match self.guarded(phase, Some(agent), ask(agent, request)).await? {
-            Reply::Done { probes, taint } => (probes, taint),
-            reply => return Err(self.not_done(reply, agent, begun).await),
+    ) -> Result<(Vec<luqual_protocol::Probe>, Vec<luqual_protocol::Measure>), Stop> {
+        let (said, taint) = match self.guarded(phase, Some(agent), ask(agent, request)).await? {
+            Reply::Done { probes, measures, taint } => ((probes, measures), taint),
+            reply => return Err(self.not_done(phase, reply, agent, begun).await),
         };
         match self.side() {
             Side::Source => self.source_taint = taint,
             Side::Target => self.target_taint = taint,
         }
-        Ok(probes)
+        Ok(said)
     }
 
-    pub(super) async fn not_done(&self, reply: Reply, agent: &Agent, begun: usize) -> Stop {
-        let side = self.side();
+    pub(super) async fn not_done(&self, phase: Phase, reply: Reply, agent: &Agent, begun: usize) -> Stop {
+        // A target that is to hand on what it was given is a source.
+        let side = if phase.is_of_a_source() { Side::Source } else { self.side() };
         match reply {
             Reply::Refused { call, errno, about } => {
                 let intact = match side {
@@ -312,7 +319,7 @@ impl Run<'_> {
                 machine.console().set_side(Side::Target);
                 Ok(reached)
             }
-            (None, Some(reply)) => Err(self.not_done(reply, &agent, self.boot.parts.len()).await),
+            (None, Some(reply)) => Err(self.not_done(Phase::Kexec, reply, &agent, self.boot.parts.len()).await),
             (None, None) => Err(Stop::Host("the kexec ended in no way that is known".to_owned())),
         }
     }
@@ -326,7 +333,7 @@ impl Run<'_> {
                 self.kernel_log = log.lines;
                 Ok(())
             }
-            reply => Err(self.not_done(reply, agent, 0).await),
+            reply => Err(self.not_done(Phase::Collect, reply, agent, 0).await),
         }
     }
 

@@ -25,7 +25,7 @@ impl Run<'_> {
             Reply::Located(Located { address: None }) => {
                 return Err(Stop::Requirement(format!("{workload} has no {place} in which a fault could be planted")));
             }
-            reply => return Err(self.not_done(reply, agent, 1).await),
+            reply => return Err(self.not_done(Phase::Preserve, reply, agent, 1).await),
         };
         let ram = self.machine.as_ref().ok_or_else(no_machine)?.ram();
         let mut byte = [0];
