@@ -151,6 +151,12 @@ impl AsFd for Session {
     }
 }
 
+impl From<Session> for OwnedFd {
+    fn from(session: Session) -> Self {
+        session.0
+    }
+}
+
 impl From<OwnedFd> for Session {
     fn from(fd: OwnedFd) -> Self {
         Self(fd)

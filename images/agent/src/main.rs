@@ -12,6 +12,7 @@
 //! | `call` | [`call`]: one request from standard input, one reply to standard output |
 //! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
 //! | `peer` | [`peer`]: does what a workload tells it, as any user |
+//! | `peer-apart` | [`namespaces`]: the same in namespaces of its own |
 //! | `write-pages …`, `write-log …` | [`writer`]: write into a memfd |
 //! | `autorun` | [`autorun`]: requests from a file, for a guest that nobody talks to |
 
@@ -29,6 +30,7 @@ mod log;
 mod luo;
 mod mapping;
 mod memfd;
+mod namespaces;
 mod peer;
 mod program;
 mod serve;
@@ -41,20 +43,21 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let role = std::env::args().nth(1);
     let ended = match (std::process::id(), role.as_deref()) {
+        // In a namespace of its own it is process 1 too.
+        (_, Some("peer")) => peer::run(),
         (1, _) => init::run(),
         (_, Some("tick")) => tick::run(),
         (_, Some("hold")) => hold::run(),
         (_, Some("serve")) => serve::run(),
         (_, Some("call")) => call::run(),
         (_, Some("kill")) => kill::run(),
-        (_, Some("peer")) => peer::run(),
+        (_, Some("peer-apart")) => namespaces::run(),
         (_, Some("write-pages")) => writer::pages(),
         (_, Some("write-log")) => writer::log(),
         (_, Some("autorun")) => autorun::run(),
-        _ => Err(
-            "usage: luqual-agent tick|hold|serve|call|kill|peer|write-pages|write-log|autorun (as process 1: /init)"
-                .to_owned(),
-        ),
+        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|peer|peer-apart|write-pages|write-log|autorun \
+             (as process 1: /init)"
+            .to_owned()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! Another process, of any user: a virtual machine monitor, a broker, whoever has descriptors and may die. It is the agent once
 //! more; it does what it is told over a Unix socket, by which descriptors go both ways (unix(7), SCM_RIGHTS).
 
-use crate::luo::Session;
+use crate::luo::{Device, Session};
 use crate::memfd::Memfd;
 use crate::workloads::{errno, errno_name};
 use luqual_protocol::AGENT;
@@ -31,9 +31,18 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts one that runs as `user`.
     pub(crate) fn start(user: u32) -> Result<Self, String> {
+        Self::start_role("peer", user)
+    }
+
+    /// The same in namespaces of its own, where it is root.
+    pub(crate) fn start_apart(user: u32) -> Result<Self, String> {
+        Self::start_role("peer-apart", user)
+    }
+
+    fn start_role(role: &str, user: u32) -> Result<Self, String> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("socketpair: {error}"))?;
         let mut command = Command::new(AGENT);
-        let command = command.arg("peer").uid(user).gid(user).stdin(Stdio::from(OwnedFd::from(theirs)));
+        let command = command.arg(role).uid(user).gid(user).stdin(Stdio::from(OwnedFd::from(theirs)));
         let child = command.stdout(Stdio::null()).spawn().map_err(|error| format!("{AGENT}: {error}"))?;
         Ok(Self { socket: ours, child })
     }
@@ -124,9 +133,11 @@ type Answer = (String, Option<OwnedFd>);
 /// | `make NAME SIZE SEED` | makes a memfd with known content |
 /// | `compare NAME SIZE SEED` | `same`, or where it is not |
 /// | `write NAME` | writes a byte at its start |
+/// | `session SESSION NAME` | asks the device for the session of that name |
 /// | `preserve SESSION NAME TOKEN` | asks a session to preserve it |
 /// | `retrieve SESSION NAME TOKEN` | asks a session for it |
 /// | `open PATH` | opens a file |
+/// | `link PATH` | where a link leads |
 fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd>) -> Result<Answer, String> {
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
     let copy = |held: &BTreeMap<String, OwnedFd>, name: &str| {
@@ -157,6 +168,13 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
             let written = File::from(copy(held, name)?).write_all_at(&[0], 0);
             said(written.map_err(|error| errno(&error)))
         }
+        ["session", session, name] => match Device::open().and_then(|device| device.retrieve_session(name)) {
+            Ok(found) => {
+                held.insert((*session).to_owned(), found.into());
+                DONE.to_owned()
+            }
+            Err(errno) => errno_name(errno),
+        },
         ["preserve", session, name, token] => {
             let session = Session::from(copy(held, session)?);
             said(session.preserve(copy(held, name)?.as_fd(), number(token)?))
@@ -171,6 +189,10 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
         ["open", path] => {
             let opened = File::options().read(true).write(true).open(path);
             said(opened.map(drop).map_err(|error| errno(&error)))
+        }
+        ["link", path] => {
+            let target = std::fs::read_link(path);
+            target.map_or_else(|error| errno_name(errno(&error)), |target| target.display().to_string())
         }
         words => return Err(format!("it does not know how to {}", words.join(" "))),
     };
@@ -207,6 +229,9 @@ mod tests {
         assert_eq!(tell("write b", None).unwrap().0, DONE);
         assert_ne!(tell("compare a 5000 7", None).unwrap().0, SAME);
         assert_eq!(tell("open /nowhere", None).unwrap().0, "ENOENT");
+        assert_eq!(tell("link /nowhere", None).unwrap().0, "ENOENT");
+        assert!(tell("link /proc/self/ns/pid", None).unwrap().0.starts_with("pid:["));
+        assert_eq!(tell("session s name", None).unwrap().0, "ENOENT");
         assert_eq!(tell("preserve a b 1", None).unwrap().0, "ENOTTY");
         for wrong in ["take c", "give c", "dance", "make d x 1"] {
             assert!(tell(wrong, None).is_err(), "{wrong}");

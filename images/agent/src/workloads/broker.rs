@@ -3,13 +3,16 @@
 use super::{Case, Scene, StepError};
 use crate::luo::DEVICE;
 use crate::memfd::Memfd;
+use crate::namespaces;
 use crate::peer::{DONE, Peer, SAME};
 use rustix::fd::{AsFd, OwnedFd};
 
 pub(super) const CASES: &[Case] = &[
     Case { source: flood, target: after_flood, ..Case::new("broker.flood") },
     Case { source: guessed_source, target: guessed, ..Case::new("broker.guessed-tokens") },
+    Case { source: namespaces_source, target: namespaces, ..Case::new("broker.namespaces") },
     Case { source: own_source, target: own, ..Case::new("broker.own-memfd") },
+    Case { source: restarted_source, target: restarted, ..Case::new("broker.restarted") },
     Case { source: right_source, target: right, ..Case::new("broker.session-is-a-right") },
 ];
 
@@ -27,32 +30,87 @@ fn agent<T>(result: Result<T, String>) -> Result<T, StepError> {
     result.map_err(StepError::Agent)
 }
 
-/// A client with its memfd, of which it gives a copy.
-fn client(user: u32, memfd: &Memfd, seed: u64) -> Result<(Peer, OwnedFd), StepError> {
-    let peer = agent(Peer::start(user))?;
-    agent(peer.tell(&format!("make {} {} {seed}", memfd.name, memfd.size), None))?;
-    let (_, given) = agent(peer.ask(&format!("give {}", memfd.name), None))?;
-    Ok((peer, given.ok_or_else(|| StepError::Agent("a client gave no memfd".to_owned()))?))
+/// How a client is started.
+type Start = fn(&mut Scene, u32) -> Result<Peer, StepError>;
+
+fn beside(_: &mut Scene, user: u32) -> Result<Peer, StepError> {
+    agent(Peer::start(user))
+}
+
+/// In namespaces of its own, all of them. It is root there, which is of no use to it.
+fn apart(scene: &mut Scene, user: u32) -> Result<Peer, StepError> {
+    let link = |kind: &str| format!("/proc/self/ns/{kind}");
+    let ours = |kind: &str| std::fs::read_link(link(kind)).map(|target| target.display().to_string());
+    let ours: Result<Vec<String>, _> = namespaces::KINDS.into_iter().map(ours).collect();
+    let ours = ours.map_err(|error| StepError::Missing(format!("namespaces: {error}")))?;
+    let peer = agent(Peer::start_apart(user))?;
+    let mut shared = Vec::new();
+    for (kind, ours) in namespaces::KINDS.into_iter().zip(ours) {
+        let (theirs, _) = agent(peer.ask(&format!("link {}", link(kind)), None))?;
+        if theirs == ours || !theirs.starts_with(kind) {
+            shared.push(kind);
+        }
+    }
+    let shared = if shared.is_empty() { "none".to_owned() } else { shared.join(" ") };
+    scene.check(format!("namespaces of the broker that user {user} has"), "none", shared);
+    let (answer, _) = agent(peer.ask(&format!("open {DEVICE}"), None))?;
+    scene.check(format!("the device, by user {user} as root there"), "EACCES", answer);
+    Ok(peer)
+}
+
+/// Tells a peer to give a copy of what it holds.
+fn given_by(peer: &Peer, name: &str) -> Result<OwnedFd, StepError> {
+    let (answer, given) = agent(peer.ask(&format!("give {name}"), None))?;
+    given.ok_or_else(|| StepError::Agent(format!("a process gave no {name}: {answer}")))
+}
+
+/// A client makes its memfd.
+fn make(peer: &Peer, memfd: &Memfd, seed: u64) -> Done {
+    agent(peer.tell(&format!("make {} {} {seed}", memfd.name, memfd.size), None))
+}
+
+/// A peer compares the memfd that it holds.
+fn compare(scene: &mut Scene, probe: String, peer: &Peer, memfd: &Memfd) -> Done {
+    let (answer, _) = agent(peer.ask(&format!("compare {} {} {}", memfd.name, memfd.size, scene.seed()), None))?;
+    scene.check(probe, SAME, answer);
+    Ok(())
 }
 
 fn own_source(scene: &mut Scene) -> Done {
+    preserve_each(scene, beside)
+}
+
+fn own(scene: &mut Scene) -> Done {
+    give_back_each(scene, beside)
+}
+
+fn namespaces_source(scene: &mut Scene) -> Done {
+    preserve_each(scene, apart)
+}
+
+fn namespaces(scene: &mut Scene) -> Done {
+    give_back_each(scene, apart)
+}
+
+fn preserve_each(scene: &mut Scene, start: Start) -> Done {
     let session = scene.create("clients")?;
     for (user, memfd) in &CLIENTS {
-        let (peer, given) = client(*user, memfd, scene.seed())?;
+        let peer = start(scene, *user)?;
+        make(&peer, memfd, scene.seed())?;
+        let given = given_by(&peer, memfd.name)?;
         scene.hand_over(&session, given.as_fd(), token(*user), memfd.name)?;
         scene.hold_peer(peer);
     }
     Ok(())
 }
 
-fn own(scene: &mut Scene) -> Done {
+fn give_back_each(scene: &mut Scene, start: Start) -> Done {
     let Some(session) = scene.retrieve_session("clients")? else { return Ok(()) };
     for (user, memfd) in &CLIENTS {
         let Some(given) = scene.retrieve_file(&session, token(*user), memfd.name) else { continue };
-        let peer = agent(Peer::start(*user))?;
+        let peer = start(scene, *user)?;
         agent(peer.tell(&format!("take {}", memfd.name), Some(given.as_fd())))?;
-        let (answer, _) = agent(peer.ask(&format!("compare {} {} {}", memfd.name, memfd.size, scene.seed()), None))?;
-        scene.check(format!("memfd {}, by user {user}", memfd.name), SAME, answer);
+        compare(scene, format!("memfd {}, by user {user}", memfd.name), &peer, memfd)?;
         let (answer, _) = agent(peer.ask(&format!("write {}", memfd.name), None))?;
         scene.check(format!("write to it, by user {user}"), DONE, answer);
     }
@@ -61,7 +119,8 @@ fn own(scene: &mut Scene) -> Done {
 
 fn right_source(scene: &mut Scene) -> Done {
     let (user, memfd) = &CLIENTS[0];
-    let (peer, _) = client(*user, memfd, scene.seed())?;
+    let peer = agent(Peer::start(*user))?;
+    make(&peer, memfd, scene.seed())?;
     scene.create("theirs").map(drop)?;
     scene.close_device();
     let (answer, _) = agent(peer.ask(&format!("open {DEVICE}"), None))?;
@@ -81,8 +140,65 @@ fn right(scene: &mut Scene) -> Done {
     let (answer, _) = agent(peer.ask(&format!("retrieve session {} 1", memfd.name), None))?;
     scene.check("its memfd, by the client, retrieve", DONE, &answer);
     if answer == DONE {
-        let (answer, _) = agent(peer.ask(&format!("compare {} {} {}", memfd.name, memfd.size, scene.seed()), None))?;
-        scene.check("its memfd, by the client", SAME, answer);
+        compare(scene, "its memfd, by the client".to_owned(), &peer, memfd)?;
+    }
+    Ok(())
+}
+
+/// Two sessions, in each a memfd that the first broker asks for and one that it does not come to. Of the first session
+/// a store has a descriptor too.
+const RESTARTED: [(&str, [Memfd; 2]); 2] = [
+    ("stored", [Memfd::new("stored-asked", 3 * 4096 + 1), Memfd::new("stored-unasked", 2 * 4096)]),
+    ("lone", [Memfd::new("lone-asked", 4096 + 5), Memfd::new("lone-unasked", 4096)]),
+];
+
+fn restarted_source(scene: &mut Scene) -> Done {
+    for (label, memfds) in &RESTARTED {
+        let session = scene.create(label)?;
+        for (token, memfd) in (0..).zip(memfds) {
+            scene.hand_over_new(&session, memfd, token)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a broker is told when it asks the device for a session.
+fn asked_by(broker: &Peer, scene: &Scene, label: &str) -> Result<String, StepError> {
+    agent(broker.ask(&format!("session {label} {}", scene.name_of(label)), None)).map(|(answer, _)| answer)
+}
+
+fn restarted(scene: &mut Scene) -> Done {
+    let (store, client, broker) = (agent(Peer::start(0))?, agent(Peer::start(1001))?, agent(Peer::start(0))?);
+    for (label, [asked, _]) in &RESTARTED {
+        let answer = asked_by(&broker, scene, label)?;
+        scene.check(format!("session {label}, by the broker, retrieve"), DONE, &answer);
+        if answer != DONE {
+            return Ok(());
+        }
+        let (answer, _) = agent(broker.ask(&format!("retrieve {label} {} 0", asked.name), None))?;
+        scene.check(format!("memfd {}, by the broker, retrieve", asked.name), DONE, &answer);
+        if answer != DONE {
+            return Ok(());
+        }
+    }
+    let [(stored, memfds), (lone, [asked, _])] = &RESTARTED;
+    agent(store.tell(&format!("take {stored}"), Some(given_by(&broker, stored)?.as_fd())))?;
+    agent(client.tell(&format!("take {}", asked.name), Some(given_by(&broker, asked.name)?.as_fd())))?;
+    agent(broker.kill())?;
+
+    let broker = agent(Peer::start(0))?;
+    let answer = asked_by(&broker, scene, stored)?;
+    scene.check("the session that is in the store, by its name", "EINVAL", answer);
+    let answer = asked_by(&broker, scene, lone)?;
+    scene.check("the session that is not", "ENOENT", answer);
+    compare(scene, format!("memfd {}, by its client", asked.name), &client, asked)?;
+    agent(broker.tell(&format!("take {stored}"), Some(given_by(&store, stored)?.as_fd())))?;
+    for (token, memfd) in (0..).zip(memfds) {
+        let (answer, _) = agent(broker.ask(&format!("retrieve {stored} {} {token}", memfd.name), None))?;
+        scene.check(format!("memfd {}, by the next broker, retrieve", memfd.name), DONE, &answer);
+        if answer == DONE {
+            compare(scene, format!("memfd {}, by the next broker", memfd.name), &broker, memfd)?;
+        }
     }
     Ok(())
 }
