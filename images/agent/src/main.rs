@@ -34,6 +34,7 @@ mod namespaces;
 mod peer;
 mod program;
 mod serve;
+mod swap;
 mod tick;
 mod workloads;
 mod writer;

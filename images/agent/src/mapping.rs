@@ -77,6 +77,17 @@ impl Mapping {
         unsafe { madvise(self.start.cast(), self.length, Advice::LinuxPageOut) }.map_err(io::Error::from)
     }
 
+    /// How many of its pages are in memory (mincore(2)).
+    pub(crate) fn resident(&self) -> io::Result<usize> {
+        let mut pages = vec![0_u8; self.length.div_ceil(PAGE)];
+        // SAFETY: the range is this mapping, and there is a byte for each of its pages.
+        let returned = unsafe { libc::mincore(self.start.cast(), self.length, pages.as_mut_ptr()) };
+        if returned < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(pages.iter().filter(|page| **page & 1 == 1).count())
+    }
+
     /// Locks all of it in memory.
     pub(crate) fn lock(&self) -> io::Result<()> {
         // SAFETY: the range is this mapping.

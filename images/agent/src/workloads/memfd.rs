@@ -3,6 +3,7 @@
 use super::{CONTROL, Case, Kept, Scene, StepError, errno, observed};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::{Memfd, Page, empty, filled};
+use crate::swap::Swap;
 use crate::writer;
 use luqual_protocol::AGENT;
 use rustix::fd::{AsFd, AsRawFd};
@@ -97,6 +98,9 @@ const HUGE_FALLOCATED: Memfd = Memfd { pages: empty, ..Memfd::new("huge", 16 * H
 /// A hole when it is preserved, in which something is written after it.
 const RECLAIMED: Memfd = Memfd { pages: empty, later: Some(filled), ..Memfd::new("late", 64 * P) };
 
+/// Goes into swap and comes out of it.
+const SWAPPED: Memfd = Memfd::new("swapped", 1024 * P + 13);
+
 /// Filled by the writer of [`writer`], whose pages are not known before.
 const LOG: Memfd = Memfd { pages: empty, ..Memfd::new("log", 16 * P) };
 
@@ -166,6 +170,8 @@ pub(super) const CASES: &[Case] = &[
     Case { kept: &SEALED, prepare: seal, target: seals, ..Case::new("memfd.seals") },
     Case { kept: &SEALED, prepare: seal, target: seals_enforced, ..Case::new("memfd.seals-enforced") },
     Case { kept: &[one(SPARSE)], ..Case::new("memfd.sparse") },
+    Case { kept: &[one(SWAPPED), numbered(2, HUGE)], prepare: huge, target: swapped, ..Case::new("memfd.swapped") },
+    Case { source: swapped_before, target: swapped_is_there, ..Case::new("memfd.swapped-before") },
     Case { kept: &[one(TAIL)], prepare: dirty_memory, target: tail, ..Case::new("memfd.tail") },
     Case { kept: &[one(Memfd::new("unlinked", 3 * P + 3))], prepare: unlinked, ..Case::new("memfd.tmpfs-unlinked") },
     Case { source: too_large, target: cut_to_size, ..Case::new("memfd.too-large") },
@@ -536,15 +542,79 @@ fn reclaimable(scene: &mut Scene) -> Done {
     Ok(())
 }
 
+/// Takes the first `bytes` out of memory, and says how many of their pages are left in it.
+fn page_out(memfd: &File, bytes: u64) -> Result<usize, StepError> {
+    let mapping = Mapping::of_file(memfd, bytes as usize).map_err(agent("mmap"))?;
+    // A large folio that lies in two page tables is split at first, and taken when it is seen again (mm/madvise.c,
+    // madvise_cold_or_pageout_pte_range()).
+    for _ in 0..2 {
+        mapping.touch();
+        mapping.page_out().map_err(agent("madvise MADV_PAGEOUT"))?;
+    }
+    mapping.resident().map_err(agent("mincore"))
+}
+
 fn reclaimed(scene: &mut Scene) -> Done {
     for spec in [RECLAIMED, Memfd::new("whole", 64 * P)] {
         let Some(memfd) = scene.retrieved(spec.name) else { continue };
-        let mapping = map(&memfd, &spec)?;
-        mapping.touch();
-        mapping.page_out().map_err(agent("madvise MADV_PAGEOUT"))?;
-        drop(mapping);
+        page_out(&memfd, spec.size)?;
         let after = Memfd { pages: filled, later: None, ..spec };
         scene.compare_content(&after, &memfd);
+    }
+    Ok(())
+}
+
+/// Swap that is there for a step: it is off again before another workload has its turn.
+fn swap_on() -> Result<Swap, StepError> {
+    Swap::on(64 << 20).map_err(StepError::Missing)
+}
+
+/// Some pages are on their way to the lists from which reclaim takes, a batch for each processor.
+fn is_little(resident: usize, bytes: u64) -> bool {
+    resident as u64 <= bytes / P / 8
+}
+
+fn swapped(scene: &mut Scene) -> Done {
+    let swap = swap_on()?;
+    // What is in swap comes back a page at a time when it is read, and all at once when there is no more swap.
+    for back_by in ["read", "swapoff"] {
+        for spec in [SWAPPED, HUGE] {
+            let Some(memfd) = scene.retrieved(spec.name) else { continue };
+            let (left, name) =
+                (page_out(&memfd, spec.size)?, format!("pages of {} in memory before {back_by}", spec.name));
+            let expected = format!("{} or fewer", spec.size / P / 8);
+            scene.check_that(&name, &expected, left, is_little(left, spec.size));
+        }
+        if back_by == "swapoff" {
+            scene.takes(back_by, swap.off());
+        }
+        for spec in [SWAPPED, HUGE] {
+            if let Some(memfd) = scene.retrieved(spec.name) {
+                scene.compare_content(&spec, &memfd);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first half of it is in swap when it is preserved.
+fn swapped_before(scene: &mut Scene) -> Done {
+    let (swap, memfd) = (swap_on()?, scene.make(&SWAPPED)?);
+    let left = page_out(&memfd, SWAPPED.size / 2)?;
+    if !is_little(left, SWAPPED.size / 2) {
+        return Err(StepError::Missing(format!("pages in swap: {left} are in memory")));
+    }
+    scene.hand_over(&*scene.session("control")?, memfd.as_fd(), 2, SWAPPED.name)?;
+    let resident = map(&memfd, &SWAPPED)?.resident();
+    scene.check("pages in memory when it is preserved", SWAPPED.all_pages().end, observed(kernel(resident)));
+    scene.takes("swapoff", swap.off());
+    scene.hold(SWAPPED.name, memfd);
+    Ok(())
+}
+
+fn swapped_is_there(scene: &mut Scene) -> Done {
+    if let Ok(session) = scene.session("control") {
+        scene.retrieve_memfd(&session, 2, &SWAPPED);
     }
     Ok(())
 }

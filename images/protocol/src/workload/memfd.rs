@@ -177,6 +177,18 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a page that comes back at the place of a hole",
     ),
     w(
+        "memfd.swapped",
+        "a memfd that came back goes into swap, in small folios and large ones, and comes out of it whole",
+        "mm/shmem.c, shmem_writeout() and shmem_unuse(); mm/memfd_luo.c, memfd_luo_retrieve_folios()",
+        "a memfd that the target keeps as if it was locked, or whose pages it does not find again in swap",
+    ),
+    w(
+        "memfd.swapped-before",
+        "a memfd of which half is in swap when it is preserved comes back whole",
+        "mm/memfd_luo.c, memfd_luo_preserve_folios(): pinning also moves swapped out folios back to memory",
+        "a page in swap that is taken for a hole",
+    ),
+    w(
         "memfd.tail",
         "behind the end of a memfd that came back there is nothing of others: it reads as zeros when it grows",
         "ftruncate(2): the extended part reads as null bytes; mm/shmem.c",
