@@ -18,17 +18,29 @@ pub(crate) enum LoadError {
 
 /// kexec_file_load(2) of a kernel that is in the initramfs.
 pub(crate) fn load(kernel: Kernel, carry: &[Kernel], command_line: &str) -> Result<(), LoadError> {
-    let path = kernel.path();
-    let kernel = File::open(path).map_err(|error| LoadError::Agent(format!("{path}: {error}")))?;
-    load_file(&kernel, carry, command_line)
+    load_file(&open(kernel)?, carry, command_line)
+}
+
+/// The same as what this kernel starts when it crashes.
+pub(crate) fn load_for_crash(command_line: &str) -> Result<(), LoadError> {
+    const KEXEC_FILE_ON_CRASH: libc::c_ulong = 2;
+    load_with(&open(Kernel::Target)?, &[], command_line, KEXEC_FILE_ON_CRASH)
 }
 
 /// The same with any file for a kernel.
 pub(crate) fn load_file(kernel: &File, carry: &[Kernel], command_line: &str) -> Result<(), LoadError> {
+    load_with(kernel, carry, command_line, 0)
+}
+
+fn open(kernel: Kernel) -> Result<File, LoadError> {
+    let path = kernel.path();
+    File::open(path).map_err(|error| LoadError::Agent(format!("{path}: {error}")))
+}
+
+fn load_with(kernel: &File, carry: &[Kernel], command_line: &str, flags: libc::c_ulong) -> Result<(), LoadError> {
     let initrd = crate::initramfs::next(carry).map_err(LoadError::Agent)?;
     let text = CString::new(command_line)
         .map_err(|_| LoadError::Agent("the target's command line has a NUL in it".to_owned()))?;
-    let no_flags: libc::c_ulong = 0;
     // SAFETY: two open files and a NUL-terminated string whose length includes the NUL, all alive through the call.
     let returned = unsafe {
         libc::syscall(
@@ -37,7 +49,7 @@ pub(crate) fn load_file(kernel: &File, carry: &[Kernel], command_line: &str) -> 
             initrd.as_raw_fd(),
             text.as_bytes_with_nul().len(),
             text.as_ptr(),
-            no_flags,
+            flags,
         )
     };
     if returned == 0 { Ok(()) } else { Err(LoadError::Kernel(last_errno())) }

@@ -9,6 +9,7 @@ use luqual_protocol::Kernel;
 
 pub(super) const CASES: &[Case] = &[
     Case { source: cancelled, ..Case::new("kexec.cancelled") },
+    Case { source: crash_kernel, target: crash_kernel_is_gone, ..Case::new("kexec.crash-kernel") },
     Case { source: garbage, ..Case::new("kexec.garbage") },
     Case::new("kexec.kho-off"),
     Case::new("kexec.liveupdate-off"),
@@ -31,6 +32,25 @@ fn cancelled(scene: &mut Scene) -> Result<(), StepError> {
     scene.takes("unload the target", kexec::unload());
     scene.check("kexec without a target", "EINVAL", kexec::go().map_or("returned 0".to_owned(), super::errno_name));
     Ok(())
+}
+
+fn crash_kernel(scene: &mut Scene) -> Result<(), StepError> {
+    kexec::load_for_crash("console=ttyS0 luqual.never-booted")?;
+    scene.check("crash kernel loaded", 1, told("kexec_crash_loaded")?);
+    Ok(())
+}
+
+/// The target has none, and uses the memory that was set aside for it.
+fn crash_kernel_is_gone(scene: &mut Scene) -> Result<(), StepError> {
+    scene.check("crash kernel loaded", 0, told("kexec_crash_loaded")?);
+    scene.check("bytes for a crash kernel", 0, told("kexec_crash_size")?);
+    super::dirty_memory(512 << 20)
+}
+
+/// Documentation/ABI/obsolete/sysfs-kernel-kexec-kdump: the names that every kernel has.
+fn told(file: &str) -> Result<String, StepError> {
+    let path = format!("/sys/kernel/{file}");
+    std::fs::read_to_string(&path).map(|text| text.trim_end().to_owned()).map_err(StepError::agent(path))
 }
 
 fn scratch_is_rounded(scene: &mut Scene) -> Result<(), StepError> {

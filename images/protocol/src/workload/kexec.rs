@@ -12,6 +12,14 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "state that is frozen for an update which does not come",
     ),
     w(
+        "kexec.crash-kernel",
+        "a source that has a crash kernel loaded hands over as any other, to a target that has none",
+        "kernel/liveupdate/kexec_handover.c, kho_fill_kimage() and kho_locate_mem_hole(): not for KEXEC_TYPE_CRASH",
+        "a crash kernel that is put where KHO has targets put, outside of what crashkernel= sets aside",
+    )
+    // KHO's scratch areas grow with what is reserved (scratch_size_update()): 192M left no place for them in 1 GiB.
+    .by(Update { source_options: "crashkernel=64M", ..PLAIN }),
+    w(
         "kexec.garbage",
         "a target that is no kernel is refused (ENOEXEC), and what is preserved is handed over by the next one",
         "kernel/kexec_file.c, arch_kexec_kernel_image_probe()",
