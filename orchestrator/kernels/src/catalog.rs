@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const EMBEDDED: &str = include_str!("../../../kernels/catalog.toml");
-const EMBEDDED_FRAGMENTS: [(&str, &str); 1] =
-    [("luqual.config", include_str!("../../../kernels/config/luqual.config"))];
+const EMBEDDED_FRAGMENTS: [(&str, &str); 3] = [
+    ("debug.config", include_str!("../../../kernels/config/debug.config")),
+    ("luqual.config", include_str!("../../../kernels/config/luqual.config")),
+    ("no-memfd.config", include_str!("../../../kernels/config/no-memfd.config")),
+];
 
 const EMBEDDED_PATCHES: [(&str, &[(&str, &str)]); 1] = [(
     "patches/7.1.3",
@@ -367,7 +370,20 @@ mod tests {
     #[test]
     fn the_embedded_catalog_has_the_first_and_the_last_release_of_each_series() {
         let catalog = Catalog::load(None).unwrap();
-        let known = ["6.18.15", "6.19.6", "6.19.14", "7.0.4", "7.0.13", "7.1.3", "7.1.13", "7.2.6", "7.2.12", "7.3.4"];
+        let known = [
+            "6.18.15",
+            "6.19.6",
+            "6.19.14",
+            "7.0.4",
+            "7.0.13",
+            "7.1.3",
+            "7.1.13",
+            "7.2.6",
+            "7.2.12",
+            "7.3.4",
+            "7.3.4-debug",
+            "7.3.4-no-memfd",
+        ];
         assert_eq!(catalog.versions().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(known));
         assert!(matches!(catalog.find("7.1.3").unwrap().patches, Some(Series::Own(_))));
         assert!(catalog.entries().iter().all(|entry| entry.fragment.contains("CONFIG_LIVEUPDATE=y")));

@@ -21,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     Case { source: loaded, ..Case::new("kexec.reloaded") },
     Case { source: scratch_is_rounded, ..Case::new("kexec.scratch-odd") },
     Case::new("kexec.scratch-scaled"),
+    Case::new("kexec.scratch-too-small"),
 ];
 
 fn loaded(_: &mut Scene) -> Result<(), StepError> {

@@ -96,6 +96,14 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a scale that is rounded to nothing",
     )
     .by(Update { source_options: "kho_scratch=150%", ..PLAIN }),
+    w(
+        "kexec.scratch-too-small",
+        "a target that does not fit into the areas of kho_scratch= is refused when it is loaded, and the source goes on",
+        "Documentation/admin-guide/kernel-parameters.txt, kho_scratch=; kernel/liveupdate/kexec_handover.c, kho_locate_mem_hole()",
+        "a target that is put over memory which is preserved, for want of another place",
+    )
+    .kept_by_none()
+    .by(Update { source_options: "kho_scratch=4M,4M,4M", ..PLAIN }),
 ];
 
 /// 1700 bytes that no kernel knows; with luqual's own options the line stays below 2048.
