@@ -17,7 +17,7 @@ pub struct Record {
 }
 
 /// How many cells ended how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Outcomes that no cell had are absent.
     pub by_outcome: BTreeMap<Outcome, usize>,
@@ -88,18 +88,21 @@ impl Record {
 
     /// How many cells ended how.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { by_outcome: BTreeMap::new(), not_run: 0 };
-        for (_, brief) in self.briefs() {
-            match brief {
-                Some(brief) => *totals.by_outcome.entry(brief.outcome).or_insert(0) += 1,
-                None => totals.not_run += 1,
-            }
-        }
+        let mut totals = Totals::default();
+        self.briefs().for_each(|(_, brief)| totals.count(brief));
         totals
     }
 }
 
 impl Totals {
+    /// Counts one cell.
+    pub(crate) fn count(&mut self, brief: Option<&Brief>) {
+        match brief {
+            Some(brief) => *self.by_outcome.entry(brief.outcome).or_insert(0) += 1,
+            None => self.not_run += 1,
+        }
+    }
+
     /// In one line.
     pub(crate) fn in_words(&self) -> String {
         let ended = self.by_outcome.iter().map(|(outcome, count)| format!("{count} {outcome}"));

@@ -26,7 +26,14 @@ pub(crate) enum Report {
     /// Markdown, for the summary of a CI run
     Markdown(One),
     /// Markdown with a row for each workload and a column for each pair, and why what is none is no survival
-    Suite(One),
+    Suite {
+        /// The runs' folders, or their ids; a cell that is in several counts in the last
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// Write to this file instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// How long preserve, kexec, retrieve and finish took by what was handed over, for each cell that measured it
     #[command(after_help = CURVE_HELP)]
     Curve {
@@ -101,12 +108,12 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
             give(output.as_deref(), |to| to.write_all(luqual_reports::diff(&old, &new)?.as_bytes()))?;
             return Ok(Exit::Ok);
         }
-        Report::Show(one)
-        | Report::Html(one)
-        | Report::Junit(one)
-        | Report::Ktap(one)
-        | Report::Markdown(one)
-        | Report::Suite(one) => one,
+        Report::Show(one) | Report::Html(one) | Report::Junit(one) | Report::Ktap(one) | Report::Markdown(one) => one,
+        Report::Suite { runs, output } => {
+            let records = runs.iter().map(|run| read_run(run)).collect::<Result<Vec<_>, _>>()?;
+            give(output.as_deref(), |to| to.write_all(luqual_reports::suite(&records)?.as_bytes()))?;
+            return Ok(Exit::Ok);
+        }
         Report::Curve { one, format } => return curve(one, *format),
         Report::Kcidb { one, .. } => one,
     };
@@ -118,12 +125,11 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
                 let linked = one.output.as_deref().is_some_and(|file| is_in(file, &folder));
                 return luqual_reports::html(&record, Evidence { read: &evidence(&folder), linked }, to);
             }
-            Report::Show(_) | Report::Diff { .. } | Report::Curve { .. } => shown(&record)?,
+            Report::Show(_) | Report::Suite { .. } | Report::Diff { .. } | Report::Curve { .. } => shown(&record)?,
             Report::Junit(_) => luqual_reports::junit(&record)?,
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
             Report::Markdown(_) => luqual_reports::markdown(&record)?,
-            Report::Suite(_) => luqual_reports::suite(&record)?,
         };
         to.write_all(text.as_bytes())
     })?;
