@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const OLD: &str = "7.2.12";
@@ -239,7 +239,7 @@ fn a_killed_run_goes_on_where_it_was() {
 }
 
 /// What takes long, or asks for ten kexecs.
-const LONG: [&str; 3] = ["scale.", "luo.fuzz", "lifecycle.ten-times"];
+const LONG: [&str; 4] = ["scale.", "luo.fuzz", "lifecycle.hundred", "lifecycle.ten-times"];
 
 #[test]
 fn every_workload_does_what_is_expected_of_it_and_most_share_a_boot() {
@@ -266,6 +266,43 @@ fn every_workload_does_what_is_expected_of_it_and_most_share_a_boot() {
         let twin = |other: &&Value| other["folder"] == cell["folder"] && other["workload"] != cell["workload"];
         assert_eq!(shares, cells.iter().any(|other| twin(&other)), "{cell}");
     }
+    assert_nothing_left(folder.path());
+}
+
+/// One that passes, and one that says that it did not; both in C, by the compiler that builds kernels.
+const PROGRAMS: [(&str, &str, &str); 2] = [
+    ("good", "puts(\"# looks\"); puts(\"PASSED\");", "survived"),
+    ("bad", "puts(\"not ok 1 - what was kept\");", "lost"),
+];
+
+#[test]
+fn somebodys_program_is_a_workload_that_says_itself_whether_it_passed() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut matrix = String::new();
+    for (name, body, _) in PROGRAMS {
+        let source = folder.path().join(format!("{name}.c"));
+        let text = format!(
+            "#include <stdio.h>\nint main(int argc, char **argv) {{ if (argc != 3) return 9; {body} return 0; }}"
+        );
+        fs::write(&source, text).unwrap();
+        let program = folder.path().join(name);
+        let compiled = Command::new("gcc").arg("-static").arg(&source).arg("-o").arg(&program).status().unwrap();
+        assert!(compiled.success());
+        matrix += &format!("[program.{name}]\npath = \"{name}\"\nshares_boot = true\n");
+    }
+    fs::write(folder.path().join("my.toml"), matrix).unwrap();
+    let words = ["run", "--source", OLD, "--target", NEW, "--matrix-file", "my.toml", "--workload", "external.*"];
+    let output = luqual(folder.path()).args(words).args(["--report-dir", "run"]).output().unwrap();
+    let record = record(folder.path());
+    for (name, _, outcome) in PROGRAMS {
+        let name = format!("external.{name}");
+        let cell = record["cells"].as_array().unwrap().iter().find(|cell| cell["workload"] == *name).unwrap();
+        assert_eq!(cell["outcome"], outcome, "{cell}");
+        assert_eq!(record["programs"][&name]["sha256"].as_str().unwrap().len(), 64);
+    }
+    assert!(text(&output).contains("test “what was kept”: expected ok, observed not ok"), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(1));
     assert_nothing_left(folder.path());
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(command: &Kernels) -> Result<Exit, CliError> {
 fn list(store: &Store) -> Result<Exit, CliError> {
     for entry in store.catalog().entries() {
         let state = if store.ready(entry)?.is_some() { "built" } else { "not built" };
-        output::line(format_args!("{:<10} {state:<10} {}", entry.version, entry.provenance()))?;
+        output::line(format_args!("{:<15} {state:<10} {}", entry.version, entry.provenance()))?;
     }
     Ok(Exit::Ok)
 }
@@ -66,7 +66,7 @@ async fn build(store: &Store, versions: &[String], rebuild: bool) -> Result<Exit
             store.forget(entry)?;
         }
         let kernel = store.resolve(&entry.version, &Shown::new()).await?;
-        output::line(format_args!("{:<10} built      {}", entry.version, kernel.image.display()))?;
+        output::line(format_args!("{:<15} built      {}", entry.version, kernel.image.display()))?;
     }
     Ok(Exit::Ok)
 }

@@ -59,7 +59,7 @@ pub(crate) async fn run(command: &Selftests) -> Result<Exit, CliError> {
 
 fn list(version: &str, built: &Built) -> Result<(), CliError> {
     for program in &built.programs {
-        output::line(format_args!("{version:<10} {program:<20} {}", built.folder.join(program).display()))?;
+        output::line(format_args!("{version:<15} {program:<20} {}", built.folder.join(program).display()))?;
     }
     Ok(())
 }
