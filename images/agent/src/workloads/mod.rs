@@ -58,7 +58,7 @@ fn nothing(_: &mut Scene) -> Result<(), StepError> {
     Ok(())
 }
 
-const FAMILIES: [&[Case]; 9] = [
+const FAMILIES: [&[Case]; 11] = [
     broker::CASES,
     kexec::CASES,
     lifecycle::CASES,
@@ -66,7 +66,9 @@ const FAMILIES: [&[Case]; 9] = [
     luo::request::CASES,
     luo::retrieve::CASES,
     luo::session::CASES,
-    memfd::CASES,
+    memfd::content::CASES,
+    memfd::memory::CASES,
+    memfd::property::CASES,
     scale::CASES,
 ];
 

@@ -1,0 +1,320 @@
+//! `memfd.*`, what is in it, whenever and however it came in.
+
+use super::{Done, P, agent, kernel, map, numbered, one};
+use crate::mapping::{Mapping, PAGE};
+use crate::memfd::{Memfd, Page, empty, filled};
+use crate::workloads::{CONTROL, Case, Kept, Scene, StepError, observed};
+use crate::writer;
+use luqual_protocol::AGENT;
+use rustix::fd::AsFd;
+use rustix::fs::{FallocateFlags, fallocate, fstat};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+
+/// The sessions of `memfd.basic`.
+const SMALL: &str = "small";
+const LARGE: &str = "large";
+
+const BASIC: [Kept; 5] = [
+    Kept { session: SMALL, token: 0, memfd: Memfd { offset: 3, ..Memfd::new("0", 0) } },
+    Kept { session: SMALL, token: 1, memfd: Memfd { offset: 1, ..Memfd::new("1", 1) } },
+    Kept { session: SMALL, token: u64::MAX, memfd: Memfd { offset: 17, ..Memfd::new("4k", 4096) } },
+    Kept { session: LARGE, token: 1, memfd: Memfd { offset: 1 << 20, ..Memfd::new("1m+1", (1 << 20) + 1) } },
+    Kept {
+        session: LARGE,
+        token: 0x6d65_6d66_6400_0040,
+        memfd: Memfd { offset: (64 << 20) + 5, ..Memfd::new("64m", 64 << 20) },
+    },
+];
+
+/// Every third page is written, but for holes at both ends.
+fn sparse(page: u64) -> Page {
+    if page % 3 == 2 && page < 60 { Page::Filled(0) } else { Page::Hole }
+}
+
+const SPARSE: Memfd = Memfd { pages: sparse, ..Memfd::new("sparse", 70 * P) };
+
+/// Allocated, and never written.
+const FALLOCATED: Memfd = Memfd { pages: empty, ..Memfd::new("fallocated", 512 * P) };
+
+/// Allocated; pages below 8 are written before it is preserved, those up to 16 after it.
+const FALLOCATED_WRITTEN: Memfd = Memfd {
+    pages: |page| if page < 8 { Page::Filled(0) } else { Page::Hole },
+    later: Some(|page| if page < 16 { Page::Filled(0) } else { Page::Hole }),
+    ..Memfd::new("fallocated", 24 * P)
+};
+
+/// Of each four pages one is written again by write(2), one through an older mapping, one through a newer.
+const REWRITTEN: Memfd =
+    Memfd { later: Some(|page| Page::Filled((page % 4) as u8)), ..Memfd::new("rewritten", 64 * P) };
+
+/// What two processes wrote besides the third.
+const BY_MANY: Memfd = Memfd { later: Some(|page| Page::Filled((page % 3) as u8)), ..Memfd::new("by-many", 30 * P) };
+
+/// Filled by the writer of [`writer`], whose pages are not known before.
+const LOG: Memfd = Memfd { pages: empty, ..Memfd::new("log", 16 * P) };
+
+const TAIL: Memfd = Memfd::new("tail", P + 5);
+const NOTHING: Memfd = Memfd::new("nothing", 0);
+
+pub(in crate::workloads) const CASES: &[Case] = &[
+    Case { kept: &BASIC, ..Case::new("memfd.basic") },
+    Case { kept: &[one(Memfd::new("plain", 33 * P + 1))], target: blocks, ..Case::new("memfd.blocks") },
+    Case { kept: &[one(NOTHING)], target: grows, ..Case::new("memfd.empty-grows") },
+    Case { kept: &[one(FALLOCATED)], prepare: allocate_used, ..Case::new("memfd.fallocated") },
+    Case {
+        kept: &[one(FALLOCATED_WRITTEN)],
+        prepare: allocate,
+        source: write_allocated,
+        ..Case::new("memfd.fallocated-written")
+    },
+    Case { source: frozen, ..Case::new("memfd.frozen") },
+    Case { kept: &[one(BY_MANY)], source: mapped_by_many, ..Case::new("memfd.mapped-by-many") },
+    Case { source: shared_and_cut, target: whole_or_nothing, ..Case::new("memfd.never-partial") },
+    Case { kept: &[one(Memfd::new("shared", 8 * P))], source: private_copy, ..Case::new("memfd.private-copy") },
+    Case {
+        kept: &[one(SPARSE), numbered(2, Memfd { pages: sparse, ..Memfd::new("sparse-late", 70 * P) })],
+        prepare: read_before,
+        source: read_after,
+        ..Case::new("memfd.read-faulted")
+    },
+    Case { kept: &[one(SPARSE)], ..Case::new("memfd.sparse") },
+    Case { kept: &[one(TAIL)], prepare: dirty_memory, target: tail, ..Case::new("memfd.tail") },
+    Case { source: too_large, target: cut_to_size, ..Case::new("memfd.too-large") },
+    Case { target: used, finished: used, ..Case::new("memfd.used") },
+    Case { kept: &[one(REWRITTEN)], prepare: map_before, source: written_after, ..Case::new("memfd.written-after") },
+    Case { source: write_until_freeze, target: written_until_freeze, ..Case::new("memfd.written-until-freeze") },
+];
+
+fn blocks(scene: &mut Scene) -> Done {
+    let Some(memfd) = scene.retrieved("plain") else { return Ok(()) };
+    let count = |memfd: &File| fstat(memfd).map(|stat| stat.st_blocks);
+    scene.check("blocks of 512 bytes of 34 pages", 34 * 8, observed(count(&memfd)));
+    scene.takes("cut to nothing", kernel(memfd.set_len(0)));
+    scene.check("blocks of nothing", 0, observed(count(&memfd)));
+    Ok(())
+}
+
+fn dirty_memory(_: &mut Scene) -> Done {
+    crate::workloads::dirty_memory(32 << 20)
+}
+
+fn grows(scene: &mut Scene) -> Done {
+    let Some(memfd) = scene.retrieved("nothing") else { return Ok(()) };
+    scene.takes("grow", kernel(memfd.set_len(3 * P)));
+    let zeros = Memfd { pages: empty, ..Memfd::new("nothing, grown,", 3 * P) };
+    scene.compare_content(&zeros, &memfd);
+    scene.takes("write", kernel(memfd.write_all_at(b"content", 2 * P)));
+    Ok(())
+}
+
+fn allocate(scene: &mut Scene) -> Done {
+    let memfd = scene.kept("fallocated")?;
+    let size = Memfd::size_of(&memfd).map_err(StepError::agent("fstat"))? as u64;
+    fallocate(memfd.as_ref(), FallocateFlags::empty(), 0, size).map_err(StepError::agent("fallocate"))
+}
+
+fn allocate_used(scene: &mut Scene) -> Done {
+    dirty_memory(scene)?;
+    allocate(scene)
+}
+
+fn write_allocated(scene: &mut Scene) -> Done {
+    let memfd = scene.kept("fallocated")?;
+    FALLOCATED_WRITTEN.write(&memfd, scene.seed(), 8..12, filled).map_err(agent("write"))?;
+    let mut mapping = map(&memfd, &FALLOCATED_WRITTEN)?;
+    (12..16).for_each(|page| {
+        mapping.write(page as usize * PAGE, FALLOCATED_WRITTEN.content(scene.seed(), page, 0).as_slice());
+    });
+    Ok(())
+}
+
+fn frozen(scene: &mut Scene) -> Done {
+    let memfd = scene.kept("control")?;
+    let size = CONTROL[0].memfd.size;
+    let content = CONTROL[0].memfd.content(scene.seed(), 0, 0);
+    scene.takes("write where it is", kernel(memfd.write_all_at(content.as_slice(), 0)));
+    scene.refuses("grow by ftruncate", "EPERM", kernel(memfd.set_len(size + P)));
+    scene.refuses("shrink by ftruncate", "EPERM", kernel(memfd.set_len(P)));
+    scene.refuses("write behind the end", "EPERM", kernel(memfd.write_at(b"behind", size + 2 * P)).map(drop));
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    scene.refuses("punch a hole", "EPERM", fallocate(memfd.as_ref(), punch, 0, P));
+    scene.refuses("allocate behind the end", "EPERM", fallocate(memfd.as_ref(), FallocateFlags::empty(), size, P));
+    Ok(())
+}
+
+/// Starts a process that has the memfd as its standard input, writes, and stays.
+fn start_writer(scene: &mut Scene, memfd: &File, arguments: &[&str]) -> Done {
+    let input = memfd.try_clone().map_err(agent("dup"))?;
+    let mut command = Command::new(AGENT);
+    let command = command.args(arguments).stdin(Stdio::from(input)).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(StepError::agent(AGENT))?;
+    writer::wait_ready(&mut child).map_err(StepError::Agent)?;
+    scene.hold_child(child);
+    Ok(())
+}
+
+fn mapped_by_many(scene: &mut Scene) -> Done {
+    let (memfd, seed) = (scene.kept("by-many")?, scene.seed().to_string());
+    for generation in ["1", "2"] {
+        let arguments = ["write-pages", BY_MANY.name, &BY_MANY.size.to_string(), &seed, generation];
+        start_writer(scene, &memfd, &arguments)?;
+    }
+    Ok(())
+}
+
+fn write_until_freeze(scene: &mut Scene) -> Done {
+    let log = scene.make(&LOG)?;
+    scene.hand_over(&*scene.session("control")?, log.as_fd(), 2, LOG.name)?;
+    start_writer(scene, &log, &["write-log", &LOG.size.to_string()])?;
+    scene.hold(LOG.name, log);
+    Ok(())
+}
+
+fn written_until_freeze(scene: &mut Scene) -> Done {
+    let Ok(session) = scene.session("control") else { return Ok(()) };
+    let Some(log) = scene.retrieve_file(&session, 2, LOG.name) else { return Ok(()) };
+    let mut bytes = vec![0; LOG.size as usize];
+    log.read_exact_at(&mut bytes, 0).map_err(agent("the log"))?;
+    let pass = writer::last_pass(&bytes);
+    let held = pass.as_ref().is_ok_and(|pass| *pass >= writer::PASSES);
+    let told = pass.map_or_else(|why| why, |pass| format!("pass {pass}"));
+    scene.check_that("order of what was written", &format!("pass {} or later", writer::PASSES), told, held);
+    Ok(())
+}
+
+/// What two sessions preserve where a kernel lets them.
+const SHARED: Memfd = Memfd::new("shared", 2 * P);
+
+fn shared_and_cut(scene: &mut Scene) -> Done {
+    let memfd = scene.make(&SHARED)?;
+    let first = scene.create("first")?;
+    scene.hand_over(&first, memfd.as_fd(), 1, SHARED.name)?;
+    let second = scene.create("second")?;
+    if second.preserve(memfd.as_fd(), 1).is_ok() {
+        // Its pages are given back with the second, though the first has them too.
+        drop(second);
+        scene.close("second");
+        memfd.set_len(P).map_err(agent("ftruncate"))?;
+        let third = scene.create("third")?;
+        scene.hand_over(&third, memfd.as_fd(), 1, SHARED.name)?;
+    }
+    scene.hold(SHARED.name, memfd);
+    Ok(())
+}
+
+fn whole_or_nothing(scene: &mut Scene) -> Done {
+    let Some(session) = scene.retrieve_session("first")? else { return Ok(()) };
+    match session.retrieve(1).map(File::from) {
+        Ok(memfd) => scene.compare(&SHARED, &memfd),
+        Err(errno) => scene.check_that("memfd shared", "whole, or an error", crate::workloads::errno_name(errno), true),
+    }
+    Ok(())
+}
+
+fn private_copy(scene: &mut Scene) -> Done {
+    let memfd = scene.kept("shared")?;
+    let mut mapping = Mapping::private_of_file(memfd.as_ref(), 8 * PAGE).map_err(agent("mmap"))?;
+    (0..8).for_each(|page| mapping.write(page * PAGE + 5, b"private"));
+    scene.hold_mapping(mapping);
+    Ok(())
+}
+
+fn read_all(scene: &mut Scene, name: &str) -> Done {
+    let memfd = scene.kept(name)?;
+    let mapping = map(&memfd, &SPARSE)?;
+    mapping.touch();
+    scene.hold_mapping(mapping);
+    Ok(())
+}
+
+fn read_before(scene: &mut Scene) -> Done {
+    read_all(scene, "sparse")
+}
+
+fn read_after(scene: &mut Scene) -> Done {
+    read_all(scene, "sparse-late")
+}
+
+fn tail(scene: &mut Scene) -> Done {
+    let Some(memfd) = scene.retrieved("tail") else { return Ok(()) };
+    scene.takes("grow", kernel(memfd.set_len(2 * P)));
+    let mut behind = vec![0xff; (2 * P - TAIL.size) as usize];
+    let read = kernel(memfd.read_exact_at(&mut behind, TAIL.size));
+    let first = read.map(|()| behind.iter().position(|byte| *byte != 0));
+    let told = first.map(|first| first.map_or("zeros".to_owned(), |at| format!("{:#04x} at {at}", behind[at])));
+    scene.check("behind the end", "zeros", observed(told));
+    Ok(())
+}
+
+/// More pages than 32 bits count.
+const TOO_LARGE: u64 = (1 << 44) + 4096;
+const CUT: Memfd = Memfd { pages: empty, ..Memfd::new("cut", 3 * P) };
+
+fn too_large(scene: &mut Scene) -> Done {
+    let session = scene.session("control")?;
+    let memfd = scene.make(&CUT)?;
+    memfd.set_len(TOO_LARGE).map_err(agent("ftruncate"))?;
+    let answer = session.preserve(memfd.as_fd(), 2);
+    let taken = answer.is_ok();
+    scene.refuses("a memfd of 16 TiB and a page", "EFBIG", answer);
+    if !taken {
+        scene.takes("cut it", kernel(memfd.set_len(CUT.size)));
+        scene.hand_over(&session, memfd.as_fd(), 2, CUT.name)?;
+    }
+    scene.hold(CUT.name, memfd);
+    Ok(())
+}
+
+fn cut_to_size(scene: &mut Scene) -> Done {
+    if let Ok(session) = scene.session("control") {
+        scene.retrieve_memfd(&session, 2, &CUT);
+    }
+    Ok(())
+}
+
+fn used(scene: &mut Scene) -> Done {
+    let Some(memfd) = scene.retrieved("control") else { return Ok(()) };
+    let spec = &CONTROL[0].memfd;
+    let whole = spec.size.next_multiple_of(P) as usize;
+    scene.takes("write", kernel(memfd.write_all_at(b"through a descriptor", 100)));
+    let mut mapping = Mapping::of_file(memfd.as_ref(), whole).map_err(agent("mmap"))?;
+    mapping.write(PAGE + 200, b"through a mapping");
+    let mut read = [0; 20];
+    let same = kernel(memfd.read_exact_at(&mut read[..17], P + 200)).map(|()| read.starts_with(b"through a mapping"));
+    scene.check("what was written through a mapping is read", true, observed(same));
+    scene.takes("grow", kernel(memfd.set_len(spec.size + 4 * P)));
+    scene.takes("write where it grew", kernel(memfd.write_all_at(b"grown", spec.size + 3 * P)));
+    scene.takes("shrink", kernel(memfd.set_len(spec.size)));
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    scene.takes("punch a hole", fallocate(memfd.as_ref(), punch, 0, P));
+    let mut first = [1];
+    let hole = kernel(memfd.read_exact_at(&mut first, 100)).map(|()| first[0]);
+    scene.check("first byte of the hole", 0, observed(hole));
+    Ok(())
+}
+
+fn map_before(scene: &mut Scene) -> Done {
+    let memfd = scene.kept("rewritten")?;
+    let mapping = map(&memfd, &REWRITTEN)?;
+    mapping.touch();
+    scene.hold_mapping(mapping);
+    Ok(())
+}
+
+fn written_after(scene: &mut Scene) -> Done {
+    let (memfd, seed) = (scene.kept("rewritten")?, scene.seed());
+    let mut newer = map(&memfd, &REWRITTEN)?;
+    let older = scene.held_mapping().ok_or_else(|| StepError::Agent("the older mapping is gone".to_owned()))?;
+    for page in REWRITTEN.all_pages() {
+        let (at, content) = (page * P, REWRITTEN.content(seed, page, (page % 4) as u8));
+        match page % 4 {
+            1 => memfd.write_all_at(content.as_slice(), at).map_err(agent("write"))?,
+            2 => older.write(at as usize, content.as_slice()),
+            3 => newer.write(at as usize, content.as_slice()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
