@@ -9,11 +9,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::io;
 
-/// The grid, and below it each end that was no survival, with its reason. A cell that is in several runs counts in the last.
+/// The grid, and below it each end that was no survival, with its reason. A cell that ended in several runs counts in
+/// the last of them.
 pub fn suite(records: &[Record]) -> io::Result<String> {
     let mut last: HashMap<CellId, usize> = HashMap::new();
     for (number, record) in records.iter().enumerate() {
-        last.extend(record.briefs().map(|(plan, _)| (plan.key.id(), number)));
+        for (plan, brief) in record.briefs() {
+            let id = plan.key.id();
+            // Of what did not end here, an earlier run may say more.
+            if brief.is_some() || !last.contains_key(&id) {
+                last.insert(id, number);
+            }
+        }
     }
     let counts = |number: usize, plan: &Planned| last.get(&plan.key.id()) == Some(&number);
     let mut columns: Vec<String> = Vec::new();

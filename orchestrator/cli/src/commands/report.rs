@@ -27,7 +27,7 @@ pub(crate) enum Report {
     Markdown(One),
     /// Markdown with a row for each workload and a column for each pair, and why what is none is no survival
     Suite {
-        /// The runs' folders, or their ids; a cell that is in several counts in the last
+        /// The runs' folders, or their ids; a cell that ended in several counts in the last
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<PathBuf>,
         /// Write to this file instead of standard output
