@@ -67,7 +67,7 @@ pub enum Program<'a> {
 }
 
 impl Boot<'_> {
-    /// How its update is made; all of its parts ask for the same.
+    /// How its update is made, but for the options of the command lines.
     fn update(&self) -> Update {
         self.parts.first().map_or(Update::PLAIN, |part| part.workload.update)
     }
@@ -84,8 +84,13 @@ impl Boot<'_> {
 
     /// The kernel that runs after so many kexecs, with a new nonce.
     fn identity(&self, hop: u32) -> Identity<'_> {
-        let Update { source_options, target_options, .. } = self.update();
-        Identity::new(&self.kernel(hop).info, if hop == 0 { source_options } else { target_options })
+        let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
+        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).collect();
+        // Several may ask for the same.
+        options.sort_unstable();
+        options.dedup();
+        options.retain(|options| !options.is_empty());
+        Identity::new(&self.kernel(hop).info, options.join(" "))
     }
 
     /// Somebody's programs that its parts run: where each is in the guest, and its content.

@@ -16,18 +16,19 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 pub(crate) struct Identity<'a> {
     pub(crate) kernel: &'a KernelInfo,
     /// What its command line has besides.
-    options: &'static str,
+    options: String,
     nonce: String,
 }
 
 impl Identity<'_> {
-    pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: &'static str) -> Identity<'a> {
+    pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: String) -> Identity<'a> {
         Identity { kernel, options, nonce: format!("{:016x}", rand::random::<u64>()) }
     }
 
     pub(crate) fn command_line(&self, accel: Accel) -> String {
-        let words = [&self.kernel.command_line, self.options, &kernel_options(accel)];
-        let mut line = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<&str>>().join(" ");
+        let words = [&self.kernel.command_line, &self.options, &kernel_options(accel)];
+        let mut line =
+            words.into_iter().filter(|words| !words.is_empty()).map(String::as_str).collect::<Vec<&str>>().join(" ");
         line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));
         line
     }

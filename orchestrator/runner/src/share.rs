@@ -12,24 +12,33 @@ const MOST: usize = 32;
 /// handover as a whole. A boot that ends otherwise is run again for each of them. `find` knows the workloads by name.
 pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
-    let mut open: HashMap<Shared<'_>, usize> = HashMap::new();
+    // The boots that may take more, with the updates of their cells.
+    let mut open: HashMap<Shared<'_>, Vec<(usize, Vec<Update>)>> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
-        let shared = find(&plan.key.workload).and_then(|workload| may_share(plan, workload));
-        let place = shared.and_then(|shared| open.get(&shared)).copied().filter(|place| boots[*place].len() < MOST);
-        match (place, shared) {
-            (Some(place), _) => boots[place].push(number),
-            (None, Some(shared)) => {
-                open.insert(shared, boots.len());
+        let workload = find(&plan.key.workload);
+        let Some((shared, workload)) = workload.and_then(|it| may_share(plan, it).zip(Some(it))) else {
+            boots.push(vec![number]);
+            continue;
+        };
+        let open = open.entry(shared).or_default();
+        let takes =
+            |updates: &[Update]| updates.len() < MOST && updates.iter().all(|it| it.goes_with(&workload.update));
+        match open.iter_mut().find(|(_, updates)| takes(updates)) {
+            Some((place, updates)) => {
+                updates.push(workload.update);
+                boots[*place].push(number);
+            }
+            None => {
+                open.push((boots.len(), vec![workload.update]));
                 boots.push(vec![number]);
             }
-            (None, None) => boots.push(vec![number]),
         }
     }
     boots
 }
 
-/// What cells of one boot have in common: the pair and the profile, how the update is made, and how it should end.
-type Shared<'a> = (&'a str, &'a str, &'a str, Update, Outcome);
+/// What cells of one boot have in common: the pair and the profile, and how it should end.
+type Shared<'a> = (&'a str, &'a str, &'a str, Outcome);
 
 fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
     let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
@@ -38,7 +47,7 @@ fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
     }
     let end = ends_as_one(plan)?;
     let key = &plan.key;
-    Some((&key.source, &key.target, &key.profile, workload.update, end))
+    Some((&key.source, &key.target, &key.profile, end))
 }
 
 /// How a boot should end for the cell, if it can end so for others too.
@@ -148,6 +157,14 @@ mod tests {
         ];
         let planned: Vec<&Planned> = plans.iter().collect();
         assert_eq!(boots(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
+        // Updates that are made otherwise go together where their options do.
+        let otherwise =
+            ["kexec.no-kaslr", "kexec.scratch-odd", "kexec.scratch-scaled", "kexec.kho-off", "kexec.loaded-before"];
+        let otherwise = otherwise.map(|workload| plan("a", workload));
+        assert_eq!(
+            boots(&otherwise.iter().collect::<Vec<_>>(), find_workload),
+            [vec![0, 1], vec![2], vec![3], vec![4]]
+        );
         // One that makes a kernel warn is alone where it is expected to.
         let mut warns = [plan("a", "luo.preserve-twice"), plan("a", "luo.preserve-twice")];
         warns[1].expectation = plans[1].expectation.clone();

@@ -32,6 +32,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a target that uses what it was told not to use",
     )
     .kept_by_none()
+    .alone()
     .by(Update { target_options: "kho=off", ..PLAIN }),
     w(
         "kexec.liveupdate-off",
@@ -40,6 +41,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a target that stumbles over memory which it does not give out",
     )
     .kept_by_none()
+    .alone()
     .by(Update { target_options: "liveupdate=off", ..PLAIN }),
     w(
         "kexec.loaded-before",
@@ -54,6 +56,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE; arch/x86/kernel/kexec-bzimage64.c",
         "setup data of KHO that the command line runs into",
     )
+    .alone()
     .by(Update { target_options: LONG, ..PLAIN }),
     w(
         "kexec.no-kaslr",
@@ -103,6 +106,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a target that is put over memory which is preserved, for want of another place",
     )
     .kept_by_none()
+    .alone()
     .by(Update { source_options: "kho_scratch=4M,4M,4M", ..PLAIN }),
 ];
 

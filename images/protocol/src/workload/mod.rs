@@ -25,7 +25,7 @@ pub struct Workload {
     pub profile: &'static str,
     /// What the source kernel must be able to do.
     pub needs: &'static [Need],
-    /// Whether it can run beside others in one boot; those whose updates are made in another way are not beside it.
+    /// Whether it can run beside others in one boot whose updates go with its own ([`Update::goes_with`]).
     pub shares_boot: bool,
     /// Whether a kernel that does not keep the rule warns, and so spoils what runs beside it: where that is expected, it runs
     /// alone.
@@ -64,6 +64,21 @@ pub enum LoadTime {
 impl Update {
     /// One kexec of a kernel that is loaded last, with nothing added to either command line.
     pub const PLAIN: Self = Self { source_options: "", target_options: "", load: LoadTime::AfterPreserve, hops: 1 };
+
+    /// Whether one update can be made as both say: at the same time, as often, and no command line would have an option
+    /// twice. What is made plainly is made beside nothing else.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        let alike = (self.load, self.hops) == (other.load, other.hops);
+        let plain = (*self == Self::PLAIN) == (*other == Self::PLAIN);
+        let sides = [(self.source_options, other.source_options), (self.target_options, other.target_options)];
+        alike && plain && sides.into_iter().all(|(one, other)| one == other || !names_one_of(one, other))
+    }
+}
+
+/// Whether an option of one command line is named in the other.
+fn names_one_of(one: &str, other: &str) -> bool {
+    let name = |word: &'_ str| word.split('=').next().map(str::to_owned);
+    one.split_whitespace().any(|word| other.split_whitespace().any(|it| name(it) == name(word)))
 }
 
 /// An entry that runs on the default machine, beside others, by a plain update. The tables have more than a hundred of it.
@@ -149,6 +164,16 @@ pub fn find(name: &str) -> Option<&'static Workload> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn updates_go_together_where_no_option_says_two_things() {
+        let by = |source_options, target_options| Update { source_options, target_options, ..Update::PLAIN };
+        let odd = by("kho_scratch=41M", "");
+        assert!(odd.goes_with(&by("maxcpus=1", "")) && odd.goes_with(&by("", "kho_scratch=1M")) && odd.goes_with(&odd));
+        assert!(!odd.goes_with(&by("a kho_scratch=150%", "")));
+        assert!(!odd.goes_with(&Update::PLAIN) && Update::PLAIN.goes_with(&Update::PLAIN));
+        assert!(!odd.goes_with(&Update { hops: 2, ..odd }));
+    }
 
     #[test]
     fn entries_are_whole_and_in_order() {

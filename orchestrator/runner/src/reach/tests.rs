@@ -32,7 +32,7 @@ fn hello(nonce: &str) -> Hello {
 #[test]
 fn a_kernel_is_recognised_by_all_three_of_nonce_release_and_build_id() {
     let kernel = kernel();
-    let identity = Identity::new(&kernel, "");
+    let identity = Identity::new(&kernel, String::new());
     let right = hello(&identity.nonce);
     assert_eq!(identity.check(&right), Ok(()));
     for wrong in [
@@ -43,14 +43,14 @@ fn a_kernel_is_recognised_by_all_three_of_nonce_release_and_build_id() {
         assert!(identity.check(&wrong).is_err(), "{wrong:?}");
     }
     let unknown = KernelInfo { build_id: None, ..kernel.clone() };
-    let identity = Identity { kernel: &unknown, options: "", nonce: identity.nonce };
+    let identity = Identity { kernel: &unknown, options: String::new(), nonce: identity.nonce };
     assert_eq!(identity.check(&Hello { build_id: "cd".into(), ..right }), Ok(()));
 }
 
 #[test]
 fn every_boot_has_a_nonce_of_its_own_on_its_command_line() {
     let kernel = kernel();
-    let (first, second) = (Identity::new(&kernel, ""), Identity::new(&kernel, ""));
+    let (first, second) = (Identity::new(&kernel, String::new()), Identity::new(&kernel, String::new()));
     assert_ne!(first.nonce, second.nonce);
     assert!(first.command_line(Accel::Tcg).ends_with(&format!(" luqual.nonce={}", first.nonce)));
 }
