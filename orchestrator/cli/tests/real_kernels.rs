@@ -170,8 +170,10 @@ fn a_kernel_that_panics_or_hangs_at_once_has_crashed() {
         .replace("console=ttyS0 kho=on", "console=ttyS0 rdinit=/nowhere kho=on");
     fs::write(folder.path().join("catalog.toml"), catalog).unwrap();
     fs::create_dir(folder.path().join("config")).unwrap();
-    let fragment = include_str!("../../../kernels/config/luqual.config");
-    fs::write(folder.path().join("config/luqual.config"), fragment).unwrap();
+    for fragment in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels/config")).unwrap() {
+        let fragment = fragment.unwrap();
+        fs::copy(fragment.path(), folder.path().join("config").join(fragment.file_name())).unwrap();
+    }
     let series = folder.path().join("patches/7.1.3");
     fs::create_dir_all(&series).unwrap();
     let patch = include_str!("../../../kernels/patches/7.1.3/0001-list_lru-export-once.patch");
