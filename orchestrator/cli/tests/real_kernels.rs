@@ -263,7 +263,8 @@ fn every_workload_does_what_is_expected_of_it_and_most_share_a_boot() {
     assert!(folders.len() * 3 < cells.len(), "{} boots", folders.len());
     for cell in cells {
         assert_eq!(cell["status"], "expected", "{cell}");
-        assert!(!cell["probes"].as_array().unwrap().is_empty() || cell["outcome"] == "lost", "{cell}");
+        assert_ne!(cell["outcome"], "skipped", "luqual selftests build 7.3.4 builds what is missing: {cell}");
+        assert!(!cell["probes"].as_array().unwrap().is_empty() || cell["outcome"] != "survived", "{cell}");
         let shares = cell["shared_with"].as_array().is_some_and(|others| !others.is_empty());
         let twin = |other: &&Value| other["folder"] == cell["folder"] && other["workload"] != cell["workload"];
         assert_eq!(shares, cells.iter().any(|other| twin(&other)), "{cell}");
