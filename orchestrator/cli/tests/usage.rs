@@ -161,3 +161,12 @@ fn help_and_version_teach() {
         assert!(output.status.success() && text(&output).contains(told), "{}", text(&output));
     }
 }
+
+#[test]
+fn workloads_are_known_where_nothing_can_be_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = luqual(folder.path()).args(["workloads", "show", "external.kexec-simple"]).env("PATH", "").output();
+    let output = output.unwrap();
+    let told = "skipped   luo_kexec_simple of 7.3.4 is not built: luqual selftests build 7.3.4";
+    assert!(output.status.success() && text(&output).contains(told), "{}", text(&output));
+}

@@ -2,7 +2,7 @@
 
 use crate::error::CliError;
 use luqual_config::{Origin, Program, matches};
-use luqual_kernels::{Selftests, Store, digest, not_a_program};
+use luqual_kernels::{KernelError, Selftests, Store, digest, not_a_program};
 use luqual_model::{ProgramFile, ProgramInfo};
 use luqual_protocol::{Workload, external, workloads};
 use luqual_runner as runner;
@@ -28,7 +28,15 @@ struct Found {
 impl Registry {
     /// With the programs of a matrix file. What is named by a path has to be there; a selftest that is not built is skipped.
     pub(crate) fn new(programs: &[Program], store: &Store) -> Result<Self, CliError> {
-        let found = programs.iter().map(|program| Ok((program.workload.clone(), look_for(program, store)?)));
+        let mut selftests: BTreeMap<&str, Option<Selftests>> = BTreeMap::new();
+        for program in programs {
+            if let Origin::Selftest { version, .. } = &program.origin
+                && !selftests.contains_key(version.as_str())
+            {
+                selftests.insert(version, built(version, store)?);
+            }
+        }
+        let found = programs.iter().map(|program| Ok((program.workload.clone(), look_for(program, &selftests)?)));
         found.collect::<Result<_, CliError>>().map(Self::with)
     }
 
@@ -109,7 +117,15 @@ impl Registry {
     }
 }
 
-fn look_for(program: &Program, store: &Store) -> Result<Found, CliError> {
+/// The selftests of a kernel, if they are built. They are kept by the compiler that built them: where there is none, nothing is.
+fn built(version: &str, store: &Store) -> Result<Option<Selftests>, CliError> {
+    match store.catalog().find(version).map(|entry| store.selftests(entry)).transpose() {
+        Err(KernelError::Tools(_)) => Ok(None),
+        found => Ok(found?.flatten()),
+    }
+}
+
+fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) -> Result<Found, CliError> {
     let Program { workload, origin, asserts, shares_boot } = program;
     let found = |origin: String, file: ProgramFile, content: Vec<u8>| Found {
         info: ProgramInfo { asserts: asserts.clone(), origin, shares_boot: *shares_boot, file },
@@ -129,8 +145,7 @@ fn look_for(program: &Program, store: &Store) -> Result<Found, CliError> {
         Origin::Path(path) => here(path.display().to_string(), path),
         Origin::Selftest { program, version } => {
             let origin = Selftests::origin(program, version);
-            let entry = store.catalog().find(version);
-            match entry.map(|entry| store.selftests(entry)).transpose()?.flatten() {
+            match selftests.get(version.as_str()).and_then(Option::as_ref) {
                 Some(built) if built.programs.contains(program) => here(origin, &built.folder.join(program)),
                 Some(built) => Err(CliError::usage(format!("{workload}: {version} has no selftest `{program}`"))
                     .hint(format!("it has {}", built.programs.join(", ")))),
