@@ -19,7 +19,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     CellRecord {
         id: key.id(),
         outcome,
-        status: Status::of(outcome, false, None),
+        status: Status::of(outcome, false, &[], None),
         title: title.into(),
         tainted: Vec::new(),
         phase: Phase::Finish,

@@ -3,7 +3,7 @@
 use crate::brief::Brief;
 use crate::markdown::plain;
 use crate::record::{Record, Totals};
-use crate::words::end;
+use crate::words::{end, other_probes};
 use luqual_model::{CellId, CellKey, Outcome, Planned, Status};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -96,7 +96,8 @@ fn reasons(records: &[Record], counts: impl Fn(usize, &Planned) -> bool) -> io::
             if cell.survived_clean() || !counts(number, &cell.plan) {
                 continue;
             }
-            let why = cell.plan.expectation.as_ref().map_or_else(String::new, |expected| expected.reason.clone());
+            let reason = cell.plan.expectation.as_ref().map(|expected| expected.reason.clone());
+            let why = reason.into_iter().chain(other_probes(&cell)).collect::<Vec<_>>().join("; ");
             let pairs = ends.entry((end(&cell), why)).or_default().entry(cell.plan.key.workload.clone()).or_default();
             pairs.push(pair(&cell.plan.key));
         }

@@ -34,6 +34,7 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
         let tainted = if expected.tainted { "+tainted" } else { "" };
         notes.push(format!("expected: {}{tainted}: {}{link}", expected.outcome, expected.reason));
     }
+    notes.extend(other_probes(cell));
     let attempts = cell.attempts.iter().map(|attempt| {
         let (tainted, retry) =
             (if attempt.tainted { "+tainted" } else { "" }, if attempt.retry { ", a retry" } else { "" });
@@ -44,6 +45,13 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
         notes.push(format!("attempts: {}", attempts.join("; ")));
     }
     notes
+}
+
+/// Why a loss that is expected is not the one that is known.
+pub(crate) fn other_probes(cell: &CellRecord) -> Option<String> {
+    let other = cell.other_probes()?;
+    let known = cell.plan.expectation.as_ref().map_or_else(String::new, |known| known.broken.join(", "));
+    Some(format!("expected to lose {known}; {other}"))
 }
 
 fn is_handover(kind: FindingKind) -> bool {
@@ -65,7 +73,7 @@ pub(crate) fn line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::samples::{attempt, cell};
-    use luqual_model::{Expectation, Outcome, Prediction};
+    use luqual_model::{Expectation, Outcome, Prediction, Probe};
 
     #[test]
     fn all_that_is_known_is_told() {
@@ -74,8 +82,13 @@ mod tests {
         told.tainted = vec!["first".into(), "second".into()];
         told.plan.prediction = Some(Prediction { outcome: Outcome::Crashed, why: "strings".into() });
         let link = Some("https://example.org".into());
-        told.plan.expectation =
-            Some(Expectation { outcome: Outcome::Lost, tainted: false, reason: "known".into(), link });
+        told.plan.expectation = Some(Expectation {
+            outcome: Outcome::Lost,
+            tainted: false,
+            broken: Vec::new(),
+            reason: "known".into(),
+            link,
+        });
         told.attempts = vec![attempt(Outcome::Lost, false), attempt(Outcome::Survived, true)];
         assert_eq!(
             notes(&told),
@@ -88,5 +101,21 @@ mod tests {
                 "attempts: lost; survived, a retry",
             ]
         );
+    }
+
+    #[test]
+    fn a_loss_names_the_probes_by_which_it_is_another() {
+        let mut told = cell("a", "b", Outcome::Lost, "");
+        let broken = vec!["D3 *".into(), "D4 *".into()];
+        let (outcome, reason) = (Outcome::Lost, "known".to_owned());
+        told.plan.expectation = Some(Expectation { outcome, tainted: false, broken, reason, link: None });
+        told.probes[0].name = "D3 state".into();
+        told.probes.push(Probe { name: "D0 BARs".into(), ..told.probes[0].clone() });
+        assert_eq!(
+            notes(&told),
+            ["expected: lost: known", "expected to lose D3 *, D4 *; also broken: D0 BARs; not broken: D4 *"]
+        );
+        told.probes[1].name = "D4 descriptor retrieve".into();
+        assert_eq!(notes(&told), ["expected: lost: known"]);
     }
 }

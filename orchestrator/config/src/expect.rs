@@ -2,9 +2,8 @@
 
 use crate::document::{Table, Text};
 use crate::filter::{KernelPattern, Named, Subject};
-use crate::glob::matches;
 use crate::matrix::{Known, Matrix, is_path, unknown};
-use luqual_model::{Expectation, Outcome, RANGE_SYNTAX};
+use luqual_model::{Expectation, Outcome, RANGE_SYNTAX, matches};
 
 /// Rules, of which the last that takes a cell counts: a later one refines an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,13 +82,27 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) ->
         outcome
     });
     let tainted = table.flag("tainted");
+    let broken = broken(table.texts("broken"), outcome);
     let reason = table.needed_text("reason");
     if let Some(reason) = reason.as_ref().filter(|reason| reason.text.trim().is_empty()) {
         reason.wrong("an expectation without a reason is a guess", None);
     }
     let link = table.text("link").map(|link| link.text.to_owned());
-    let expectation = Expectation { outcome: outcome?, tainted, reason: reason?.text.to_owned(), link };
+    let expectation = Expectation { outcome: outcome?, tainted, broken, reason: reason?.text.to_owned(), link };
     Some(Rule { source: source?, target: target?, profile, workload, expectation })
+}
+
+/// The probes that are known not to hold. What they are called is only known when a kernel was run.
+fn broken(globs: Vec<Text<'_>>, outcome: Option<Outcome>) -> Vec<String> {
+    if let (Some(first), Some(outcome)) = (globs.first(), outcome.filter(|outcome| *outcome != Outcome::Lost)) {
+        let hint = "`broken` names the probes that do not hold in a cell that is `lost`".to_owned();
+        first.wrong(format!("no probe decides that a cell is `{outcome}`"), Some(hint));
+    }
+    for glob in globs.iter().filter(|glob| glob.text.trim().is_empty()) {
+        let hint = "probes are named as reports have them, with * and ? as in \"D4 *\"".to_owned();
+        glob.wrong("this takes no probe", Some(hint));
+    }
+    globs.into_iter().map(|glob| glob.text.to_owned()).collect()
 }
 
 fn kernel(text: Option<Text<'_>>, matrices: Option<&Vec<Matrix>>) -> Option<KernelPattern> {
@@ -192,6 +205,33 @@ mod tests {
         // What is wrong with a matrix is no fault of an expectation.
         let told = read("m.toml", &format!("{}{rule}", MATRIX.replace("all", "al")), &KNOWN).unwrap_err().to_string();
         assert!(told.starts_with("m.toml:3:9: `al` is no choice") && !told.contains("takes no"), "{told}");
+    }
+
+    #[test]
+    fn the_probes_of_a_loss_are_named() {
+        let rule = |rest: &str| {
+            let text = format!("{MATRIX}[[expect]]\nsource = \"7.0\"\ntarget = \"7.3\"\nreason = \"x\"\n{rest}\n");
+            read("m.toml", &text, &KNOWN).map(|file| file.expectations).map_err(|mistakes| mistakes.to_string())
+        };
+        let named = rule("outcome = \"lost\"\nbroken = [\"D3 *\", \"D4 *\"]").unwrap();
+        assert_eq!(named.of(&subject("7.0.13", "7.3.4")).unwrap().broken, ["D3 *", "D4 *"]);
+        let any = rule("outcome = \"lost\"").unwrap();
+        assert!(any.of(&subject("7.0.13", "7.3.4")).unwrap().broken.is_empty());
+        for (rest, told) in [
+            (
+                "outcome = \"crashed\"\nbroken = [\"D3 *\"]",
+                "m.toml:10:11: no probe decides that a cell is `crashed`\n  \
+                 hint: `broken` names the probes that do not hold in a cell that is `lost`",
+            ),
+            (
+                "outcome = \"lost\"\nbroken = [\"D3 *\", \" \"]",
+                "m.toml:10:19: this takes no probe\n  \
+                 hint: probes are named as reports have them, with * and ? as in \"D4 *\"",
+            ),
+            ("outcome = \"lost\"\nbroken = \"D3 *\"", "m.toml:10:10: `broken` must be a list of strings, not a string"),
+        ] {
+            assert_eq!(rule(rest).unwrap_err(), told);
+        }
     }
 
     #[test]

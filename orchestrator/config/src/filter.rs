@@ -1,7 +1,6 @@
 //! Which cells: an expression such as `source(<7.1) & target(>=7.1) & !workload(memfd.*)`.
 
-use crate::glob::matches;
-use luqual_model::{RANGE_SYNTAX, Version, VersionRange};
+use luqual_model::{RANGE_SYNTAX, Version, VersionRange, matches};
 use std::str::FromStr;
 
 /// An expression over cells.

@@ -5,9 +5,8 @@ use crate::deadlines::Deadlines;
 use crate::document::{self, Mistakes, Table, Text, nearest};
 use crate::expect::{self, Expectations};
 use crate::filter::{KernelPattern, Named};
-use crate::glob::matches;
 use crate::program::{self, Program};
-use luqual_model::{Phase, RANGE_SYNTAX};
+use luqual_model::{Phase, RANGE_SYNTAX, matches};
 
 /// The matrices that luqual brings.
 pub const EMBEDDED: &str = include_str!("../../../matrix.toml");

@@ -16,11 +16,36 @@ pub struct Observed<'a> {
     pub outcome: Outcome,
     /// Whether a survival was spoilt.
     pub tainted: bool,
+    /// The names of the probes that did not hold.
+    pub broken: &'a [String],
+}
+
+impl Observed<'_> {
+    fn is_as(&self, expectation: Option<&Expectation>) -> bool {
+        Status::of(self.outcome, self.tainted, &self.names(), expectation) == Status::Expected
+    }
+
+    /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as they
+    /// were, and the others by their own names.
+    fn end(&self, expectation: Option<&Expectation>) -> End {
+        let mut end = End { outcome: self.outcome, tainted: self.tainted, broken: Vec::new() };
+        if let Some(known) = expectation.filter(|known| known.outcome == self.outcome) {
+            let names = self.names();
+            let other = known.other_probes(&names);
+            let still = known.broken.iter().map(String::as_str).filter(|glob| !other.not.contains(glob));
+            end.broken = still.chain(other.also).map(str::to_owned).collect();
+        }
+        end
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.broken.iter().map(String::as_str).collect()
+    }
 }
 
 /// `[[expect]]` entries, to stand after all others, for the cells that are not as `expectations` say; empty if all are.
 /// Each takes as many of them as a range of sources and of targets can without taking one that ended otherwise, or that
-/// was not run. Cells of the harness's failures are left alone: nothing is known of them.
+/// was not run; a loss of which other probes are named is another end. Cells of the harness's failures are left alone: nothing is known of them.
 pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &str, link: Option<&str>) -> String {
     let kinds: BTreeSet<(&str, &str)> = observed.iter().map(|it| (it.subject.workload, it.subject.profile)).collect();
     let mut text = String::new();
@@ -34,9 +59,10 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             let new = grid.rules();
             for Rule { sources, targets, end } in &new {
                 let (source, target) = (grid.range(sources), grid.range(targets));
-                let expectation = Expectation { outcome: end.0, tainted: end.1, reason: reason.to_owned(), link: None };
+                let End { outcome, tainted, broken } = end.clone();
+                let expectation = Expectation { outcome, tainted, broken, reason: reason.to_owned(), link: None };
                 known.add(&source, &target, profile, workload, expectation);
-                rules.push((source, target, *end));
+                rules.push((source, target, end.clone()));
             }
             if new.is_empty() {
                 break;
@@ -52,9 +78,12 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             say("target", target.into());
             say("workload", workload.into());
             say("profile", profile.into());
-            say("outcome", end.0.word().into());
-            if end.1 {
+            say("outcome", end.outcome.word().into());
+            if end.tainted {
                 say("tainted", true.into());
+            }
+            if !end.broken.is_empty() {
+                say("broken", end.broken.into());
             }
             say("reason", reason.into());
             if let Some(link) = link {
@@ -68,8 +97,14 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
 /// Each round mends what the one before took too much of, by rules that take less.
 const ROUNDS: usize = 4;
 
-/// Outcome, and whether it was tainted.
-type End = (Outcome, bool);
+/// What a rule says of its cells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct End {
+    outcome: Outcome,
+    tainted: bool,
+    broken: Vec<String>,
+}
+
 type Range = std::ops::RangeInclusive<usize>;
 
 struct Rule {
@@ -99,10 +134,11 @@ impl<'a> Grid<'a> {
         let place = |kernel: Named<'_>| kernels.iter().position(|known| *known == kernel).unwrap_or_default();
         let mut ends = vec![vec![None; kernels.len()]; kernels.len()];
         let mut wanted = BTreeSet::new();
-        for Observed { subject, outcome, tainted } in observed {
-            let at = (place(subject.source), place(subject.target));
-            ends[at.0][at.1] = Some((outcome, tainted));
-            if outcome.says_something() && Status::of(outcome, tainted, expectations.of(&subject)) != Status::Expected {
+        for it in observed {
+            let at = (place(it.subject.source), place(it.subject.target));
+            let expectation = expectations.of(&it.subject);
+            ends[at.0][at.1] = Some(it.end(expectation));
+            if it.outcome.says_something() && !it.is_as(expectation) {
                 wanted.insert(at);
             }
         }
@@ -124,7 +160,7 @@ impl<'a> Grid<'a> {
     fn best(&self, left: &BTreeSet<(usize, usize)>, (source, target): (usize, usize)) -> Rule {
         let ranges =
             |around: usize| (0..=around).flat_map(move |from| (around..self.kernels.len()).map(move |to| from..=to));
-        let end = self.ends[source][target];
+        let end = self.ends[source][target].as_ref();
         let taken = |sources: &Range, targets: &Range| {
             left.iter().filter(|(source, target)| sources.contains(source) && targets.contains(target)).count()
         };
@@ -132,7 +168,7 @@ impl<'a> Grid<'a> {
         let fits = |(sources, targets): &(Range, Range)| {
             self.is_range(sources)
                 && self.is_range(targets)
-                && sources.clone().all(|source| targets.clone().all(|target| self.ends[source][target] == end))
+                && sources.clone().all(|source| targets.clone().all(|target| self.ends[source][target].as_ref() == end))
                 && !self.takes_another(sources, targets, end)
         };
         // Of those that take as many, the narrowest.
@@ -141,11 +177,12 @@ impl<'a> Grid<'a> {
             (taken(sources, targets), std::cmp::Reverse(size(sources) + size(targets)))
         };
         let (sources, targets) = pairs.filter(fits).max_by_key(value).unwrap_or((source..=source, target..=target));
-        Rule { sources, targets, end: end.unwrap_or((Outcome::Survived, false)) }
+        let survived = || End { outcome: Outcome::Survived, tainted: false, broken: Vec::new() };
+        Rule { sources, targets, end: end.cloned().unwrap_or_else(survived) }
     }
 
     /// Whether ranges take, by their versions, a kernel beside them that did not end so: a path, or a variant of a version.
-    fn takes_another(&self, sources: &Range, targets: &Range, end: Option<End>) -> bool {
+    fn takes_another(&self, sources: &Range, targets: &Range, end: Option<&End>) -> bool {
         let pattern = |range: &Range| self.range(range).parse::<KernelPattern>().ok();
         let (Some(from), Some(to)) = (pattern(sources), pattern(targets)) else { return false };
         let taken = |pattern: &KernelPattern, at: usize| pattern.takes(self.kernels[at]);
@@ -153,7 +190,7 @@ impl<'a> Grid<'a> {
             (0..self.kernels.len()).flat_map(|source| (0..self.kernels.len()).map(move |target| (source, target)));
         cells
             .filter(|(source, target)| taken(&from, *source) && taken(&to, *target))
-            .any(|(source, target)| self.ends[source][target].is_some_and(|other| Some(other) != end))
+            .any(|(source, target)| self.ends[source][target].as_ref().is_some_and(|other| Some(other) != end))
     }
 
     /// Whether kernels can be named together.
@@ -196,6 +233,7 @@ mod tests {
                     _ => Outcome::Survived,
                 },
                 tainted: letter == 't',
+                broken: &[],
             })
             .collect()
     }
@@ -241,6 +279,7 @@ mod tests {
             },
             outcome,
             tainted: false,
+            broken: &[],
         };
         let (bad, good) = (Outcome::Incompatible, Outcome::Survived);
         let run = [
@@ -255,12 +294,41 @@ mod tests {
             let value: toml::Table = rule.parse().unwrap();
             let text = |key: &str| value[key].as_str().unwrap();
             let outcome = Outcome::from_word(text("outcome")).unwrap();
-            let expectation = Expectation { outcome, tainted: false, reason: String::new(), link: None };
+            let broken = Vec::new();
+            let expectation = Expectation { outcome, tainted: false, broken, reason: String::new(), link: None };
             known.add(text("source"), text("target"), text("profile"), text("workload"), expectation);
         }
         for cell in &run {
-            assert_eq!(Status::of(cell.outcome, false, known.of(&cell.subject)), Status::Expected, "{cell:?}");
+            assert!(cell.is_as(known.of(&cell.subject)), "{cell:?}");
         }
+    }
+
+    #[test]
+    fn the_probes_of_a_known_loss_stay_named() {
+        let probes = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let lost = |at: usize, broken| {
+            let named = Named { name: KERNELS[at], release: KERNELS[at] };
+            let (profile, workload) = ("q35-intel", "memfd.basic");
+            let subject = Subject { source: named, target: named, profile, workload };
+            Observed { subject, outcome: Outcome::Lost, tainted: false, broken }
+        };
+        const THEN: &str = "[[expect]]\nsource = \"*\"\ntarget = \"*\"\noutcome = \"lost\"\n\
+                            broken = [\"D3 *\", \"D4 *\"]\nreason = \"then\"\n";
+        let before = file(THEN);
+        let (known, other, fewer) = (probes(&["D3 a", "D4 b"]), probes(&["D0 x", "D3 a", "D4 b"]), probes(&["D4 b"]));
+        assert_eq!(propose(&[lost(0, &known)], &before, "now", None), "");
+        let told = propose(&[lost(0, &other)], &before, "now", None);
+        assert!(told.contains("outcome = \"lost\"\nbroken = [\"D3 *\", \"D4 *\", \"D0 x\"]\nreason"), "{told}");
+        let told = propose(&[lost(0, &fewer)], &before, "now", None);
+        assert!(told.contains("outcome = \"lost\"\nbroken = [\"D4 *\"]\nreason"), "{told}");
+        // Whose probes nobody named may lose any, and takes no list from a neighbour that is as it was.
+        assert!(!propose(&[lost(0, &other)], &Expectations::default(), "now", None).contains("broken"));
+        let run = [lost(0, &other), lost(1, &known), lost(2, &other)];
+        let rules = propose(&run, &before, "now", None);
+        assert_eq!(rules.matches("[[expect]]").count(), 2, "{rules}");
+        let after = file(&format!("{THEN}{rules}"));
+        assert!(run.iter().all(|cell| cell.is_as(after.of(&cell.subject))));
+        assert_eq!(after.of(&run[1].subject).unwrap().broken, ["D3 *", "D4 *"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod cell;
 mod event;
+mod glob;
 mod journal;
 mod kernel;
 mod outcome;
@@ -16,9 +17,10 @@ mod version;
 
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
+pub use glob::matches;
 pub use journal::{Journal, Place};
 pub use kernel::{Ability, KernelInfo, Patch, Refused};
-pub use outcome::{Expectation, Outcome, Prediction, Status};
+pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status};
 pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{

@@ -1,3 +1,4 @@
+use crate::matches;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -88,11 +89,64 @@ pub struct Expectation {
     /// Whether a survival may be spoilt by warnings.
     #[serde(default)]
     pub tainted: bool,
+    /// Of a loss, the probes that are known not to hold, as globs over their names; without one, any may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
     /// Why.
     pub reason: String,
     /// Where more is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+}
+
+/// Where a loss is not the one that is known, though the outcome is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherProbes<'a> {
+    /// The probes that did not hold and that no glob takes, each once.
+    pub also: Vec<&'a str>,
+    /// The globs that take no probe that did not hold.
+    pub not: Vec<&'a str>,
+}
+
+impl fmt::Display for OtherProbes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("also broken", &self.also), ("not broken", &self.not)];
+        let told = parts.iter().filter(|(_, names)| !names.is_empty());
+        let told: Vec<String> = told.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
+        f.write_str(&told.join("; "))
+    }
+}
+
+impl Expectation {
+    /// Where the probes that did not hold are other ones than are named; nowhere if none is named.
+    pub fn other_probes<'a>(&'a self, broken: &[&'a str]) -> OtherProbes<'a> {
+        let mut other = OtherProbes::default();
+        if self.broken.is_empty() {
+            return other;
+        }
+        for name in broken {
+            if !self.broken.iter().any(|glob| matches(glob, name)) && !other.also.contains(name) {
+                other.also.push(name);
+            }
+        }
+        let takes_none = |glob: &&str| !broken.iter().any(|name| matches(glob, name));
+        other.not = self.broken.iter().map(String::as_str).filter(takes_none).collect();
+        other
+    }
+
+    /// The status of a cell whose outcome and taint are as expected.
+    fn by_probes(&self, broken: &[&str]) -> Status {
+        let other = self.other_probes(broken);
+        // A loss that no probe tells of is none of those that are known.
+        let is_untold = broken.is_empty() && !self.broken.is_empty();
+        if is_untold || !other.also.is_empty() {
+            Status::Regression
+        } else if !other.not.is_empty() {
+            Status::Improvement
+        } else {
+            Status::Expected
+        }
+    }
 }
 
 /// What a pair should do, before it is run.
@@ -122,8 +176,9 @@ pub enum Status {
 
 impl Status {
     /// The status of a cell. Without an expectation it is expected to survive, untainted. `skipped` is neutral, and a
-    /// failure of the harness is never what anybody expects.
-    pub fn of(outcome: Outcome, tainted: bool, expectation: Option<&Expectation>) -> Self {
+    /// failure of the harness is never what anybody expects. `broken` are the names of the probes that did not hold: where an
+    /// expectation names some, one more is a regression, and one that holds an improvement.
+    pub fn of(outcome: Outcome, tainted: bool, broken: &[&str], expectation: Option<&Expectation>) -> Self {
         let clean = outcome == Outcome::Survived && !tainted;
         match (outcome, expectation) {
             (Outcome::Skipped, _) => Self::Expected,
@@ -136,7 +191,9 @@ impl Status {
                 }
             }
             (Outcome::Survived, Some(expected)) if clean && expected.tainted => Self::Improvement,
-            (_, Some(expected)) if expected.outcome == outcome && tainted == expected.tainted => Self::Expected,
+            (_, Some(expected)) if expected.outcome == outcome && tainted == expected.tainted => {
+                expected.by_probes(broken)
+            }
             (Outcome::Lost, Some(_)) => Self::Regression,
             (_, Some(expected)) if outcome.harm() < expected.outcome.harm() && !tainted => Self::Improvement,
             // Worse, or spoilt.
@@ -166,18 +223,23 @@ impl fmt::Display for Status {
 mod tests {
     use super::*;
 
+    fn expectation(outcome: Outcome, tainted: bool, broken: &[&str]) -> Expectation {
+        let broken = broken.iter().map(|glob| (*glob).to_owned()).collect();
+        Expectation { outcome, tainted, broken, reason: String::new(), link: None }
+    }
+
     #[test]
     fn only_an_untainted_survival_is_expected_without_being_told() {
         for outcome in Outcome::ALL {
-            let clean = Status::of(outcome, false, None) == Status::Expected;
+            let clean = Status::of(outcome, false, &[], None) == Status::Expected;
             assert_eq!(clean, matches!(outcome, Outcome::Survived | Outcome::Skipped), "{outcome}");
         }
-        assert_eq!(Status::of(Outcome::Survived, true, None), Status::Unexpected);
+        assert_eq!(Status::of(Outcome::Survived, true, &[], None), Status::Unexpected);
     }
 
     #[test]
     fn an_expectation_is_met_beaten_or_missed() {
-        let expect = |outcome, tainted| Expectation { outcome, tainted, reason: String::new(), link: None };
+        let expect = |outcome, tainted| expectation(outcome, tainted, &[]);
         for (outcome, tainted, expected, status) in [
             (Outcome::Lost, false, expect(Outcome::Lost, false), Status::Expected),
             (Outcome::Survived, false, expect(Outcome::Lost, false), Status::Improvement),
@@ -192,7 +254,39 @@ mod tests {
             (Outcome::HarnessFailed, false, expect(Outcome::HarnessFailed, false), Status::Unexpected),
             (Outcome::Skipped, false, expect(Outcome::Survived, false), Status::Expected),
         ] {
-            assert_eq!(Status::of(outcome, tainted, Some(&expected)), status, "{outcome} {expected:?}");
+            assert_eq!(Status::of(outcome, tainted, &["D0 x"], Some(&expected)), status, "{outcome} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_known_loss_the_probes_are_known_too() {
+        let known = expectation(Outcome::Lost, false, &["D3 *", "D4 *"]);
+        let status = |broken: &[&str]| Status::of(Outcome::Lost, false, broken, Some(&known));
+        for (broken, status_of) in [
+            (["D3 a", "D4 b"].as_slice(), Status::Expected),
+            (&["D3 a", "D3 b", "D4 b"], Status::Expected),
+            (&["D3 a"], Status::Improvement),
+            (&["D0 x", "D3 a", "D4 b"], Status::Regression),
+            // What is worse is told, whatever else is better.
+            (&["D0 x", "D3 a"], Status::Regression),
+            (&[], Status::Regression),
+        ] {
+            assert_eq!(status(broken), status_of, "{broken:?}");
+        }
+        let other = known.other_probes(&["D0 x", "D3 a", "D0 x"]);
+        assert_eq!(other, OtherProbes { also: vec!["D0 x"], not: vec!["D4 *"] });
+        assert_eq!(other.to_string(), "also broken: D0 x; not broken: D4 *");
+        // Another outcome is judged as one.
+        assert_eq!(Status::of(Outcome::Survived, false, &[], Some(&known)), Status::Improvement);
+        assert_eq!(Status::of(Outcome::Crashed, false, &["D3 a", "D4 b"], Some(&known)), Status::Regression);
+    }
+
+    #[test]
+    fn probes_that_nobody_named_are_of_no_matter() {
+        let known = expectation(Outcome::Lost, false, &[]);
+        assert_eq!(known.other_probes(&["D0 x"]), OtherProbes::default());
+        for broken in [[].as_slice(), &["D0 x"]] {
+            assert_eq!(Status::of(Outcome::Lost, false, broken, Some(&known)), Status::Expected);
         }
     }
 

@@ -1,6 +1,6 @@
 use crate::{
-    CellId, CellKey, Event, Expectation, KernelInfo, Outcome, Phase, Prediction, Rate, SCHEMA_VERSION, Side, Stamped,
-    Status,
+    CellId, CellKey, Event, Expectation, KernelInfo, OtherProbes, Outcome, Phase, Prediction, Rate, SCHEMA_VERSION,
+    Side, Stamped, Status,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,18 @@ impl CellRecord {
         self.outcome == Outcome::Survived && self.tainted.is_empty()
     }
 
+    /// How it ended against what is known of it.
+    pub fn against_expectation(&self) -> Status {
+        let broken = Probe::broken(&self.probes);
+        Status::of(self.outcome, !self.tainted.is_empty(), &broken, self.plan.expectation.as_ref())
+    }
+
+    /// Where its loss is not the one that is known, though it is one.
+    pub fn other_probes(&self) -> Option<OtherProbes<'_>> {
+        let known = self.plan.expectation.as_ref().filter(|known| known.outcome == self.outcome)?;
+        Some(known.other_probes(&Probe::broken(&self.probes))).filter(|other| *other != OtherProbes::default())
+    }
+
     /// How it ended, each attempt at it.
     pub fn ends(&self) -> impl Iterator<Item = Outcome> {
         std::iter::once(self.outcome).chain(self.attempts.iter().map(|attempt| attempt.outcome))
@@ -310,6 +322,13 @@ pub struct Probe {
     pub observed: String,
     /// Whether that is the same.
     pub held: bool,
+}
+
+impl Probe {
+    /// The names of those that did not hold.
+    pub fn broken(probes: &[Self]) -> Vec<&str> {
+        probes.iter().filter(|probe| !probe.held).map(|probe| probe.name.as_str()).collect()
+    }
 }
 
 /// How long a kernel took for so much of something.

@@ -82,10 +82,14 @@ async fn run_shared(
 pub(crate) fn worst(done: Vec<CellRecord>, repeat: usize) -> Option<CellRecord> {
     let attempts: Vec<Attempt> =
         done.iter().enumerate().flat_map(|(number, record)| attempts_of(record, number >= repeat)).collect();
-    let differ = attempts.iter().any(|one| (one.outcome, one.tainted) != (attempts[0].outcome, attempts[0].tainted));
+    // Of the same end other probes may tell, of which an expectation knows some.
+    let differ = attempts.iter().any(|one| (one.outcome, one.tainted) != (attempts[0].outcome, attempts[0].tainted))
+        || done.iter().any(|one| one.status != done[0].status);
     // What it did to the host comes before whether that was expected: an expected crash is worse than a survival.
-    let badness =
-        |record: &CellRecord| (record.outcome.harm(), !record.tainted.is_empty(), record.status != Status::Expected);
+    let badness = |record: &CellRecord| {
+        let (known, worse) = (record.status == Status::Expected, record.status == Status::Regression);
+        (record.outcome.harm(), !record.tainted.is_empty(), !known, worse)
+    };
     // The first of the worst.
     let mut worst = done.into_iter().rev().max_by_key(badness)?;
     if differ {
@@ -126,7 +130,7 @@ pub(crate) mod tests {
             id: key.id(),
             plan: Planned { key, prediction: None, expectation: None },
             outcome,
-            status: Status::of(outcome, false, None),
+            status: Status::of(outcome, false, &[], None),
             title: String::new(),
             tainted: Vec::new(),
             phase: Phase::Finish,
@@ -164,6 +168,16 @@ pub(crate) mod tests {
         assert_eq!((known.outcome, known.status), (Outcome::Crashed, Status::Flaky));
         let once = tried(&[Outcome::Survived]);
         assert_eq!((once.status, once.attempts.len(), once.rate()), (Status::Expected, 0, None));
+    }
+
+    #[test]
+    fn a_loss_of_other_probes_is_another_end() {
+        let lost = |status, folder| CellRecord { status, ..record(Outcome::Lost, folder) };
+        let done = vec![lost(Status::Expected, "0"), lost(Status::Improvement, "1"), lost(Status::Regression, "2")];
+        let told = worst(done, 3).unwrap();
+        assert_eq!((told.status, told.folder.as_str()), (Status::Flaky, "2"));
+        let same = worst(vec![lost(Status::Regression, "0"), lost(Status::Regression, "1")], 1).unwrap();
+        assert_eq!(same.status, Status::Regression);
     }
 
     #[test]

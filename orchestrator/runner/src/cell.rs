@@ -193,12 +193,13 @@ pub(crate) async fn run_once(
             target_taint: run.target_taint,
         };
         let verdict = judge(&evidence);
+        let (tainted, broken) = (!verdict.tainted.is_empty(), Probe::broken(&evidence.probes));
         let others = boot.parts.iter().enumerate().filter(|(other, _)| *other != number);
         CellRecord {
             id: part.plan.key.id(),
             plan: part.plan.clone(),
             outcome: verdict.outcome,
-            status: Status::of(verdict.outcome, !verdict.tainted.is_empty(), part.plan.expectation.as_ref()),
+            status: Status::of(verdict.outcome, tainted, &broken, part.plan.expectation.as_ref()),
             title: verdict.title,
             tainted: verdict.tainted,
             phase: evidence.phase,

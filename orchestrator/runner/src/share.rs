@@ -1,6 +1,6 @@
 //! Which cells share a boot, and what it says of them when it does not end well. Pure.
 
-use luqual_model::{CellRecord, Outcome, Planned};
+use luqual_model::{CellRecord, Outcome, Planned, Status};
 use luqual_protocol::{Update, Workload};
 use std::collections::{HashMap, HashSet};
 
@@ -71,7 +71,8 @@ fn expected(plan: &Planned) -> (Outcome, bool) {
 pub(crate) fn why_not_well(records: &[CellRecord]) -> Option<String> {
     let bad = records.iter().find(|record| !ended_well(record))?;
     let outcome = if bad.outcome == Outcome::Survived { "tainted".to_owned() } else { bad.outcome.to_string() };
-    Some(format!("{}: {outcome}: {}", bad.plan.key.workload, bad.title))
+    let why = bad.other_probes().map_or_else(|| bad.title.clone(), |other| other.to_string());
+    Some(format!("{}: {outcome}: {why}", bad.plan.key.workload))
 }
 
 /// Of a boot that did not end well, what its cells did alone. Where one of them ends alone as a cell did in the boot, with
@@ -81,7 +82,8 @@ pub(crate) fn explained(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<
     let known: HashSet<End> = alone.iter().flat_map(ends).collect();
     let told = |(shared, alone): (CellRecord, CellRecord)| {
         let is_own = shared.probes.iter().any(|probe| !probe.held);
-        if ended_well(&shared) || end(&shared) == end(&alone) || (known.contains(&end(&shared)) && !is_own) {
+        let is_same = end(&shared) == end(&alone) && shared.against_expectation() == alone.against_expectation();
+        if ended_well(&shared) || is_same || (known.contains(&end(&shared)) && !is_own) {
             return Some(alone);
         }
         crate::attempts::worst(vec![shared, alone], 2)
@@ -91,7 +93,7 @@ pub(crate) fn explained(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<
 
 /// A cell that ended in a shared boot as it should has said what there is to say.
 fn ended_well(record: &CellRecord) -> bool {
-    (record.outcome, !record.tainted.is_empty()) == expected(&record.plan)
+    record.outcome.says_something() && record.against_expectation() == Status::Expected
 }
 
 /// Outcome, whether it was spoilt, and its title.
@@ -111,7 +113,7 @@ fn ends(record: &CellRecord) -> Vec<End> {
 mod tests {
     use super::*;
     use crate::attempts::tests::record;
-    use luqual_model::{CellKey, Expectation, Prediction, Probe, Status};
+    use luqual_model::{CellKey, Expectation, Prediction, Probe};
     use luqual_protocol::find_workload;
 
     fn plan(source: &str, workload: &str) -> Planned {
@@ -140,8 +142,8 @@ mod tests {
         let known = |predicted, expected| {
             let mut known = plan("a", "memfd.basic");
             known.prediction = Some(Prediction { outcome: predicted, why: String::new() });
-            known.expectation =
-                Some(Expectation { outcome: expected, tainted: false, reason: String::new(), link: None });
+            let (broken, reason) = (Vec::new(), String::new());
+            known.expectation = Some(Expectation { outcome: expected, tainted: false, broken, reason, link: None });
             known
         };
         let mut elsewhere = plan("a", "kexec.no-kaslr");
@@ -175,6 +177,20 @@ mod tests {
         assert!(why_not_well(&[lost.clone()]).is_some());
         lost.plan.expectation = plans[1].expectation.clone();
         assert_eq!(why_not_well(&[lost.clone()]), None);
+        // A loss of other probes than are known is none that is known.
+        let probe =
+            |name: &str| Probe { name: name.into(), expected: String::new(), observed: String::new(), held: false };
+        lost.plan.expectation.as_mut().unwrap().broken = vec!["D3 *".into()];
+        lost.probes = vec![probe("D3 a")];
+        assert_eq!(why_not_well(&[lost.clone()]), None);
+        lost.probes.push(probe("D0 x"));
+        assert_eq!(why_not_well(&[lost.clone()]).unwrap(), "w.x: lost: also broken: D0 x");
+        // Alone it lost what is known: what it lost besides in the boot is not forgotten.
+        let mut alone = lost.clone();
+        alone.probes.pop();
+        (lost.status, alone.status) = (Status::Regression, Status::Expected);
+        let told = explained(vec![lost.clone()], vec![alone]);
+        assert_eq!((told[0].status, told[0].probes.len(), told[0].attempts.len()), (Status::Flaky, 2, 2));
         lost.outcome = Outcome::Survived;
         assert!(why_not_well(&[lost]).is_some(), "better than expected is not as expected");
     }

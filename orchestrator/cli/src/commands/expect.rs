@@ -7,9 +7,11 @@ use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Subcommand;
 use luqual_config::{Observed, propose};
-use luqual_model::Status;
+use luqual_model::{CellId, Outcome, Probe, Status};
+use luqual_reports::Record;
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// What to do with expectations.
@@ -18,6 +20,7 @@ pub(crate) enum Expect {
     /// Propose the smallest addition to the matrix file that makes a run as expected
     #[command(after_help = "\
 The addition is printed; with --write it is appended to the file. Its ranges take only cells that were run and ended so.
+Of a loss whose probes the file names (`broken`) they stay named, with those that did not hold besides.
 What a harness failure hides is left out: run it again. So are flaky cells: nothing is to be expected of them.
 
 Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was asked for.")]
@@ -55,13 +58,15 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
         return Err(CliError::usage(format!("{fault} was planted in this run: nothing is to be expected of it")));
     }
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
+    let broken = broken(&record).map_err(CliError::file(run.display()))?;
     let observed: Vec<Observed<'_>> = record
         .briefs()
         .filter_map(|(planned, brief)| Some((&planned.key, brief?)))
         .filter(|(_, brief)| brief.status != Status::Flaky)
         .map(|(key, brief)| {
             let subject = subject(key, release(&key.source), release(&key.target));
-            Observed { subject, outcome: brief.outcome, tainted: brief.tainted }
+            let broken = broken.get(&key.id()).map_or(&[][..], Vec::as_slice);
+            Observed { subject, outcome: brief.outcome, tainted: brief.tainted, broken }
         })
         .collect();
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());
@@ -87,4 +92,16 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
         eprintln!("appended to {}", matrix_file.display());
     }
     Ok(Exit::Ok)
+}
+
+/// The probes that did not hold, of the cells that lost something.
+fn broken(record: &Record) -> io::Result<HashMap<CellId, Vec<String>>> {
+    let mut broken = HashMap::new();
+    for cell in record.cells() {
+        let cell = cell?;
+        if cell.outcome == Outcome::Lost {
+            broken.insert(cell.id, Probe::broken(&cell.probes).into_iter().map(str::to_owned).collect());
+        }
+    }
+    Ok(broken)
 }

@@ -143,7 +143,10 @@ pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
     for Planned { key, prediction, expectation } in &planned {
         let expected = expectation.as_ref().map_or_else(
             || "survived".to_owned(),
-            |it| format!("{}{}", it.outcome, if it.tainted { "+tainted" } else { "" }),
+            |it| {
+                let broken = if it.broken.is_empty() { String::new() } else { format!(" ({})", it.broken.join(", ")) };
+                format!("{}{}{broken}", it.outcome, if it.tainted { "+tainted" } else { "" })
+            },
         );
         let predicted =
             prediction.as_ref().map_or_else(|| "unknown".to_owned(), |it| format!("{} ({})", it.outcome, it.why));

@@ -162,8 +162,9 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         let end = record.end.clone();
         events.push(Event::PhaseEnded { cell: id.clone(), phase, hop, duration_us: us, end });
     }
+    let probes: Vec<Probe> = (0..15).map(probe).collect();
     let record = CellRecord {
-        status: Status::of(outcome, false, plan.expectation.as_ref()),
+        status: Status::of(outcome, false, &Probe::broken(&probes), plan.expectation.as_ref()),
         title: if lost { "memfd 0 content: expected every byte as it was".to_owned() } else { String::new() },
         tainted: Vec::new(),
         phase: Phase::Finish,
@@ -171,7 +172,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         planted: None,
         duration_us: us * phases.len() as u64,
         phases,
-        probes: (0..15).map(probe).collect(),
+        probes,
         blackout: Some(Blackout { duration_us: 5 * us, resolution_us: 2000, last_tick: 1000 }),
         findings: (0..6).map(finding).collect(),
         folder: format!("cells/{id}"),
