@@ -3,6 +3,7 @@
 //! Everything that a guest said is text, never markup: maud escapes it.
 
 use crate::brief::Brief;
+use crate::devices::Devices;
 use crate::grid::{Grid, Square, grids};
 use crate::record::Record;
 use luqual_model::{CellRecord, Outcome, ProgramFile, ProgramInfo, Status};
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 mod cell;
+mod devices;
 
 /// The files in cells' folders.
 #[derive(Clone, Copy)]
@@ -57,6 +59,7 @@ pub fn html(record: &Record, evidence: Evidence<'_>, to: &mut dyn Write) -> io::
         to.write_all(drawn(record, grid, count <= HUGE).into_string().as_bytes())?;
     }
     to.write_all(if folded { b"</details>" } else { b"" })?;
+    to.write_all(devices::devices(&Devices::of(&[record])?).into_string().as_bytes())?;
     to.write_all(kernels(record).into_string().as_bytes())?;
     to.write_all(filters(record, &listed, count).into_string().as_bytes())?;
     let (mut urgent, mut whole) = (0, 0);
@@ -212,9 +215,12 @@ fn class(brief: &Brief) -> String {
 
 /// Colour is never the only carrier.
 fn mark(brief: &Brief) -> &'static str {
-    match brief.outcome {
-        Outcome::Survived if !brief.tainted => "✓",
-        Outcome::Survived => "!",
+    if brief.tainted && brief.outcome == Outcome::Survived { "!" } else { mark_of(brief.outcome) }
+}
+
+fn mark_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Survived => "✓",
         Outcome::Lost => "✗",
         Outcome::Incompatible | Outcome::Refused => "≠",
         Outcome::Crashed => "☠",

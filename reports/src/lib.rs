@@ -2,6 +2,7 @@
 
 mod brief;
 mod curve;
+mod devices;
 mod diff;
 mod display;
 mod grid;
@@ -10,6 +11,8 @@ mod junit;
 mod kcidb;
 mod kernels;
 mod ktap;
+mod latest;
+mod levels;
 mod markdown;
 mod qualification;
 mod record;
@@ -27,6 +30,7 @@ pub use html::{Evidence, html};
 pub use junit::junit;
 pub use kcidb::kcidb;
 pub use ktap::ktap;
+pub use levels::levels;
 pub use markdown::markdown;
 pub use qualification::Qualification;
 pub use record::{Record, Totals, json};

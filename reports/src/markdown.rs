@@ -20,11 +20,7 @@ pub fn markdown(record: &Record) -> io::Result<String> {
     };
     let _ = writeln!(text, "## Live updates: {}{ended}\n", record.totals().in_words());
     if let Some(fault) = &record.run.settings.plant {
-        let _ = writeln!(
-            text,
-            "**A fault was planted on purpose ({}): this says nothing about the kernels.**\n",
-            plain(fault)
-        );
+        let _ = writeln!(text, "{}\n", planted(fault));
     }
     for same in same(record) {
         let _ = writeln!(text, "**{}**\n", plain(&same.heading()));
@@ -67,6 +63,11 @@ fn square(square: &Square<'_>) -> String {
         Square::NotRun(_) => "not run".to_owned(),
         Square::Empty => String::new(),
     }
+}
+
+/// What is to be read before anything else.
+pub(crate) fn planted(fault: &str) -> String {
+    format!("**A fault was planted on purpose ({}): this says nothing about the kernels.**", plain(fault))
 }
 
 /// Text in which nothing is markup.

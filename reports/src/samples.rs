@@ -101,6 +101,68 @@ pub(crate) fn record() -> Record {
     written(plan, cells())
 }
 
+/// A cell of a device, from 7.2.12, of these probes: name, expected, observed.
+pub(crate) fn device(
+    workload: &str,
+    target: &str,
+    outcome: Outcome,
+    title: &str,
+    probes: &[(&str, &str, &str)],
+) -> CellRecord {
+    let mut cell = cell("7.2.12", target, outcome, title);
+    cell.plan.key.workload = workload.into();
+    cell.id = cell.plan.key.id();
+    let probe = |(name, expected, observed): &(&str, &str, &str)| Probe {
+        name: (*name).into(),
+        expected: (*expected).into(),
+        observed: (*observed).into(),
+        held: expected == observed,
+    };
+    cell.probes = probes.iter().map(probe).collect();
+    cell
+}
+
+/// What can become of devices.
+pub(crate) fn device_cells() -> Vec<CellRecord> {
+    let kept = [("D0 BARs", "6", "6"), ("D1 open", "0", "0"), ("D2 host: IOMMU faults", "none", "none")];
+    let state = ("D3 command", "0x0406", "0x0402");
+    let descriptor = ("D4 descriptor preserve", "0", "EOPNOTSUPP");
+    let lost = [kept.as_slice(), &[("D3 vectors", "4", "4"), state, descriptor]].concat();
+    let (known, other) =
+        ("D3 command: expected 0x0406, observed 0x0402", "retrieve: ENOENT, after some of it was retrieved");
+    let gone = [
+        ("D0 BARs", "6", "<b>0</b>"),
+        ("D0 ids", "1af4", "1af4"),
+        ("D3 command", "0x0406", "0"),
+        ("session retrieve", "0", "ENOENT"),
+    ];
+    let mut tainted = device("vfio.nvme.tainted", "7.3.4", Outcome::Survived, "target: WARNING: a at b", &kept);
+    tainted.tainted = vec![tainted.title.clone()];
+    let (refusal, panic) = ("preserve: EPERM, after some of it was retrieved", "Kernel panic - not syncing: x");
+    let no_vfio = "the source 6.18.15 is built without VFIO";
+    let mut skipped = device("vfio.nvme.idle", "7.3.4", Outcome::Skipped, no_vfio, &[]);
+    skipped.plan.key.source = "6.18.15".into();
+    skipped.id = skipped.plan.key.id();
+    vec![
+        device("vfio.nvme.idle", "7.3.4", Outcome::Lost, known, &lost),
+        device("vfio.nvme.busy", "7.3.4", Outcome::Lost, known, &lost),
+        tainted,
+        device("vfio.nvme.idle", "7.2.12", Outcome::Survived, "", &kept),
+        device("vfio.nvme.busy", "7.2.12", Outcome::Crashed, panic, &kept),
+        device("vfio.nvme.late", "7.2.12", Outcome::Lost, refusal, &kept),
+        device("vfio.edu.idle", "7.3.4", Outcome::Lost, other, &gone),
+        device("vfio.edu.idle", "6.18.15", Outcome::Incompatible, "KHO: disabling KHO revival", &[]),
+        skipped,
+    ]
+}
+
+/// A run of these, and of one cell of a device that has not ended.
+pub(crate) fn planned_and(cells: Vec<CellRecord>) -> Record {
+    let mut plan: Vec<Planned> = cells.iter().map(|cell| cell.plan.clone()).collect();
+    plan.push(device("vfio.virtio-net.idle", "7.3.4", Outcome::Survived, "", &[]).plan);
+    written(plan, cells)
+}
+
 /// A run of other cells.
 pub(crate) fn record_of(cells: Vec<CellRecord>) -> Record {
     written(cells.iter().map(|cell| cell.plan.clone()).collect(), cells)

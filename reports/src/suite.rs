@@ -1,28 +1,20 @@
 //! One row a workload, one column a pair, as Markdown: what a suite did, and why not all of it survived.
 
 use crate::brief::Brief;
+use crate::latest::Latest;
 use crate::markdown::plain;
 use crate::record::{Record, Totals};
 use crate::words::{end, other_probes};
-use luqual_model::{CellId, CellKey, Outcome, Planned, Status};
-use std::collections::{BTreeMap, HashMap};
+use luqual_model::{CellKey, Outcome, Planned, Status};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 
 /// The grid, and below it each end that was no survival, with its reason. A cell that ended in several runs counts in
 /// the last of them.
 pub fn suite(records: &[Record]) -> io::Result<String> {
-    let mut last: HashMap<CellId, usize> = HashMap::new();
-    for (number, record) in records.iter().enumerate() {
-        for (plan, brief) in record.briefs() {
-            let id = plan.key.id();
-            // Of what did not end here, an earlier run may say more.
-            if brief.is_some() || !last.contains_key(&id) {
-                last.insert(id, number);
-            }
-        }
-    }
-    let counts = |number: usize, plan: &Planned| last.get(&plan.key.id()) == Some(&number);
+    let latest = Latest::of(records);
+    let counts = |number: usize, plan: &Planned| latest.counts(number, plan);
     let mut columns: Vec<String> = Vec::new();
     let mut rows: BTreeMap<&str, BTreeMap<String, Option<&Brief>>> = BTreeMap::new();
     let mut totals = Totals::default();

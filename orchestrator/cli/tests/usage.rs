@@ -4,6 +4,7 @@
 mod common;
 
 use common::{assert_nothing_left, luqual, text};
+use luqual_model::{Event, HostInfo, Run, Stamped};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -82,6 +83,17 @@ fn a_run_that_is_not_there_is_told() {
     let other = "{\"at_us\":0,\"event\":\"run-started\",\"run\":{\"schema_version\":99}}\n";
     fs::write(folder.path().join("events.jsonl"), other).unwrap();
     refused(folder.path(), &["report", "junit", "."], 2, &["schema version 99"]);
+}
+
+#[test]
+fn a_run_without_devices_has_no_levels() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+    let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
+    fs::write(folder.path().join("events.jsonl"), serde_json::to_string(&started).unwrap() + "\n").unwrap();
+    let told = ["no run has a device's workload, vfio.DEVICE.CASE", "--workload 'vfio.*'"];
+    refused(folder.path(), &["report", "levels", ".", "."], 2, &told);
+    refused(folder.path(), &["report", "levels"], 2, &["<RUN>"]);
 }
 
 #[test]

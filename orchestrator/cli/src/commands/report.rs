@@ -26,14 +26,11 @@ pub(crate) enum Report {
     /// Markdown, for the summary of a CI run
     Markdown(One),
     /// Markdown with a row for each workload and a column for each pair, and why what is none is no survival
-    Suite {
-        /// The runs' folders, or their ids; a cell that ended in several counts in the last
-        #[arg(required = true, value_name = "RUN")]
-        runs: Vec<PathBuf>,
-        /// Write to this file instead of standard output
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
+    Suite(Several),
+    /// Markdown with a row for each device, machine and pair, and a column for each level from D0 to D5: what of a device an
+    /// update kept
+    #[command(after_help = LEVELS_HELP)]
+    Levels(Several),
     /// How long preserve, kexec, retrieve and finish took by what was handed over, for each cell that measured it
     #[command(after_help = CURVE_HELP)]
     Curve {
@@ -65,6 +62,25 @@ pub(crate) enum Report {
     },
 }
 
+const LEVELS_HELP: &str = "\
+The workloads vfio.DEVICE.CASE look after a device. The name of each of their probes begins with
+the level that it belongs to:
+  D0 present  the device is there
+  D1 usable   it can be used anew
+  D2 quiet    it did nothing to anybody's memory, and none of its accesses faulted
+  D3 state    what it was told before the update it still knows
+  D4 fd       its descriptor was handed over and given out again
+  D5 running  it ran on all the while
+
+A field says `yes` where all probes of the level held, in all cases of the device; `no (2 of 5)`
+where two of five did not; `–` where there is none. What did not get as far as its probes has its
+outcome and title instead. Below the table each way in which a probe did not hold is told once, with
+the count of the rows where it was so.
+
+Examples:
+  luqual run --source 7.2.12 --target 7.3.4 --workload 'vfio.*' --report-dir out
+  luqual report levels out";
+
 const CURVE_HELP: &str = "\
 The workloads scale.curve-files, scale.curve-sessions and scale.curve-bytes measure: a size for each of five updates in a row.
 Preserve, retrieve and finish are the kernel's own calls, by the guest's clock; kexec is from the request to leave to the
@@ -89,6 +105,23 @@ fn origin(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("an origin is made of a-z, 0-9 and _".to_owned()) }
 }
 
+/// Several runs, and where the text goes.
+#[derive(Args, Debug)]
+pub(crate) struct Several {
+    /// The runs' folders, or their ids; a cell that ended in several counts in the last
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Several {
+    fn read(&self) -> Result<Vec<Record>, CliError> {
+        self.runs.iter().map(|run| read_run(run)).collect()
+    }
+}
+
 /// One run, and where the text goes.
 #[derive(Args, Debug)]
 pub(crate) struct One {
@@ -109,11 +142,12 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
             return Ok(Exit::Ok);
         }
         Report::Show(one) | Report::Html(one) | Report::Junit(one) | Report::Ktap(one) | Report::Markdown(one) => one,
-        Report::Suite { runs, output } => {
-            let records = runs.iter().map(|run| read_run(run)).collect::<Result<Vec<_>, _>>()?;
-            give(output.as_deref(), |to| to.write_all(luqual_reports::suite(&records)?.as_bytes()))?;
+        Report::Suite(several) => {
+            let records = several.read()?;
+            give(several.output.as_deref(), |to| to.write_all(luqual_reports::suite(&records)?.as_bytes()))?;
             return Ok(Exit::Ok);
         }
+        Report::Levels(several) => return levels(several),
         Report::Curve { one, format } => return curve(one, *format),
         Report::Kcidb { one, .. } => one,
     };
@@ -125,7 +159,9 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
                 let linked = one.output.as_deref().is_some_and(|file| is_in(file, &folder));
                 return luqual_reports::html(&record, Evidence { read: &evidence(&folder), linked }, to);
             }
-            Report::Show(_) | Report::Suite { .. } | Report::Diff { .. } | Report::Curve { .. } => shown(&record)?,
+            Report::Show(_) | Report::Suite(_) | Report::Levels(_) | Report::Diff { .. } | Report::Curve { .. } => {
+                shown(&record)?
+            }
             Report::Junit(_) => luqual_reports::junit(&record)?,
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
@@ -133,6 +169,18 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
         };
         to.write_all(text.as_bytes())
     })?;
+    Ok(Exit::Ok)
+}
+
+fn levels(several: &Several) -> Result<Exit, CliError> {
+    let names: Vec<String> = several.runs.iter().map(|run| run.display().to_string()).collect();
+    let text = luqual_reports::levels(&several.read()?).map_err(CliError::file(names.join(", ")))?;
+    let nothing = || {
+        CliError::usage("no run has a device's workload, vfio.DEVICE.CASE")
+            .hint("luqual run --source SOURCE --target TARGET --workload 'vfio.*' makes one that has")
+    };
+    let text = text.ok_or_else(nothing)?;
+    give(several.output.as_deref(), |to| to.write_all(text.as_bytes()))?;
     Ok(Exit::Ok)
 }
 

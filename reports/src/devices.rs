@@ -1,0 +1,176 @@
+//! What became of devices: of each workload `vfio.<device>.<case>`, the levels that its probes say were kept.
+
+use crate::latest::Latest;
+use crate::record::Record;
+use crate::words::end;
+use luqual_model::{CellKey, CellRecord, Level, Outcome, Probe};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// The devices of runs, and each way in which one did not keep a level.
+pub(crate) struct Devices {
+    /// By device, machine and pair; pairs in the order of the plans.
+    pub(crate) rows: Vec<Row>,
+    /// By level, then by what is told.
+    pub(crate) ways: Vec<Way>,
+    /// The kernels of the rows, in their runs.
+    pub(crate) kernels: BTreeSet<(usize, String)>,
+}
+
+/// A device on one machine and pair. One of which some cases got as far as their probes and others did not has a row for each
+/// of both.
+pub(crate) struct Row {
+    /// With the cases, where they are not all.
+    pub(crate) device: String,
+    pub(crate) profile: String,
+    pub(crate) pair: String,
+    pub(crate) told: Told,
+}
+
+/// What is told in a row.
+pub(crate) enum Told {
+    /// What was checked of each level.
+    Levels([Checked; Level::ALL.len()]),
+    /// It did not get as far as that: how it ended, in words.
+    End(Outcome, String),
+    /// It has no result.
+    NotRun,
+}
+
+/// How many probes there were, and how many of them did not hold.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Checked {
+    pub(crate) probes: usize,
+    pub(crate) broken: usize,
+}
+
+impl Checked {
+    /// A field of the table.
+    pub(crate) fn word(self) -> String {
+        match self {
+            Self { probes: 0, .. } => "–".to_owned(),
+            Self { broken: 0, .. } => "yes".to_owned(),
+            Self { probes, broken } => format!("no ({broken} of {probes})"),
+        }
+    }
+}
+
+/// Something that was not kept, and in how many rows it was so.
+pub(crate) struct Way {
+    told: String,
+    rows: usize,
+}
+
+impl Way {
+    pub(crate) fn told(&self) -> String {
+        format!("{} ({} row{})", self.told, self.rows, if self.rows == 1 { "" } else { "s" })
+    }
+}
+
+/// Device, profile, and the place of the pair.
+type Place = (String, String, usize);
+
+/// The cells of a place.
+#[derive(Default)]
+struct Cells {
+    pair: String,
+    levels: [Checked; Level::ALL.len()],
+    /// The cases of which those are.
+    checked: Vec<String>,
+    /// The other cases, by how they ended, if they did.
+    others: BTreeMap<Option<(Outcome, String)>, Vec<String>>,
+}
+
+impl Devices {
+    /// Of several runs, of which a cell counts in the last that has it.
+    pub(crate) fn of(records: &[&Record]) -> io::Result<Self> {
+        let latest = Latest::of(records.iter().copied());
+        let mut pairs: Vec<String> = Vec::new();
+        let mut places: BTreeMap<Place, Cells> = BTreeMap::new();
+        let mut ways: BTreeMap<(usize, String), BTreeSet<Place>> = BTreeMap::new();
+        let mut kernels = BTreeSet::new();
+        for (run, record) in records.iter().enumerate() {
+            for (number, (plan, brief)) in record.briefs().enumerate() {
+                let Some((device, case)) = device_and_case(&plan.key) else { continue };
+                if !latest.counts(run, plan) {
+                    continue;
+                }
+                let pair = format!("{} → {}", plan.key.source, plan.key.target);
+                let at = pairs.iter().position(|known| *known == pair).unwrap_or_else(|| {
+                    pairs.push(pair.clone());
+                    pairs.len() - 1
+                });
+                kernels.extend([(run, plan.key.source.clone()), (run, plan.key.target.clone())]);
+                let place = (device.to_owned(), plan.key.profile.clone(), at);
+                let cells = places.entry(place.clone()).or_default();
+                cells.pair = pair;
+                let cell = brief.map(|_| record.cell(number)).transpose()?;
+                for way in cells.take(case, cell.as_ref()) {
+                    ways.entry(way).or_default().insert(place.clone());
+                }
+            }
+        }
+        let rows = places.into_iter().flat_map(|((device, profile, _), cells)| cells.rows(&device, &profile)).collect();
+        let ways = ways.into_iter().map(|((_, told), rows)| Way { told, rows: rows.len() }).collect();
+        Ok(Self { rows, ways, kernels })
+    }
+}
+
+impl Cells {
+    /// Takes a cell in, and gives what of it was not kept, each with the place of its level.
+    fn take(&mut self, case: &str, cell: Option<&CellRecord>) -> Vec<(usize, String)> {
+        let Some(cell) = cell.filter(|cell| is_checked(cell)) else {
+            let how = cell.map(|cell| (cell.outcome, end(cell)));
+            self.others.entry(how).or_default().push(case.to_owned());
+            return Vec::new();
+        };
+        self.checked.push(case.to_owned());
+        let mut ways = Vec::new();
+        for probe in &cell.probes {
+            let level = Level::of(&probe.name);
+            if let Some(level) = level {
+                let checked = &mut self.levels[level as usize];
+                checked.probes += 1;
+                checked.broken += usize::from(!probe.held);
+            }
+            if !probe.held {
+                let told = format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed);
+                ways.push((level.map_or(Level::ALL.len(), |level| level as usize), told));
+            }
+        }
+        // What spoils a survival, or ended a cell before all of its probes.
+        let names = |probe: &Probe| cell.title.starts_with(&format!("{}: expected ", probe.name));
+        let is_told = cell.probes.iter().any(|probe| !probe.held && names(probe));
+        if !is_told && !cell.title.is_empty() {
+            ways.push((Level::ALL.len(), end(cell)));
+        }
+        ways
+    }
+
+    fn rows(self, device: &str, profile: &str) -> Vec<Row> {
+        let is_split = self.others.len() + usize::from(!self.checked.is_empty()) > 1;
+        let row = |cases: &[String], told| {
+            let device = if is_split { format!("{device} ({})", cases.join(", ")) } else { device.to_owned() };
+            Row { device, profile: profile.to_owned(), pair: self.pair.clone(), told }
+        };
+        let levels = (!self.checked.is_empty()).then(|| row(&self.checked, Told::Levels(self.levels)));
+        let others = self.others.iter().map(|(how, cases)| {
+            let told = how.as_ref().map_or(Told::NotRun, |(outcome, words)| Told::End(*outcome, words.clone()));
+            row(cases, told)
+        });
+        levels.into_iter().chain(others).collect()
+    }
+}
+
+/// Whether its probes say what became of the device. A loss that no probe tells of is told by its title.
+fn is_checked(cell: &CellRecord) -> bool {
+    match cell.outcome {
+        Outcome::Survived => true,
+        Outcome::Lost => cell.probes.iter().any(|probe| !probe.held),
+        _ => false,
+    }
+}
+
+fn device_and_case(key: &CellKey) -> Option<(&str, &str)> {
+    key.workload.strip_prefix("vfio.")?.split_once('.')
+}

@@ -1,0 +1,65 @@
+//! The devices of a run, by what of them an update kept.
+
+use super::mark_of;
+use crate::devices::{Checked, Devices, Row, Told};
+use luqual_model::Level;
+use maud::{Markup, html as markup};
+
+/// Nothing, if no workload is a device's.
+pub(super) fn devices(devices: &Devices) -> Markup {
+    markup! {
+        @if !devices.rows.is_empty() {
+            h2 { "Devices" }
+            div.wide.grid-frame { table.grid {
+                tr {
+                    @for title in ["device", "profile", "source → target"] { th scope="col" { (title) } }
+                    @for level in Level::ALL { th scope="col" { (level) " " (level.word()) } }
+                }
+                @for row in &devices.rows { (drawn(row)) }
+            } }
+            @if !devices.ways.is_empty() { ul { @for way in &devices.ways { li { (way.told()) } } } }
+        }
+    }
+}
+
+fn drawn(row: &Row) -> Markup {
+    markup! {
+        tr {
+            th scope="row" { (row.device) } td { (row.profile) } td { (row.pair) }
+            @match &row.told {
+                Told::Levels(levels) => @for checked in levels { (field(*checked)) },
+                Told::End(outcome, words) => td class=(outcome) colspan=(Level::ALL.len()) { (mark_of(*outcome)) " " (words) },
+                Told::NotRun => td colspan=(Level::ALL.len()) { "not run" },
+            }
+        }
+    }
+}
+
+fn field(checked: Checked) -> Markup {
+    let word = checked.word();
+    markup! {
+        @match checked {
+            Checked { probes: 0, .. } => td { (word) },
+            Checked { broken: 0, .. } => td.survived { "✓ " (word) },
+            Checked { .. } => td.lost { "✗ " (word) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::devices::Devices;
+    use crate::samples::{device_cells, planned_and, record};
+
+    #[test]
+    fn all_that_can_become_of_a_device() {
+        let record = planned_and(device_cells());
+        let section = super::devices(&Devices::of(&[&record]).unwrap()).into_string();
+        insta::assert_snapshot!(section.replace("<tr>", "\n<tr>").replace("<li>", "\n<li>"));
+    }
+
+    #[test]
+    fn a_run_without_devices_has_no_section() {
+        assert_eq!(super::devices(&Devices::of(&[&record()]).unwrap()).into_string(), "");
+    }
+}

@@ -1,0 +1,89 @@
+//! One row a device, machine and pair, one column a level, as Markdown: what of a device an update kept, and how it did not.
+
+use crate::devices::{Devices, Row, Told};
+use crate::markdown::plain;
+use crate::record::Record;
+use luqual_model::Level;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::io;
+
+/// The table, and below it each way in which a level was not kept. A cell that ended in several runs counts in the last of
+/// them. None where no run has a device's workload.
+pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
+    let devices = Devices::of(&records.iter().collect::<Vec<_>>())?;
+    if devices.rows.is_empty() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let faults: BTreeSet<&String> = records.iter().filter_map(|record| record.run.settings.plant.as_ref()).collect();
+    for fault in faults {
+        let _ = writeln!(text, "{}\n", crate::markdown::planted(fault));
+    }
+    let heads: Vec<String> = Level::ALL.iter().map(|level| format!("{level} {}", level.word())).collect();
+    let _ = writeln!(
+        text,
+        "| device | profile | source → target | {} |\n|{}",
+        heads.join(" | "),
+        " --- |".repeat(3 + heads.len())
+    );
+    for Row { device, profile, pair, told } in &devices.rows {
+        let fields = match told {
+            Told::Levels(levels) => levels.map(|checked| checked.word()).join(" | "),
+            Told::End(_, words) => once(&format!("**{}**", plain(words))),
+            Told::NotRun => once("not run"),
+        };
+        let _ = writeln!(text, "| {} | {} | {} | {fields} |", plain(device), plain(profile), plain(pair));
+    }
+    text.push('\n');
+    for way in &devices.ways {
+        let _ = writeln!(text, "* {}", plain(&way.told()));
+    }
+    // Of a kernel that several runs have, its patches are told once.
+    let kernels = devices.kernels.iter().filter_map(|(run, name)| records[*run].run.kernels.get(name));
+    for line in crate::kernels::lines(kernels).into_iter().collect::<BTreeSet<_>>() {
+        let _ = writeln!(text, "* {}", plain(&line));
+    }
+    Ok(Some(text))
+}
+
+/// What is told instead of levels, in the first of their fields.
+fn once(words: &str) -> String {
+    format!("{words}{}", " | ".repeat(Level::ALL.len() - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{device, device_cells, planned_and, record, record_of};
+    use luqual_model::{Outcome, Patch};
+
+    #[test]
+    fn all_that_can_become_of_a_device() {
+        insta::assert_snapshot!(levels(&[planned_and(device_cells())]).unwrap().unwrap());
+    }
+
+    #[test]
+    fn a_run_without_devices_has_no_table() {
+        assert!(levels(&[record()]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_cell_counts_in_the_last_run_and_a_kernel_is_patched_once() {
+        let run = |outcome, title: &str| {
+            let mut run = record_of(vec![device("vfio.nvme.idle", "7.3.4", outcome, title, &[])]);
+            let patch = Patch { subject: "PCI: leave it on".into(), sha256: "ab".into() };
+            run.run.kernels.get_mut("7.3.4").unwrap().patches.push(patch.clone());
+            // No cell of a device is on it.
+            run.run.kernels.get_mut("6.18.15").unwrap().patches.push(patch);
+            run
+        };
+        let mut last = run(Outcome::Survived, "");
+        last.run.settings.plant = Some("flip:64m:3:17".into());
+        let text = levels(&[run(Outcome::Crashed, "panic"), run(Outcome::Crashed, "panic"), last]).unwrap().unwrap();
+        assert!(!text.contains("crashed"), "{text}");
+        assert!(text.starts_with("**A fault was planted on purpose (flip:64m:3:17)"), "{text}");
+        assert!(text.ends_with("\n* 7.3.4 carries 1 patch: PCI: leave it on\n"), "{text}");
+    }
+}
