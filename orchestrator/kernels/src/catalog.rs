@@ -14,10 +14,22 @@ const EMBEDDED_FRAGMENTS: [(&str, &str); 3] = [
     ("no-memfd.config", include_str!("../../../kernels/config/no-memfd.config")),
 ];
 
-const EMBEDDED_PATCHES: [(&str, &[(&str, &str)]); 1] = [(
-    "patches/7.1.3",
-    &[("list_lru-export-once.patch", include_str!("../../../kernels/patches/7.1.3/0001-list_lru-export-once.patch"))],
-)];
+const EMBEDDED_PATCHES: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "patches/7.1.3",
+        &[(
+            "list_lru-export-once.patch",
+            include_str!("../../../kernels/patches/7.1.3/0001-list_lru-export-once.patch"),
+        )],
+    ),
+    (
+        "patches/7.3.4-bus-master",
+        &[(
+            "PCI-leave-bus-mastering-on-for-VFIO.patch",
+            include_str!("../../../kernels/patches/7.3.4-bus-master/0001-PCI-leave-bus-mastering-on-for-VFIO.patch"),
+        )],
+    ),
+];
 
 /// All entries, in the order of their versions in the file.
 #[derive(Clone, Debug)]
@@ -381,6 +393,7 @@ mod tests {
             "7.2.6",
             "7.2.12",
             "7.3.4",
+            "7.3.4-bus-master",
             "7.3.4-debug",
             "7.3.4-no-memfd",
         ];
