@@ -3,7 +3,7 @@
 use crate::record::Record;
 use luqual_model::{
     Attempt, Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase,
-    PhaseEnd, PhaseRecord, Planned, Probe, Run, Side, Stamped, Status,
+    PhaseEnd, PhaseRecord, Planned, Probe, Run, Side, Stamped, Status, Told,
 };
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -19,7 +19,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     CellRecord {
         id: key.id(),
         outcome,
-        status: Status::of(outcome, false, &[], None),
+        status: Status::of(outcome, false, &Told::default(), None),
         title: title.into(),
         tainted: Vec::new(),
         phase: Phase::Finish,
@@ -58,6 +58,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         plan: Planned { key, prediction: None, expectation: None },
         shared_with: Vec::new(),
         measures: Vec::new(),
+        frames: None,
         attempts: Vec::new(),
     }
 }

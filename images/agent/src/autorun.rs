@@ -57,7 +57,13 @@ mod tests {
     #[test]
     fn a_broken_probe_or_a_refusal_is_not_well() {
         let probes = |observed| vec![Probe::compare("size", 1, observed)];
-        let done = |observed| Reply::Done { probes: probes(observed), measures: Vec::new(), taint: 0 };
+        let done = |observed| Reply::Done {
+            probes: probes(observed),
+            measures: Vec::new(),
+            reaches: None,
+            frames: Vec::new(),
+            taint: 0,
+        };
         assert!(went_well(&done(1)));
         assert!(!went_well(&done(2)));
         assert!(!went_well(&Reply::Failed { message: String::new() }));

@@ -23,8 +23,11 @@ pub(crate) fn hello() -> Result<Hello, String> {
 
 /// The reply to a step that was done.
 pub(crate) fn done(said: Said) -> Reply {
-    let Said { probes, measures } = said;
-    taint().map_or_else(|message| Reply::Failed { message }, |taint| Reply::Done { probes, measures, taint })
+    let Said { probes, measures, reaches, frames } = said;
+    match taint() {
+        Ok(taint) => Reply::Done { probes, measures, reaches, frames, taint },
+        Err(message) => Reply::Failed { message },
+    }
 }
 
 /// The kernel's log so far.

@@ -45,8 +45,12 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         Request::Preserve { workload, .. } if held.contains_key(&workload) => {
             later_step(held, &workload).map(Scene::preserve)
         }
-        Request::Preserve { workload, seed } => first_step(held, &workload, seed, 0).map(Scene::preserve),
-        Request::Retrieve { workload, seed, hop } => first_step(held, &workload, seed, hop).map(Scene::retrieve),
+        Request::Preserve { workload, seed, device } => {
+            first_step(held, &workload, seed, 0, device).map(Scene::preserve)
+        }
+        Request::Retrieve { workload, seed, hop, device } => {
+            first_step(held, &workload, seed, hop, device).map(Scene::retrieve)
+        }
         Request::Verify { workload } => later_step(held, &workload).map(Scene::verify),
         Request::Finish { workload } => later_step(held, &workload).map(Scene::finish),
         Request::Locate { workload, place } => {
@@ -69,12 +73,18 @@ fn answer(held: &mut Held, request: Request) -> Reply {
     }
 }
 
-fn first_step<'a>(held: &'a mut Held, name: &str, seed: u64, hop: u32) -> Result<&'a mut Scene, String> {
+fn first_step<'a>(
+    held: &'a mut Held,
+    name: &str,
+    seed: u64,
+    hop: u32,
+    device: Option<String>,
+) -> Result<&'a mut Scene, String> {
     if held.contains_key(name) {
         return Err(format!("workload {name} was started before in this boot"));
     }
     let case = workloads::find(name).ok_or_else(|| format!("this agent has no workload {name}"))?;
-    Ok(held.entry(name.to_owned()).or_insert(Scene::new(case, seed, hop)))
+    Ok(held.entry(name.to_owned()).or_insert(Scene::new(case, seed, hop, device)))
 }
 
 fn later_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Scene, String> {
@@ -108,7 +118,7 @@ mod tests {
         let mut held = Held::new();
         let verify = Request::Verify { workload: "memfd.basic".into() };
         assert!(matches!(answer(&mut held, verify), Reply::Failed { message } if message.contains("not started")));
-        let unknown = Request::Retrieve { workload: "memfd.unknown".into(), seed: 1, hop: 1 };
+        let unknown = Request::Retrieve { workload: "memfd.unknown".into(), seed: 1, hop: 1, device: None };
         assert!(matches!(answer(&mut held, unknown), Reply::Failed { message } if message.contains("no workload")));
         assert!(matches!(answer(&mut held, Request::KernelLog), Reply::Failed { .. }));
     }

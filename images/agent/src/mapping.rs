@@ -1,4 +1,5 @@
-//! Memory of the agent whose physical place matters: the tick page, the unpreserved page, a memfd's pages.
+//! Memory of the agent whose physical place matters: the tick page, the unpreserved page, a memfd's pages; and the registers of
+//! devices.
 #![expect(unsafe_code, reason = "mmap and the memory behind it; each block says why it is sound")]
 
 use rustix::fd::AsFd;
@@ -22,13 +23,7 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// One page of anonymous memory, present, locked, and zero.
     pub(crate) fn locked_page() -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe {
-            mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?
-        };
-        // SAFETY: the range is the mapping that was just made.
-        unsafe { mlock_with(start, PAGE, MlockFlags::empty())? };
-        let mut page = Self { start: start.cast(), length: PAGE };
+        let mut page = Self::locked(1)?;
         page.store(0, 0);
         Ok(page)
     }
@@ -56,6 +51,44 @@ impl Mapping {
         // by copies of bytes alone, never by a reference.
         let start = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)? };
         Ok(Self { start: start.cast(), length })
+    }
+
+    /// So many pages of anonymous memory, present, locked, and zero.
+    pub(crate) fn locked(pages: usize) -> io::Result<Self> {
+        let length = pages * PAGE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?
+        };
+        let memory = Self { start: start.cast(), length };
+        memory.lock()?;
+        Ok(memory)
+    }
+
+    /// How long it is, in bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where it is in this process.
+    pub(crate) fn address(&self) -> u64 {
+        self.start as u64
+    }
+
+    /// Copies bytes out of it, which a device may be writing meanwhile.
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset + bytes.len() <= self.length, "offset {offset} is outside of the mapping");
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: inside the mapping, as asserted.
+            *byte = unsafe { self.start.add(offset + at).read_volatile() };
+        }
+    }
+
+    /// Reads a word of 4 bytes at an offset that is a multiple of 4.
+    pub(crate) fn word(&self, offset: usize) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(offset, &mut bytes);
+        u32::from_le_bytes(bytes)
     }
 
     /// Writes bytes.
@@ -94,6 +127,15 @@ impl Mapping {
         unsafe { mlock_with(self.start.cast(), self.length, MlockFlags::empty()) }.map_err(io::Error::from)
     }
 
+    /// Writes bytes that a device may be reading meanwhile.
+    pub(crate) fn fill(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.length, "offset {offset} is outside of the mapping");
+        for (at, byte) in bytes.iter().enumerate() {
+            // SAFETY: inside the mapping, as asserted; nobody holds a reference into it.
+            unsafe { self.start.add(offset + at).write_volatile(*byte) };
+        }
+    }
+
     /// Writes a word at a byte offset that is a multiple of 8, as the guest's own byte order (little-endian).
     pub(crate) fn store(&mut self, offset: u64, value: u64) {
         let offset = offset as usize;
@@ -121,6 +163,73 @@ impl Mapping {
 }
 
 impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is this mapping, and nothing borrows from it.
+        let _ = unsafe { munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// The registers of a device; unmapped on drop. They are read and written by the device's width and order (little-endian), each
+/// access once.
+pub(crate) struct Bar {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: the registers belong to no thread; each access is one volatile read or write.
+unsafe impl Send for Bar {}
+
+impl Bar {
+    /// `length` bytes of `file` from `offset` on: a region of a VFIO device, or a resource of sysfs.
+    pub(crate) fn of_file(file: impl AsFd, offset: u64, length: usize) -> rustix::io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice; it is only accessed by the volatile operations below.
+        let start = unsafe {
+            mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, offset)?
+        };
+        Ok(Self { start: start.cast(), length })
+    }
+
+    fn at<T>(&self, offset: usize) -> *mut T {
+        assert!(
+            offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.length,
+            "offset {offset:#x} is no register"
+        );
+        // SAFETY: inside the mapping, as asserted.
+        unsafe { self.start.add(offset).cast() }
+    }
+
+    pub(crate) fn read8(&self, offset: usize) -> u8 {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        unsafe { self.at::<u8>(offset).read_volatile() }
+    }
+
+    pub(crate) fn read32(&self, offset: usize) -> u32 {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        u32::from_le(unsafe { self.at::<u32>(offset).read_volatile() })
+    }
+
+    pub(crate) fn read64(&self, offset: usize) -> u64 {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        u64::from_le(unsafe { self.at::<u64>(offset).read_volatile() })
+    }
+
+    pub(crate) fn write8(&self, offset: usize, value: u8) {
+        // SAFETY: inside the mapping, as `at` asserts.
+        unsafe { self.at::<u8>(offset).write_volatile(value) }
+    }
+
+    pub(crate) fn write32(&self, offset: usize, value: u32) {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        unsafe { self.at::<u32>(offset).write_volatile(value.to_le()) }
+    }
+
+    pub(crate) fn write64(&self, offset: usize, value: u64) {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        unsafe { self.at::<u64>(offset).write_volatile(value.to_le()) }
+    }
+}
+
+impl Drop for Bar {
     fn drop(&mut self) {
         // SAFETY: the range is this mapping, and nothing borrows from it.
         let _ = unsafe { munmap(self.start.cast(), self.length) };

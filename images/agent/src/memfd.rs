@@ -141,6 +141,18 @@ impl Memfd {
     }
 }
 
+/// Where the kernel is told whether memfds are made of large folios (Documentation/admin-guide/mm/transhuge.rst).
+const SHMEM_ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+/// Makes something while memfds are made of folios of 2 MiB, as far as there are some.
+pub(crate) fn with_large_folios<T>(make: impl FnOnce() -> T) -> Result<T, String> {
+    let set = |mode: &str| std::fs::write(SHMEM_ENABLED, mode).map_err(|error| format!("{SHMEM_ENABLED}: {error}"));
+    set("always")?;
+    let made = make();
+    set("never")?;
+    Ok(made)
+}
+
 /// What stands for a memfd in [`fill_page`], which takes 24 bits of it: FNV-1a of its name.
 fn key(name: &str) -> u64 {
     let hash = name

@@ -15,6 +15,9 @@ pub enum Request {
         workload: String,
         /// What its content is made from; the same value is given to [`Request::Retrieve`].
         seed: u64,
+        /// Where the device is that it owns, as in `0000:00:03.0`; absent for a workload that owns none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// Where is that in physical memory? Source only, after [`Request::Preserve`].
     Locate {
@@ -43,6 +46,9 @@ pub enum Request {
         seed: u64,
         /// How many kexecs were made since the first source.
         hop: u32,
+        /// Where the device was before them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// Compare what was retrieved with what it was.
     Verify {
@@ -115,6 +121,12 @@ pub enum Reply {
         /// How long the kernel took, where that is measured.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         measures: Vec<Measure>,
+        /// What a device reaches that was left to the update.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reaches: Option<Reaches>,
+        /// The numbered frames that it has received, in runs: the first number of each and its last.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        frames: Vec<(u32, u32)>,
         /// /proc/sys/kernel/tainted after it.
         taint: u64,
     },
@@ -141,6 +153,15 @@ pub enum Reply {
         /// What went wrong.
         message: String,
     },
+}
+
+/// The preserved memory that a device reaches, by the guest-physical addresses of its pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reaches {
+    /// Those that nobody should write before the device is taken again.
+    pub quiet: Vec<u64>,
+    /// The one that it writes over and over, if it is busy.
+    pub busy: Option<u64>,
 }
 
 /// Who the guest is.
@@ -229,7 +250,7 @@ mod tests {
 
     #[test]
     fn requests_are_one_line_of_json_with_a_name() {
-        let request = Request::Preserve { workload: "memfd.basic".into(), seed: 7 };
+        let request = Request::Preserve { workload: "memfd.basic".into(), seed: 7, device: None };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
             r#"{"request":"preserve","workload":"memfd.basic","seed":7}"#

@@ -55,8 +55,9 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
     let folder = tempfile::tempdir().unwrap();
     let pair = ["run", "--source", "7.2.12", "--target", "7.3.4"];
     for (more, told) in [
-        (["--workload", "vfio.*"], "no workload matches `vfio.*`"),
+        (["--workload", "vfoi.*"], "no workload matches `vfoi.*`"),
         (["--profile", "pc"], "there is no profile `pc`"),
+        (["--plant", "device:tea"], "bar-moved, dma-write, interrupt-lost, reset and unplugged"),
         (["--plant", "flip:64m"], "is not a fault; write flip:MEMFD:PAGE:OFFSET"),
         (["--plant", "kill-qemu:lunch"], "the phases are boot, handshake"),
         (["--accel", "xen"], "possible values: auto, kvm, tcg"),

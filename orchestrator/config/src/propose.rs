@@ -3,7 +3,7 @@
 use crate::expect::Expectations;
 use crate::filter::{KernelPattern, Named, Subject};
 use crate::matrix::is_path;
-use luqual_model::{Expectation, Outcome, Status, Version};
+use luqual_model::{Expectation, Outcome, Status, Told, Version};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -22,7 +22,9 @@ pub struct Observed<'a> {
 
 impl Observed<'_> {
     fn is_as(&self, expectation: Option<&Expectation>) -> bool {
-        Status::of(self.outcome, self.tainted, &self.names(), expectation) == Status::Expected
+        // What holds would tell a regression from an improvement, and neither is as expected.
+        let told = Told { broken: self.names(), held: Vec::new() };
+        Status::of(self.outcome, self.tainted, &told, expectation) == Status::Expected
     }
 
     /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as they

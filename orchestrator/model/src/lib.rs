@@ -6,6 +6,7 @@
 
 mod cell;
 mod event;
+mod frames;
 mod glob;
 mod journal;
 mod kernel;
@@ -18,11 +19,12 @@ mod version;
 
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
+pub use frames::{Frames, Span};
 pub use glob::matches;
 pub use journal::{Journal, Place};
 pub use kernel::{Ability, KernelInfo, Patch, Refused};
 pub use level::Level;
-pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status};
+pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status, Told};
 pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{

@@ -1,4 +1,4 @@
-use crate::matches;
+use crate::{Probe, matches};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -99,6 +99,23 @@ pub struct Expectation {
     pub link: Option<String>,
 }
 
+/// The names of the probes that a cell came to.
+#[derive(Clone, Debug, Default)]
+pub struct Told<'a> {
+    /// Those that did not hold.
+    pub broken: Vec<&'a str>,
+    /// Those that held.
+    pub held: Vec<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    /// Of these probes.
+    pub fn of(probes: &'a [Probe]) -> Self {
+        let names = |held| probes.iter().filter(|it| it.held == held).map(|it| it.name.as_str()).collect();
+        Self { broken: names(false), held: names(true) }
+    }
+}
+
 /// Where a loss is not the one that is known, though the outcome is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherProbes<'a> {
@@ -135,11 +152,11 @@ impl Expectation {
     }
 
     /// The status of a cell whose outcome and taint are as expected.
-    fn by_probes(&self, broken: &[&str]) -> Status {
-        let other = self.other_probes(broken);
-        // A loss that no probe tells of is none of those that are known.
-        let is_untold = broken.is_empty() && !self.broken.is_empty();
-        if is_untold || !other.also.is_empty() {
+    fn by_probes(&self, told: &Told<'_>) -> Status {
+        let other = self.other_probes(&told.broken);
+        // What holds is better than known; what was not reached is not.
+        let holds = |glob: &&str| told.held.iter().any(|name| matches(glob, name));
+        if !other.also.is_empty() || !other.not.iter().all(holds) {
             Status::Regression
         } else if !other.not.is_empty() {
             Status::Improvement
@@ -176,9 +193,9 @@ pub enum Status {
 
 impl Status {
     /// The status of a cell. Without an expectation it is expected to survive, untainted. `skipped` is neutral, and a
-    /// failure of the harness is never what anybody expects. `broken` are the names of the probes that did not hold: where an
-    /// expectation names some, one more is a regression, and one that holds an improvement.
-    pub fn of(outcome: Outcome, tainted: bool, broken: &[&str], expectation: Option<&Expectation>) -> Self {
+    /// failure of the harness is never what anybody expects. Where an
+    /// expectation names probes that do not hold, one more is a regression, and one that holds an improvement.
+    pub fn of(outcome: Outcome, tainted: bool, told: &Told<'_>, expectation: Option<&Expectation>) -> Self {
         let clean = outcome == Outcome::Survived && !tainted;
         match (outcome, expectation) {
             (Outcome::Skipped, _) => Self::Expected,
@@ -192,7 +209,7 @@ impl Status {
             }
             (Outcome::Survived, Some(expected)) if clean && expected.tainted => Self::Improvement,
             (_, Some(expected)) if expected.outcome == outcome && tainted == expected.tainted => {
-                expected.by_probes(broken)
+                expected.by_probes(told)
             }
             (Outcome::Lost, Some(_)) => Self::Regression,
             (_, Some(expected)) if outcome.harm() < expected.outcome.harm() && !tainted => Self::Improvement,
@@ -231,10 +248,10 @@ mod tests {
     #[test]
     fn only_an_untainted_survival_is_expected_without_being_told() {
         for outcome in Outcome::ALL {
-            let clean = Status::of(outcome, false, &[], None) == Status::Expected;
+            let clean = Status::of(outcome, false, &Told::default(), None) == Status::Expected;
             assert_eq!(clean, matches!(outcome, Outcome::Survived | Outcome::Skipped), "{outcome}");
         }
-        assert_eq!(Status::of(Outcome::Survived, true, &[], None), Status::Unexpected);
+        assert_eq!(Status::of(Outcome::Survived, true, &Told::default(), None), Status::Unexpected);
     }
 
     #[test]
@@ -254,39 +271,50 @@ mod tests {
             (Outcome::HarnessFailed, false, expect(Outcome::HarnessFailed, false), Status::Unexpected),
             (Outcome::Skipped, false, expect(Outcome::Survived, false), Status::Expected),
         ] {
-            assert_eq!(Status::of(outcome, tainted, &["D0 x"], Some(&expected)), status, "{outcome} {expected:?}");
+            assert_eq!(
+                Status::of(outcome, tainted, &Told { broken: vec!["D0 x"], held: vec![] }, Some(&expected)),
+                status,
+                "{outcome} {expected:?}"
+            );
         }
     }
 
     #[test]
     fn of_a_known_loss_the_probes_are_known_too() {
         let known = expectation(Outcome::Lost, false, &["D3 *", "D4 *"]);
-        let status = |broken: &[&str]| Status::of(Outcome::Lost, false, broken, Some(&known));
-        for (broken, status_of) in [
-            (["D3 a", "D4 b"].as_slice(), Status::Expected),
-            (&["D3 a", "D3 b", "D4 b"], Status::Expected),
-            (&["D3 a"], Status::Improvement),
-            (&["D0 x", "D3 a", "D4 b"], Status::Regression),
+        let told = |broken: &[&'static str], held: &[&'static str]| Told { broken: broken.into(), held: held.into() };
+        let status = |told: &Told<'_>| Status::of(Outcome::Lost, false, told, Some(&known));
+        for (broken, held, status_of) in [
+            (["D3 a", "D4 b"].as_slice(), ["D0 x"].as_slice(), Status::Expected),
+            (&["D3 a", "D3 b", "D4 b"], &[], Status::Expected),
+            (&["D3 a"], &["D4 b"], Status::Improvement),
+            // What was not reached does not hold.
+            (&["D3 a"], &["D0 x"], Status::Regression),
+            (&["D0 x", "D3 a", "D4 b"], &[], Status::Regression),
             // What is worse is told, whatever else is better.
-            (&["D0 x", "D3 a"], Status::Regression),
-            (&[], Status::Regression),
+            (&["D0 x", "D3 a"], &["D4 b"], Status::Regression),
+            (&[], &[], Status::Regression),
         ] {
-            assert_eq!(status(broken), status_of, "{broken:?}");
+            assert_eq!(status(&told(broken, held)), status_of, "{broken:?} {held:?}");
         }
         let other = known.other_probes(&["D0 x", "D3 a", "D0 x"]);
         assert_eq!(other, OtherProbes { also: vec!["D0 x"], not: vec!["D4 *"] });
         assert_eq!(other.to_string(), "also broken: D0 x; not broken: D4 *");
         // Another outcome is judged as one.
-        assert_eq!(Status::of(Outcome::Survived, false, &[], Some(&known)), Status::Improvement);
-        assert_eq!(Status::of(Outcome::Crashed, false, &["D3 a", "D4 b"], Some(&known)), Status::Regression);
+        assert_eq!(Status::of(Outcome::Survived, false, &told(&[], &[]), Some(&known)), Status::Improvement);
+        assert_eq!(
+            Status::of(Outcome::Crashed, false, &told(&["D3 a", "D4 b"], &[]), Some(&known)),
+            Status::Regression
+        );
     }
 
     #[test]
     fn probes_that_nobody_named_are_of_no_matter() {
         let known = expectation(Outcome::Lost, false, &[]);
         assert_eq!(known.other_probes(&["D0 x"]), OtherProbes::default());
-        for broken in [[].as_slice(), &["D0 x"]] {
-            assert_eq!(Status::of(Outcome::Lost, false, broken, Some(&known)), Status::Expected);
+        for broken in [vec![], vec!["D0 x"]] {
+            let told = Told { broken, held: Vec::new() };
+            assert_eq!(Status::of(Outcome::Lost, false, &told, Some(&known)), Status::Expected);
         }
     }
 

@@ -1,6 +1,6 @@
 use crate::{
-    CellId, CellKey, Event, Expectation, KernelInfo, OtherProbes, Outcome, Phase, Prediction, Rate, SCHEMA_VERSION,
-    Side, Stamped, Status,
+    CellId, CellKey, Event, Expectation, Frames, KernelInfo, OtherProbes, Outcome, Phase, Prediction, Rate,
+    SCHEMA_VERSION, Side, Stamped, Status, Told,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,9 @@ pub struct CellRecord {
     /// How long the kernels took for something of a size, where the workload measures that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<Measure>,
+    /// What became of the frames that the host sent to a device over the update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Frames>,
     /// The gap in the ticks, where both sides ticked.
     pub blackout: Option<Blackout>,
     /// The console lines that matter.
@@ -230,14 +233,14 @@ impl CellRecord {
 
     /// How it ended against what is known of it.
     pub fn against_expectation(&self) -> Status {
-        let broken = Probe::broken(&self.probes);
-        Status::of(self.outcome, !self.tainted.is_empty(), &broken, self.plan.expectation.as_ref())
+        let told = Told::of(&self.probes);
+        Status::of(self.outcome, !self.tainted.is_empty(), &told, self.plan.expectation.as_ref())
     }
 
     /// Where its loss is not the one that is known, though it is one.
     pub fn other_probes(&self) -> Option<OtherProbes<'_>> {
         let known = self.plan.expectation.as_ref().filter(|known| known.outcome == self.outcome)?;
-        Some(known.other_probes(&Probe::broken(&self.probes))).filter(|other| *other != OtherProbes::default())
+        Some(known.other_probes(&Told::of(&self.probes).broken)).filter(|other| *other != OtherProbes::default())
     }
 
     /// How it ended, each attempt at it.
@@ -322,13 +325,6 @@ pub struct Probe {
     pub observed: String,
     /// Whether that is the same.
     pub held: bool,
-}
-
-impl Probe {
-    /// The names of those that did not hold.
-    pub fn broken(probes: &[Self]) -> Vec<&str> {
-        probes.iter().filter(|probe| !probe.held).map(|probe| probe.name.as_str()).collect()
-    }
 }
 
 /// How long a kernel took for so much of something.

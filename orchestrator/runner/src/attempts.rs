@@ -122,6 +122,7 @@ fn attempt(record: &CellRecord, retry: bool) -> Attempt {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use luqual_model::Told;
     use luqual_model::{CellKey, Outcome, Phase, Planned};
 
     pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
@@ -130,7 +131,7 @@ pub(crate) mod tests {
             id: key.id(),
             plan: Planned { key, prediction: None, expectation: None },
             outcome,
-            status: Status::of(outcome, false, &[], None),
+            status: Status::of(outcome, false, &Told::default(), None),
             title: String::new(),
             tainted: Vec::new(),
             phase: Phase::Finish,
@@ -144,6 +145,7 @@ pub(crate) mod tests {
             folder: folder.into(),
             shared_with: Vec::new(),
             measures: Vec::new(),
+            frames: None,
             attempts: Vec::new(),
         }
     }

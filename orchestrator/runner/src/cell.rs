@@ -1,6 +1,7 @@
 //! One boot, from the start of its source to the end of its machine, and the cells that are run in it.
 
 mod carry;
+mod devices;
 mod end;
 mod phases;
 mod plant;
@@ -16,7 +17,8 @@ use crate::ticks::Ticks;
 use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_model::{
-    Ability, Blackout, CellId, CellRecord, Event, KernelInfo, Measure, Phase, Planned, Probe, Refused, Side, Status,
+    Ability, Blackout, CellId, CellRecord, Event, Frames, KernelInfo, Measure, Phase, Planned, Probe, Refused, Side,
+    Status, Told,
 };
 use luqual_protocol::{Update, Workload, program_path};
 use luqual_vm::{Accel, Launcher, Machine, Profile, Qemu, WorkFolder};
@@ -168,7 +170,10 @@ pub(crate) async fn run_once(
         target_taint: 0,
         kernel_log: Vec::new(),
         blackout: None,
+        watched: boot.parts.iter().map(|_| None).collect(),
+        epoch_us: 0,
     };
+    run.epoch_us = devices::epoch_us(run.recorder.started());
     let mut stop = run.sequence().await.err().unwrap_or(Stop::Complete);
     let (findings, late) = run.end(&stop).await;
     // A machine that ended after the last phase did not run on.
@@ -177,6 +182,14 @@ pub(crate) async fn run_once(
     }
     if stop == Stop::Interrupted {
         return None;
+    }
+    match run.see() {
+        Ok(seen) => run.checked.iter_mut().zip(seen).for_each(|(checked, sight)| {
+            checked.add(sight.probes, Phase::Retrieve);
+            checked.frames = sight.frames;
+        }),
+        Err(unseen) if stop == Stop::Complete => stop = unseen,
+        Err(_) => {}
     }
     for finding in &findings {
         let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
@@ -193,13 +206,13 @@ pub(crate) async fn run_once(
             target_taint: run.target_taint,
         };
         let verdict = judge(&evidence);
-        let (tainted, broken) = (!verdict.tainted.is_empty(), Probe::broken(&evidence.probes));
+        let (tainted, told) = (!verdict.tainted.is_empty(), Told::of(&evidence.probes));
         let others = boot.parts.iter().enumerate().filter(|(other, _)| *other != number);
         CellRecord {
             id: part.plan.key.id(),
             plan: part.plan.clone(),
             outcome: verdict.outcome,
-            status: Status::of(verdict.outcome, tainted, &broken, part.plan.expectation.as_ref()),
+            status: Status::of(verdict.outcome, tainted, &told, part.plan.expectation.as_ref()),
             title: verdict.title,
             tainted: verdict.tainted,
             phase: evidence.phase,
@@ -209,6 +222,7 @@ pub(crate) async fn run_once(
             phases: run.recorder.phases_of(number),
             probes: evidence.probes,
             measures: checked.measures,
+            frames: checked.frames,
             blackout: run.blackout,
             findings: evidence.findings,
             folder: folder.clone(),
@@ -245,6 +259,10 @@ struct Run<'a> {
     target_taint: u64,
     kernel_log: Vec<String>,
     blackout: Option<Blackout>,
+    /// The device of each part that owns one.
+    watched: Vec<Option<devices::Watched>>,
+    /// When it started, in microseconds since 1970.
+    epoch_us: u64,
 }
 
 /// What one part has said so far.
@@ -252,9 +270,19 @@ struct Run<'a> {
 struct Checked {
     probes: Vec<Probe>,
     measures: Vec<Measure>,
+    frames: Option<Frames>,
     first_broken: Option<Phase>,
     /// Something of it was broken before this update: there is nothing more to learn from it.
     is_out: bool,
+}
+
+impl Checked {
+    fn add(&mut self, probes: Vec<Probe>, phase: Phase) {
+        if self.first_broken.is_none() && probes.iter().any(|probe| !probe.held) {
+            self.first_broken = Some(phase);
+        }
+        self.probes.extend(probes);
+    }
 }
 
 fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {

@@ -18,6 +18,8 @@ pub enum Fault {
     },
     /// The same to a page that nobody preserves; it must change nothing.
     FlipUnpreserved,
+    /// Something that happens to the device of a workload.
+    Device(DeviceFault),
     /// SIGKILL when a phase starts.
     Kill {
         /// To whom.
@@ -25,6 +27,35 @@ pub enum Fault {
         /// When.
         phase: Phase,
     },
+}
+
+/// What happens to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceFault {
+    /// Its first BAR is put elsewhere in the blackout.
+    BarMoved,
+    /// It writes into a preserved page in the blackout, by its own DMA.
+    DmaWrite,
+    /// Its interrupts are turned off once the target has taken it again.
+    InterruptLost,
+    /// Its function is reset in the blackout; its configuration is restored.
+    Reset,
+    /// Its slot's power is turned off in the blackout.
+    Unplugged,
+}
+
+impl DeviceFault {
+    const ALL: [Self; 5] = [Self::BarMoved, Self::DmaWrite, Self::InterruptLost, Self::Reset, Self::Unplugged];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::BarMoved => "bar-moved",
+            Self::DmaWrite => "dma-write",
+            Self::InterruptLost => "interrupt-lost",
+            Self::Reset => "reset",
+            Self::Unplugged => "unplugged",
+        }
+    }
 }
 
 /// Who is killed.
@@ -39,8 +70,8 @@ pub enum Victim {
 }
 
 /// How faults are written, for `--help` and for messages.
-pub const FAULT_SYNTAX: &str =
-    "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE or kill-holder:PHASE";
+pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE or device:FAULT, \
+     where FAULT is one of bar-moved, dma-write, interrupt-lost, reset and unplugged";
 
 impl FromStr for Fault {
     type Err = String;
@@ -74,6 +105,10 @@ impl FromStr for Fault {
                 }
                 Ok(Self::Flip { memfd: memfd.to_owned(), page, offset })
             }
+            "device" => {
+                let [word] = rest[..] else { return Err(wrong()) };
+                DeviceFault::ALL.into_iter().find(|fault| fault.word() == word).map(Self::Device).ok_or_else(wrong)
+            }
             "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
             "kill-qemu" => kill(Victim::Qemu),
             "kill-agent" => kill(Victim::Agent),
@@ -88,6 +123,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Flip { memfd, page, offset } => write!(f, "flip:{memfd}:{page}:{offset}"),
             Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
+            Self::Device(fault) => write!(f, "device:{}", fault.word()),
             Self::Kill { victim: Victim::Qemu, phase } => write!(f, "kill-qemu:{phase}"),
             Self::Kill { victim: Victim::Agent, phase } => write!(f, "kill-agent:{phase}"),
             Self::Kill { victim: Victim::Holder, phase } => write!(f, "kill-holder:{phase}"),
@@ -104,6 +140,11 @@ mod tests {
         for text in ["flip:64m:3:17", "flip-unpreserved", "kill-qemu:boot", "kill-agent:verify", "kill-holder:kexec"] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
+        for fault in DeviceFault::ALL {
+            let text = format!("device:{}", fault.word());
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+            assert!(FAULT_SYNTAX.contains(fault.word()));
+        }
     }
 
     #[test]
@@ -114,6 +155,8 @@ mod tests {
             ("flip:64m:x:1", "is not a fault"),
             ("flip:64m:0:4096", "4096 bytes"),
             ("flip-unpreserved:1", "is not a fault"),
+            ("device:tea", "is not a fault"),
+            ("device", "is not a fault"),
             ("kill-qemu:lunch", "the phases are boot,"),
             ("kill-agent:boot", "nobody can reach"),
         ] {

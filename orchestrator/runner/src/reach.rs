@@ -4,7 +4,7 @@ use crate::evidence::Stop;
 use luqual_guest::{Agent, AgentLog, Keys, LinkError};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Hello, NONCE_OPTION, READY_LINE, Reply, Request, VERSION};
-use luqual_vm::{Accel, Machine, kernel_options};
+use luqual_vm::{Accel, Machine, Profile, kernel_options};
 use std::time::Duration;
 
 /// How often a guest is tried that did not say that it is ready: its word may be lost on the console.
@@ -25,8 +25,8 @@ impl Identity<'_> {
         Identity { kernel, options, nonce: format!("{:016x}", rand::random::<u64>()) }
     }
 
-    pub(crate) fn command_line(&self, accel: Accel) -> String {
-        let words = [&self.kernel.command_line, &self.options, &kernel_options(accel)];
+    pub(crate) fn command_line(&self, profile: &Profile, accel: Accel) -> String {
+        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, accel)];
         let mut line =
             words.into_iter().filter(|words| !words.is_empty()).map(String::as_str).collect::<Vec<&str>>().join(" ");
         line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));

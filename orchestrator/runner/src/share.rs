@@ -1,7 +1,8 @@
 //! Which cells share a boot, and what it says of them when it does not end well. Pure.
 
 use luqual_model::{CellRecord, Outcome, Planned, Status};
-use luqual_protocol::{Update, Workload};
+use luqual_protocol::Workload;
+use luqual_vm::profile;
 use std::collections::{HashMap, HashSet};
 
 /// More workloads are not run in one boot: what they hold together has to fit into the guest.
@@ -12,8 +13,8 @@ const MOST: usize = 32;
 /// handover as a whole. A boot that ends otherwise is run again for each of them. `find` knows the workloads by name.
 pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
-    // The boots that may take more, with the updates of their cells.
-    let mut open: HashMap<Shared<'_>, Vec<(usize, Vec<Update>)>> = HashMap::new();
+    // The boots that may take more, with what is in them.
+    let mut open: HashMap<Shared<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
         let workload = find(&plan.key.workload);
         let Some((shared, workload)) = workload.and_then(|it| may_share(plan, it).zip(Some(it))) else {
@@ -21,15 +22,17 @@ pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workloa
             continue;
         };
         let open = open.entry(shared).or_default();
-        let takes =
-            |updates: &[Update]| updates.len() < MOST && updates.iter().all(|it| it.goes_with(&workload.update));
-        match open.iter_mut().find(|(_, updates)| takes(updates)) {
-            Some((place, updates)) => {
-                updates.push(workload.update);
+        // Devices of one IOMMU group have one owner at a time.
+        let one_group = profile::find(&plan.key.profile).is_some_and(|it| it.bus.is_one_group());
+        let beside = |it: &&Workload| it.goes_with(workload) && !(one_group && it.device().is_some());
+        let takes = |taken: &[&Workload]| taken.len() < MOST && taken.iter().all(beside);
+        match open.iter_mut().find(|(_, taken)| takes(taken)) {
+            Some((place, taken)) => {
+                taken.push(workload);
                 boots[*place].push(number);
             }
             None => {
-                open.push((boots.len(), vec![workload.update]));
+                open.push((boots.len(), vec![workload]));
                 boots.push(vec![number]);
             }
         }

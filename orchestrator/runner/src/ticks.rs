@@ -58,6 +58,11 @@ impl Ticks {
     fn span(&self) -> Option<Span> {
         lock(&self.seen).span()
     }
+
+    /// The last tick, on the host's clock.
+    pub(crate) fn last_us(&self) -> Option<u64> {
+        self.span().map(|span| span.last_us)
+    }
 }
 
 impl Drop for Ticks {
@@ -82,7 +87,7 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

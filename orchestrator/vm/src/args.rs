@@ -1,7 +1,7 @@
 //! From a profile to QEMU's arguments. Pure.
 
 use crate::accel::Accel;
-use crate::profile::{Device, Iommu, Profile};
+use crate::profile::{Bus, Device, IntelMode, Iommu, Profile};
 use std::path::Path;
 
 /// What one QEMU is started with.
@@ -19,6 +19,10 @@ pub struct Launch<'a> {
     pub command_line: &'a str,
     /// The folder for the RAM file and the sockets; short, since a socket's path has 107 bytes at most.
     pub folder: &'a Path,
+    /// Where QEMU writes what its devices do.
+    pub trace: &'a Path,
+    /// Whether the devices can be reached from outside, for faults that are planted.
+    pub open: bool,
 }
 
 /// The RAM file in [`Launch::folder`].
@@ -27,10 +31,45 @@ pub(crate) const RAM: &str = "ram";
 pub(crate) const CONSOLE: &str = "console";
 /// The QMP socket in [`Launch::folder`].
 pub(crate) const QMP: &str = "qmp";
+/// The socket to reach devices by in [`Launch::folder`], where they can be (QEMU docs/devel/qtest.rst).
+pub(crate) const QTEST: &str = "qtest";
+
+/// What QEMU writes down of its devices: accesses to their configuration, resets, translated DMA, and faults. One that a QEMU
+/// does not have is a warning of it: `qdev_reset` is of those before 9, `resettable_phase_hold_exec` of those after.
+const TRACED: [&str; 9] = [
+    "pci_cfg_write",
+    "qdev_reset",
+    "resettable_phase_hold_exec",
+    "vtd_dmar_translate",
+    "vtd_dmar_fault",
+    "amdvi_translation_result",
+    "amdvi_page_fault",
+    "virtio_iommu_translate_out",
+    "virtio_iommu_report_fault",
+];
+
+/// A file that a device shares with the host, in [`Launch::folder`].
+pub fn file_of(device: Device) -> String {
+    format!("{}.file", device.id())
+}
+
+/// The sockets by which frames go to a device and come from it, in [`Launch::folder`].
+pub fn frames_of(device: Device) -> (String, String) {
+    (format!("{}.in", device.id()), format!("{}.out", device.id()))
+}
+
+/// The size of [`file_of`] in bytes, if the device has such a file.
+pub(crate) fn file_size(device: Device) -> Option<u64> {
+    match device {
+        Device::IvshmemPlain => Some(1 << 20),
+        Device::Nvme => Some(16 << 20),
+        _ => None,
+    }
+}
 
 /// QEMU's arguments, without the program's name.
 pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
-    let Profile { machine, cpu, vcpus, memory_mib, iommu, devices, .. } = *launch.profile;
+    let Profile { machine, cpu, vcpus, memory_mib, iommu, .. } = *launch.profile;
     let file = |name: &str| escaped(&launch.folder.join(name));
     let mut arguments = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
@@ -44,19 +83,27 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     add("-m", format!("{memory_mib}M"));
     add("-object", format!("memory-backend-file,id=ram,size={memory_mib}M,mem-path={},share=on", file(RAM)));
     // An IOMMU has to be there before the devices that it serves.
-    match iommu {
-        Iommu::Intel => add("-device", "intel-iommu,intremap=on,caching-mode=on".to_owned()),
+    if let Some(device) = iommu_device(iommu) {
+        add("-device", device);
     }
-    for device in devices {
-        match device {
-            Device::Edu => add("-device", "edu".to_owned()),
-        }
-    }
-    // The guest reaches nobody, and only this host's loopback reaches the guest, at a port that QEMU finds.
+    // The guest reaches nobody, and only this host's loopback reaches the guest, at a port that QEMU finds. This card comes
+    // first, so that it is eth0.
     add("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22".to_owned());
     add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
     add("-device", "virtio-rng-pci".to_owned());
     add("-device", "pvpanic-pci".to_owned());
+    for (option, value) in devices(launch) {
+        add(option, value);
+    }
+    for event in TRACED {
+        add("-trace", format!("enable={event}"));
+    }
+    add("-msg", "timestamp=on".to_owned());
+    add("-D", launch.trace.display().to_string());
+    if launch.open {
+        add("-qtest", format!("unix:{},server=on,wait=off", file(QTEST)));
+        add("-qtest-log", "none".to_owned());
+    }
     // Not a socket: QEMU writes byte by byte, some 280 of which fill a Unix socket's buffer, and when the host then is
     // busy for 10 ms the guest's driver gives up on the port and characters are lost. A pipe takes 64 KiB of them.
     add("-chardev", format!("pipe,id=console,path={}", file(CONSOLE)));
@@ -72,8 +119,85 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     arguments
 }
 
+fn iommu_device(iommu: Iommu) -> Option<String> {
+    let intel = |remapping: bool, more: &str| {
+        let remapping = if remapping { "on" } else { "off" };
+        Some(format!("intel-iommu,intremap={remapping},caching-mode=on{more}"))
+    };
+    match iommu {
+        Iommu::None => None,
+        Iommu::Intel { mode: IntelMode::Legacy, remapping } => intel(remapping, ""),
+        Iommu::Intel { mode: IntelMode::Scalable, remapping } => intel(remapping, ",x-scalable-mode=on"),
+        Iommu::Intel { mode: IntelMode::FirstStage, remapping } => intel(remapping, ",x-scalable-mode=on,x-flts=on"),
+        Iommu::Amd => Some("amd-iommu,intremap=on".to_owned()),
+        Iommu::Virtio => Some("virtio-iommu-pci".to_owned()),
+    }
+}
+
+/// The devices that workloads own, with the buses that they are on and what is behind them.
+fn devices(launch: &Launch<'_>) -> Vec<(&'static str, String)> {
+    let mut options = Vec::new();
+    if launch.profile.bus == Bus::Bridge {
+        options.push(("-device", "pcie-pci-bridge,id=bridge".to_owned()));
+    }
+    for (number, device) in launch.profile.devices.iter().copied().enumerate() {
+        let place = match launch.profile.bus {
+            Bus::Root => String::new(),
+            Bus::RootPort => {
+                let number = number + 1;
+                let port = format!("pcie-root-port,id=port-{number},chassis={number},slot={number}");
+                options.push(("-device", port));
+                format!(",bus=port-{number}")
+            }
+            Bus::Bridge => format!(",bus=bridge,addr={:#x}", number + 1),
+            Bus::OneSlot => format!(",addr={ONE_SLOT:#x}.{number:x},multifunction=on"),
+        };
+        options.extend(behind(device, launch.folder));
+        options.push(("-device", format!("{},id={}{place}", front(device), device.id())));
+    }
+    options
+}
+
+/// The slot of [`Bus::OneSlot`], which nothing else takes.
+const ONE_SLOT: u32 = 0x10;
+
+/// What a device has behind it on the host.
+fn behind(device: Device, folder: &Path) -> Option<(&'static str, String)> {
+    let id = device.id();
+    let path = |name: &str| escaped(&folder.join(name));
+    let file = path(&file_of(device));
+    match device {
+        Device::IvshmemPlain => {
+            let size = file_size(device).unwrap_or_default();
+            Some(("-object", format!("memory-backend-file,id={id}-memory,size={size},mem-path={file},share=on")))
+        }
+        Device::Nvme => Some(("-drive", format!("if=none,id={id}-drive,format=raw,file={file}"))),
+        Device::E1000e | Device::Igb | Device::VirtioNet => {
+            let (input, output) = frames_of(device);
+            let (input, output) = (path(&input), path(&output));
+            let ends = format!("local.type=unix,local.path={input},remote.type=unix,remote.path={output}");
+            Some(("-netdev", format!("dgram,id={id}-frames,{ends}")))
+        }
+        Device::Edu | Device::PciTestdev => None,
+    }
+}
+
+/// A device as QEMU knows it, with what it has behind it.
+fn front(device: Device) -> String {
+    let (kind, id) = (device.qemu_type(), device.id());
+    match device {
+        // All of the machine's memory can be reached by its DMA; by default it has 28 bits.
+        Device::Edu => format!("{kind},dma_mask=0xffffffffffffffff"),
+        Device::IvshmemPlain => format!("{kind},memdev={id}-memory"),
+        Device::PciTestdev => kind.to_owned(),
+        Device::Nvme => format!("{kind},drive={id}-drive,serial=luqual"),
+        Device::E1000e | Device::Igb => format!("{kind},netdev={id}-frames,romfile="),
+        Device::VirtioNet => format!("{kind},netdev={id}-frames,iommu_platform=on,disable-legacy=on,romfile="),
+    }
+}
+
 /// What every kernel is told of the machine that it runs in, whichever boots first.
-pub fn kernel_options(accel: Accel) -> String {
+pub fn kernel_options(profile: &Profile, accel: Accel) -> String {
     let options = [
         // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
         "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off",
@@ -97,7 +221,8 @@ pub fn kernel_options(accel: Accel) -> String {
         "no_timer_check",
     ];
     let emulated = emulated.into_iter().filter(|_| accel == Accel::Tcg);
-    options.into_iter().chain(emulated).collect::<Vec<_>>().join(" ")
+    let own = Some(profile.kernel_options).filter(|own| !own.is_empty());
+    options.into_iter().chain(emulated).chain(own).collect::<Vec<_>>().join(" ")
 }
 
 /// A path inside of an option: QEMU takes a doubled comma for one (QEMU util/qemu-option.c).
@@ -116,35 +241,55 @@ pub fn command_line(program: &Path, arguments: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::PROFILES;
+    use crate::profile::{self, PROFILES};
 
-    fn arguments_of(accel: Accel, folder: &str) -> String {
+    fn arguments_of(profile: &str, accel: Accel, folder: &str) -> String {
         let launch = Launch {
-            profile: &PROFILES[0],
+            profile: profile::find(profile).unwrap(),
             accel,
             kernel: Path::new("/store/a b/bzImage"),
             initrd: Path::new("/work/initrd"),
             command_line: "console=ttyS0 kho=on",
             folder: Path::new(folder),
+            trace: Path::new("/run/qemu-trace.log"),
+            open: false,
         };
         command_line(Path::new("/usr/bin/qemu-system-x86_64"), &arguments(&launch)).replace(" -", "\n-")
     }
 
     #[test]
     fn the_default_profile() {
-        insta::assert_snapshot!(arguments_of(Accel::Tcg, "/work"));
+        insta::assert_snapshot!(arguments_of(PROFILES[0].name, Accel::Tcg, "/work"));
+    }
+
+    /// What a profile has that the default one has not.
+    fn differs(profile: &str) -> String {
+        let of = |profile: &str| arguments_of(profile, Accel::Tcg, "/work");
+        let (plain, other) = (of(PROFILES[0].name), of(profile));
+        let known: Vec<&str> = plain.lines().collect();
+        other.lines().filter(|line| !known.contains(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_other_profiles() {
+        let all: Vec<String> =
+            PROFILES.iter().skip(1).map(|it| format!("{}\n{}\n", it.name, differs(it.name))).collect();
+        insta::assert_snapshot!(all.join("\n"));
     }
 
     #[test]
     fn only_an_emulated_clock_is_neither_watched_nor_tested() {
-        assert!(kernel_options(Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
-        assert!(kernel_options(Accel::Kvm).ends_with("_secs=10"));
+        let options = |name: &str, accel| kernel_options(profile::find(name).unwrap(), accel);
+        assert!(options("q35-intel", Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
+        assert!(options("q35-intel", Accel::Kvm).ends_with("_secs=10"));
+        assert!(options("vfio-intel", Accel::Kvm).ends_with("_secs=10 initcall_blacklist=nvme_init,e1000_init_module"));
     }
 
     #[test]
     fn kvm_splits_the_interrupt_controllers_and_a_comma_is_doubled() {
-        let text = arguments_of(Accel::Kvm, "/a,b");
+        let text = arguments_of("vfio-intel", Accel::Kvm, "/a,b");
         assert!(text.contains("q35,memory-backend=ram,kernel-irqchip=split"), "{text}");
         assert!(text.contains("mem-path=/a,,b/ram,share=on"), "{text}");
+        assert!(text.contains("local.path=/a,,b/e1000e.in"), "{text}");
     }
 }

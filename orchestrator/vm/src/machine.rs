@@ -3,8 +3,10 @@
 use crate::args::{self, Launch, arguments};
 use crate::console::Console;
 use crate::error::VmError;
+use crate::pci::{PciAddress, PciFunction, named};
 use crate::qemu::Qemu;
 use crate::qmp::{Log, Qmp};
+use crate::qtest::Qtest;
 use crate::ram::Ram;
 use crate::supervise::{Launcher, SUBCOMMAND};
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -38,6 +40,7 @@ pub enum MachineEnd {
 /// A running QEMU. Dropping it kills it; [`Machine::quit`] is the way to end one.
 pub struct Machine {
     qmp: Qmp,
+    qtest: Option<Qtest>,
     console: Console,
     ram: Ram,
     ssh_port: u16,
@@ -68,6 +71,10 @@ impl Machine {
             let pipe = console_pipe(launch, direction);
             mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).map_err(|errno| VmError::file(&pipe)(errno.into()))?;
         }
+        for (name, size) in files(launch) {
+            let path = launch.folder.join(name);
+            File::create(&path).and_then(|file| file.set_len(size)).map_err(VmError::file(&path))?;
+        }
         let mut child = Command::new(&launcher.program)
             .args([SUBCOMMAND, &std::process::id().to_string()])
             .arg(&qemu.path)
@@ -85,7 +92,7 @@ impl Machine {
             .and_then(Pid::from_raw)
             .ok_or_else(|| VmError::Start("it has no process id".to_owned()))?;
         let opened = unless_it_ends(open(launch, logs, started), &mut child, &stderr_file, START).await?;
-        let Opened { qmp, reading, console, ram, ssh_port, ended } = opened;
+        let Opened { qmp, reading, qtest, console, ram, ssh_port, ended } = opened;
         let end = ended.subscribe();
         let reaped = Arc::new(AtomicBool::new(false));
         let waiter = tokio::spawn({
@@ -98,7 +105,7 @@ impl Machine {
                 set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
             }
         });
-        Ok(Self { qmp, console, ram, ssh_port, pid, reaped, end, waiter })
+        Ok(Self { qmp, qtest, console, ram, ssh_port, pid, reaped, end, waiter })
     }
 
     /// Lets the guest run.
@@ -114,6 +121,37 @@ impl Machine {
     /// A command of QEMU's human monitor.
     pub async fn hmp(&self, line: &str) -> Result<String, VmError> {
         self.qmp.hmp(line).await
+    }
+
+    /// The devices that workloads own, where the guest has them now (QEMU qapi/pci.json, query-pci).
+    pub async fn functions(&self) -> Result<Vec<PciFunction>, VmError> {
+        self.qmp.ask(qapi::qmp::query_pci {}).await.map(|buses| named(&buses))
+    }
+
+    /// Asks the guest to let go of a device, which then is gone (QEMU qapi/qdev.json, device_del).
+    pub async fn unplug(&self, id: &str) -> Result<(), VmError> {
+        self.qmp.ask(qapi::qmp::device_del { id: id.to_owned() }).await.map(drop)
+    }
+
+    /// Reads a word of a function's configuration space, of a machine that is open.
+    pub async fn config(&self, function: PciAddress, offset: u8) -> Result<u32, VmError> {
+        self.outside()?.config(function, offset).await
+    }
+
+    /// Writes a word of a function's configuration space, of a machine that is open.
+    pub async fn set_config(&self, function: PciAddress, offset: u8, value: u32) -> Result<(), VmError> {
+        self.outside()?.set_config(function, offset, value).await
+    }
+
+    /// Writes eight bytes at a guest-physical address, such as a register's, of a machine that is open.
+    pub async fn set_register(&self, address: u64, value: u64) -> Result<(), VmError> {
+        self.outside()?.write(address, value).await
+    }
+
+    fn outside(&self) -> Result<&Qtest, VmError> {
+        let closed =
+            || VmError::Qmp { command: "qtest".to_owned(), why: "this machine was not started open".to_owned() };
+        self.qtest.as_ref().ok_or_else(closed)
     }
 
     /// The process id of QEMU, which leads a process group of its own.
@@ -187,6 +225,7 @@ fn set_once(ended: &watch::Sender<Option<MachineEnd>>, end: MachineEnd) {
 struct Opened {
     qmp: Qmp,
     reading: JoinHandle<()>,
+    qtest: Option<Qtest>,
     console: Console,
     ram: Ram,
     ssh_port: u16,
@@ -234,6 +273,10 @@ async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Open
         move |end| set_once(&ended, end)
     };
     let (qmp, reading) = Qmp::connect(connect(&launch.folder.join(args::QMP)).await, log, on_end).await?;
+    let qtest = match launch.open {
+        true => Some(Qtest::new(connect(&launch.folder.join(args::QTEST)).await)),
+        false => None,
+    };
     // QEMU answers, so it has opened the pipe; the guest has not been let go, so nothing has been said yet.
     let pipe = console_pipe(launch, "out");
     let console = pipe::OpenOptions::new().open_receiver(&pipe).map_err(VmError::file(&pipe))?;
@@ -246,7 +289,13 @@ async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Open
     })?;
     let ram_path = launch.folder.join(args::RAM);
     let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
-    Ok(Opened { qmp, reading, console, ram, ssh_port, ended })
+    Ok(Opened { qmp, reading, qtest, console, ram, ssh_port, ended })
+}
+
+/// The files that devices share with the host, with their sizes.
+fn files<'a>(launch: &Launch<'a>) -> impl Iterator<Item = (String, u64)> + use<'a> {
+    let sized = |device| args::file_size(device).map(|size| (args::file_of(device), size));
+    launch.profile.devices.iter().copied().filter_map(sized)
 }
 
 fn console_pipe(launch: &Launch<'_>, direction: &str) -> PathBuf {

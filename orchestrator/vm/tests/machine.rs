@@ -211,6 +211,8 @@ async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, Vm
         initrd: &folder.join("initrd"),
         command_line: letter,
         folder,
+        trace: &folder.join("logs/qemu-trace.log"),
+        open: false,
     };
     Machine::start(&launcher, &Qemu::find(None)?, &launch, &folder.join("logs"), Instant::now()).await
 }

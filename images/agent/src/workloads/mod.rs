@@ -6,9 +6,13 @@ mod external;
 mod kexec;
 mod lifecycle;
 mod luo;
+mod manifest;
 mod memfd;
+mod owned;
+mod pci;
 mod scale;
 mod scene;
+mod vfio;
 
 pub(crate) use scene::{Said, Scene};
 
@@ -28,10 +32,14 @@ pub(crate) struct Case {
     prepare: Hook,
     /// When they are preserved: in the source, and in each target that is the next one's source.
     source: Hook,
+    /// In the target, when they were retrieved, and nobody has looked at them yet.
+    retrieved: Hook,
     /// In the target, when they were retrieved and are known to be whole; before their sessions are finished.
     target: Hook,
     /// In the target, when their sessions are finished.
     finished: Hook,
+    /// What is done with the device that it owns, if it owns one.
+    plan: owned::Plan,
 }
 
 type Hook = fn(&mut Scene) -> Result<(), StepError>;
@@ -48,7 +56,16 @@ pub(crate) struct Kept {
 impl Case {
     /// One that keeps one small memfd and does nothing else.
     const fn new(name: &'static str) -> Self {
-        Self { name, kept: &CONTROL, prepare: nothing, source: nothing, target: nothing, finished: nothing }
+        Self {
+            name,
+            kept: &CONTROL,
+            prepare: nothing,
+            source: nothing,
+            retrieved: nothing,
+            target: nothing,
+            finished: nothing,
+            plan: owned::Plan::PLAIN,
+        }
     }
 }
 
@@ -58,7 +75,7 @@ fn nothing(_: &mut Scene) -> Result<(), StepError> {
     Ok(())
 }
 
-const FAMILIES: [&[Case]; 11] = [
+const FAMILIES: [&[Case]; 12] = [
     broker::CASES,
     kexec::CASES,
     lifecycle::CASES,
@@ -69,12 +86,14 @@ const FAMILIES: [&[Case]; 11] = [
     memfd::content::CASES,
     memfd::memory::CASES,
     memfd::property::CASES,
+    pci::CASES,
     scale::CASES,
 ];
 
 /// The workload of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Case> {
-    FAMILIES.into_iter().flatten().find(|case| case.name == name).or_else(|| external::case(name))
+    let known = FAMILIES.into_iter().flatten().find(|case| case.name == name);
+    known.or_else(|| vfio::case(name)).or_else(|| external::case(name))
 }
 
 /// Why a step was not done.
@@ -193,7 +212,8 @@ mod tests {
     #[test]
     fn the_table_and_the_cases_are_the_same() {
         let table: BTreeSet<&str> = luqual_protocol::workloads().map(|workload| workload.name).collect();
-        let cases: Vec<&str> = FAMILIES.into_iter().flatten().map(|case| case.name).collect();
+        let of_devices = table.iter().filter_map(|name| vfio::case(name));
+        let cases: Vec<&str> = FAMILIES.into_iter().flatten().chain(of_devices).map(|case| case.name).collect();
         assert_eq!(
             table.iter().copied().collect::<Vec<_>>(),
             cases.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()

@@ -1,11 +1,12 @@
 //! A case while it runs, on one side of a kexec: what it holds, and what it has checked. The tools of the families.
 
+use super::owned::Owned;
 use super::{Case, StepError, observed, said};
 use crate::luo::{DEVICE, Device, Session};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use crate::peer::Peer;
-use luqual_protocol::{Measure, Place, Probe};
+use luqual_protocol::{Measure, Place, Probe, Reaches, frames};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ pub(crate) struct Scene {
     peers: Vec<Peer>,
     mappings: Vec<Mapping>,
     unpreserved: Option<Mapping>,
+    /// Where the device is that the case owns.
+    address: Option<String>,
+    /// That device.
+    owned: Option<Owned>,
     /// Whether what is kept was preserved by this kernel, and so waits for the next one.
     is_handed_on: bool,
     said: Said,
@@ -43,13 +48,15 @@ pub(crate) struct Scene {
 pub(crate) struct Said {
     pub(crate) probes: Vec<Probe>,
     pub(crate) measures: Vec<Measure>,
+    pub(crate) reaches: Option<Reaches>,
+    pub(crate) frames: Vec<(u32, u32)>,
 }
 
 const SAME: &str = "every byte as it was";
 
 /// The steps, as they are asked for.
 impl Scene {
-    pub(crate) fn new(case: &'static Case, seed: u64, hop: u32) -> Self {
+    pub(crate) fn new(case: &'static Case, seed: u64, hop: u32, address: Option<String>) -> Self {
         Self {
             case,
             seed,
@@ -62,6 +69,8 @@ impl Scene {
             peers: Vec::new(),
             mappings: Vec::new(),
             unpreserved: None,
+            address,
+            owned: None,
             is_handed_on: false,
             said: Said::default(),
         }
@@ -118,6 +127,7 @@ impl Scene {
                 self.memfds.insert(kept.memfd.name, Rc::new(File::from(memfd)));
             }
         }
+        (self.case.retrieved)(self)?;
         Ok(self.end_step())
     }
 
@@ -164,6 +174,36 @@ impl Scene {
     /// The workload's name.
     pub(crate) fn name(&self) -> &'static str {
         self.case.name
+    }
+
+    /// What the case does with its device.
+    pub(crate) fn plan(&self) -> &'static super::owned::Plan {
+        &self.case.plan
+    }
+
+    /// Where the device is that the case owns.
+    pub(crate) fn address(&self) -> Result<&str, StepError> {
+        self.address.as_deref().ok_or_else(|| StepError::Agent("the host did not say where the device is".to_owned()))
+    }
+
+    /// Holds that device.
+    pub(crate) fn own(&mut self, owned: Owned) {
+        self.owned = Some(owned);
+    }
+
+    /// Tells the host what it reaches.
+    pub(crate) fn tell_reaches(&mut self, reaches: Reaches) {
+        self.said.reaches = Some(reaches);
+    }
+
+    /// Tells the host which numbered frames were received.
+    pub(crate) fn tell_frames(&mut self, numbers: Vec<u32>) {
+        self.said.frames = frames::runs(numbers);
+    }
+
+    /// The device that is held, taken out while it is used.
+    pub(crate) fn take_owned(&mut self) -> Option<Owned> {
+        self.owned.take()
     }
 
     /// What contents are made from.

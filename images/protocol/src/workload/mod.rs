@@ -6,7 +6,9 @@ mod kexec;
 mod lifecycle;
 mod luo;
 mod memfd;
+mod pci;
 mod scale;
+mod vfio;
 
 pub use external::{EXTERNAL, external, program_path};
 
@@ -32,11 +34,26 @@ pub struct Workload {
     pub warns: bool,
     /// How the update is made.
     pub update: Update,
+    /// Whether its device is in the middle of DMA when the update comes.
+    pub busy: bool,
+    /// Whether it is a control: what it does has to be seen, and nothing is asked of the kernel.
+    pub control: bool,
+    /// Whether its device is unplugged, and when.
+    pub unplug: Option<Unplug>,
     /// Whether it is asked of an update unless the user says otherwise: not what no released kernel keeps, and not what is told
     /// to take nothing over.
     pub qualifies: bool,
     /// Whether it takes minutes: it is asked only by its own name, not by a glob that takes it among others.
     pub long: bool,
+}
+
+/// When a device is unplugged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unplug {
+    /// In the source, once all is preserved.
+    WhilePreserved,
+    /// In the target, once all was retrieved.
+    Afterwards,
 }
 
 /// How an update is made.
@@ -93,6 +110,9 @@ const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds:
         shares_boot: true,
         warns: false,
         update: Update::PLAIN,
+        busy: false,
+        control: false,
+        unplug: None,
         qualifies: true,
         long: false,
     }
@@ -114,6 +134,11 @@ impl Workload {
         Self { warns: true, ..self }
     }
 
+    /// The same on another machine.
+    const fn on(self, profile: &'static str) -> Self {
+        Self { profile, ..self }
+    }
+
     /// The same with a boot of its own.
     const fn alone(self) -> Self {
         Self { shares_boot: false, ..self }
@@ -127,6 +152,19 @@ impl Workload {
     /// The same with an update that is made so.
     const fn by(self, update: Update) -> Self {
         Self { update, ..self }
+    }
+
+    /// The device that it owns, which is the second part of the name: `vfio.DEVICE.CASE`.
+    pub fn device(&self) -> Option<&'static str> {
+        let (device, _) = self.name.strip_prefix("vfio.")?.split_once('.')?;
+        Some(device)
+    }
+
+    /// Whether both can run in one boot, if each may share one: their updates are made alike, neither wants the other's device,
+    /// and none is unplugged beside one who would miss it.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        let one_device = self.device().is_some() && self.device() == other.device();
+        self.update.goes_with(&other.update) && !one_device && self.unplug.is_some() == other.unplug.is_some()
     }
 
     /// The part of the name before the first dot.
@@ -148,8 +186,20 @@ pub enum Need {
     Vfio,
 }
 
-const FAMILIES: [&[Workload]; 6] =
-    [broker::WORKLOADS, kexec::WORKLOADS, lifecycle::WORKLOADS, luo::WORKLOADS, memfd::WORKLOADS, scale::WORKLOADS];
+const FAMILIES: [&[Workload]; 12] = [
+    broker::WORKLOADS,
+    kexec::WORKLOADS,
+    lifecycle::WORKLOADS,
+    luo::WORKLOADS,
+    memfd::WORKLOADS,
+    pci::WORKLOADS,
+    scale::WORKLOADS,
+    vfio::E1000E,
+    vfio::EDU,
+    vfio::IVSHMEM_PLAIN,
+    vfio::NVME,
+    vfio::PCI_TESTDEV,
+];
 
 /// Every workload, by family and name.
 pub fn workloads() -> impl Iterator<Item = &'static Workload> + Clone {

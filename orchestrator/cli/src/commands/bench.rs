@@ -163,14 +163,15 @@ fn bare(
     folder: &Path,
 ) -> Result<Duration, CliError> {
     let workload = || WORKLOAD.to_owned();
-    let append = |kernel: &BootKernel| format!("{} {}", kernel.info.command_line, kernel_options(accel));
+    let append =
+        |kernel: &BootKernel| format!("{} {}", kernel.info.command_line, kernel_options(&profile::PROFILES[0], accel));
     let requests = [
         Request::Hello { protocol: VERSION },
-        Request::Preserve { workload: workload(), seed: 1 },
+        Request::Preserve { workload: workload(), seed: 1, device: None },
         Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: append(target) },
         Request::Kexec,
         Request::Hello { protocol: VERSION },
-        Request::Retrieve { workload: workload(), seed: 1, hop: 1 },
+        Request::Retrieve { workload: workload(), seed: 1, hop: 1, device: None },
         Request::Verify { workload: workload() },
         Request::Finish { workload: workload() },
     ];

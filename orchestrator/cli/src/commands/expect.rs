@@ -7,7 +7,7 @@ use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Subcommand;
 use luqual_config::{Observed, propose};
-use luqual_model::{CellId, Outcome, Probe, Status};
+use luqual_model::{CellId, Outcome, Status, Told};
 use luqual_reports::Record;
 use std::collections::HashMap;
 use std::fs::File;
@@ -100,7 +100,7 @@ fn broken(record: &Record) -> io::Result<HashMap<CellId, Vec<String>>> {
     for cell in record.cells() {
         let cell = cell?;
         if cell.outcome == Outcome::Lost {
-            broken.insert(cell.id, Probe::broken(&cell.probes).into_iter().map(str::to_owned).collect());
+            broken.insert(cell.id, Told::of(&cell.probes).broken.into_iter().map(str::to_owned).collect());
         }
     }
     Ok(broken)

@@ -11,7 +11,7 @@ use luqual_config::{Budget, Deadlines, Expectations};
 use luqual_kernels::Store;
 use luqual_model::{
     Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, Outcome, Phase, PhaseEnd, PhaseRecord,
-    Planned, Probe, Run, Settings, Side, Stamped, Status,
+    Planned, Probe, Run, Settings, Side, Stamped, Status, Told,
 };
 use luqual_runner::{Dispatcher, JOURNAL, Slots, run_all};
 use luqual_vm::profile::PROFILES;
@@ -164,7 +164,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
     }
     let probes: Vec<Probe> = (0..15).map(probe).collect();
     let record = CellRecord {
-        status: Status::of(outcome, false, &Probe::broken(&probes), plan.expectation.as_ref()),
+        status: Status::of(outcome, false, &Told::of(&probes), plan.expectation.as_ref()),
         title: if lost { "memfd 0 content: expected every byte as it was".to_owned() } else { String::new() },
         tainted: Vec::new(),
         phase: Phase::Finish,
@@ -178,6 +178,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         folder: format!("cells/{id}"),
         shared_with: Vec::new(),
         measures: Vec::new(),
+        frames: None,
         attempts: Vec::new(),
         outcome,
         id,

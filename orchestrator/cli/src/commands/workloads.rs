@@ -7,7 +7,7 @@ use crate::error::{CliError, Exit};
 use crate::output;
 use clap::{Args, Subcommand};
 use luqual_model::Outcome;
-use luqual_protocol::{LoadTime, Workload};
+use luqual_protocol::{LoadTime, Unplug, Workload};
 use luqual_runner::{Program, ability};
 use std::path::PathBuf;
 
@@ -74,8 +74,9 @@ pub(crate) fn run(command: &Workloads) -> Result<Exit, CliError> {
 
 /// All that is known of a workload.
 fn shown_as(workload: &Workload) -> String {
-    let Workload { name, asserts, rule, finds, profile, needs, shares_boot, warns: _, update, qualifies, long } =
-        workload;
+    let Workload {
+        name, asserts, rule, finds, profile, needs, shares_boot, update, qualifies, long, busy, unplug, ..
+    } = workload;
     let needs: Vec<&str> = needs.iter().map(|need| ability(*need).word()).collect();
     let mut lines = vec![
         format!("{name}\n  asserts   {asserts}"),
@@ -87,6 +88,15 @@ fn shown_as(workload: &Workload) -> String {
         ),
         format!("  needs     a source with {}", needs.join(", ")),
     ];
+    if let Some(device) = workload.device() {
+        let unplugged = match unplug {
+            None => "",
+            Some(Unplug::WhilePreserved) => ", unplugged in the source once all is preserved",
+            Some(Unplug::Afterwards) => ", unplugged in the target at the end",
+        };
+        let busy = if *busy { ", in the middle of DMA" } else { "" };
+        lines.push(format!("  device    {device}{busy}{unplugged}"));
+    }
     let mut made = Vec::new();
     made.extend(
         (!update.source_options.is_empty()).then(|| format!("source started with {}", short(update.source_options))),

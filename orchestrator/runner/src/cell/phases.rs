@@ -1,20 +1,30 @@
 //! The phases of a boot, from its start to the last one that needs a guest.
 
 use super::carry::{carried, loaded};
-use super::plant::{kill_when_it_speaks, plant_kill};
+use super::devices::TRACE;
+use super::plant::{Moment, kill_when_it_speaks, plant_in_device, plant_kill};
 use super::{Boot, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
 use crate::evidence::Stop;
+use crate::fault::Fault;
 use crate::need::ability;
 use crate::reach::{Identity, ask, hello, reach, reach_next};
 use crate::seed;
 use crate::ticks::{self, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_model::{Measure, Phase, Probe, Refused, Side};
-use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request};
+use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request, Unplug};
 use luqual_vm::{Launch, Machine};
 use std::fs;
 use std::pin::pin;
 use std::time::Duration;
+
+/// What a step of the agent's has told.
+struct Said {
+    probes: Vec<luqual_protocol::Probe>,
+    measures: Vec<luqual_protocol::Measure>,
+    reaches: Option<luqual_protocol::Reaches>,
+    frames: Vec<(u32, u32)>,
+}
 
 impl Run<'_> {
     /// All phases up to the last one that needs a guest. `Err` is where it stopped.
@@ -31,6 +41,7 @@ impl Run<'_> {
             return Err(no_device(source.kernel));
         }
         self.watch_ticks(&hello)?;
+        self.find_devices().await?;
 
         let (mut agent, mut now) = (agent, source);
         for hop in 1..=self.boot.update().hops {
@@ -45,9 +56,18 @@ impl Run<'_> {
             self.hop = hop;
             self.target_taint = hello.taint;
             self.watch_ticks(&hello)?;
-            self.each(Phase::Retrieve, &agent, |workload, seed| Request::Retrieve { workload, seed, hop }).await?;
-            self.each(Phase::Verify, &agent, |workload, _| Request::Verify { workload }).await?;
-            self.each(Phase::Finish, &agent, |workload, _| Request::Finish { workload }).await?;
+            self.each(Phase::Retrieve, &agent, |workload, seed, device| Request::Retrieve {
+                workload,
+                seed,
+                hop,
+                device,
+            })
+            .await?;
+            let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+            plant_in_device(self.host.plant.as_ref(), Moment::Taken, machine, self.watched[0].as_ref()).await?;
+            self.each(Phase::Verify, &agent, |workload, _, _| Request::Verify { workload }).await?;
+            self.each(Phase::Finish, &agent, |workload, _, _| Request::Finish { workload }).await?;
+            self.unplug(Unplug::Afterwards, Phase::Finish).await?;
             now = next;
         }
         self.blackout = match self.ticks.as_slice() {
@@ -70,15 +90,17 @@ impl Run<'_> {
         let load = Request::Load {
             kernel: loaded(hop, is_one),
             carry: carried(hop, hops, is_one),
-            command_line: next.command_line(self.host.accel),
+            command_line: next.command_line(self.boot.profile, self.host.accel),
         };
         let before = self.boot.update().load == LoadTime::BeforePreserve;
         if before {
             self.load(&agent, &load).await?;
         }
         self.jitter(0).await;
-        self.each(Phase::Preserve, &agent, |workload, seed| Request::Preserve { workload, seed }).await?;
+        self.each(Phase::Preserve, &agent, |workload, seed, device| Request::Preserve { workload, seed, device })
+            .await?;
         if self.hop == 0 {
+            self.unplug(Unplug::WhilePreserved, Phase::Preserve).await?;
             self.flip(&agent).await?;
         }
         self.jitter(1).await;
@@ -102,6 +124,9 @@ impl Run<'_> {
 
     /// What can be known to be absent before anything is started.
     fn check_requirements(&self) -> Result<(), Stop> {
+        if let Some(lacking) = self.boot.lacks(self.host.qemu.version) {
+            return Err(Stop::Requirement(lacking));
+        }
         let Boot { source, parts, .. } = self.boot;
         for part in parts {
             if let Some(Program::Missing(why)) = part.program {
@@ -146,8 +171,10 @@ impl Run<'_> {
                     accel: host_.accel,
                     kernel: &boot.source.image,
                     initrd: &initrd,
-                    command_line: &source.command_line(host_.accel),
+                    command_line: &source.command_line(boot.profile, host_.accel),
                     folder,
+                    trace: &logs.join(TRACE),
+                    open: matches!(plant, Some(Fault::Device(_))),
                 };
                 let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
                 let machine: &Machine = slot.insert(machine.await.map_err(explained)?);
@@ -175,30 +202,31 @@ impl Run<'_> {
         &mut self,
         phase: Phase,
         agent: &Agent,
-        request: impl Fn(String, u64) -> Request,
+        request: impl Fn(String, u64, Option<String>) -> Request,
     ) -> Result<(), Stop> {
         for (number, part) in self.boot.parts.iter().enumerate() {
             if self.checked[number].is_out {
                 continue;
             }
             let name = part.workload.name;
-            let request = request(name.to_owned(), seed::of_content(self.seed, name));
+            let device = self.watched[number].as_ref().map(|watched| watched.address().to_string());
+            let request = request(name.to_owned(), seed::of_content(self.seed, name), device);
+            self.device_before(number, phase).await?;
             self.recorder.for_part(Some(number));
             let said = self.step(phase, agent, &request, number + 1).await;
             self.recorder.for_part(None);
+            let Said { probes, measures, reaches, frames } = said?;
+            self.device_after(number, phase, reaches, frames)?;
             let (hop, checked) = (self.hop, &mut self.checked[number]);
-            let (probes, measures) = said?;
-            checked.probes.extend(probes.into_iter().map(|it| {
+            let probes = probes.into_iter().map(|it| {
                 let luqual_protocol::Probe { name, expected, observed, held } = it;
                 Probe { name, expected, observed, held }
-            }));
+            });
+            checked.add(probes.collect(), phase);
             checked.measures.extend(measures.into_iter().map(|it| {
                 let luqual_protocol::Measure { what, size, unit, duration_us } = it;
                 Measure { what, size, unit, hop, duration_us }
             }));
-            if checked.first_broken.is_none() && checked.probes.iter().any(|probe| !probe.held) {
-                checked.first_broken = Some(phase);
-            }
         }
         Ok(())
     }
@@ -210,15 +238,11 @@ impl Run<'_> {
     }
 
     /// One request to the agent. What was refused in the source is looked at once more: as many parts as have begun.
-    async fn step(
-        &mut self,
-        phase: Phase,
-        agent: &Agent,
-        request: &Request,
-        begun: usize,
-    ) -> Result<(Vec<luqual_protocol::Probe>, Vec<luqual_protocol::Measure>), Stop> {
+    async fn step(&mut self, phase: Phase, agent: &Agent, request: &Request, begun: usize) -> Result<Said, Stop> {
         let (said, taint) = match self.guarded(phase, Some(agent), ask(agent, request)).await? {
-            Reply::Done { probes, measures, taint } => ((probes, measures), taint),
+            Reply::Done { probes, measures, reaches, frames, taint } => {
+                (Said { probes, measures, reaches, frames }, taint)
+            }
             reply => return Err(self.not_done(phase, reply, agent, begun).await),
         };
         match self.side() {
@@ -304,6 +328,7 @@ impl Run<'_> {
             None
         } else {
             plant_kill(plant, Phase::Reconnect, machine, None).await;
+            plant_in_device(plant, Moment::Blackout, machine, self.watched[0].as_ref()).await?;
             self.recorder
                 .phase(Phase::Reconnect, hop + 1, Some((machine, None)), async {
                     tokio::select! {

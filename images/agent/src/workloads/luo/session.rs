@@ -252,7 +252,7 @@ mod tests {
             ("luo.session-link-long", LONGEST_LABEL),
         ] {
             let case = CASES.iter().find(|it| it.name == case).unwrap();
-            assert_eq!(Scene::new(case, 0, 0).name_of(label).len(), 63, "{label}");
+            assert_eq!(Scene::new(case, 0, 0, None).name_of(label).len(), 63, "{label}");
         }
     }
 

@@ -47,9 +47,6 @@ pub(in crate::workloads) const CASES: &[Case] = &[
     Case { source: swapped_before, target: swapped_is_there, ..Case::new("memfd.swapped-before") },
 ];
 
-/// Where the kernel is told for which memfds it uses large folios (Documentation/admin-guide/mm/transhuge.rst).
-const SHMEM_ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-
 /// Makes `spec` of large folios, in place of the one that is there.
 fn make_huge(scene: &mut Scene, spec: &Memfd) -> Result<File, StepError> {
     with_large_folios(scene, spec, |scene| scene.make(spec))
@@ -60,16 +57,11 @@ fn with_large_folios(
     spec: &Memfd,
     make: impl FnOnce(&mut Scene) -> Result<File, StepError>,
 ) -> Result<File, StepError> {
-    let set = |mode: &str| {
-        std::fs::write(SHMEM_ENABLED, mode).map_err(|error| StepError::Missing(format!("{SHMEM_ENABLED}: {error}")))
-    };
     let huge_kib = || crate::facts::meminfo("ShmemHugePages").map_err(StepError::Agent);
     scene.let_go(spec.name);
     let before = huge_kib()?;
-    set("always")?;
-    let made = make(scene);
-    set("never")?;
-    let (made, count) = (made?, huge_kib()?.saturating_sub(before) / (HUGE_BYTES >> 10));
+    let made = crate::memfd::with_large_folios(|| make(scene)).map_err(StepError::Missing)??;
+    let (made, count) = (made, huge_kib()?.saturating_sub(before) / (HUGE_BYTES >> 10));
     if count < 2 {
         return Err(StepError::Missing(format!("two large folios: the kernel made {count} for {} bytes", spec.size)));
     }

@@ -1,0 +1,38 @@
+//! QEMU's device that counts accesses: docs/specs/pci-testdev.rst.
+
+use super::{DMA_PAGES, Driver, Rig, Tried};
+use crate::mapping::Bar;
+use crate::vfio::Refusal;
+
+pub(super) const DRIVER: Driver = Driver {
+    device: "pci-testdev",
+    registers: 0,
+    interrupts: None,
+    has_dma: false,
+    exercise,
+    state,
+    pages: DMA_PAGES,
+    load: None,
+};
+
+const TEST: usize = 0;
+const OFFSET: usize = 4;
+const DATA: usize = 8;
+const COUNT: usize = 12;
+/// How often the counter is moved.
+const ACCESSES: u32 = 5;
+
+/// The first test, which counts writes of a byte.
+fn exercise(rig: &Rig, _: u64) -> Result<Vec<Tried>, Refusal> {
+    let bar = rig.device.bar(DRIVER.registers)?;
+    bar.write8(TEST, 0);
+    let (place, data) = (bar.read32(OFFSET) as usize, bar.read8(DATA));
+    for _ in 0..ACCESSES {
+        bar.write8(place, data);
+    }
+    Ok(vec![Tried::new("counter", ACCESSES, bar.read32(COUNT))])
+}
+
+fn state(bar: &Bar) -> Vec<(&'static str, u64)> {
+    vec![("counter", u64::from(bar.read32(COUNT)))]
+}

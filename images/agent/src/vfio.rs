@@ -1,0 +1,351 @@
+//! Devices through VFIO: include/uapi/linux/vfio.h and iommufd.h of the kernel, as far as workloads need them. The structures and
+//! numbers come from rust-vmm's bindings; the calls are made here, since each errno is a result of its own, and since a device may
+//! come from a session instead of an open(2).
+#![expect(unsafe_code, reason = "ioctl(2); each block says why it is sound")]
+
+use crate::luo::last_errno;
+use crate::mapping::{Bar, Mapping, PAGE};
+use crate::workloads::errno;
+use iommufd_bindings::iommufd as iommu;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use std::ffi::c_ulong;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use vfio_bindings::bindings::vfio;
+
+/// A call that the kernel refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// As a kernel reader would name it.
+    pub(crate) call: &'static str,
+    pub(crate) errno: Errno,
+}
+
+fn refused(call: &'static str) -> impl FnOnce(Errno) -> Refusal {
+    move |errno| Refusal { call, errno }
+}
+
+type Told<T> = Result<T, Refusal>;
+
+/// `_IO(VFIO_TYPE, VFIO_BASE + number)`.
+const fn vfio_command(number: u32) -> c_ulong {
+    (b';' as c_ulong) << 8 | (vfio::VFIO_BASE + number) as c_ulong
+}
+
+/// The commands by number, as vfio.h has them: its macros are no constants that bindings could have.
+mod number {
+    pub(super) const SET_IOMMU: u32 = 2;
+    pub(super) const GROUP_SET_CONTAINER: u32 = 4;
+    pub(super) const GROUP_GET_DEVICE_FD: u32 = 6;
+    pub(super) const DEVICE_GET_REGION_INFO: u32 = 8;
+    pub(super) const DEVICE_SET_IRQS: u32 = 10;
+    pub(super) const IOMMU_MAP_DMA: u32 = 13;
+    pub(super) const DEVICE_BIND_IOMMUFD: u32 = 18;
+    pub(super) const DEVICE_ATTACH_IOMMUFD_PT: u32 = 19;
+}
+
+/// `_IO(IOMMUFD_TYPE, number)`.
+const fn iommu_command(number: u32) -> c_ulong {
+    (iommu::IOMMUFD_TYPE as c_ulong) << 8 | number as c_ulong
+}
+
+/// # Safety
+///
+/// `argument` is what the header gives for the command, or longer, and says its own length where it has a field for that.
+unsafe fn call<T>(fd: BorrowedFd<'_>, command: c_ulong, argument: *mut T) -> Result<i32, Errno> {
+    // SAFETY: as the caller promises.
+    let returned = unsafe { libc::ioctl(fd.as_raw_fd(), command, argument) };
+    if returned < 0 { Err(last_errno()) } else { Ok(returned) }
+}
+
+/// By what a device's accesses are translated.
+pub(crate) enum Space {
+    /// An IOAS of an iommufd (Documentation/userspace-api/iommufd.rst).
+    Iommufd { fd: OwnedFd, ioas: u32 },
+    /// A container of groups (Documentation/driver-api/vfio.rst).
+    Container { fd: OwnedFd, group: OwnedFd, is_mapped: bool },
+}
+
+impl Space {
+    /// Lets the device reach `length` bytes at `address` of this process as `iova`.
+    pub(crate) fn map(&self, address: u64, length: u64, iova: u64) -> Told<()> {
+        match self {
+            Self::Iommufd { fd, ioas } => {
+                let mut argument = iommu::iommu_ioas_map {
+                    size: size_of::<iommu::iommu_ioas_map>() as u32,
+                    flags: iommu::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA
+                        | iommu::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE
+                        | iommu::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE,
+                    ioas_id: *ioas,
+                    user_va: address,
+                    length,
+                    iova,
+                    ..Default::default()
+                };
+                // SAFETY: the structure of this command. The memory that it names is pinned by the kernel, and the device's
+                // writes to it are those of a mapping that this process never holds a reference into.
+                unsafe { call(fd.as_fd(), iommu_command(iommu::IOMMUFD_CMD_IOAS_MAP), &raw mut argument) }
+                    .map(drop)
+                    .map_err(refused("ioctl IOMMU_IOAS_MAP"))
+            }
+            Self::Container { is_mapped: false, .. } => Ok(()),
+            Self::Container { fd, .. } => {
+                let mut argument = vfio::vfio_iommu_type1_dma_map {
+                    argsz: size_of::<vfio::vfio_iommu_type1_dma_map>() as u32,
+                    flags: vfio::VFIO_DMA_MAP_FLAG_READ | vfio::VFIO_DMA_MAP_FLAG_WRITE,
+                    vaddr: address,
+                    iova,
+                    size: length,
+                };
+                // SAFETY: as for the other.
+                unsafe { call(fd.as_fd(), vfio_command(number::IOMMU_MAP_DMA), &raw mut argument) }
+                    .map(drop)
+                    .map_err(refused("ioctl VFIO_IOMMU_MAP_DMA"))
+            }
+        }
+    }
+
+    /// Its descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Iommufd { fd, .. } | Self::Container { fd, .. } => fd.as_fd(),
+        }
+    }
+
+    /// The group's, where it is a container.
+    pub(crate) fn group(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Iommufd { .. } => None,
+            Self::Container { group, .. } => Some(group.as_fd()),
+        }
+    }
+}
+
+fn open_node(path: &str, call: &'static str) -> Told<OwnedFd> {
+    open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(refused(call))
+}
+
+/// A device and what translates its accesses.
+pub(crate) struct Device {
+    file: File,
+    pub(crate) space: Space,
+}
+
+impl Device {
+    /// By its own node, such as `/dev/vfio/devices/vfio0`, and an iommufd.
+    pub(crate) fn open_cdev(node: &str) -> Told<Self> {
+        let device = open_node(node, "open of the VFIO character device")?;
+        Self::of_descriptor(device)
+    }
+
+    /// Of a descriptor that no iommufd is bound to yet.
+    pub(crate) fn of_descriptor(device: OwnedFd) -> Told<Self> {
+        let iommufd = open_node("/dev/iommu", "open of /dev/iommu")?;
+        let mut bind = vfio::vfio_device_bind_iommufd {
+            // Up to out_devid: what follows is of newer kernels.
+            argsz: std::mem::offset_of!(vfio::vfio_device_bind_iommufd, token_uuid_ptr) as u32,
+            iommufd: iommufd.as_raw_fd(),
+            ..Default::default()
+        };
+        // SAFETY: the structure of this command, which says that it is as long as its first version.
+        unsafe { call(device.as_fd(), vfio_command(number::DEVICE_BIND_IOMMUFD), &raw mut bind) }
+            .map_err(refused("ioctl VFIO_DEVICE_BIND_IOMMUFD"))?;
+        let size = size_of::<iommu::iommu_ioas_alloc>() as u32;
+        let mut ioas = iommu::iommu_ioas_alloc { size, ..Default::default() };
+        // SAFETY: the structure of this command.
+        unsafe { call(iommufd.as_fd(), iommu_command(iommu::IOMMUFD_CMD_IOAS_ALLOC), &raw mut ioas) }
+            .map_err(refused("ioctl IOMMU_IOAS_ALLOC"))?;
+        let mut attach = vfio::vfio_device_attach_iommufd_pt {
+            argsz: std::mem::offset_of!(vfio::vfio_device_attach_iommufd_pt, pasid) as u32,
+            pt_id: ioas.out_ioas_id,
+            ..Default::default()
+        };
+        // SAFETY: the structure of this command, which says that it is as long as its first version.
+        unsafe { call(device.as_fd(), vfio_command(number::DEVICE_ATTACH_IOMMUFD_PT), &raw mut attach) }
+            .map_err(refused("ioctl VFIO_DEVICE_ATTACH_IOMMUFD_PT"))?;
+        Ok(Self { file: File::from(device), space: Space::Iommufd { fd: iommufd, ioas: ioas.out_ioas_id } })
+    }
+
+    /// By its group's node, such as `/dev/vfio/7`, or `/dev/vfio/noiommu-0` where no IOMMU is.
+    pub(crate) fn open_group(node: &str, address: &str) -> Told<Self> {
+        let is_mapped = !node.contains("noiommu");
+        let group = open_node(node, "open of the VFIO group")?;
+        let container = open_node("/dev/vfio/vfio", "open of /dev/vfio/vfio")?;
+        let mut raw = container.as_raw_fd();
+        // SAFETY: this command takes a pointer to a descriptor.
+        unsafe { call(group.as_fd(), vfio_command(number::GROUP_SET_CONTAINER), &raw mut raw) }
+            .map_err(refused("ioctl VFIO_GROUP_SET_CONTAINER"))?;
+        let kind = if is_mapped { vfio::VFIO_TYPE1v2_IOMMU } else { vfio::VFIO_NOIOMMU_IOMMU };
+        // SAFETY: this command takes a number.
+        let set = unsafe { libc::ioctl(container.as_raw_fd(), vfio_command(number::SET_IOMMU), c_ulong::from(kind)) };
+        if set < 0 {
+            return Err(refused("ioctl VFIO_SET_IOMMU")(last_errno()));
+        }
+        let mut name = address.as_bytes().to_vec();
+        name.push(0);
+        // SAFETY: this command takes a string that ends with NUL, which the kernel only reads.
+        let fd = unsafe { call(group.as_fd(), vfio_command(number::GROUP_GET_DEVICE_FD), name.as_mut_ptr()) }
+            .map_err(refused("ioctl VFIO_GROUP_GET_DEVICE_FD"))?;
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let device = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { file: File::from(device), space: Space::Container { fd: container, group, is_mapped } })
+    }
+
+    fn region(&self, index: u32) -> Told<vfio::vfio_region_info> {
+        let size = size_of::<vfio::vfio_region_info>() as u32;
+        let mut info = vfio::vfio_region_info { argsz: size, index, ..Default::default() };
+        // SAFETY: the structure of this command.
+        unsafe { call(self.file.as_fd(), vfio_command(number::DEVICE_GET_REGION_INFO), &raw mut info) }
+            .map_err(refused("ioctl VFIO_DEVICE_GET_REGION_INFO"))?;
+        Ok(info)
+    }
+
+    /// A BAR.
+    pub(crate) fn bar(&self, number: u32) -> Told<Bar> {
+        let region = self.region(number)?;
+        Bar::of_file(&self.file, region.offset, region.size as usize).map_err(refused("mmap of a BAR"))
+    }
+
+    /// What turns its bus mastering on.
+    pub(crate) fn bus_master_switch(&self) -> Told<Switch> {
+        /// PCI Local Bus Specification 3.0, 6.2.2.
+        const COMMAND: u64 = 4;
+        let at = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?.offset + COMMAND;
+        let io = |error: std::io::Error| refused("dup")(errno(&error));
+        Ok(Switch { file: self.file.try_clone().map_err(io)?, at })
+    }
+
+    /// Turns bus mastering on.
+    pub(crate) fn set_bus_master(&self) -> Told<()> {
+        self.bus_master_switch()?.turn_on()
+    }
+
+    /// Has the first vectors of MSI or MSI-X, whichever `kind` says, counted.
+    pub(crate) fn interrupts(&self, kind: Interrupt, count: usize) -> Told<Vec<Vector>> {
+        let made: Result<Vec<Vector>, Errno> =
+            (0..count).map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Vector)).collect();
+        let vectors = made.map_err(refused("eventfd"))?;
+        // struct vfio_irq_set, followed by a descriptor each.
+        let mut words: Vec<u32> = vec![
+            (IRQ_SET_WORDS + count) as u32 * 4,
+            vfio::VFIO_IRQ_SET_DATA_EVENTFD | vfio::VFIO_IRQ_SET_ACTION_TRIGGER,
+            kind.index(),
+            0,
+            count as u32,
+        ];
+        words.extend(vectors.iter().map(|vector| vector.0.as_raw_fd() as u32));
+        // SAFETY: the structure of this command with its descriptors, as long as it says.
+        unsafe { call(self.file.as_fd(), vfio_command(number::DEVICE_SET_IRQS), words.as_mut_ptr()) }
+            .map_err(refused("ioctl VFIO_DEVICE_SET_IRQS"))?;
+        Ok(vectors)
+    }
+}
+
+/// The command register of a device.
+pub(crate) struct Switch {
+    file: File,
+    at: u64,
+}
+
+impl Switch {
+    fn turn_on(&self) -> Told<()> {
+        const MEMORY: u16 = 1 << 1;
+        const BUS_MASTER: u16 = 1 << 2;
+        let mut bytes = [0; 2];
+        let read = self.file.read_exact_at(&mut bytes, self.at);
+        read.map_err(|error| refused("read of the config region")(errno(&error)))?;
+        let command = u16::from_le_bytes(bytes) | MEMORY | BUS_MASTER;
+        let written = self.file.write_all_at(&command.to_le_bytes(), self.at);
+        written.map_err(|error| refused("write of the config region")(errno(&error)))
+    }
+
+    /// Turns it on for as long as this kernel lets its processors run.
+    pub(crate) fn keep_on(&self) {
+        while self.turn_on().is_ok() {}
+    }
+}
+
+/// The words of `struct vfio_irq_set` before its data.
+const IRQ_SET_WORDS: usize = 5;
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// How a device interrupts.
+#[derive(Clone, Copy)]
+pub(crate) enum Interrupt {
+    Msi,
+    MsiX,
+}
+
+impl Interrupt {
+    const fn index(self) -> u32 {
+        match self {
+            Self::Msi => vfio::VFIO_PCI_MSI_IRQ_INDEX,
+            Self::MsiX => vfio::VFIO_PCI_MSIX_IRQ_INDEX,
+        }
+    }
+}
+
+/// A vector whose interrupts are counted.
+pub(crate) struct Vector(OwnedFd);
+
+impl Vector {
+    /// How many have come since it was last asked.
+    pub(crate) fn taken(&self) -> u64 {
+        let mut count = [0; 8];
+        // Nothing to read means that none has come.
+        rustix::io::read(&self.0, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
+    }
+
+    /// Waits for one, for up to so many seconds.
+    pub(crate) fn wait(&self, seconds: i64) -> u64 {
+        let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit));
+        self.taken()
+    }
+}
+
+/// Memory that a device reaches.
+pub(crate) struct Dma {
+    pub(crate) memory: Mapping,
+    /// By page, as the device knows it.
+    iova: Vec<u64>,
+}
+
+impl Dma {
+    /// Each page at the address that it has physically, so that it is the same for a device whose accesses nobody translates,
+    /// and the same after a kexec.
+    pub(crate) fn by_physical(memory: Mapping, space: &Space) -> Result<Self, DmaError> {
+        let pages = memory.length() / PAGE;
+        let physical = |page| memory.physical_address(page * PAGE);
+        let iova: Vec<u64> = (0..pages).map(physical).collect::<Result<_, _>>().map_err(DmaError::Agent)?;
+        for (page, iova) in iova.iter().enumerate() {
+            space.map(memory.address() + (page * PAGE) as u64, PAGE as u64, *iova).map_err(DmaError::Kernel)?;
+        }
+        Ok(Self { memory, iova })
+    }
+
+    /// Whether these pages are in one piece for it.
+    pub(crate) fn is_in_one_piece(&self, pages: std::ops::Range<usize>) -> bool {
+        self.iova[pages].windows(2).all(|pair| pair[0] + PAGE as u64 == pair[1])
+    }
+
+    /// The address of a byte for the device.
+    pub(crate) fn iova(&self, offset: usize) -> u64 {
+        self.iova[offset / PAGE] + (offset % PAGE) as u64
+    }
+}
+
+/// Why there is no such memory.
+#[derive(Debug)]
+pub(crate) enum DmaError {
+    Kernel(Refusal),
+    Agent(std::io::Error),
+}

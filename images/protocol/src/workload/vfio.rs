@@ -1,0 +1,123 @@
+//! `vfio.DEVICE.CASE`: a device that userspace owns through VFIO. What is asked of each is told by levels, each with its probes:
+//! D0 present, D1 usable, D2 quiet, D3 not reset, D4 its descriptor preserved, D5 running.
+
+use super::{Need, Unplug, Update, Workload, w};
+
+/// Where the rules come from: what VFIO promises of a device, and what a live update of what is preserved.
+const RULE: &str = "Documentation/driver-api/vfio.rst and Documentation/userspace-api/liveupdate.rst";
+
+/// The vendor and device ids of all but virtio's, of which the guest's own card has the same.
+macro_rules! ids {
+    () => {
+        "1234:11e8,1af4:1110,1b36:0005,1b36:0010,8086:10d3"
+    };
+}
+
+const fn owns(name: &'static str, asserts: &'static str, finds: &'static str) -> Workload {
+    // No released kernel preserves a VFIO descriptor.
+    w(name, asserts, RULE, finds).needs(&[Need::Luo, Need::Iommu, Need::Vfio]).kept_by_none().on("vfio-intel")
+}
+
+const fn bound_at_boot(name: &'static str) -> Workload {
+    const IDS: &str = concat!("vfio-pci.ids=", ids!());
+    let asserts = "a device that vfio-pci has from the boot on is as one that it was given later";
+    let update = Update { source_options: IDS, target_options: IDS, ..Update::PLAIN };
+    owns(name, asserts, "a device that is touched while it waits for its owner").by(update)
+}
+
+const fn bus_master(name: &'static str) -> Workload {
+    let asserts = "a device whose bus mastering is turned on again until the kexec is seen to write in the blackout";
+    Workload { busy: true, control: true, ..owns(name, asserts, "a tool that sees no DMA where there is some").alone() }
+}
+
+const fn busy(name: &'static str) -> Workload {
+    let asserts = "a device in the middle of DMA writes nothing that it should not, and loses none of it";
+    Workload { busy: true, ..owns(name, asserts, "DMA that goes astray") }
+}
+
+const fn group(name: &'static str) -> Workload {
+    owns(name, "a device that was opened by its group is as one of its own node", "groups that are treated otherwise")
+}
+
+const fn idle(name: &'static str) -> Workload {
+    let asserts = "an idle device is there, works, was quiet, and kept its state and its descriptor";
+    owns(name, asserts, "a device that is not as it was left")
+}
+
+const fn ordinary(name: &'static str) -> Workload {
+    let asserts = "a device that reaches memory which nobody preserves writes nothing after the kexec";
+    owns(name, asserts, "a device that writes where the next kernel has other things")
+}
+
+const fn other_driver(name: &'static str) -> Workload {
+    const IDS: &str = concat!("pci-stub.ids=", ids!());
+    let asserts = "a device that another driver has first in the target can still be taken, as it was left";
+    let update = Update { target_options: IDS, ..Update::PLAIN };
+    owns(name, asserts, "a driver that takes what is somebody's").by(update)
+}
+
+const fn retrieved_twice(name: &'static str) -> Workload {
+    owns(name, "a descriptor that is retrieved again is of the same device", "a device with two owners")
+}
+
+const fn silent(name: &'static str) -> Workload {
+    owns(name, "a device that does not interrupt keeps all else", "what is saved with interrupts alone")
+}
+
+const fn unclaimed(name: &'static str) -> Workload {
+    owns(name, "a device that nobody takes again stays quiet", "a device that works for nobody")
+}
+
+const fn unplugged(name: &'static str) -> Workload {
+    let asserts = "a device that is unplugged while its state is preserved is gone in the target, and nothing else is";
+    let unplug = Some(Unplug::WhilePreserved);
+    Workload { unplug, ..owns(name, asserts, "a device that is remembered and not there").on("vfio-root-port") }
+}
+
+const fn unplugged_after(name: &'static str) -> Workload {
+    let asserts = "a device that was taken again can be let go and unplugged";
+    let unplug = Some(Unplug::Afterwards);
+    Workload { unplug, ..owns(name, asserts, "a device that cannot be removed any more").on("vfio-root-port") }
+}
+
+/// Every case, of a device that reaches memory by itself. The control is of those that go on without being asked each time.
+macro_rules! with_dma {
+    ($device:literal $(, $control:ident)?) => {
+        &[
+            bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")),
+            $($control(concat!("vfio.", $device, ".bus-master")),)?
+            busy(concat!("vfio.", $device, ".busy")),
+            group(concat!("vfio.", $device, ".group")),
+            idle(concat!("vfio.", $device, ".idle")),
+            ordinary(concat!("vfio.", $device, ".ordinary")),
+            other_driver(concat!("vfio.", $device, ".other-driver")),
+            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
+            silent(concat!("vfio.", $device, ".silent")),
+            unclaimed(concat!("vfio.", $device, ".unclaimed")),
+            unplugged(concat!("vfio.", $device, ".unplugged")),
+            unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
+        ]
+    };
+}
+
+/// Every case, of a device that only has registers or memory of its own.
+macro_rules! without_dma {
+    ($device:literal) => {
+        &[
+            bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")),
+            group(concat!("vfio.", $device, ".group")),
+            idle(concat!("vfio.", $device, ".idle")),
+            other_driver(concat!("vfio.", $device, ".other-driver")),
+            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
+            unclaimed(concat!("vfio.", $device, ".unclaimed")),
+            unplugged(concat!("vfio.", $device, ".unplugged")),
+            unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
+        ]
+    };
+}
+
+pub(super) const E1000E: &[Workload] = with_dma!("e1000e", bus_master);
+pub(super) const EDU: &[Workload] = with_dma!("edu", bus_master);
+pub(super) const IVSHMEM_PLAIN: &[Workload] = without_dma!("ivshmem-plain");
+pub(super) const NVME: &[Workload] = with_dma!("nvme");
+pub(super) const PCI_TESTDEV: &[Workload] = without_dma!("pci-testdev");
