@@ -212,6 +212,8 @@ impl Status {
                 expected.by_probes(told)
             }
             (Outcome::Lost, Some(_)) => Self::Regression,
+            // Where more is known to hold than does not, an end at which nothing of it was seen is worse.
+            (_, Some(expected)) if !expected.broken.is_empty() && outcome != Outcome::Survived => Self::Regression,
             (_, Some(expected)) if outcome.harm() < expected.outcome.harm() && !tainted => Self::Improvement,
             // Worse, or spoilt.
             (_, Some(_)) => Self::Regression,
@@ -302,6 +304,7 @@ mod tests {
         assert_eq!(other.to_string(), "also broken: D0 x; not broken: D4 *");
         // Another outcome is judged as one.
         assert_eq!(Status::of(Outcome::Survived, false, &told(&[], &[]), Some(&known)), Status::Improvement);
+        assert_eq!(Status::of(Outcome::Refused, false, &told(&[], &[]), Some(&known)), Status::Regression);
         assert_eq!(
             Status::of(Outcome::Crashed, false, &told(&["D3 a", "D4 b"], &[]), Some(&known)),
             Status::Regression

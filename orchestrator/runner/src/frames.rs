@@ -3,17 +3,24 @@
 use crate::ticks::micros;
 use luqual_model::{Frames, Probe, Span};
 use luqual_protocol::frames::{PERIOD_MS, numbered};
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
+
+/// How long a frame waits for QEMU to take it, as it would in a switch. Then it is lost.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends until it is dropped.
 pub(crate) struct Sender {
     /// When each was sent, in microseconds since the boot's start, by number.
     sent: Arc<Mutex<Vec<u64>>>,
+    /// Those of lower numbers that still wait are lost.
+    lost_below: Arc<AtomicU32>,
     sending: JoinHandle<()>,
 }
 
@@ -24,27 +31,44 @@ impl Sender {
         socket.connect(input)?;
         socket.set_nonblocking(true)?;
         let sent = Arc::new(Mutex::new(Vec::new()));
+        let lost_below = Arc::new(AtomicU32::new(0));
         let sending = tokio::spawn({
-            let sent = sent.clone();
+            let (sent, lost_below) = (sent.clone(), lost_below.clone());
             async move {
                 let mut timer = tokio::time::interval(Duration::from_millis(PERIOD_MS));
+                let mut waiting = VecDeque::new();
                 for number in 0.. {
                     timer.tick().await;
-                    let at = micros(started.elapsed());
-                    // What QEMU does not take from its socket is lost as on any wire.
-                    let _ = socket.send(&numbered(number));
-                    sent.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+                    let at = Instant::now();
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).push(micros(started.elapsed()));
+                    waiting.push_back((at, number));
+                    let lost_below = lost_below.load(Ordering::Relaxed);
+                    waiting.retain(|(since, number): &(Instant, u32)| {
+                        *number >= lost_below && since.elapsed() <= PATIENCE
+                    });
+                    // QEMU takes none while the card cannot, and few while the host is busy.
+                    while let Some((_, number)) = waiting.front()
+                        && socket.send(&numbered(*number)).is_ok()
+                    {
+                        waiting.pop_front();
+                    }
                     // What the device sends is for nobody.
                     while socket.recv(&mut [0; 64]).is_ok() {}
                 }
             }
         });
-        Ok(Self { sent, sending })
+        Ok(Self { sent, lost_below, sending })
     }
 
     /// When each was sent so far.
     pub(crate) fn sent(&self) -> Vec<u64> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What waits now has waited for a kernel that is gone.
+    pub(crate) fn forget_waiting(&self) {
+        let count = self.sent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.lost_below.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// No more.
@@ -72,7 +96,7 @@ pub(crate) struct Times {
 pub(crate) fn account(sent: &[u64], before: &[(u32, u32)], after: &[(u32, u32)], times: &Times) -> Frames {
     let number_at = |us: u64| sent.partition_point(|at| *at < us) as u32;
     let count = sent.len() as u32;
-    // QEMU keeps some frames for a card that cannot take them, and gives it them late: they are none of the target's.
+    // Frames wait a little for a card that cannot take them, and then come late: they are none of the target's.
     let taken = number_at(times.taken_us);
     let after: Vec<(u32, u32)> =
         after.iter().filter(|(_, last)| *last >= taken).map(|(first, last)| ((*first).max(taken), *last)).collect();
@@ -148,7 +172,7 @@ mod tests {
         assert!(!probes(&deaf, false)[1].held);
         assert!(!probes(&deaf, true)[0].held);
         assert!(probes(&account(&sent(2500), &[(0, 400)], &[], &TIMES), true)[0].held);
-        // What QEMU had kept is not counted.
+        // What had waited is not counted.
         let kept = account(&sent(2500), &[(0, 280)], &[(1500, 1510), (2300, 2319)], &TIMES);
         assert_eq!(spans(&kept)[1..], [("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 20, 20)]);
     }

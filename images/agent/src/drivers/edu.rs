@@ -14,6 +14,7 @@ pub(super) const DRIVER: Driver = Driver {
     exercise,
     state,
     pages: DMA_PAGES,
+    in_one_piece: 0,
     load: Some(Load::Transfers { run: busy, works_in: &[] }),
 };
 

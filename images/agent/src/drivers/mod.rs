@@ -1,7 +1,7 @@
 //! Small drivers in userspace, one a device: enough to see that it works, to keep it busy, and to tell its state.
 
-mod e1000e;
 mod edu;
+mod intel;
 mod ivshmem;
 mod nvme;
 mod testdev;
@@ -49,8 +49,10 @@ pub(crate) struct Driver {
     pub(crate) exercise: fn(&Rig, round: u64) -> Result<Vec<Tried>, Refusal>,
     /// The registers that a reset would change, by name; reading them changes nothing.
     pub(crate) state: fn(&Bar) -> Vec<(&'static str, u64)>,
-    /// The pages of memory that it wants; more than [`DMA_PAGES`] are physically in one piece.
+    /// The pages of memory that it wants: [`DMA_PAGES`] and those behind them.
     pub(crate) pages: usize,
+    /// How many of those behind have to be physically in one piece.
+    pub(crate) in_one_piece: usize,
     /// How it is kept busy, if it can be.
     pub(crate) load: Option<Load>,
 }
@@ -72,8 +74,8 @@ pub(crate) enum Load {
     },
 }
 
-pub(crate) const DRIVERS: [&Driver; 5] =
-    [&edu::DRIVER, &e1000e::DRIVER, &ivshmem::DRIVER, &nvme::DRIVER, &testdev::DRIVER];
+pub(crate) const DRIVERS: [&Driver; 6] =
+    [&edu::DRIVER, &intel::E1000E, &intel::IGB, &ivshmem::DRIVER, &nvme::DRIVER, &testdev::DRIVER];
 
 /// The driver of that device.
 pub(crate) fn find(device: &str) -> Option<&'static Driver> {

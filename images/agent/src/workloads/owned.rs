@@ -314,7 +314,7 @@ fn attach(driver: &Driver, function: &Function, plan: Plan, memory: &File) -> Re
         DmaError::Kernel(refusal) => Failed::Kernel(refusal),
         DmaError::Agent(error) => agent(error),
     })?;
-    if driver.pages > DMA_PAGES && plan.memory == Memory::Preserved && !dma.is_in_one_piece(DMA_PAGES..driver.pages) {
+    if plan.memory == Memory::Preserved && !dma.is_in_one_piece(DMA_PAGES..DMA_PAGES + driver.in_one_piece) {
         return Err(Failed::Agent("the kernel gave no memory in one piece".to_owned()));
     }
     let vectors = match driver.interrupts.filter(|_| plan.interrupts) {

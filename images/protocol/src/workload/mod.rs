@@ -186,7 +186,7 @@ pub enum Need {
     Vfio,
 }
 
-const FAMILIES: [&[Workload]; 12] = [
+const FAMILIES: [&[Workload]; 13] = [
     broker::WORKLOADS,
     kexec::WORKLOADS,
     lifecycle::WORKLOADS,
@@ -196,6 +196,7 @@ const FAMILIES: [&[Workload]; 12] = [
     scale::WORKLOADS,
     vfio::E1000E,
     vfio::EDU,
+    vfio::IGB,
     vfio::IVSHMEM_PLAIN,
     vfio::NVME,
     vfio::PCI_TESTDEV,

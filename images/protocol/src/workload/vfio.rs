@@ -118,6 +118,12 @@ macro_rules! without_dma {
 
 pub(super) const E1000E: &[Workload] = with_dma!("e1000e", bus_master);
 pub(super) const EDU: &[Workload] = with_dma!("edu", bus_master);
+/// Of a machine that not every QEMU gives.
+const fn with_igb(workload: Workload) -> Workload {
+    workload.on("vfio-igb")
+}
+
+pub(super) const IGB: &[Workload] = &[with_igb(busy("vfio.igb.busy")), with_igb(idle("vfio.igb.idle"))];
 pub(super) const IVSHMEM_PLAIN: &[Workload] = without_dma!("ivshmem-plain");
 pub(super) const NVME: &[Workload] = with_dma!("nvme");
 pub(super) const PCI_TESTDEV: &[Workload] = without_dma!("pci-testdev");

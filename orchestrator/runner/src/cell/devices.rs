@@ -123,6 +123,7 @@ impl Run<'_> {
             Some(left) => Some(changed(machine.ram(), &left.quiet).map_err(host("the RAM file"))?),
             None => None,
         };
+        watched.sender.iter().for_each(Sender::forget_waiting);
         watched.taken = Some(Taken { at_us: self.recorder.now_us(), after, changed_pages });
         Ok(())
     }

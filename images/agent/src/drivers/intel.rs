@@ -1,0 +1,214 @@
+//! Intel's network cards: the 82574L by its datasheet, 10 (registers), 7.1 (receive descriptors) and 7.2 (transmit descriptors);
+//! the 82576 by its own, 8, 7.1.5 and 7.2.2. Their registers differ less than they say.
+
+use super::{DMA_PAGES, Driver, Load, Rig, Tried, forget, interrupted, until};
+use crate::mapping::{Bar, Mapping, PAGE};
+use crate::vfio::{Interrupt, Refusal};
+use luqual_protocol::frames;
+
+/// Where the cards differ.
+struct Card {
+    /// Cause, cause set, mask set, mask clear.
+    interrupt: [usize; 4],
+    receive: usize,
+    transmit: usize,
+    /// Whether a queue is turned on by itself, and has the newer descriptors.
+    is_82576: bool,
+    /// The smallest that there is, in bytes.
+    buffer: usize,
+}
+
+static E1000E_CARD: Card = Card {
+    interrupt: [0x00c0, 0x00c8, 0x00d0, 0x00d8],
+    receive: 0x2800,
+    transmit: 0x3800,
+    is_82576: false,
+    buffer: 256,
+};
+
+static IGB_CARD: Card = Card {
+    interrupt: [0x1500, 0x1504, 0x1508, 0x150c],
+    receive: 0xc000,
+    transmit: 0xe000,
+    is_82576: true,
+    buffer: 1024,
+};
+
+pub(super) const E1000E: Driver = Driver {
+    device: "e1000e",
+    exercise: |rig, round| E1000E_CARD.exercise(rig, round),
+    state: |bar| E1000E_CARD.state(bar),
+    pages: E1000E_CARD_PAGES,
+    load: Some(Load::Frames { listen: |rig| E1000E_CARD.listen(rig), heard: |memory| E1000E_CARD.heard(memory) }),
+    ..COMMON
+};
+
+pub(super) const IGB: Driver = Driver {
+    device: "igb",
+    exercise: |rig, round| IGB_CARD.exercise(rig, round),
+    state: |bar| IGB_CARD.state(bar),
+    pages: IGB_CARD_PAGES,
+    // Its causes go by vectors that are set up otherwise, which nobody has written yet.
+    interrupts: None,
+    load: Some(Load::Frames { listen: |rig| IGB_CARD.listen(rig), heard: |memory| IGB_CARD.heard(memory) }),
+    ..COMMON
+};
+
+const E1000E_CARD_PAGES: usize = memory_pages(256);
+const IGB_CARD_PAGES: usize = memory_pages(1024);
+
+const COMMON: Driver = Driver {
+    device: "",
+    registers: REGISTERS,
+    interrupts: Some((Interrupt::Msi, 1)),
+    has_dma: true,
+    exercise: |_, _| Ok(Vec::new()),
+    state: |_| Vec::new(),
+    pages: 0,
+    in_one_piece: DESCRIPTORS * 16 / PAGE,
+    load: None,
+};
+
+const REGISTERS: u32 = 0;
+const CONTROL: usize = 0x0000;
+const STATUS: usize = 0x0008;
+const PHY: usize = 0x0020;
+/// A write of the control register of the PHY 1: full duplex, negotiation on, and begun anew.
+const PHY_NEGOTIATE: u32 = 1 << 26 | 1 << 21 | 0x1340;
+const RECEIVE_CONTROL: usize = 0x0100;
+const TRANSMIT_CONTROL: usize = 0x0400;
+
+/// The registers of a queue, from its own place on.
+const BASE: usize = 0x00;
+const LENGTH: usize = 0x08;
+const SPLIT_CONTROL: usize = 0x0c;
+const HEAD: usize = 0x10;
+const TAIL: usize = 0x18;
+const QUEUE_CONTROL: usize = 0x28;
+const QUEUE_ENABLE: u32 = 1 << 25;
+
+const RESET: u32 = 1 << 26;
+/// Set link up, full duplex.
+const LINK: u32 = 1 << 6 | 1;
+const ENABLE: u32 = 1 << 1;
+const PAD: u32 = 1 << 3;
+
+const TRANSMIT_RING: usize = 0;
+const FRAME: usize = PAGE;
+
+/// The receive ring, and the buffers that follow it.
+const DESCRIPTORS: usize = 8192;
+const RECEIVE_RING: usize = DMA_PAGES * PAGE;
+const BUFFERS: usize = RECEIVE_RING + DESCRIPTORS * 16;
+/// For buffers of that length.
+const fn memory_pages(buffer: usize) -> usize {
+    (BUFFERS + DESCRIPTORS * buffer) / PAGE
+}
+
+/// Enabled, also for what is sent to everyone; buffers of 256 bytes; without the check sequence.
+const RECEIVE: u32 = ENABLE | 1 << 15 | 3 << 16 | 1 << 26;
+
+impl Card {
+    /// A frame out of memory, which the card tells in memory that it has taken.
+    fn exercise(&self, rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+        let bar = rig.device.bar(REGISTERS)?;
+        let [causes, cause_set, mask_set, mask_clear] = self.interrupt;
+        rig.device.set_bus_master()?;
+        bar.write32(mask_clear, u32::MAX);
+        bar.write32(CONTROL, RESET);
+        if !until(|| bar.read32(CONTROL) & RESET == 0) {
+            return Ok(vec![Tried::new("reset", "done", "not done")]);
+        }
+        bar.write32(mask_clear, u32::MAX);
+        bar.write32(CONTROL, bar.read32(CONTROL) | LINK);
+        // The 82576 has its link once its PHY has agreed on one.
+        bar.write32(PHY, PHY_NEGOTIATE);
+        let link = if until(|| bar.read32(STATUS) & 2 != 0) { "up" } else { "down" };
+        let mut tried = vec![Tried::new("link", "up", link)];
+
+        let memory = &rig.dma.memory;
+        memory.fill(TRANSMIT_RING, &[0; PAGE]);
+        let frame = frames::numbered(round as u32);
+        memory.fill(FRAME, &frame);
+        memory.fill(TRANSMIT_RING, &self.transmit_descriptor(rig.dma.iova(FRAME), frame.len() as u32));
+        self.start_queue(&bar, self.transmit, rig.dma.iova(TRANSMIT_RING), PAGE as u32);
+        bar.write32(TRANSMIT_CONTROL, ENABLE | PAD);
+        bar.write32(self.transmit + TAIL, 1);
+        let is_done = || memory.word(TRANSMIT_RING + 12) & 1 == 1;
+        tried.push(Tried::new("DMA", "done", if until(is_done) { "done" } else { "not done" }));
+
+        if !rig.vectors.is_empty() {
+            let _ = bar.read32(causes);
+            forget(&rig.vectors);
+            bar.write32(mask_set, 1 << 2);
+            bar.write32(cause_set, 1 << 2);
+            tried.extend(interrupted(&rig.vectors, 0));
+            bar.write32(mask_clear, u32::MAX);
+            let _ = bar.read32(causes);
+        }
+        Ok(tried)
+    }
+
+    /// End of packet, check sequence added, status reported.
+    fn transmit_descriptor(&self, address: u64, length: u32) -> Vec<u8> {
+        let (command, more) = match self.is_82576 {
+            // A data descriptor with the length of what is sent.
+            true => (0b0010_1011 << 24 | 3 << 20 | length, length << 14),
+            false => (0b1011 << 24 | length, 0),
+        };
+        [&address.to_le_bytes()[..], &u32::to_le_bytes(command), &u32::to_le_bytes(more)].concat()
+    }
+
+    fn start_queue(&self, bar: &Bar, queue: usize, ring: u64, length: u32) {
+        bar.write32(queue + BASE, ring as u32);
+        bar.write32(queue + BASE + 4, (ring >> 32) as u32);
+        bar.write32(queue + LENGTH, length);
+        bar.write32(queue + HEAD, 0);
+        bar.write32(queue + TAIL, 0);
+        if self.is_82576 {
+            bar.write32(queue + QUEUE_CONTROL, QUEUE_ENABLE);
+        }
+    }
+
+    fn listen(&self, rig: &Rig) -> Result<(), Refusal> {
+        let bar = rig.device.bar(REGISTERS)?;
+        let memory = &rig.dma.memory;
+        bar.write32(RECEIVE_CONTROL, 0);
+        memory.fill(BUFFERS, &vec![0; DESCRIPTORS * self.buffer]);
+        let mut ring = Vec::with_capacity(DESCRIPTORS * 16);
+        for number in 0..DESCRIPTORS {
+            ring.extend(rig.dma.iova(BUFFERS + number * self.buffer).to_le_bytes());
+            ring.extend([0; 8]);
+        }
+        memory.fill(RECEIVE_RING, &ring);
+        if self.is_82576 {
+            // One buffer for each, its length in KiB.
+            bar.write32(self.receive + SPLIT_CONTROL, 1 << 25 | (self.buffer / 1024) as u32);
+        }
+        self.start_queue(&bar, self.receive, rig.dma.iova(RECEIVE_RING), (DESCRIPTORS * 16) as u32);
+        bar.write32(RECEIVE_CONTROL, RECEIVE);
+        // One stays free: a head that meets the tail is an empty ring.
+        bar.write32(self.receive + TAIL, DESCRIPTORS as u32 - 1);
+        Ok(())
+    }
+
+    fn heard(&self, memory: &Mapping) -> Vec<u32> {
+        let mut bytes = [0; frames::LENGTH];
+        let read = |number| {
+            memory.read(BUFFERS + number * self.buffer, &mut bytes);
+            frames::number(&bytes)
+        };
+        (0..DESCRIPTORS).filter_map(read).collect()
+    }
+
+    fn state(&self, bar: &Bar) -> Vec<(&'static str, u64)> {
+        let word = |offset| u64::from(bar.read32(offset));
+        vec![
+            ("transmit ring", word(self.transmit + BASE)),
+            ("transmit length", word(self.transmit + LENGTH)),
+            ("transmit control", word(TRANSMIT_CONTROL)),
+            ("receive ring", word(self.receive + BASE)),
+            ("receive length", word(self.receive + LENGTH)),
+        ]
+    }
+}
