@@ -1,9 +1,9 @@
 //! Descriptors of devices that hypervisors have, as far as this machine gives them; else the reason why not.
 #![expect(unsafe_code, reason = "ioctl(2) of KVM; the block says why it is sound")]
 
+use crate::pci::{Function, functions};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::File;
 
 fn open(path: &str) -> Result<OwnedFd, String> {
     let file = File::options().read(true).write(true).open(path);
@@ -31,26 +31,13 @@ pub(crate) fn virtual_machine() -> Result<OwnedFd, String> {
 /// QEMU's edu (docs/specs/edu.rst: 1234:11e8), bound to vfio-pci and opened as a character device
 /// (Documentation/driver-api/vfio.rst).
 pub(crate) fn vfio_edu() -> Result<OwnedFd, String> {
-    let devices = fs::read_dir("/sys/bus/pci/devices").map_err(|error| format!("/sys/bus/pci/devices: {error}"))?;
-    let is = |path: &Path, file: &str, value: &str| {
-        fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim_end() == value)
+    let is_edu = |function: &Function| {
+        let is = |file: &str, value: &str| function.text(file).is_ok_and(|text| text == value);
+        is("vendor", "0x1234") && is("device", "0x11e8")
     };
-    let edu = devices
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| is(path, "vendor", "0x1234") && is(path, "device", "0x11e8"))
-        .ok_or("an edu device")?;
-    if !edu.join("driver").exists() {
-        let name = edu.file_name().map(|name| name.display().to_string()).unwrap_or_default();
-        for (file, text) in [(edu.join("driver_override"), "vfio-pci"), ("/sys/bus/pci/drivers_probe".into(), &name)] {
-            fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
-        }
+    let edu = functions()?.into_iter().find(is_edu).ok_or("an edu device")?;
+    if edu.driver().is_none() {
+        edu.bind("vfio-pci")?;
     }
-    let folder = edu.join("vfio-dev");
-    let node = fs::read_dir(&folder)
-        .map_err(|error| format!("{}: {error}", folder.display()))?
-        .flatten()
-        .next()
-        .ok_or("a VFIO character device")?;
-    open(&format!("/dev/vfio/devices/{}", node.file_name().display()))
+    open(&format!("/dev/vfio/devices/{}", edu.cdev()?))
 }

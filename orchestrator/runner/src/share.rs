@@ -45,7 +45,9 @@ type Shared<'a> = (&'a str, &'a str, &'a str, Outcome);
 
 fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
     let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
-    if warns || !workload.shares_boot {
+    let lacks = |device: &str| profile::find(&plan.key.profile).is_some_and(|it| it.device(device).is_none());
+    // What is skipped takes no others with it.
+    if warns || !workload.shares_boot || workload.device().is_some_and(lacks) {
         return None;
     }
     let end = ends_as_one(plan)?;
@@ -196,6 +198,24 @@ mod tests {
         assert_eq!((told[0].status, told[0].probes.len(), told[0].attempts.len()), (Status::Flaky, 2, 2));
         lost.outcome = Outcome::Survived;
         assert!(why_not_well(&[lost]).is_some(), "better than expected is not as expected");
+    }
+
+    #[test]
+    fn a_device_has_one_owner_and_so_has_a_group() {
+        let on = |profile: &str, workload: &str| {
+            let mut plan = plan("a", workload);
+            plan.key.profile = profile.into();
+            plan
+        };
+        let count = |plans: &[Planned]| boots(&plans.iter().collect::<Vec<_>>(), find_workload).len();
+        let edu_and_nvme = |profile: &str| [on(profile, "vfio.edu.idle"), on(profile, "vfio.nvme.idle")];
+        assert_eq!(count(&edu_and_nvme("vfio-intel")), 1);
+        assert_eq!(count(&edu_and_nvme("vfio-one-slot")), 2);
+        assert_eq!(count(&[on("vfio-intel", "vfio.edu.idle"), on("vfio-intel", "vfio.edu.busy")]), 2);
+        // Who would miss it is elsewhere when a device is unplugged, and what is not there takes nobody with it.
+        let port = "vfio-root-port";
+        assert_eq!(count(&[on(port, "pci.bars"), on(port, "vfio.edu.unplugged"), on(port, "vfio.nvme.unplugged")]), 2);
+        assert_eq!(count(&[on(port, "vfio.igb.idle"), on(port, "vfio.edu.idle")]), 2);
     }
 
     #[test]
