@@ -9,6 +9,7 @@ mod plant;
 use crate::attempts::Attempts;
 use crate::dispatch::folder_of;
 use crate::evidence::{Evidence, Stop};
+use crate::eye::overrule;
 use crate::fault::Fault;
 use crate::reach::{Identity, chain};
 use crate::recorder::Recorder;
@@ -185,6 +186,7 @@ pub(crate) async fn run_once(
     }
     match run.see() {
         Ok(seen) => run.checked.iter_mut().zip(seen).for_each(|(checked, sight)| {
+            overrule(&mut checked.probes, &sight.probes);
             checked.add(sight.probes, Phase::Retrieve);
             checked.frames = sight.frames;
         }),

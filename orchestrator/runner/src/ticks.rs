@@ -59,6 +59,11 @@ impl Ticks {
         lock(&self.seen).span()
     }
 
+    /// When the last tick was seen.
+    pub(crate) fn last_seen_us(&self) -> u64 {
+        lock(&self.seen).last_change_us
+    }
+
     /// The last tick, on the host's clock.
     pub(crate) fn last_us(&self) -> Option<u64> {
         self.span().map(|span| span.last_us)

@@ -249,7 +249,7 @@ impl Run<'_> {
             return Err(Stop::Host(why.to_owned()));
         }
         let last_tick_us = self.ticks.first().and_then(|ticks| ticks.last_us());
-        let busy = left.busy.as_ref().zip(last_tick_us);
+        let busy = left.busy.as_ref().zip(self.ticks.first());
         let seen = Seen {
             qemu_type: device.qemu_type(),
             before,
@@ -261,7 +261,10 @@ impl Run<'_> {
             is_busy: workload.busy,
             is_control: workload.control,
             is_translated: self.boot.profile.iommu != Iommu::None,
-            busy: busy.map(|(watch, last_tick_us)| Busy { last_change_us: watch.last_change_us(), last_tick_us }),
+            busy: busy.map(|(watch, ticks)| Busy {
+                last_change_us: watch.last_change_us(),
+                last_tick_us: ticks.last_seen_us(),
+            }),
             changed_pages: taken.changed_pages.clone(),
         };
         let mut sight = Sight { probes: eye::probes(&seen, traced, guest), frames: None };
