@@ -203,6 +203,11 @@ impl Bar {
         unsafe { self.at::<u8>(offset).read_volatile() }
     }
 
+    pub(crate) fn read16(&self, offset: usize) -> u16 {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        u16::from_le(unsafe { self.at::<u16>(offset).read_volatile() })
+    }
+
     pub(crate) fn read32(&self, offset: usize) -> u32 {
         // SAFETY: inside the mapping and aligned, as `at` asserts.
         u32::from_le(unsafe { self.at::<u32>(offset).read_volatile() })
@@ -216,6 +221,11 @@ impl Bar {
     pub(crate) fn write8(&self, offset: usize, value: u8) {
         // SAFETY: inside the mapping, as `at` asserts.
         unsafe { self.at::<u8>(offset).write_volatile(value) }
+    }
+
+    pub(crate) fn write16(&self, offset: usize, value: u16) {
+        // SAFETY: inside the mapping and aligned, as `at` asserts.
+        unsafe { self.at::<u16>(offset).write_volatile(value.to_le()) }
     }
 
     pub(crate) fn write32(&self, offset: usize, value: u32) {

@@ -209,6 +209,15 @@ impl Device {
         Bar::of_file(&self.file, region.offset, region.size as usize).map_err(refused("mmap of a BAR"))
     }
 
+    /// Its configuration space, as far as every function has one.
+    pub(crate) fn config(&self) -> Told<Vec<u8>> {
+        let mut bytes = vec![0; 256];
+        let at = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
+        let read = self.file.read_exact_at(&mut bytes, at);
+        read.map_err(|error| refused("read of the config region")(errno(&error)))?;
+        Ok(bytes)
+    }
+
     /// What turns its bus mastering on.
     pub(crate) fn bus_master_switch(&self) -> Told<Switch> {
         /// PCI Local Bus Specification 3.0, 6.2.2.

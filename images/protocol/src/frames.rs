@@ -1,8 +1,5 @@
 //! Frames with numbers, which the host sends to a network card of the guest and which the guest finds again.
 
-/// Milliseconds between two of them.
-pub const PERIOD_MS: u64 = 1;
-
 /// How long each is, in bytes, without its check sequence.
 pub const LENGTH: usize = 60;
 

@@ -2,7 +2,7 @@
 
 use crate::ticks::micros;
 use luqual_model::{Frames, Probe, Span};
-use luqual_protocol::frames::{PERIOD_MS, numbered};
+use luqual_protocol::frames::numbered;
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -21,12 +21,13 @@ pub(crate) struct Sender {
     sent: Arc<Mutex<Vec<u64>>>,
     /// Those of lower numbers that still wait are lost.
     lost_below: Arc<AtomicU32>,
+    period_ms: u64,
     sending: JoinHandle<()>,
 }
 
 impl Sender {
-    /// Sends a frame each millisecond to the socket `input`, from `output`, which QEMU sends to.
-    pub(crate) fn start(input: &Path, output: &Path, started: Instant) -> io::Result<Self> {
+    /// Sends a frame each so many milliseconds to the socket `input`, from `output`, which QEMU sends to.
+    pub(crate) fn start(input: &Path, output: &Path, started: Instant, period_ms: u64) -> io::Result<Self> {
         let socket = UnixDatagram::bind(output)?;
         socket.connect(input)?;
         socket.set_nonblocking(true)?;
@@ -35,7 +36,7 @@ impl Sender {
         let sending = tokio::spawn({
             let (sent, lost_below) = (sent.clone(), lost_below.clone());
             async move {
-                let mut timer = tokio::time::interval(Duration::from_millis(PERIOD_MS));
+                let mut timer = tokio::time::interval(Duration::from_millis(period_ms));
                 let mut waiting = VecDeque::new();
                 for number in 0.. {
                     timer.tick().await;
@@ -57,7 +58,12 @@ impl Sender {
                 }
             }
         });
-        Ok(Self { sent, lost_below, sending })
+        Ok(Self { sent, lost_below, period_ms, sending })
+    }
+
+    /// How far apart they are, in microseconds.
+    pub(crate) fn period_us(&self) -> u64 {
+        self.period_ms * 1000
     }
 
     /// When each was sent so far.
@@ -85,6 +91,8 @@ impl Drop for Sender {
 
 /// The times of an update that matter to frames, in microseconds since the boot's start.
 pub(crate) struct Times {
+    /// Between two frames.
+    pub(crate) period_us: u64,
     /// The source's last tick.
     pub(crate) last_tick_us: u64,
     /// When the target was told to take the device again.
@@ -113,7 +121,7 @@ pub(crate) fn account(sent: &[u64], before: &[(u32, u32)], after: &[(u32, u32)],
         let (first, end) = (bound[0], bound[1].max(bound[0]));
         Span { when: (*when).to_owned(), first, sent: end - first, received: within(first, end) }
     });
-    Frames { period_us: PERIOD_MS * 1000, spans: spans.collect(), received: received.clone() }
+    Frames { period_us: times.period_us, spans: spans.collect(), received: received.clone() }
 }
 
 /// What that says of the device, which should receive all; or some, where that is a control of what is seen. That nothing was
@@ -143,7 +151,7 @@ mod tests {
         (0..count).map(|number| number * 1000).collect()
     }
 
-    const TIMES: Times = Times { last_tick_us: 300_500, taken_us: 2_000_500 };
+    const TIMES: Times = Times { period_us: 1000, last_tick_us: 300_500, taken_us: 2_000_500 };
 
     fn spans(frames: &Frames) -> Vec<(&str, u32, u32, u32)> {
         frames.spans.iter().map(|it| (it.when.as_str(), it.first, it.sent, it.received)).collect()

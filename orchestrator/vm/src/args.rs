@@ -1,7 +1,7 @@
 //! From a profile to QEMU's arguments. Pure.
 
 use crate::accel::Accel;
-use crate::profile::{Bus, Device, IntelMode, Iommu, Profile};
+use crate::profile::{Bus, Device, IntelMode, Iommu, Profile, VIRTIO_QUEUE};
 use std::path::Path;
 
 /// What one QEMU is started with.
@@ -192,7 +192,10 @@ fn front(device: Device) -> String {
         Device::PciTestdev => kind.to_owned(),
         Device::Nvme => format!("{kind},drive={id}-drive,serial=luqual"),
         Device::E1000e | Device::Igb => format!("{kind},netdev={id}-frames,romfile="),
-        Device::VirtioNet => format!("{kind},netdev={id}-frames,iommu_platform=on,disable-legacy=on,romfile="),
+        Device::VirtioNet => {
+            let shape = format!("iommu_platform=on,disable-legacy=on,rx_queue_size={VIRTIO_QUEUE}");
+            format!("{kind},netdev={id}-frames,{shape},romfile=")
+        }
     }
 }
 

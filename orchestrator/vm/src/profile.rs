@@ -117,11 +117,19 @@ impl Device {
         }
     }
 
-    /// Whether frames go to it and come from it.
-    pub const fn has_frames(self) -> bool {
-        matches!(self, Self::E1000e | Self::Igb | Self::VirtioNet)
+    /// How many milliseconds apart frames can be sent to it, if they can, for its longest queue to have room for those of
+    /// four seconds: nobody empties it in a blackout.
+    pub const fn frame_period_ms(self) -> Option<u64> {
+        match self {
+            Self::E1000e | Self::Igb => Some(1),
+            Self::VirtioNet => Some(4096 / VIRTIO_QUEUE),
+            Self::Edu | Self::IvshmemPlain | Self::PciTestdev | Self::Nvme => None,
+        }
     }
 }
+
+/// How long a queue of a virtio card is at most (QEMU hw/net/virtio-net.c, VIRTQUEUE_MAX_SIZE).
+pub(crate) const VIRTIO_QUEUE: u64 = 1024;
 
 impl Profile {
     /// The device of that name, if the machine has it.

@@ -70,7 +70,7 @@ fn transfer(bar: &Bar, from: u64, to: u64, command: u64) {
     bar.write64(COMMAND, command);
 }
 
-fn state(bar: &Bar) -> Vec<(&'static str, u64)> {
+fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     vec![
         ("liveness", u64::from(bar.read32(LIVENESS))),
         ("DMA source", bar.read64(SOURCE)),

@@ -37,7 +37,7 @@ static IGB_CARD: Card = Card {
 pub(super) const E1000E: Driver = Driver {
     device: "e1000e",
     exercise: |rig, round| E1000E_CARD.exercise(rig, round),
-    state: |bar| E1000E_CARD.state(bar),
+    state: |_, bar| E1000E_CARD.state(bar),
     pages: E1000E_CARD_PAGES,
     load: Some(Load::Frames { listen: |rig| E1000E_CARD.listen(rig), heard: |memory| E1000E_CARD.heard(memory) }),
     ..COMMON
@@ -46,7 +46,7 @@ pub(super) const E1000E: Driver = Driver {
 pub(super) const IGB: Driver = Driver {
     device: "igb",
     exercise: |rig, round| IGB_CARD.exercise(rig, round),
-    state: |bar| IGB_CARD.state(bar),
+    state: |_, bar| IGB_CARD.state(bar),
     pages: IGB_CARD_PAGES,
     // Its causes go by vectors that are set up otherwise, which nobody has written yet.
     interrupts: None,
@@ -63,7 +63,7 @@ const COMMON: Driver = Driver {
     interrupts: Some((Interrupt::Msi, 1)),
     has_dma: true,
     exercise: |_, _| Ok(Vec::new()),
-    state: |_| Vec::new(),
+    state: |_, _| Vec::new(),
     pages: 0,
     in_one_piece: DESCRIPTORS * 16 / PAGE,
     load: None,

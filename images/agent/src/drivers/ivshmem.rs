@@ -33,7 +33,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     Ok(vec![arrived("memory", &page, &seen)])
 }
 
-fn state(bar: &Bar) -> Vec<(&'static str, u64)> {
+fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     let sum = (0..PAGE / 8).fold(0_u64, |sum, number| sum.rotate_left(1) ^ bar.read64(TRIED + number * 8));
     vec![("first word", bar.read64(0)), ("written page", sum)]
 }

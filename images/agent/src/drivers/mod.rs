@@ -5,6 +5,7 @@ mod intel;
 mod ivshmem;
 mod nvme;
 mod testdev;
+mod virtio_net;
 
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Device, Dma, Interrupt, Refusal, Vector};
@@ -47,8 +48,9 @@ pub(crate) struct Driver {
     pub(crate) has_dma: bool,
     /// Puts it to work from whatever state it is in, and says what of it works. `round` tells one call from another.
     pub(crate) exercise: fn(&Rig, round: u64) -> Result<Vec<Tried>, Refusal>,
-    /// The registers that a reset would change, by name; reading them changes nothing.
-    pub(crate) state: fn(&Bar) -> Vec<(&'static str, u64)>,
+    /// The registers that a reset would change, by name; reading them changes nothing. What is in the BAR may depend on the
+    /// configuration space, of which it is given the first 256 bytes at least.
+    pub(crate) state: fn(&[u8], &Bar) -> State,
     /// The pages of memory that it wants: [`DMA_PAGES`] and those behind them.
     pub(crate) pages: usize,
     /// How many of those behind have to be physically in one piece.
@@ -56,6 +58,9 @@ pub(crate) struct Driver {
     /// How it is kept busy, if it can be.
     pub(crate) load: Option<Load>,
 }
+
+/// Registers by name.
+pub(crate) type State = Vec<(&'static str, u64)>;
 
 /// How a device is kept busy.
 pub(crate) enum Load {
@@ -74,8 +79,8 @@ pub(crate) enum Load {
     },
 }
 
-pub(crate) const DRIVERS: [&Driver; 6] =
-    [&edu::DRIVER, &intel::E1000E, &intel::IGB, &ivshmem::DRIVER, &nvme::DRIVER, &testdev::DRIVER];
+pub(crate) const DRIVERS: [&Driver; 7] =
+    [&edu::DRIVER, &intel::E1000E, &intel::IGB, &ivshmem::DRIVER, &nvme::DRIVER, &testdev::DRIVER, &virtio_net::DRIVER];
 
 /// The driver of that device.
 pub(crate) fn find(device: &str) -> Option<&'static Driver> {

@@ -182,7 +182,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     Ok(tried)
 }
 
-fn state(bar: &Bar) -> Vec<(&'static str, u64)> {
+fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     vec![
         ("configuration", u64::from(bar.read32(CONFIGURATION))),
         ("status", u64::from(bar.read32(STATUS))),

@@ -34,6 +34,6 @@ fn exercise(rig: &Rig, _: u64) -> Result<Vec<Tried>, Refusal> {
     Ok(vec![Tried::new("counter", ACCESSES, bar.read32(COUNT))])
 }
 
-fn state(bar: &Bar) -> Vec<(&'static str, u64)> {
+fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     vec![("counter", u64::from(bar.read32(COUNT)))]
 }

@@ -122,7 +122,8 @@ pub(super) fn leave(scene: &mut Scene) -> Result<(), StepError> {
             });
         }
     }
-    manifest.insert(STATE.to_owned(), state(driver, &bar));
+    let config = function.config().map_err(StepError::Agent)?;
+    manifest.insert(STATE.to_owned(), state(driver, &config, &bar));
     for page in quiet_pages(driver, busy) {
         manifest.insert(page_name(page), digest(&rig.dma.memory, page));
     }
@@ -187,7 +188,8 @@ pub(super) fn reattach(scene: &mut Scene) -> Result<(), StepError> {
         scene.check(name, "arrived", arrival(&mapping));
     }
     let left = manifest.get(STATE).cloned().unwrap_or_default();
-    let found = function.bar(driver.registers as usize).map_or_else(|error| error, |bar| state(driver, &bar));
+    let config = function.config().map_err(StepError::Agent)?;
+    let found = function.bar(driver.registers as usize).map_or_else(|error| error, |bar| state(driver, &config, &bar));
     scene.check("D3 registers before the open", &left, found);
 
     if !plan.claims {
@@ -210,7 +212,7 @@ pub(super) fn reattach(scene: &mut Scene) -> Result<(), StepError> {
     };
     scene.check("D1 open", "opened", "opened");
     let bar = rig.device.bar(driver.registers).map_err(|refusal| refused(refusal, driver))?;
-    scene.check("D3 registers after the open", left, state(driver, &bar));
+    scene.check("D3 registers after the open", left, state(driver, &config, &bar));
     if !rig.vectors.is_empty() {
         scene.check("D2 stray interrupts", 0, rig.vectors.iter().map(|vector| vector.taken()).sum::<u64>());
     }
@@ -240,7 +242,7 @@ pub(super) fn try_out(scene: &mut Scene) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Until some have come; the host sends one each millisecond.
+/// Until some have come; the host sends one each few milliseconds.
 fn wait_for_frames(memory: &Mapping, heard: fn(&Mapping) -> Vec<u32>) -> Vec<u32> {
     const ENOUGH: usize = 20;
     let until = Instant::now() + Duration::from_secs(5);
@@ -361,8 +363,8 @@ fn facts(function: &Function) -> Result<Manifest, String> {
     Ok(FACTS.map(str::to_owned).into_iter().zip(facts).collect())
 }
 
-fn state(driver: &Driver, bar: &Bar) -> String {
-    let registers = (driver.state)(bar).into_iter().map(|(name, value)| format!("{name} {value:#x}"));
+fn state(driver: &Driver, config: &[u8], bar: &Bar) -> String {
+    let registers = (driver.state)(config, bar).into_iter().map(|(name, value)| format!("{name} {value:#x}"));
     registers.collect::<Vec<_>>().join(", ")
 }
 

@@ -186,7 +186,7 @@ pub enum Need {
     Vfio,
 }
 
-const FAMILIES: [&[Workload]; 13] = [
+const FAMILIES: [&[Workload]; 14] = [
     broker::WORKLOADS,
     kexec::WORKLOADS,
     lifecycle::WORKLOADS,
@@ -200,6 +200,7 @@ const FAMILIES: [&[Workload]; 13] = [
     vfio::IVSHMEM_PLAIN,
     vfio::NVME,
     vfio::PCI_TESTDEV,
+    vfio::VIRTIO_NET,
 ];
 
 /// Every workload, by family and name.

@@ -116,6 +116,25 @@ macro_rules! without_dma {
     };
 }
 
+/// The cases of a virtio card. The guest's own has the same ids, so that the kernel's driver takes it at first; and it ends its
+/// work for good once its bus mastering is turned off (QEMU hw/virtio/virtio-pci.c, virtio_write_config), so that there is no
+/// control.
+macro_rules! as_virtio {
+    ($device:literal) => {
+        &[
+            busy(concat!("vfio.", $device, ".busy")),
+            group(concat!("vfio.", $device, ".group")),
+            idle(concat!("vfio.", $device, ".idle")),
+            ordinary(concat!("vfio.", $device, ".ordinary")),
+            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
+            silent(concat!("vfio.", $device, ".silent")),
+            unclaimed(concat!("vfio.", $device, ".unclaimed")),
+            unplugged(concat!("vfio.", $device, ".unplugged")),
+            unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
+        ]
+    };
+}
+
 pub(super) const E1000E: &[Workload] = with_dma!("e1000e", bus_master);
 pub(super) const EDU: &[Workload] = with_dma!("edu", bus_master);
 /// Of a machine that not every QEMU gives.
@@ -127,3 +146,4 @@ pub(super) const IGB: &[Workload] = &[with_igb(busy("vfio.igb.busy")), with_igb(
 pub(super) const IVSHMEM_PLAIN: &[Workload] = without_dma!("ivshmem-plain");
 pub(super) const NVME: &[Workload] = with_dma!("nvme");
 pub(super) const PCI_TESTDEV: &[Workload] = without_dma!("pci-testdev");
+pub(super) const VIRTIO_NET: &[Workload] = as_virtio!("virtio-net");

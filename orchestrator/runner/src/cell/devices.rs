@@ -146,11 +146,13 @@ impl Run<'_> {
                 let quiet = quiet.map_err(host("the RAM file"))?;
                 let busy = busy.map(|at| PageWatch::start(ram.clone(), at, self.recorder.started()));
                 watched.left = Some(Left { at_us: now_us, quiet, busy });
-                if watched.device.has_frames() && self.boot.parts[part].workload.busy {
+                let period_ms = watched.device.frame_period_ms().filter(|_| self.boot.parts[part].workload.busy);
+                if let Some(period_ms) = period_ms {
                     let folder = self.work.as_ref().ok_or_else(no_machine)?;
                     let (input, output) = frames_of(watched.device);
-                    let sender = Sender::start(&folder.join(input), &folder.join(output), self.recorder.started());
-                    watched.sender = Some(sender.map_err(host("the frames"))?);
+                    let (input, output, started) = (folder.join(input), folder.join(output), self.recorder.started());
+                    let sender = Sender::start(&input, &output, started, period_ms).map_err(host("the frames"))?;
+                    watched.sender = Some(sender);
                 }
             }
             (Phase::Retrieve, 1) => {
@@ -269,7 +271,7 @@ impl Run<'_> {
         };
         let mut sight = Sight { probes: eye::probes(&seen, traced, guest), frames: None };
         if let (Some(sender), Some(last_tick_us)) = (&watched.sender, last_tick_us) {
-            let times = Times { last_tick_us, taken_us: taken.at_us };
+            let times = Times { period_us: sender.period_us(), last_tick_us, taken_us: taken.at_us };
             let frames = account(&sender.sent(), &watched.received.before, &watched.received.after, &times);
             sight.probes.extend(probes(&frames, workload.control));
             sight.frames = Some(frames);
