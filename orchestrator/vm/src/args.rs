@@ -1,6 +1,7 @@
 //! From a profile to QEMU's arguments. Pure.
 
 use crate::accel::Accel;
+use crate::ivshmem;
 use crate::profile::{Bus, Device, IntelMode, Iommu, Profile, VIRTIO_QUEUE};
 use std::path::Path;
 
@@ -53,6 +54,11 @@ pub fn file_of(device: Device) -> String {
     format!("{}.file", device.id())
 }
 
+/// The socket at which the host serves a device, in [`Launch::folder`].
+pub(crate) fn server_of(device: Device) -> String {
+    format!("{}.server", device.id())
+}
+
 /// The sockets by which frames go to a device and come from it, in [`Launch::folder`].
 pub fn frames_of(device: Device) -> (String, String) {
     (format!("{}.in", device.id()), format!("{}.out", device.id()))
@@ -61,7 +67,7 @@ pub fn frames_of(device: Device) -> (String, String) {
 /// The size of [`file_of`] in bytes, if the device has such a file.
 pub(crate) fn file_size(device: Device) -> Option<u64> {
     match device {
-        Device::IvshmemPlain => Some(1 << 20),
+        Device::IvshmemPlain | Device::IvshmemDoorbell => Some(1 << 20),
         Device::Nvme => Some(16 << 20),
         _ => None,
     }
@@ -171,6 +177,10 @@ fn behind(device: Device, folder: &Path) -> Option<(&'static str, String)> {
             let size = file_size(device).unwrap_or_default();
             Some(("-object", format!("memory-backend-file,id={id}-memory,size={size},mem-path={file},share=on")))
         }
+        Device::IvshmemDoorbell => {
+            let socket = path(&server_of(device));
+            Some(("-chardev", format!("socket,id={id}-server,path={socket}")))
+        }
         Device::Nvme => Some(("-drive", format!("if=none,id={id}-drive,format=raw,file={file}"))),
         Device::E1000e | Device::Igb | Device::VirtioNet => {
             let (input, output) = frames_of(device);
@@ -189,6 +199,7 @@ fn front(device: Device) -> String {
         // All of the machine's memory can be reached by its DMA; by default it has 28 bits.
         Device::Edu => format!("{kind},dma_mask=0xffffffffffffffff"),
         Device::IvshmemPlain => format!("{kind},memdev={id}-memory"),
+        Device::IvshmemDoorbell => format!("{kind},vectors={},chardev={id}-server", ivshmem::VECTORS),
         Device::PciTestdev => kind.to_owned(),
         Device::Nvme => format!("{kind},drive={id}-drive,serial=luqual"),
         Device::E1000e | Device::Igb => format!("{kind},netdev={id}-frames,romfile="),

@@ -6,6 +6,7 @@ mod accel;
 mod args;
 mod console;
 mod error;
+mod ivshmem;
 mod machine;
 mod pci;
 pub mod profile;

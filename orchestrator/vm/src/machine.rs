@@ -3,7 +3,9 @@
 use crate::args::{self, Launch, arguments};
 use crate::console::Console;
 use crate::error::VmError;
+use crate::ivshmem::Server;
 use crate::pci::{PciAddress, PciFunction, named};
+use crate::profile::Device;
 use crate::qemu::Qemu;
 use crate::qmp::{Log, Qmp};
 use crate::qtest::Qtest;
@@ -48,6 +50,8 @@ pub struct Machine {
     reaped: Arc<AtomicBool>,
     end: watch::Receiver<Option<MachineEnd>>,
     waiter: JoinHandle<()>,
+    /// Serves a device, if one wants that.
+    _server: Option<Server>,
 }
 
 /// How long QEMU may take to open its sockets; it takes 0.1 s.
@@ -75,6 +79,7 @@ impl Machine {
             let path = launch.folder.join(name);
             File::create(&path).and_then(|file| file.set_len(size)).map_err(VmError::file(&path))?;
         }
+        let server = serve(launch)?;
         let mut child = Command::new(&launcher.program)
             .args([SUBCOMMAND, &std::process::id().to_string()])
             .arg(&qemu.path)
@@ -105,7 +110,7 @@ impl Machine {
                 set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
             }
         });
-        Ok(Self { qmp, qtest, console, ram, ssh_port, pid, reaped, end, waiter })
+        Ok(Self { qmp, qtest, console, ram, ssh_port, pid, reaped, end, waiter, _server: server })
     }
 
     /// Lets the guest run.
@@ -296,6 +301,16 @@ async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Open
 fn files<'a>(launch: &Launch<'a>) -> impl Iterator<Item = (String, u64)> + use<'a> {
     let sized = |device| args::file_size(device).map(|size| (args::file_of(device), size));
     launch.profile.devices.iter().copied().filter_map(sized)
+}
+
+/// Serves the device that shares memory and rings, if the machine has it. QEMU connects as it starts.
+fn serve(launch: &Launch<'_>) -> Result<Option<Server>, VmError> {
+    let device = Device::IvshmemDoorbell;
+    if !launch.profile.devices.contains(&device) {
+        return Ok(None);
+    }
+    let path = |name: String| launch.folder.join(name);
+    Server::start(&path(args::server_of(device)), &path(args::file_of(device))).map(Some)
 }
 
 fn console_pipe(launch: &Launch<'_>, direction: &str) -> PathBuf {

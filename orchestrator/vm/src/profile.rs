@@ -83,6 +83,8 @@ pub enum Device {
     Edu,
     /// Memory that is shared with the host, as a BAR (QEMU docs/specs/ivshmem-spec.rst).
     IvshmemPlain,
+    /// The same with interrupts, by which those who share the memory ring each other.
+    IvshmemDoorbell,
     /// A BAR that counts accesses (QEMU docs/specs/pci-testdev.rst).
     PciTestdev,
     /// An NVMe controller with a namespace that is a file of the host (QEMU docs/system/devices/nvme.rst).
@@ -101,6 +103,7 @@ impl Device {
         match self {
             Self::Edu => "edu",
             Self::IvshmemPlain => "ivshmem-plain",
+            Self::IvshmemDoorbell => "ivshmem-doorbell",
             Self::PciTestdev => "pci-testdev",
             Self::Nvme => "nvme",
             Self::E1000e => "e1000e",
@@ -123,7 +126,7 @@ impl Device {
         match self {
             Self::E1000e | Self::Igb => Some(1),
             Self::VirtioNet => Some(4096 / VIRTIO_QUEUE),
-            Self::Edu | Self::IvshmemPlain | Self::PciTestdev | Self::Nvme => None,
+            Self::Edu | Self::IvshmemPlain | Self::IvshmemDoorbell | Self::PciTestdev | Self::Nvme => None,
         }
     }
 }
@@ -155,12 +158,19 @@ impl Profile {
 /// (Documentation/admin-guide/kernel-parameters.txt).
 const LEFT_TO_VFIO: &str = "initcall_blacklist=nvme_init,e1000_init_module";
 
-const ALL: &[Device] =
-    &[Device::Edu, Device::IvshmemPlain, Device::PciTestdev, Device::Nvme, Device::E1000e, Device::VirtioNet];
+const ALL: &[Device] = &[
+    Device::Edu,
+    Device::IvshmemPlain,
+    Device::PciTestdev,
+    Device::Nvme,
+    Device::E1000e,
+    Device::IvshmemDoorbell,
+    Device::VirtioNet,
+];
 
 /// Those of which the kernel's own drivers take none, so that VFIO can have their whole group.
 const WITHOUT_VIRTIO: &[Device] =
-    &[Device::Edu, Device::IvshmemPlain, Device::PciTestdev, Device::Nvme, Device::E1000e];
+    &[Device::Edu, Device::IvshmemPlain, Device::PciTestdev, Device::Nvme, Device::E1000e, Device::IvshmemDoorbell];
 
 const INTEL: Iommu = Iommu::Intel { mode: IntelMode::Legacy, remapping: true };
 

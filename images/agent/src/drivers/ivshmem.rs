@@ -1,27 +1,41 @@
-//! QEMU's memory that is shared with the host: docs/specs/ivshmem-spec.rst.
+//! QEMU's memory that is shared with the host, without and with a doorbell: docs/specs/ivshmem-spec.rst.
 
-use super::{DMA_PAGES, Driver, Rig, Tried, arrived, pattern};
+use super::{DMA_PAGES, Driver, Rig, Tried, arrived, forget, interrupted, pattern};
 use crate::mapping::{Bar, PAGE};
-use crate::vfio::Refusal;
+use crate::vfio::{Interrupt, Refusal};
 
-pub(super) const DRIVER: Driver = Driver {
+pub(super) const PLAIN: Driver = Driver {
     device: "ivshmem-plain",
-    registers: 2,
+    registers: MEMORY,
     interrupts: None,
     has_dma: false,
-    exercise,
+    exercise: exercise_memory,
     state,
     pages: DMA_PAGES,
     in_one_piece: 0,
     load: None,
 };
 
+pub(super) const DOORBELL: Driver =
+    Driver { device: "ivshmem-doorbell", interrupts: Some((Interrupt::MsiX, 2)), exercise: exercise_doorbell, ..PLAIN };
+
+/// The BARs. A reset changes no register that a driver has to do with here; what is in the memory it leaves.
+const REGISTERS: u32 = 0;
+const MEMORY: u32 = 2;
+
+/// Who this is among those that share the memory.
+const POSITION: usize = 8;
+/// Written with whom to ring, in the upper half, and by which vector.
+const DOORBELL_REGISTER: usize = 12;
+/// The vector that is rung.
+const VECTOR: usize = 1;
+
 /// Behind what [`state`] looks at.
 const TRIED: usize = 16 * PAGE;
 
 /// A page into the memory and out of it; what the host sees of it is the host's to say.
-fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
-    let bar = rig.device.bar(DRIVER.registers)?;
+fn exercise_memory(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+    let bar = rig.device.bar(MEMORY)?;
     let page = pattern(round, 1);
     let (words, _) = page.as_chunks::<8>();
     for (number, word) in words.iter().enumerate() {
@@ -31,6 +45,21 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     // What stays there for the state.
     bar.write64(0, round ^ 0x6c75_7175_616c);
     Ok(vec![arrived("memory", &page, &seen)])
+}
+
+/// And it rings itself, which goes by way of the host.
+fn exercise_doorbell(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+    let mut tried = exercise_memory(rig, round)?;
+    // An interrupt is a write to memory.
+    rig.device.set_bus_master()?;
+    let bar = rig.device.bar(REGISTERS)?;
+    // The host's server tells it so (orchestrator/vm/src/ivshmem.rs).
+    let position = bar.read32(POSITION);
+    tried.push(Tried::new("position", 0, position));
+    forget(&rig.vectors);
+    bar.write32(DOORBELL_REGISTER, position << 16 | VECTOR as u32);
+    tried.extend(interrupted(&rig.vectors, VECTOR));
+    Ok(tried)
 }
 
 fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {

@@ -79,8 +79,16 @@ pub(crate) enum Load {
     },
 }
 
-pub(crate) const DRIVERS: [&Driver; 7] =
-    [&edu::DRIVER, &intel::E1000E, &intel::IGB, &ivshmem::DRIVER, &nvme::DRIVER, &testdev::DRIVER, &virtio_net::DRIVER];
+pub(crate) const DRIVERS: [&Driver; 8] = [
+    &edu::DRIVER,
+    &intel::E1000E,
+    &intel::IGB,
+    &ivshmem::DOORBELL,
+    &ivshmem::PLAIN,
+    &nvme::DRIVER,
+    &testdev::DRIVER,
+    &virtio_net::DRIVER,
+];
 
 /// The driver of that device.
 pub(crate) fn find(device: &str) -> Option<&'static Driver> {

@@ -186,7 +186,7 @@ pub enum Need {
     Vfio,
 }
 
-const FAMILIES: [&[Workload]; 14] = [
+const FAMILIES: [&[Workload]; 15] = [
     broker::WORKLOADS,
     kexec::WORKLOADS,
     lifecycle::WORKLOADS,
@@ -197,6 +197,7 @@ const FAMILIES: [&[Workload]; 14] = [
     vfio::E1000E,
     vfio::EDU,
     vfio::IGB,
+    vfio::IVSHMEM_DOORBELL,
     vfio::IVSHMEM_PLAIN,
     vfio::NVME,
     vfio::PCI_TESTDEV,

@@ -100,15 +100,16 @@ macro_rules! with_dma {
     };
 }
 
-/// Every case, of a device that only has registers or memory of its own.
+/// Every case, of a device that only has registers or memory of its own. Those that interrupt can also be silent.
 macro_rules! without_dma {
-    ($device:literal) => {
+    ($device:literal $(, $silent:ident)?) => {
         &[
             bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")),
             group(concat!("vfio.", $device, ".group")),
             idle(concat!("vfio.", $device, ".idle")),
             other_driver(concat!("vfio.", $device, ".other-driver")),
             retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
+            $($silent(concat!("vfio.", $device, ".silent")),)?
             unclaimed(concat!("vfio.", $device, ".unclaimed")),
             unplugged(concat!("vfio.", $device, ".unplugged")),
             unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
@@ -143,6 +144,7 @@ const fn with_igb(workload: Workload) -> Workload {
 }
 
 pub(super) const IGB: &[Workload] = &[with_igb(busy("vfio.igb.busy")), with_igb(idle("vfio.igb.idle"))];
+pub(super) const IVSHMEM_DOORBELL: &[Workload] = without_dma!("ivshmem-doorbell", silent);
 pub(super) const IVSHMEM_PLAIN: &[Workload] = without_dma!("ivshmem-plain");
 pub(super) const NVME: &[Workload] = with_dma!("nvme");
 pub(super) const PCI_TESTDEV: &[Workload] = without_dma!("pci-testdev");
