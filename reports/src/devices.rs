@@ -1,5 +1,6 @@
 //! What became of devices: of each workload `vfio.<device>.<case>`, the levels that its probes say were kept.
 
+use crate::frames::Strip;
 use crate::latest::Latest;
 use crate::record::Record;
 use crate::words::end;
@@ -13,6 +14,8 @@ pub(crate) struct Devices {
     pub(crate) rows: Vec<Row>,
     /// By level, then by what is told.
     pub(crate) ways: Vec<Way>,
+    /// A cell each to whose device frames were sent, by device, case, machine and pair.
+    pub(crate) sent: Vec<Sent>,
     /// The kernels of the rows, in their runs.
     pub(crate) kernels: BTreeSet<(usize, String)>,
 }
@@ -25,6 +28,15 @@ pub(crate) struct Row {
     pub(crate) profile: String,
     pub(crate) pair: String,
     pub(crate) told: Told,
+}
+
+/// What became of the frames that were sent to a device on one machine and pair.
+pub(crate) struct Sent {
+    /// With the case: a control is left at work on purpose.
+    pub(crate) device: String,
+    pub(crate) profile: String,
+    pub(crate) pair: String,
+    pub(crate) strip: Strip,
 }
 
 /// What is told in a row.
@@ -88,6 +100,7 @@ impl Devices {
         let mut pairs: Vec<String> = Vec::new();
         let mut places: BTreeMap<Place, Cells> = BTreeMap::new();
         let mut ways: BTreeMap<(usize, String), BTreeSet<Place>> = BTreeMap::new();
+        let mut sent = BTreeMap::new();
         let mut kernels = BTreeSet::new();
         for (run, record) in records.iter().enumerate() {
             for (number, (plan, brief)) in record.briefs().enumerate() {
@@ -103,8 +116,13 @@ impl Devices {
                 kernels.extend([(run, plan.key.source.clone()), (run, plan.key.target.clone())]);
                 let place = (device.to_owned(), plan.key.profile.clone(), at);
                 let cells = places.entry(place.clone()).or_default();
-                cells.pair = pair;
+                cells.pair.clone_from(&pair);
                 let cell = brief.map(|_| record.cell(number)).transpose()?;
+                if let Some(frames) = cell.as_ref().and_then(|cell| cell.frames.as_ref()) {
+                    let (device, profile) = (format!("{device} ({case})"), plan.key.profile.clone());
+                    let strip = Strip::of(frames);
+                    sent.insert((device.clone(), profile.clone(), at), Sent { device, profile, pair, strip });
+                }
                 for way in cells.take(case, cell.as_ref()) {
                     ways.entry(way).or_default().insert(place.clone());
                 }
@@ -112,7 +130,7 @@ impl Devices {
         }
         let rows = places.into_iter().flat_map(|((device, profile, _), cells)| cells.rows(&device, &profile)).collect();
         let ways = ways.into_iter().map(|((_, told), rows)| Way { told, rows: rows.len() }).collect();
-        Ok(Self { rows, ways, kernels })
+        Ok(Self { rows, ways, sent: sent.into_values().collect(), kernels })
     }
 }
 

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 
 mod cell;
 mod devices;
+mod frames;
 
 /// The files in cells' folders.
 #[derive(Clone, Copy)]

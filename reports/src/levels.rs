@@ -1,6 +1,7 @@
 //! One row a device, machine and pair, one column a level, as Markdown: what of a device an update kept, and how it did not.
 
-use crate::devices::{Devices, Row, Told};
+use crate::devices::{Devices, Row, Sent, Told};
+use crate::frames::SPANS;
 use crate::markdown::plain;
 use crate::record::Record;
 use luqual_model::Level;
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 
-/// The table, and below it each way in which a level was not kept. A cell that ended in several runs counts in the last of
+/// The table, below it each way in which a level was not kept, and what became of frames that were sent. A cell that ended in several runs counts in the last of
 /// them. None where no run has a device's workload.
 pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
     let devices = Devices::of(&records.iter().collect::<Vec<_>>())?;
@@ -45,7 +46,33 @@ pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
     for line in crate::kernels::lines(kernels).into_iter().collect::<BTreeSet<_>>() {
         let _ = writeln!(text, "* {}", plain(&line));
     }
+    if !devices.sent.is_empty() {
+        let _ = write!(text, "\n{}", survivors(&devices.sent));
+    }
     Ok(Some(text))
+}
+
+/// A row a device, machine and pair: how many of the frames of each span were received, and when.
+fn survivors(sent: &[Sent]) -> String {
+    let mut text =
+        "**A packet survives**: of the numbered frames that were sent to a device all over the update, those that it \
+        received. In equal parts of the time: `█` all, `▒` some, `·` none; `│` the borders of the blackout.\n\n"
+            .to_owned();
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "| device | profile | source → target | {} | ms | received |\n|{}",
+        SPANS.join(" | "),
+        " --- |".repeat(5 + SPANS.len())
+    );
+    for Sent { device, profile, pair, strip } in sent {
+        let counts = strip.counts().map(|count| count.unwrap_or_else(|| "–".to_owned())).join(" | ");
+        let bar =
+            Some(strip.bar()).filter(|bar| !bar.is_empty()).map_or_else(|| "–".to_owned(), |bar| format!("`{bar}`"));
+        let (device, profile, pair) = (plain(device), plain(profile), plain(pair));
+        let _ = writeln!(text, "| {device} | {profile} | {pair} | {counts} | {} | {bar} |", strip.duration_us / 1000);
+    }
+    text
 }
 
 /// What is told instead of levels, in the first of their fields.
@@ -56,12 +83,17 @@ fn once(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{device, device_cells, planned_and, record, record_of};
+    use crate::samples::{device, device_cells, framed_cells, planned_and, record, record_of};
     use luqual_model::{Outcome, Patch};
 
     #[test]
     fn all_that_can_become_of_a_device() {
         insta::assert_snapshot!(levels(&[planned_and(device_cells())]).unwrap().unwrap());
+    }
+
+    #[test]
+    fn frames_are_counted_below() {
+        insta::assert_snapshot!(levels(&[record_of(framed_cells())]).unwrap().unwrap());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod curve;
 mod devices;
 mod diff;
 mod display;
+mod frames;
 mod grid;
 mod html;
 mod junit;

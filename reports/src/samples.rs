@@ -2,8 +2,8 @@
 
 use crate::record::Record;
 use luqual_model::{
-    Attempt, Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, KernelInfo, Outcome, Phase,
-    PhaseEnd, PhaseRecord, Planned, Probe, Run, Side, Stamped, Status, Told,
+    Attempt, Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Frames, HostInfo, KernelInfo, Outcome, Phase,
+    PhaseEnd, PhaseRecord, Planned, Probe, Run, Side, Span, Stamped, Status, Told,
 };
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -154,6 +154,41 @@ pub(crate) fn device_cells() -> Vec<CellRecord> {
         device("vfio.edu.idle", "7.3.4", Outcome::Lost, other, &gone),
         device("vfio.edu.idle", "6.18.15", Outcome::Incompatible, "KHO: disabling KHO revival", &[]),
         skipped,
+    ]
+}
+
+/// Frames of these spans: when, first, sent, received.
+pub(crate) fn frames(spans: &[(&str, u32, u32, u32)], received: &[(u32, u32)]) -> Frames {
+    let span = |(when, first, sent, received): &(&str, u32, u32, u32)| Span {
+        when: (*when).into(),
+        first: *first,
+        sent: *sent,
+        received: *received,
+    };
+    Frames { period_us: 1000, spans: spans.iter().map(span).collect(), received: received.to_vec() }
+}
+
+/// What can become of frames: a kernel that loses those of the blackout, a control, one that loses none, one that was sent none.
+pub(crate) fn framed_cells() -> Vec<CellRecord> {
+    let known = "D5 host: frames of the blackout: expected all of 2450, and some, observed 0 of 2450";
+    let probes = [("D5 host: frames of the blackout", "all of 2450, and some", "0 of 2450")];
+    let framed = |case: &str, target: &str, frames| {
+        let mut cell = device(&format!("vfio.e1000e.{case}"), target, Outcome::Lost, known, &probes);
+        cell.frames = Some(frames);
+        cell
+    };
+    let stock =
+        [("source", 0, 2350, 2342), ("blackout", 2350, 2450, 0), ("target", 4800, 775, 0), ("after", 5575, 25, 25)];
+    let control =
+        [("source", 0, 370, 370), ("blackout", 370, 2120, 1130), ("target", 2490, 280, 0), ("after", 2770, 30, 30)];
+    let kept =
+        [("source", 0, 400, 400), ("blackout", 400, 2000, 2000), ("target", 2400, 300, 300), ("after", 2700, 20, 20)];
+    let none = [("source", 0, 0, 0), ("blackout", 0, 0, 0)];
+    vec![
+        framed("busy", "7.2.12", frames(&stock, &[(0, 1016), (1025, 2349), (5575, 5599)])),
+        framed("busy", "7.3.4", frames(&kept, &[(0, 2719)])),
+        framed("busy", "6.18.15", frames(&none, &[])),
+        framed("bus-master", "7.2.12", frames(&control, &[(0, 397), (402, 1503), (2770, 2799)])),
     ]
 }
 

@@ -1,7 +1,8 @@
 //! One cell of the page, with its evidence.
 
-use super::{Evidence, class, mark, seconds};
+use super::{Evidence, class, frames, mark, seconds};
 use crate::brief::Brief;
+use crate::frames::Strip;
 use crate::words::{name, notes, standing};
 use luqual_model::{CellRecord, PhaseEnd, Status};
 use maud::{Markup, html as markup};
@@ -55,6 +56,7 @@ fn whole(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     let console = read(cell, "console.log");
     markup! {
         (timeline(cell))
+        @if let Some(sent) = &cell.frames { (frames::of_cell(&Strip::of(sent))) }
         @if !probes.is_empty() { div.wide { table {
             tr { th scope="col" { "probe" } th scope="col" { "expected" } th scope="col" { "observed" } }
             @for probe in probes { tr class=(if probe.held { "" } else { "lost" }) {
@@ -90,6 +92,7 @@ fn in_few_words(cell: &CellRecord) -> Markup {
     markup! {
         p { "phases: " (phases.collect::<Vec<_>>().join(", ")) }
         p { (held) " of " (cell.probes.len()) " probes held" }
+        @if let Some(sent) = &cell.frames { p { "frames received: " (Strip::of(sent).in_words()) } }
         @for probe in cell.probes.iter().filter(|probe| !probe.held) {
             p.lost { "✗ " (probe.name) ": expected " (probe.expected) ", observed " (probe.observed) }
         }

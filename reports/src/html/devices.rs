@@ -1,6 +1,6 @@
 //! The devices of a run, by what of them an update kept.
 
-use super::mark_of;
+use super::{frames, mark_of};
 use crate::devices::{Checked, Devices, Row, Told};
 use luqual_model::Level;
 use maud::{Markup, html as markup};
@@ -18,6 +18,7 @@ pub(super) fn devices(devices: &Devices) -> Markup {
                 @for row in &devices.rows { (drawn(row)) }
             } }
             @if !devices.ways.is_empty() { ul { @for way in &devices.ways { li { (way.told()) } } } }
+            (frames::of_devices(&devices.sent))
         }
     }
 }
