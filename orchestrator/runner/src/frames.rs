@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// How long a frame waits for QEMU to take it, as it would in a switch. Then it is lost.
+/// How long a frame waits for QEMU to take it, as it would in a switch. Then it is lost. Once the target was told to take the card
+/// again, none is: what a busy host holds up is not held against it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends until it is dropped.
@@ -45,7 +46,7 @@ impl Sender {
                     waiting.push_back((at, number));
                     let lost_below = lost_below.load(Ordering::Relaxed);
                     waiting.retain(|(since, number): &(Instant, u32)| {
-                        *number >= lost_below && since.elapsed() <= PATIENCE
+                        *number >= lost_below && (lost_below > 0 || since.elapsed() <= PATIENCE)
                     });
                     // QEMU takes none while the card cannot, and few while the host is busy.
                     while let Some((_, number)) = waiting.front()
