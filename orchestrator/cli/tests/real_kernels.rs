@@ -169,20 +169,27 @@ fn a_kernel_that_panics_or_hangs_at_once_has_crashed() {
     let catalog = include_str!("../../../kernels/catalog.toml")
         .replace("console=ttyS0 kho=on", "console=ttyS0 rdinit=/nowhere kho=on");
     fs::write(folder.path().join("catalog.toml"), catalog).unwrap();
-    fs::create_dir(folder.path().join("config")).unwrap();
-    for fragment in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels/config")).unwrap() {
-        let fragment = fragment.unwrap();
-        fs::copy(fragment.path(), folder.path().join("config").join(fragment.file_name())).unwrap();
+    for beside in ["config", "patches"] {
+        let from = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels")).join(beside);
+        copy_folder(&from, &folder.path().join(beside));
     }
-    let series = folder.path().join("patches/7.1.3");
-    fs::create_dir_all(&series).unwrap();
-    let patch = include_str!("../../../kernels/patches/7.1.3/0001-list_lru-export-once.patch");
-    fs::write(series.join("1.patch"), patch).unwrap();
     fs::remove_dir_all(folder.path().join("run")).unwrap();
     let (cell, output) = run_pair(folder.path(), OLD, OLD, &["--catalog", "catalog.toml"]);
     assert_eq!((&cell["outcome"], output.status.code()), (&"crashed".into(), Some(1)), "{cell}");
     assert!(cell["title"].as_str().unwrap().starts_with("Kernel panic - not syncing: "), "{cell}");
     assert_eq!(cell["phase"], "boot");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
+        if entry.is_dir() {
+            copy_folder(&entry, &to);
+        } else {
+            fs::copy(&entry, &to).unwrap();
+        }
+    }
 }
 
 #[test]
