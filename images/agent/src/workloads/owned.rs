@@ -75,7 +75,7 @@ const CANARY_TOKEN: u64 = 3;
 const MANIFEST_TOKEN: u64 = 4;
 const DEVICE_TOKEN: u64 = 5;
 const SPACE_TOKEN: u64 = 6;
-const GROUP_TOKEN: u64 = 7;
+const GROUP_TOKEN: u64 = 8;
 
 /// In the source: the device is put to work, and left to the update.
 pub(super) fn leave(scene: &mut Scene) -> Result<(), StepError> {
