@@ -35,7 +35,7 @@ fn obey(line: &str) -> Result<(), String> {
 fn went_well(reply: &Reply) -> bool {
     match reply {
         Reply::Hello(_) | Reply::Located(_) | Reply::KernelLog(_) => true,
-        Reply::Done { probes, .. } => probes.iter().all(|probe| probe.held),
+        Reply::Done { said, .. } => said.probes.iter().all(|probe| probe.held),
         Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => false,
     }
 }
@@ -44,6 +44,7 @@ fn went_well(reply: &Reply) -> bool {
 mod tests {
     use super::*;
     use luqual_protocol::Probe;
+    use luqual_protocol::Said;
 
     #[test]
     fn each_kernel_does_what_comes_before_its_kexec() {
@@ -57,13 +58,7 @@ mod tests {
     #[test]
     fn a_broken_probe_or_a_refusal_is_not_well() {
         let probes = |observed| vec![Probe::compare("size", 1, observed)];
-        let done = |observed| Reply::Done {
-            probes: probes(observed),
-            measures: Vec::new(),
-            reaches: None,
-            frames: Vec::new(),
-            taint: 0,
-        };
+        let done = |observed| Reply::Done { said: Said { probes: probes(observed), ..Said::default() }, taint: 0 };
         assert!(went_well(&done(1)));
         assert!(!went_well(&done(2)));
         assert!(!went_well(&Reply::Failed { message: String::new() }));

@@ -1,9 +1,9 @@
 //! One request, one reply: what the host runs over SSH, and what a person can type.
 
 use crate::kexec;
-use crate::workloads::{Said, StepError};
+use crate::workloads::StepError;
 use crate::{facts, hold};
-use luqual_protocol::{Reply, Request, VERSION};
+use luqual_protocol::{Reply, Request, Said, VERSION};
 use std::io::{BufRead, Write};
 
 /// Reads a request from standard input and prints the reply.

@@ -1,7 +1,6 @@
 //! What the guest can say of itself, read from /proc and /sys.
 
-use crate::workloads::Said;
-use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Reply, VERSION};
+use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Reply, Said, VERSION};
 use std::fs;
 use std::io::Read;
 
@@ -23,9 +22,8 @@ pub(crate) fn hello() -> Result<Hello, String> {
 
 /// The reply to a step that was done.
 pub(crate) fn done(said: Said) -> Reply {
-    let Said { probes, measures, reaches, frames } = said;
     match taint() {
-        Ok(taint) => Reply::Done { probes, measures, reaches, frames, taint },
+        Ok(taint) => Reply::Done { said, taint },
         Err(message) => Reply::Failed { message },
     }
 }

@@ -1,8 +1,8 @@
 //! The process that holds what is preserved: closing a session's descriptor drops the session, so it lives until the
 //! kexec, whatever becomes of the SSH connection.
 
-use crate::workloads::{self, Said, Scene};
-use luqual_protocol::{Located, Reply, Request};
+use crate::workloads::{self, Scene};
+use luqual_protocol::{Located, Reply, Request, Said};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;

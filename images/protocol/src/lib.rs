@@ -4,18 +4,20 @@
 //! standard input and reads one [`Reply`] as JSON from its standard output, a line each. A person can do the same.
 
 mod archive;
+mod digest;
 pub mod frames;
 mod request;
 mod workload;
 
 pub use archive::Archive;
-pub use request::{Hello, Kernel, KernelLog, Located, Measure, Place, Probe, Reaches, Reply, Request};
+pub use digest::digest;
+pub use request::{Hello, Kernel, KernelLog, Located, Measure, Place, Probe, Reaches, Reply, Request, Said, Written};
 pub use workload::{
     EXTERNAL, LoadTime, Need, Unplug, Update, Workload, external, find as find_workload, program_path, workloads,
 };
 
 /// Grows with every change that the other side would misread. Both sides must name the same.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Where the agent is in the guest, as /init and under its own name.
 pub const AGENT: &str = "/bin/luqual-agent";

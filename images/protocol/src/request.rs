@@ -116,17 +116,9 @@ pub enum Reply {
     Hello(Hello),
     /// The step was done; its probes say how.
     Done {
-        /// What was checked.
-        probes: Vec<Probe>,
-        /// How long the kernel took, where that is measured.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        measures: Vec<Measure>,
-        /// What a device reaches that was left to the update.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reaches: Option<Reaches>,
-        /// The numbered frames that it has received, in runs: the first number of each and its last.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        frames: Vec<(u32, u32)>,
+        /// What it has found out.
+        #[serde(flatten)]
+        said: Said,
         /// /proc/sys/kernel/tainted after it.
         taint: u64,
     },
@@ -153,6 +145,34 @@ pub enum Reply {
         /// What went wrong.
         message: String,
     },
+}
+
+/// What a step has found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// What was checked.
+    pub probes: Vec<Probe>,
+    /// How long the kernel took, where that is measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
+    /// What a device reaches that was left to the update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reaches: Option<Reaches>,
+    /// The numbered frames that it has received, in runs: the first number of each and its last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<(u32, u32)>,
+    /// What it has written through a device into the host's file behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+}
+
+/// A page of the file behind a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// The [`crate::digest`] of its 4096 bytes.
+    pub digest: String,
 }
 
 /// The preserved memory that a device reaches, by the guest-physical addresses of its pages.

@@ -77,14 +77,12 @@ impl AgentLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use luqual_protocol::Said;
 
     #[test]
     fn only_a_whole_reply_of_a_command_that_succeeded_counts() {
         let done = br#"{"reply":"done","probes":[],"taint":0}"#;
-        assert_eq!(
-            read_reply(0, done, b""),
-            Reply::Done { probes: Vec::new(), measures: Vec::new(), reaches: None, frames: Vec::new(), taint: 0 }
-        );
+        assert_eq!(read_reply(0, done, b""), Reply::Done { said: Said::default(), taint: 0 });
         assert!(matches!(read_reply(137, done, b""), Reply::Failed { message } if message.contains("137")));
         assert!(
             matches!(read_reply(0, b"", b"no such request"), Reply::Failed { message } if message.contains("no such"))

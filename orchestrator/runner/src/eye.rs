@@ -92,6 +92,12 @@ pub(crate) fn probes(seen: &Seen<'_>, traced: &[Traced], guest: &[Probe]) -> Vec
     probes.into_iter().map(|probe| beside(probe, guest)).collect()
 }
 
+/// What the guest wrote through a device, in the host's file behind it; both by their digests.
+pub(crate) fn file(written: &str, found: &str) -> Probe {
+    let observed = if written == found { ARRIVED } else { "another content" };
+    compare("D1 host: file behind the device", ARRIVED, observed)
+}
+
 /// A device that writes in no time can have written all before the source could note it: that its DMA went on holds only where
 /// the host has seen it.
 pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
@@ -104,6 +110,7 @@ pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
     }
 }
 
+const ARRIVED: &str = "what was written";
 const UNCHANGED: &str = "unchanged";
 
 fn compare(name: &str, expected: impl ToString, observed: impl ToString) -> Probe {
@@ -244,5 +251,12 @@ mod tests {
         overrule(&mut guest, &ended);
         assert_eq!((guest[0].held, guest[0].observed.as_str()), (false, "x; the host saw nothing of it"));
         assert!(guest[1].held);
+    }
+
+    #[test]
+    fn a_file_that_has_not_what_was_written_is_told() {
+        assert!(file("af63dc4c8601ec8c", "af63dc4c8601ec8c").held);
+        let Probe { held, observed, name, .. } = file("af63dc4c8601ec8c", "cbf29ce484222325");
+        assert_eq!((held, &*observed, &*name), (false, "another content", "D1 host: file behind the device"));
     }
 }

@@ -1,5 +1,6 @@
 //! Which cells share a boot, and what it says of them when it does not end well. Pure.
 
+use crate::need;
 use luqual_model::{CellRecord, Outcome, Planned, Status};
 use luqual_protocol::Workload;
 use luqual_vm::profile;
@@ -45,9 +46,9 @@ type Shared<'a> = (&'a str, &'a str, &'a str, Outcome);
 
 fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
     let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
-    let lacks = |device: &str| profile::find(&plan.key.profile).is_some_and(|it| it.device(device).is_none());
+    let lacks = profile::find(&plan.key.profile).and_then(|profile| need::machine_lacks(profile, workload));
     // What is skipped takes no others with it.
-    if warns || !workload.shares_boot || workload.device().is_some_and(lacks) {
+    if warns || !workload.shares_boot || lacks.is_some() {
         return None;
     }
     let end = ends_as_one(plan)?;

@@ -59,6 +59,9 @@ pub(crate) fn server_of(device: Device) -> String {
     format!("{}.server", device.id())
 }
 
+/// No socket in [`Launch::folder`] has a longer name.
+pub(crate) const LONGEST_SOCKET: &str = "ivshmem-doorbell.server";
+
 /// The sockets by which frames go to a device and come from it, in [`Launch::folder`].
 pub fn frames_of(device: Device) -> (String, String) {
     (format!("{}.in", device.id()), format!("{}.out", device.id()))
@@ -255,6 +258,18 @@ pub fn command_line(program: &Path, arguments: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::PROFILES;
+
+    #[test]
+    fn no_socket_has_a_longer_name() {
+        let devices = PROFILES.iter().flat_map(|profile| profile.devices);
+        let names = devices.flat_map(|device| {
+            let (input, output) = frames_of(*device);
+            [server_of(*device), input, output]
+        });
+        assert_eq!(names.map(|name| name.len()).max(), Some(LONGEST_SOCKET.len()));
+        assert!([QMP, QTEST, CONSOLE].iter().all(|name| name.len() < LONGEST_SOCKET.len()));
+    }
     use crate::profile::{self, PROFILES};
 
     fn arguments_of(profile: &str, accel: Accel, folder: &str) -> String {

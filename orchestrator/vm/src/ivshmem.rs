@@ -1,17 +1,20 @@
 //! The server of a device that shares memory with the host and rings: QEMU docs/specs/ivshmem-spec.rst, "Client-Server protocol".
-//! It has two clients, QEMU and the host itself, which connects to nobody.
+//! It has two clients, QEMU and the host itself, which connects to nobody and rings back whenever it is rung.
 
 use crate::error::VmError;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::write;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use tokio::net::unix::pipe;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How many vectors each client has.
 pub(crate) const VECTORS: usize = 2;
@@ -40,7 +43,7 @@ impl Server {
             let told = messages(&memory, &peers).into_iter().try_for_each(|message| message.send(&stream));
             if told.is_ok() {
                 // A connection that ends is a server that is gone; and whom QEMU knows stays.
-                std::future::pending::<()>().await;
+                peers.answer().await;
             }
         })))
     }
@@ -64,6 +67,18 @@ impl Peers {
         let bells = || (0..VECTORS).map(bell).collect::<rustix::io::Result<Vec<OwnedFd>>>();
         Ok(Self { guest: bells()?, host: bells()? })
     }
+
+    /// Whenever the guest rings the host, the host rings the guest by the same vector. Does not end.
+    async fn answer(self) {
+        let mut answers: JoinSet<()> = self.host.into_iter().zip(self.guest).map(|(by, to)| answer(by, to)).collect();
+        while answers.join_next().await.is_some() {}
+    }
+}
+
+async fn answer(rung: OwnedFd, back: OwnedFd) {
+    // An eventfd(2) is read as a pipe is: eight bytes, the count, which is nothing from then on. A write adds to it.
+    let Ok(mut rung) = pipe::Receiver::from_owned_fd_unchecked(rung) else { return };
+    while rung.read_u64().await.is_ok() && write(&back, &1_u64.to_ne_bytes()).is_ok() {}
 }
 
 /// A number, and a descriptor with it or none.
@@ -103,6 +118,7 @@ mod tests {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     use std::io::IoSliceMut;
     use std::os::unix::fs::FileExt;
+    use std::time::Duration;
 
     /// The next message of the server.
     fn next(stream: &UnixStream) -> (i64, Option<OwnedFd>) {
@@ -119,14 +135,14 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_client_is_told_who_it_is_the_memory_and_whom_it_can_ring() {
+    async fn a_client_is_told_who_it_is_the_memory_and_whom_it_can_ring_and_is_rung_back() {
         let folder = tempfile::tempdir().unwrap();
         let (socket, memory) = (folder.path().join("socket"), folder.path().join("memory"));
         std::fs::write(&memory, b"shared").unwrap();
         let server = Server::start(&socket, &memory).unwrap();
         let told = tokio::task::spawn_blocking(move || {
             let stream = UnixStream::connect(&socket).unwrap();
-            stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             (0..7).map(|_| next(&stream)).collect::<Vec<_>>()
         });
         let told = told.await.unwrap();
@@ -146,6 +162,15 @@ mod tests {
         let mut bytes = [0; 6];
         File::from(told[2].1.as_ref().unwrap().try_clone().unwrap()).read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"shared");
+
+        let bell = |place: usize| told[place].1.as_ref().unwrap();
+        let mut guest = pipe::Receiver::from_owned_fd_unchecked(bell(6).try_clone().unwrap()).unwrap();
+        for _ in 0..3 {
+            write(bell(4), &1_u64.to_ne_bytes()).unwrap();
+            let rung = tokio::time::timeout(Duration::from_secs(10), guest.read_u64()).await;
+            rung.expect("nobody answers").unwrap();
+        }
+        assert_eq!(rustix::io::read(bell(5), &mut [0; 8]), Err(rustix::io::Errno::AGAIN), "by another vector");
         drop(server);
     }
 }

@@ -70,6 +70,11 @@ pub enum Bus {
 }
 
 impl Bus {
+    /// Whether a device can be unplugged from it while the machine runs.
+    pub const fn can_unplug(self) -> bool {
+        matches!(self, Self::RootPort)
+    }
+
     /// Whether all devices are in one IOMMU group.
     pub const fn is_one_group(self) -> bool {
         matches!(self, Self::Bridge | Self::OneSlot)

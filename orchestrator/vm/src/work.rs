@@ -51,7 +51,7 @@ impl WorkFolder {
         }
         let path = self.path.join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
         // sun_path has 108 bytes with the NUL (unix(7)).
-        if path.join(crate::args::QMP).as_os_str().len() > 107 {
+        if path.join(crate::args::LONGEST_SOCKET).as_os_str().len() > 107 {
             return Err(VmError::LongPath(path));
         }
         fs::create_dir(&path).map_err(VmError::file(&path))?;

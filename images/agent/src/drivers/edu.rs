@@ -15,6 +15,7 @@ pub(super) const DRIVER: Driver = Driver {
     state,
     pages: DMA_PAGES,
     in_one_piece: 0,
+    leaves_at: None,
     load: Some(Load::Transfers { run: busy, works_in: &[] }),
 };
 
@@ -58,7 +59,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     } else {
         tried.push(Tried::new("DMA", "done", "not done"));
     }
-    tried.extend(interrupted(&rig.vectors, 0));
+    tried.extend(interrupted("interrupt", &rig.vectors, 0));
     bar.write32(ACKNOWLEDGE, bar.read32(STATUS_INTERRUPT));
     Ok(tried)
 }

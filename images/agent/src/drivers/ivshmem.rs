@@ -1,6 +1,6 @@
 //! QEMU's memory that is shared with the host, without and with a doorbell: docs/specs/ivshmem-spec.rst.
 
-use super::{DMA_PAGES, Driver, Rig, Tried, arrived, forget, interrupted, pattern};
+use super::{DMA_PAGES, Driver, Rig, Tried, arrived, forget, interrupted, written};
 use crate::mapping::{Bar, PAGE};
 use crate::vfio::{Interrupt, Refusal};
 
@@ -13,6 +13,7 @@ pub(super) const PLAIN: Driver = Driver {
     state,
     pages: DMA_PAGES,
     in_one_piece: 0,
+    leaves_at: Some(TRIED as u64),
     load: None,
 };
 
@@ -27,8 +28,11 @@ const MEMORY: u32 = 2;
 const POSITION: usize = 8;
 /// Written with whom to ring, in the upper half, and by which vector.
 const DOORBELL_REGISTER: usize = 12;
-/// The vector that is rung.
-const VECTOR: usize = 1;
+/// The other one, which rings back by the same vector; so the host's server tells (orchestrator/vm/src/ivshmem.rs).
+const HOST: u32 = 1;
+/// The vectors by which the host is rung, and by which it rings itself.
+const BY_HOST: usize = 0;
+const BY_ITSELF: usize = 1;
 
 /// Behind what [`state`] looks at.
 const TRIED: usize = 16 * PAGE;
@@ -36,7 +40,7 @@ const TRIED: usize = 16 * PAGE;
 /// A page into the memory and out of it; what the host sees of it is the host's to say.
 fn exercise_memory(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     let bar = rig.device.bar(MEMORY)?;
-    let page = pattern(round, 1);
+    let page = written(round);
     let (words, _) = page.as_chunks::<8>();
     for (number, word) in words.iter().enumerate() {
         bar.write64(TRIED + number * 8, u64::from_le_bytes(*word));
@@ -47,18 +51,19 @@ fn exercise_memory(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     Ok(vec![arrived("memory", &page, &seen)])
 }
 
-/// And it rings itself, which goes by way of the host.
+/// And it rings itself, which goes by way of the host, and the host itself.
 fn exercise_doorbell(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     let mut tried = exercise_memory(rig, round)?;
     // An interrupt is a write to memory.
     rig.device.set_bus_master()?;
     let bar = rig.device.bar(REGISTERS)?;
-    // The host's server tells it so (orchestrator/vm/src/ivshmem.rs).
     let position = bar.read32(POSITION);
     tried.push(Tried::new("position", 0, position));
     forget(&rig.vectors);
-    bar.write32(DOORBELL_REGISTER, position << 16 | VECTOR as u32);
-    tried.extend(interrupted(&rig.vectors, VECTOR));
+    bar.write32(DOORBELL_REGISTER, position << 16 | BY_ITSELF as u32);
+    tried.extend(interrupted("interrupt", &rig.vectors, BY_ITSELF));
+    bar.write32(DOORBELL_REGISTER, HOST << 16 | BY_HOST as u32);
+    tried.extend(interrupted("the host rings back", &rig.vectors, BY_HOST));
     Ok(tried)
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Driver {
     pub(crate) pages: usize,
     /// How many of those behind have to be physically in one piece.
     pub(crate) in_one_piece: usize,
+    /// Where [`Driver::exercise`] leaves a page of [`written`] in the host's file behind it, in bytes, if it does.
+    pub(crate) leaves_at: Option<u64>,
     /// How it is kept busy, if it can be.
     pub(crate) load: Option<Load>,
 }
@@ -159,6 +161,11 @@ pub(crate) fn until(mut so: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// What a round writes through a device.
+pub(crate) fn written(round: u64) -> [u8; PAGE] {
+    pattern(round, 1)
+}
+
 /// A page of bytes that are no other round's.
 fn pattern(round: u64, salt: u64) -> [u8; PAGE] {
     let mut bytes = [0; PAGE];
@@ -174,9 +181,9 @@ fn forget(vectors: &[Vector]) {
 }
 
 /// What came of an interrupt that should have come.
-fn interrupted(vectors: &[Vector], number: usize) -> Option<Tried> {
+fn interrupted(what: &'static str, vectors: &[Vector], number: usize) -> Option<Tried> {
     let vector = vectors.get(number)?;
-    Some(Tried::new("interrupt", "came", if vector.wait(PATIENCE.as_secs() as i64) > 0 { "came" } else { "none came" }))
+    Some(Tried::new(what, "came", if vector.wait(PATIENCE.as_secs() as i64) > 0 { "came" } else { "none came" }))
 }
 
 /// Whether a page has come over whole.

@@ -1,7 +1,7 @@
 //! An NVMe controller with an admin queue and one I/O queue: NVM Express Base Specification 1.4.
 
 use super::{
-    BUSY_PAGE, Busy, DMA_PAGES, Driver, Load, Progress, Rig, Tried, arrived, forget, interrupted, pattern, until,
+    BUSY_PAGE, Busy, DMA_PAGES, Driver, Load, Progress, Rig, Tried, arrived, forget, interrupted, until, written,
 };
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Interrupt, Refusal};
@@ -16,6 +16,7 @@ pub(super) const DRIVER: Driver = Driver {
     state,
     pages: DMA_PAGES,
     in_one_piece: 0,
+    leaves_at: Some(BLOCK as u64 * BLOCK_BYTES),
     load: Some(Load::Transfers { run: busy, works_in: &[IO.submission, IO.completion] }),
 };
 
@@ -49,8 +50,9 @@ const IDENTIFY: u32 = 0x06;
 const WRITE_BLOCKS: u32 = 0x01;
 const READ_BLOCKS: u32 = 0x02;
 
-/// The block that is written; of 512 bytes each, a page has eight.
-pub(super) const BLOCK: u32 = 64;
+/// The first block that is written; a page has eight.
+const BLOCK: u32 = 64;
+const BLOCK_BYTES: u64 = 512;
 
 #[derive(Clone, Copy)]
 struct Places {
@@ -168,12 +170,12 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     tried.push(Tried::new("queues", format!("{DONE} {DONE}"), made.join(" ")));
 
     let mut io = Queue::new(IO, &bar);
-    let page = pattern(round, 1);
+    let page = written(round);
     memory.fill(WRITTEN * PAGE, &page);
     forget(&rig.vectors);
-    let written = io.run(&bar, memory, WRITE_BLOCKS, 1, dma.iova(WRITTEN * PAGE), [BLOCK, 0, 7]);
-    tried.push(Tried::new("write", DONE, written));
-    tried.extend(interrupted(&rig.vectors, 1));
+    let end = io.run(&bar, memory, WRITE_BLOCKS, 1, dma.iova(WRITTEN * PAGE), [BLOCK, 0, 7]);
+    tried.push(Tried::new("write", DONE, end));
+    tried.extend(interrupted("interrupt", &rig.vectors, 1));
     let read = io.run(&bar, memory, READ_BLOCKS, 1, dma.iova(READ * PAGE), [BLOCK, 0, 7]);
     tried.push(Tried::new("read", DONE, read));
     let mut seen = [0; PAGE];

@@ -13,6 +13,7 @@ pub(super) const DRIVER: Driver = Driver {
     state,
     pages: DMA_PAGES,
     in_one_piece: 0,
+    leaves_at: None,
     load: None,
 };
 

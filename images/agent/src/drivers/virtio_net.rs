@@ -18,6 +18,7 @@ pub(super) const DRIVER: Driver = Driver {
     state,
     pages: MEMORY_PAGES,
     in_one_piece: BUFFERS / PAGE - DMA_PAGES,
+    leaves_at: None,
     load: Some(Load::Frames { listen, heard }),
 };
 
@@ -250,7 +251,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
         Tried::new("address", "52:54:00", card.vendor()),
         Tried::new("DMA", "done", if is_used { "done" } else { "not done" }),
     ];
-    tried.extend(interrupted(&rig.vectors, usize::from(TRANSMIT)));
+    tried.extend(interrupted("interrupt", &rig.vectors, usize::from(TRANSMIT)));
     Ok(tried)
 }
 

@@ -14,7 +14,7 @@ mod scale;
 mod scene;
 mod vfio;
 
-pub(crate) use scene::{Said, Scene};
+pub(crate) use scene::Scene;
 
 use crate::kexec::LoadError;
 use crate::memfd::Memfd;

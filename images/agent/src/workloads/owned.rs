@@ -8,7 +8,7 @@ use crate::mapping::{Bar, Mapping, PAGE};
 use crate::memfd::{self, Memfd};
 use crate::pci::{self, Function};
 use crate::vfio::{Device, Dma, DmaError, Refusal};
-use luqual_protocol::Reaches;
+use luqual_protocol::{Reaches, Written, digest};
 use rustix::fd::AsFd;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs::File;
@@ -125,7 +125,7 @@ pub(super) fn leave(scene: &mut Scene) -> Result<(), StepError> {
     let config = function.config().map_err(StepError::Agent)?;
     manifest.insert(STATE.to_owned(), state(driver, &config, &bar));
     for page in quiet_pages(driver, busy) {
-        manifest.insert(page_name(page), digest(&rig.dma.memory, page));
+        manifest.insert(page_name(page), digest_of(&rig.dma.memory, page));
     }
     if plan.keeps_bus_master {
         // Wherever the kexec is made, another processor goes on to the end.
@@ -173,7 +173,7 @@ pub(super) fn reattach(scene: &mut Scene) -> Result<(), StepError> {
     }
     let mapping = Mapping::of_file(&memory, driver.pages * PAGE).map_err(StepError::agent("mmap"))?;
     let changed: Vec<usize> = quiet_pages(driver, busy)
-        .filter(|page| manifest.get(&page_name(*page)).is_some_and(|known| *known != digest(&mapping, *page)))
+        .filter(|page| manifest.get(&page_name(*page)).is_some_and(|known| *known != digest_of(&mapping, *page)))
         .collect();
     if driver.has_dma && plan.memory == Memory::Preserved {
         scene.check("D2 preserved pages", "unchanged", listed(&changed));
@@ -224,7 +224,11 @@ pub(super) fn reattach(scene: &mut Scene) -> Result<(), StepError> {
 pub(super) fn try_out(scene: &mut Scene) -> Result<(), StepError> {
     let Some(Owned { driver, rig }) = scene.take_owned() else { return Ok(()) };
     let busy = asked(scene)?.busy;
-    match (driver.exercise)(&rig, scene.seed().wrapping_add(1)) {
+    let round = scene.seed().wrapping_add(1);
+    if let Some(offset) = driver.leaves_at {
+        scene.tell_written(Written { offset, digest: digest(&drivers::written(round)) });
+    }
+    match (driver.exercise)(&rig, round) {
         Ok(tried) => {
             for Tried { what, expected, observed } in tried {
                 scene.check(format!("D1 {what}"), expected, observed);
@@ -381,12 +385,10 @@ fn page_name(page: usize) -> String {
     format!("page {page}")
 }
 
-/// FNV-1a, which tells pages apart that differ by chance or by a fault.
-fn digest(memory: &Mapping, page: usize) -> String {
+fn digest_of(memory: &Mapping, page: usize) -> String {
     let mut bytes = [0; PAGE];
     memory.read(page * PAGE, &mut bytes);
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+    digest(&bytes)
 }
 
 fn listed(changed: &[usize]) -> String {

@@ -6,7 +6,7 @@ use crate::luo::{DEVICE, Device, Session};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use crate::peer::Peer;
-use luqual_protocol::{Measure, Place, Probe, Reaches, frames};
+use luqual_protocol::{Measure, Place, Probe, Reaches, Said, Written, frames};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeMap;
@@ -41,15 +41,6 @@ pub(crate) struct Scene {
     /// Whether what is kept was preserved by this kernel, and so waits for the next one.
     is_handed_on: bool,
     said: Said,
-}
-
-/// What a step has found out.
-#[derive(Default)]
-pub(crate) struct Said {
-    pub(crate) probes: Vec<Probe>,
-    pub(crate) measures: Vec<Measure>,
-    pub(crate) reaches: Option<Reaches>,
-    pub(crate) frames: Vec<(u32, u32)>,
 }
 
 const SAME: &str = "every byte as it was";
@@ -199,6 +190,11 @@ impl Scene {
     /// Tells the host which numbered frames were received.
     pub(crate) fn tell_frames(&mut self, numbers: Vec<u32>) {
         self.said.frames = frames::runs(numbers);
+    }
+
+    /// Tells the host what it should find in the file behind a device.
+    pub(crate) fn tell_written(&mut self, written: Written) {
+        self.said.written = Some(written);
     }
 
     /// The device that is held, taken out while it is used.

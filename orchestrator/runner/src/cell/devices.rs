@@ -4,11 +4,15 @@ use super::{Boot, Run, host, no_machine};
 use crate::evidence::Stop;
 use crate::eye::{self, Busy, Seen};
 use crate::frames::{Sender, Times, account, probes};
+use crate::need;
 use crate::ticks::micros;
 use luqual_model::{Frames, Phase, Probe};
-use luqual_protocol::{Reaches, Unplug, Workload};
-use luqual_vm::{Device, Happened, Iommu, Machine, PciAddress, PciFunction, Ram, Traced, frames_of, parse_trace};
-use std::fs;
+use luqual_protocol::{Reaches, Unplug, Workload, Written, digest};
+use luqual_vm::{
+    Device, Happened, Iommu, Machine, PciAddress, PciFunction, Ram, Traced, file_of, frames_of, parse_trace,
+};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -84,9 +88,7 @@ impl Boot<'_> {
     /// What its machine lacks, by this QEMU or by what the machine is.
     pub(super) fn lacks(&self, qemu: luqual_vm::QemuVersion) -> Option<String> {
         let profile = self.profile;
-        let missing =
-            self.parts.iter().filter_map(|part| part.workload.device()).find(|it| profile.device(it).is_none());
-        profile.lacks(qemu).or_else(|| missing.map(|device| format!("the profile {} has no {device}", profile.name)))
+        profile.lacks(qemu).or_else(|| self.parts.iter().find_map(|part| need::machine_lacks(profile, part.workload)))
     }
 }
 
@@ -135,6 +137,7 @@ impl Run<'_> {
         phase: Phase,
         reaches: Option<Reaches>,
         frames: Vec<(u32, u32)>,
+        written: Option<Written>,
     ) -> Result<(), Stop> {
         let Some(watched) = &mut self.watched[part] else { return Ok(()) };
         let now_us = self.recorder.now_us();
@@ -162,6 +165,13 @@ impl Run<'_> {
             (Phase::Verify, 1) => {
                 watched.received.after = frames;
                 watched.sender.iter().for_each(Sender::end);
+                if let Some(Written { offset, digest: told }) = written {
+                    let path = self.work.as_ref().ok_or_else(no_machine)?.join(file_of(watched.device));
+                    let mut bytes = [0; PAGE];
+                    let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+                    read.map_err(host(path.display()))?;
+                    self.checked[part].add(vec![eye::file(&told, &digest(&bytes))], phase);
+                }
             }
             _ => {}
         }

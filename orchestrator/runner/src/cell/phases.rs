@@ -12,19 +12,11 @@ use crate::seed;
 use crate::ticks::{self, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_model::{Measure, Phase, Probe, Refused, Side};
-use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request, Unplug};
+use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request, Said, Unplug};
 use luqual_vm::{Launch, Machine};
 use std::fs;
 use std::pin::pin;
 use std::time::Duration;
-
-/// What a step of the agent's has told.
-struct Said {
-    probes: Vec<luqual_protocol::Probe>,
-    measures: Vec<luqual_protocol::Measure>,
-    reaches: Option<luqual_protocol::Reaches>,
-    frames: Vec<(u32, u32)>,
-}
 
 impl Run<'_> {
     /// All phases up to the last one that needs a guest. `Err` is where it stopped.
@@ -215,8 +207,8 @@ impl Run<'_> {
             self.recorder.for_part(Some(number));
             let said = self.step(phase, agent, &request, number + 1).await;
             self.recorder.for_part(None);
-            let Said { probes, measures, reaches, frames } = said?;
-            self.device_after(number, phase, reaches, frames)?;
+            let Said { probes, measures, reaches, frames, written } = said?;
+            self.device_after(number, phase, reaches, frames, written)?;
             let (hop, checked) = (self.hop, &mut self.checked[number]);
             let probes = probes.into_iter().map(|it| {
                 let luqual_protocol::Probe { name, expected, observed, held } = it;
@@ -240,9 +232,7 @@ impl Run<'_> {
     /// One request to the agent. What was refused in the source is looked at once more: as many parts as have begun.
     async fn step(&mut self, phase: Phase, agent: &Agent, request: &Request, begun: usize) -> Result<Said, Stop> {
         let (said, taint) = match self.guarded(phase, Some(agent), ask(agent, request)).await? {
-            Reply::Done { probes, measures, reaches, frames, taint } => {
-                (Said { probes, measures, reaches, frames }, taint)
-            }
+            Reply::Done { said, taint } => (said, taint),
             reply => return Err(self.not_done(phase, reply, agent, begun).await),
         };
         match self.side() {
@@ -275,7 +265,7 @@ impl Run<'_> {
             let request = Request::Verify { workload: part.workload.name.to_owned() };
             let asked = tokio::time::timeout(self.host.deadlines.of(Phase::Verify), agent.ask(&request)).await;
             let probes = match asked {
-                Ok(Ok(Reply::Done { probes, .. })) => probes,
+                Ok(Ok(Reply::Done { said, .. })) => said.probes,
                 Ok(Ok(reply)) => return Err(format!("{reply:?}")),
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => return Err("no answer".to_owned()),
