@@ -152,7 +152,7 @@ impl Cells {
                 checked.broken += usize::from(!probe.held);
             }
             if !probe.held {
-                let told = format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed);
+                let told = format!("{}: expected {}, observed {}", probe.name, probe.expected, alike(&probe.observed));
                 ways.push((level.map_or(Level::ALL.len(), |level| level as usize), told));
             }
         }
@@ -178,6 +178,11 @@ impl Cells {
         });
         levels.into_iter().chain(others).collect()
     }
+}
+
+/// What the host counted, without how often, and when or where it came first: that is another each time.
+fn alike(observed: &str) -> &str {
+    if observed.contains(", first ") { "some" } else { observed }
 }
 
 /// Whether its probes say what became of the device. A loss that no probe tells of is told by its title.

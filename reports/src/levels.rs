@@ -97,6 +97,17 @@ mod tests {
     }
 
     #[test]
+    fn what_came_at_another_time_is_the_same_way() {
+        let reset = |workload, first| {
+            let observed = format!("1, first {first} ms after it was left");
+            device(workload, "7.3.4", Outcome::Lost, "", &[("D3 host: resets by the open", "none", &observed)])
+        };
+        let cells = vec![reset("vfio.nvme.idle", 2903), reset("vfio.edu.idle", 3109)];
+        let text = levels(&[record_of(cells)]).unwrap().unwrap();
+        assert!(text.contains("* D3 host: resets by the open: expected none, observed some (2 rows)\n"), "{text}");
+    }
+
+    #[test]
     fn a_run_without_devices_has_no_table() {
         assert!(levels(&[record()]).unwrap().is_none());
     }
