@@ -38,6 +38,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
             Err(message) => failed(message),
         },
         Request::Preserve { .. }
+        | Request::Spoil { .. }
         | Request::Locate { .. }
         | Request::Retrieve { .. }
         | Request::Verify { .. }

@@ -53,6 +53,7 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         }
         Request::Verify { workload } => later_step(held, &workload).map(Scene::verify),
         Request::Finish { workload } => later_step(held, &workload).map(Scene::finish),
+        Request::Spoil { workload, item } => later_step(held, &workload).map(|scene| scene.spoil(item)),
         Request::Locate { workload, place } => {
             return match later_step(held, &workload).map(|it| it.locate(&place)) {
                 Ok(Ok(address)) => Reply::Located(Located { address }),

@@ -12,6 +12,7 @@
 //! | `call` | [`call`]: one request from standard input, one reply to standard output |
 //! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
 //! | `peer` | [`peer`]: does what a workload tells it, as any user |
+//! | `vmm` | [`vmm`]: a virtual machine monitor that does what a workload tells it |
 //! | `peer-apart` | [`namespaces`]: the same in namespaces of its own |
 //! | `write-pages …`, `write-log …` | [`writer`]: write into a memfd |
 //! | `autorun` | [`autorun`]: requests from a file, for a guest that nobody talks to |
@@ -39,6 +40,8 @@ mod serve;
 mod swap;
 mod tick;
 mod vfio;
+mod vmm;
+mod wait;
 mod workloads;
 mod writer;
 
@@ -55,11 +58,12 @@ fn main() -> ExitCode {
         (_, Some("serve")) => serve::run(),
         (_, Some("call")) => call::run(),
         (_, Some("kill")) => kill::run(),
+        (_, Some("vmm")) => vmm::run(),
         (_, Some("peer-apart")) => namespaces::run(),
         (_, Some("write-pages")) => writer::pages(),
         (_, Some("write-log")) => writer::log(),
         (_, Some("autorun")) => autorun::run(),
-        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|peer|peer-apart|write-pages|write-log|autorun \
+        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|peer|vmm|peer-apart|write-pages|write-log|autorun \
              (as process 1: /init)"
             .to_owned()),
     };

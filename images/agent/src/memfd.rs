@@ -50,6 +50,11 @@ impl Memfd {
         Self { name, size, offset: 0, flags: MemfdFlags::empty(), pages: filled, later: None }
     }
 
+    /// One of which nothing is written.
+    pub(crate) const fn blank(name: &'static str, size: u64) -> Self {
+        Self { pages: empty, ..Self::new(name, size) }
+    }
+
     /// Makes it, with its size, its content and its offset.
     pub(crate) fn make(&self, seed: u64) -> io::Result<File> {
         let file = File::from(memfd_create(self.name, self.flags | MemfdFlags::CLOEXEC)?);

@@ -39,6 +39,11 @@ impl Peer {
         Self::start_role("peer-apart", user)
     }
 
+    /// Starts a virtual machine monitor ([`crate::vmm`]).
+    pub(crate) fn start_vmm(user: u32) -> Result<Self, String> {
+        Self::start_role("vmm", user)
+    }
+
     fn start_role(role: &str, user: u32) -> Result<Self, String> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("socketpair: {error}"))?;
         let mut command = Command::new(AGENT);
@@ -110,20 +115,26 @@ fn receive(socket: &UnixStream) -> Result<Option<(String, Option<OwnedFd>)>, Str
     Ok(Some((String::from_utf8_lossy(text.trim_ascii_end()).into_owned(), fd)))
 }
 
-/// `luqual-agent peer`: does what it is told over its standard input, to the end of that.
+/// `luqual-agent peer`.
 pub(crate) fn run() -> Result<(), String> {
+    let mut held = BTreeMap::new();
+    serve(|words, fd| obey(&mut held, words, fd))
+}
+
+/// Does what it is told over its standard input, to the end of that.
+pub(crate) fn serve(mut obey: impl FnMut(&[&str], Option<OwnedFd>) -> Result<Answer, String>) -> Result<(), String> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| format!("socket: {error}"))?;
     let socket = UnixStream::from(socket);
-    let mut held: BTreeMap<String, OwnedFd> = BTreeMap::new();
     while let Some((words, fd)) = receive(&socket)? {
         let words: Vec<&str> = words.split(' ').collect();
-        let (answer, fd) = obey(&mut held, &words, fd).unwrap_or_else(|why| (why, None));
+        let (answer, fd) = obey(&words, fd).unwrap_or_else(|why| (why, None));
         send(&socket, &answer, fd.as_ref().map(AsFd::as_fd))?;
     }
     Ok(())
 }
 
-type Answer = (String, Option<OwnedFd>);
+/// A text, and perhaps a descriptor.
+pub(crate) type Answer = (String, Option<OwnedFd>);
 
 /// | words | |
 /// | --- | --- |

@@ -11,7 +11,10 @@ mod workload;
 
 pub use archive::Archive;
 pub use digest::digest;
-pub use request::{Hello, Kernel, KernelLog, Located, Measure, Place, Probe, Reaches, Reply, Request, Said, Written};
+pub use request::{
+    Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Place, Probe, Reaches, Reply, Request, Said,
+    Written,
+};
 pub use workload::{
     EXTERNAL, LoadTime, Need, Unplug, Update, Workload, external, find as find_workload, program_path, workloads,
 };
@@ -48,6 +51,13 @@ pub const NONCE_OPTION: &str = "luqual.nonce=";
 
 /// Where the SSH server listens.
 pub const SSH_PORT: u16 = 22;
+
+/// By how many milliseconds the clock of a virtual machine may differ from another that watched it for so many: an eighth, for
+/// processors that wait for each other on a busy host, and 250 at least, for the time between two looks. A clock that stood still
+/// meanwhile, or was set back to the time of its pause, differs by all of it.
+pub const fn clock_tolerance_ms(watched_ms: u64) -> u64 {
+    if watched_ms / 8 > 250 { watched_ms / 8 } else { 250 }
+}
 
 /// Milliseconds between two ticks.
 pub const TICK_PERIOD_MS: u64 = 1;

@@ -19,6 +19,13 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
     },
+    /// Falsify something of a virtual machine that was left to the update. Source only, after [`Request::Preserve`].
+    Spoil {
+        /// The workload that has it.
+        workload: String,
+        /// What.
+        item: Item,
+    },
     /// Where is that in physical memory? Source only, after [`Request::Preserve`].
     Locate {
         /// The workload that holds it.
@@ -80,6 +87,45 @@ impl Kernel {
         match self {
             Self::Source => "/luqual/kernels/source",
             Self::Target => "/luqual/kernels/target",
+        }
+    }
+}
+
+/// Something of a virtual machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Item {
+    /// A general register.
+    Register,
+    /// A byte of the FPU's state.
+    Fpu,
+    /// A model-specific register.
+    Msr,
+    /// A byte of memory.
+    Page,
+    /// An interrupt that is pending.
+    Interrupt,
+    /// A timer that is under way.
+    Timer,
+    /// The time by KVM's clock.
+    Clock,
+}
+
+impl Item {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Register, Self::Fpu, Self::Msr, Self::Page, Self::Interrupt, Self::Timer, Self::Clock];
+
+    /// How it is written.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Fpu => "fpu",
+            Self::Msr => "msr",
+            Self::Page => "page",
+            Self::Interrupt => "interrupt",
+            Self::Timer => "timer",
+            Self::Clock => "clock",
         }
     }
 }
@@ -164,6 +210,23 @@ pub struct Said {
     /// What it has written through a device into the host's file behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
+    /// The virtual machine that was paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedMachine>,
+    /// How far a virtual machine's own clock moved while it held, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_moved_us: Option<u64>,
+}
+
+/// A virtual machine inside of the guest that is left to the update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedMachine {
+    /// Where the account of its first processor is (images/program/src/account.rs), as a guest-physical address.
+    pub account: u64,
+    /// For how long it has held, in microseconds, when this is told.
+    pub held_us: u64,
+    /// For how long it has been paused then.
+    pub paused_us: u64,
 }
 
 /// A page of the file behind a device.

@@ -3,6 +3,7 @@
 mod carry;
 mod devices;
 mod end;
+mod lives;
 mod phases;
 mod plant;
 
@@ -172,6 +173,7 @@ pub(crate) async fn run_once(
         kernel_log: Vec::new(),
         blackout: None,
         watched: boot.parts.iter().map(|_| None).collect(),
+        lives: boot.parts.iter().map(|_| None).collect(),
         epoch_us: 0,
     };
     run.epoch_us = devices::epoch_us(run.recorder.started());
@@ -263,6 +265,8 @@ struct Run<'a> {
     blackout: Option<Blackout>,
     /// The device of each part that owns one.
     watched: Vec<Option<devices::Watched>>,
+    /// The virtual machine of each part, from when it was paused on.
+    lives: Vec<Option<lives::Life>>,
     /// When it started, in microseconds since 1970.
     epoch_us: u64,
 }

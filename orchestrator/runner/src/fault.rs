@@ -1,6 +1,7 @@
 //! Faults planted on purpose, so that everyone can see the tool find what it is there to find.
 
 use luqual_model::Phase;
+use luqual_protocol::Item;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,8 @@ pub enum Fault {
     FlipUnpreserved,
     /// Something that happens to the device of a workload.
     Device(DeviceFault),
+    /// Something of a virtual machine is falsified while it is paused.
+    Machine(Item),
     /// SIGKILL when a phase starts.
     Kill {
         /// To whom.
@@ -70,8 +73,9 @@ pub enum Victim {
 }
 
 /// How faults are written, for `--help` and for messages.
-pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE or device:FAULT, \
-     where FAULT is one of bar-moved, dma-write, interrupt-lost, reset and unplugged";
+pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, device:FAULT \
+     with FAULT one of bar-moved, dma-write, interrupt-lost, reset and unplugged, or machine:ITEM with ITEM one of register, fpu, msr, \
+     page, interrupt, timer and clock";
 
 impl FromStr for Fault {
     type Err = String;
@@ -109,6 +113,10 @@ impl FromStr for Fault {
                 let [word] = rest[..] else { return Err(wrong()) };
                 DeviceFault::ALL.into_iter().find(|fault| fault.word() == word).map(Self::Device).ok_or_else(wrong)
             }
+            "machine" => {
+                let [word] = rest[..] else { return Err(wrong()) };
+                Item::ALL.into_iter().find(|item| item.word() == word).map(Self::Machine).ok_or_else(wrong)
+            }
             "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
             "kill-qemu" => kill(Victim::Qemu),
             "kill-agent" => kill(Victim::Agent),
@@ -124,6 +132,7 @@ impl fmt::Display for Fault {
             Self::Flip { memfd, page, offset } => write!(f, "flip:{memfd}:{page}:{offset}"),
             Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
             Self::Device(fault) => write!(f, "device:{}", fault.word()),
+            Self::Machine(item) => write!(f, "machine:{}", item.word()),
             Self::Kill { victim: Victim::Qemu, phase } => write!(f, "kill-qemu:{phase}"),
             Self::Kill { victim: Victim::Agent, phase } => write!(f, "kill-agent:{phase}"),
             Self::Kill { victim: Victim::Holder, phase } => write!(f, "kill-holder:{phase}"),
@@ -144,6 +153,11 @@ mod tests {
             let text = format!("device:{}", fault.word());
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
             assert!(FAULT_SYNTAX.contains(fault.word()));
+        }
+        for item in Item::ALL {
+            let text = format!("machine:{}", item.word());
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+            assert!(FAULT_SYNTAX.contains(item.word()));
         }
     }
 

@@ -258,7 +258,6 @@ pub fn command_line(program: &Path, arguments: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::PROFILES;
 
     #[test]
     fn no_socket_has_a_longer_name() {

@@ -9,7 +9,7 @@ mod virtio_net;
 
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Device, Dma, Interrupt, Refusal, Vector};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a device is driven with.
 pub(crate) struct Rig {
@@ -149,16 +149,9 @@ pub(crate) const BUSY_PAGE: usize = DMA_PAGES - 3;
 /// How long a device may take for what takes it 100 ms at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits until something is so; no event tells when a register changes.
-pub(crate) fn until(mut so: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    while !so() {
-        if Instant::now() > end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    true
+/// Waits until something of a device is so.
+pub(crate) fn until(so: impl FnMut() -> bool) -> bool {
+    crate::wait::until(PATIENCE, so)
 }
 
 /// What a round writes through a device.

@@ -13,6 +13,7 @@ mod pci;
 mod scale;
 mod scene;
 mod vfio;
+mod vmm;
 
 pub(crate) use scene::Scene;
 
@@ -40,6 +41,8 @@ pub(crate) struct Case {
     finished: Hook,
     /// What is done with the device that it owns, if it owns one.
     plan: owned::Plan,
+    /// Its virtual machines, if it has some.
+    machines: vmm::Machines,
 }
 
 type Hook = fn(&mut Scene) -> Result<(), StepError>;
@@ -65,6 +68,7 @@ impl Case {
             target: nothing,
             finished: nothing,
             plan: owned::Plan::PLAIN,
+            machines: vmm::Machines::NONE,
         }
     }
 }
@@ -75,7 +79,7 @@ fn nothing(_: &mut Scene) -> Result<(), StepError> {
     Ok(())
 }
 
-const FAMILIES: [&[Case]; 12] = [
+const FAMILIES: [&[Case]; 13] = [
     broker::CASES,
     kexec::CASES,
     lifecycle::CASES,
@@ -88,6 +92,7 @@ const FAMILIES: [&[Case]; 12] = [
     memfd::property::CASES,
     pci::CASES,
     scale::CASES,
+    vmm::CASES,
 ];
 
 /// The workload of that name.

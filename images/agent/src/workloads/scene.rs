@@ -1,12 +1,13 @@
 //! A case while it runs, on one side of a kexec: what it holds, and what it has checked. The tools of the families.
 
 use super::owned::Owned;
+use super::vmm::{Hosted, Machines};
 use super::{Case, StepError, observed, said};
 use crate::luo::{DEVICE, Device, Session};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use crate::peer::Peer;
-use luqual_protocol::{Measure, Place, Probe, Reaches, Said, Written, frames};
+use luqual_protocol::{Item, Measure, PausedMachine, Place, Probe, Reaches, Said, Written, frames};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub(crate) struct Scene {
     address: Option<String>,
     /// That device.
     owned: Option<Owned>,
+    /// The virtual machines that the case has.
+    pub(super) hosted: Vec<Hosted>,
     /// Whether what is kept was preserved by this kernel, and so waits for the next one.
     is_handed_on: bool,
     said: Said,
@@ -62,6 +65,7 @@ impl Scene {
             unpreserved: None,
             address,
             owned: None,
+            hosted: Vec::new(),
             is_handed_on: false,
             said: Said::default(),
         }
@@ -103,6 +107,12 @@ impl Scene {
             }
         };
         address.transpose().map_err(StepError::agent(format!("the address of {place:?}")))
+    }
+
+    /// Falsifies something of the virtual machine that was left to the update.
+    pub(crate) fn spoil(&mut self, item: Item) -> Result<Said, StepError> {
+        super::vmm::spoil(self, item)?;
+        Ok(self.end_step())
     }
 
     /// Asks the kernel for what is kept.
@@ -180,6 +190,21 @@ impl Scene {
     /// Holds that device.
     pub(crate) fn own(&mut self, owned: Owned) {
         self.owned = Some(owned);
+    }
+
+    /// The virtual machines that the case has.
+    pub(crate) fn machines(&self) -> Machines {
+        self.case.machines
+    }
+
+    /// Tells the host where to see when it goes on.
+    pub(crate) fn tell_paused(&mut self, paused: PausedMachine) {
+        self.said.paused = Some(paused);
+    }
+
+    /// Tells the host how far the machine's own clock moved.
+    pub(crate) fn tell_clock(&mut self, moved_us: u64) {
+        self.said.clock_moved_us = Some(moved_us);
     }
 
     /// Tells the host what it reaches.

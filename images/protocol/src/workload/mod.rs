@@ -9,6 +9,7 @@ mod memfd;
 mod pci;
 mod scale;
 mod vfio;
+mod vmm;
 
 pub use external::{EXTERNAL, external, program_path};
 
@@ -186,7 +187,7 @@ pub enum Need {
     Vfio,
 }
 
-const FAMILIES: [&[Workload]; 15] = [
+const FAMILIES: [&[Workload]; 16] = [
     broker::WORKLOADS,
     kexec::WORKLOADS,
     lifecycle::WORKLOADS,
@@ -202,6 +203,7 @@ const FAMILIES: [&[Workload]; 15] = [
     vfio::NVME,
     vfio::PCI_TESTDEV,
     vfio::VIRTIO_NET,
+    vmm::WORKLOADS,
 ];
 
 /// Every workload, by family and name.

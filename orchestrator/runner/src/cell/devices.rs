@@ -7,7 +7,7 @@ use crate::frames::{Sender, Times, account, probes};
 use crate::need;
 use crate::ticks::micros;
 use luqual_model::{Frames, Phase, Probe};
-use luqual_protocol::{Reaches, Unplug, Workload, Written, digest};
+use luqual_protocol::{Reaches, Said, Unplug, Workload, Written, digest};
 use luqual_vm::{
     Device, Happened, Iommu, Machine, PciAddress, PciFunction, Ram, Traced, file_of, frames_of, parse_trace,
 };
@@ -131,19 +131,12 @@ impl Run<'_> {
     }
 
     /// After it.
-    pub(super) fn device_after(
-        &mut self,
-        part: usize,
-        phase: Phase,
-        reaches: Option<Reaches>,
-        frames: Vec<(u32, u32)>,
-        written: Option<Written>,
-    ) -> Result<(), Stop> {
+    pub(super) fn device_after(&mut self, part: usize, phase: Phase, said: &Said) -> Result<(), Stop> {
         let Some(watched) = &mut self.watched[part] else { return Ok(()) };
         let now_us = self.recorder.now_us();
         match (phase, self.hop) {
             (Phase::Preserve, 0) => {
-                let Reaches { quiet, busy } = reaches.unwrap_or_default();
+                let Reaches { quiet, busy } = said.reaches.clone().unwrap_or_default();
                 let ram = self.machine.as_ref().ok_or_else(no_machine)?.ram();
                 let quiet = quiet.into_iter().map(|at| Ok((at, page(ram, at)?))).collect::<std::io::Result<_>>();
                 let quiet = quiet.map_err(host("the RAM file"))?;
@@ -160,17 +153,17 @@ impl Run<'_> {
             }
             (Phase::Retrieve, 1) => {
                 watched.held_us = Some(now_us);
-                watched.received.before = frames;
+                watched.received.before.clone_from(&said.frames);
             }
             (Phase::Verify, 1) => {
-                watched.received.after = frames;
+                watched.received.after.clone_from(&said.frames);
                 watched.sender.iter().for_each(Sender::end);
-                if let Some(Written { offset, digest: told }) = written {
+                if let Some(Written { offset, digest: told }) = &said.written {
                     let path = self.work.as_ref().ok_or_else(no_machine)?.join(file_of(watched.device));
                     let mut bytes = [0; PAGE];
-                    let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+                    let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, *offset));
                     read.map_err(host(path.display()))?;
-                    self.checked[part].add(vec![eye::file(&told, &digest(&bytes))], phase);
+                    self.checked[part].add(vec![eye::file(told, &digest(&bytes))], phase);
                 }
             }
             _ => {}

@@ -94,6 +94,7 @@ impl Run<'_> {
         if self.hop == 0 {
             self.unplug(Unplug::WhilePreserved, Phase::Preserve).await?;
             self.flip(&agent).await?;
+            self.spoil(&agent).await?;
         }
         self.jitter(1).await;
         if !before {
@@ -207,8 +208,10 @@ impl Run<'_> {
             self.recorder.for_part(Some(number));
             let said = self.step(phase, agent, &request, number + 1).await;
             self.recorder.for_part(None);
-            let Said { probes, measures, reaches, frames, written } = said?;
-            self.device_after(number, phase, reaches, frames, written)?;
+            let said = said?;
+            self.device_after(number, phase, &said)?;
+            self.machine_after(number, phase, &said)?;
+            let Said { probes, measures, .. } = said;
             let (hop, checked) = (self.hop, &mut self.checked[number]);
             let probes = probes.into_iter().map(|it| {
                 let luqual_protocol::Probe { name, expected, observed, held } = it;

@@ -16,7 +16,7 @@ impl Run<'_> {
         let (place, offset) = match &self.host.plant {
             Some(Fault::Flip { memfd, page, offset }) => (Place::Memfd { memfd: memfd.clone(), page: *page }, *offset),
             Some(Fault::FlipUnpreserved) => (Place::Unpreserved, 0),
-            Some(Fault::Kill { .. } | Fault::Device(_)) | None => return Ok(()),
+            Some(Fault::Kill { .. } | Fault::Device(_) | Fault::Machine(_)) | None => return Ok(()),
         };
         // Where a fault is planted, every cell has a boot of its own.
         let workload = self.boot.parts.first().map_or_else(String::new, |part| part.workload.name.to_owned());
@@ -32,6 +32,16 @@ impl Run<'_> {
         let mut byte = [0];
         ram.read(address, &mut byte).map_err(host("the RAM file"))?;
         ram.write(address, &[byte[0] ^ 1]).map_err(host("the RAM file"))
+    }
+
+    /// Something of a virtual machine, between preserve and kexec.
+    pub(super) async fn spoil(&self, agent: &Agent) -> Result<(), Stop> {
+        let Some(Fault::Machine(item)) = self.host.plant else { return Ok(()) };
+        let workload = self.boot.parts.first().map_or_else(String::new, |part| part.workload.name.to_owned());
+        match ask(agent, &Request::Spoil { workload, item }).await? {
+            Reply::Done { .. } => Ok(()),
+            reply => Err(self.not_done(Phase::Preserve, reply, agent, 1).await),
+        }
     }
 }
 

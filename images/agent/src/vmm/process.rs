@@ -1,0 +1,121 @@
+//! `luqual-agent vmm`: the monitor as a process of its own, of any user. It gets each descriptor from who starts it, and is told
+//! what to do in words, as any [`crate::peer`] is.
+
+use super::machine::{Failed, Paused, Running};
+use super::state::State;
+use crate::memfd::Memfd;
+use crate::peer::{Answer, DONE, serve};
+use crate::workloads::errno_name;
+use kvm_ioctls::Kvm;
+use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::collections::BTreeMap;
+use std::fs::File;
+
+/// The machine, as far as it is.
+#[derive(Default)]
+enum Machine {
+    #[default]
+    None,
+    Paused(Box<Paused>),
+    Running(Running),
+}
+
+/// What it has been given, and the machine.
+#[derive(Default)]
+struct Monitor {
+    held: BTreeMap<String, OwnedFd>,
+    machine: Machine,
+}
+
+/// Does what it is told over its standard input, to the end of that.
+pub(crate) fn run() -> Result<(), String> {
+    let mut monitor = Monitor::default();
+    serve(|words, fd| monitor.obey(words, fd))
+}
+
+/// | words | |
+/// | --- | --- |
+/// | `take NAME` | holds the descriptor that comes with it: `kvm`, `memory`, `state` |
+/// | `give NAME` | sends a copy of it; `vm` and `vcpu` are the machine's own, once it is paused |
+/// | `boot CPUS MIB SEED` | makes memory, and a machine that runs the program in it |
+/// | `pause` | stops it, and saves it into `state` |
+/// | `restore` | a machine of `memory` and `state`, paused |
+/// | `run` | lets a paused machine run |
+impl Monitor {
+    fn obey(&mut self, words: &[&str], fd: Option<OwnedFd>) -> Result<Answer, String> {
+        let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
+        match (words, std::mem::take(&mut self.machine)) {
+            (["take", name], machine) => {
+                self.machine = machine;
+                self.held.insert((*name).to_owned(), fd.ok_or("no descriptor came with it")?);
+            }
+            (["give", name @ ("vm" | "vcpu")], Machine::Paused(paused)) => {
+                let copy = copy_of(&paused, name);
+                self.machine = Machine::Paused(paused);
+                return copy.map(|fd| (DONE.to_owned(), Some(fd)));
+            }
+            (["give", name], machine) => {
+                self.machine = machine;
+                return Ok((DONE.to_owned(), Some(self.copy(name)?)));
+            }
+            (["boot", cpus, mib, seed], Machine::None) => {
+                let memory =
+                    Memfd::blank("memory", number(mib)? << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
+                let machine = Paused::boot(self.kvm()?, &memory, number(cpus)?, number(seed)?);
+                self.machine = Machine::Paused(Box::new(machine.map_err(told)?));
+                self.held.insert("memory".to_owned(), memory.into());
+            }
+            (["restore"], Machine::None) => {
+                let state = State::read_from(&File::from(self.copy("state")?))?;
+                let memory = File::from(self.copy("memory")?);
+                let machine = Paused::restore(self.kvm()?, &memory, &state).map_err(told)?;
+                self.machine = Machine::Paused(Box::new(machine));
+            }
+            (["run"], Machine::Paused(paused)) => self.machine = Machine::Running(paused.start().map_err(told)?),
+            (["pause"], Machine::Running(running)) => {
+                let paused = running.pause().map_err(told)?;
+                let state = paused.save().map_err(told)?.into_memfd()?;
+                self.held.insert("state".to_owned(), state.into());
+                self.machine = Machine::Paused(Box::new(paused));
+            }
+            (words, machine) => {
+                self.machine = machine;
+                return Err(format!("a monitor cannot {} now", words.join(" ")));
+            }
+        }
+        Ok((DONE.to_owned(), None))
+    }
+
+    fn copy(&self, name: &str) -> Result<OwnedFd, String> {
+        let fd = self.held.get(name).ok_or_else(|| format!("{name} is not held"))?;
+        fd.try_clone().map_err(|error| format!("dup: {error}"))
+    }
+
+    fn kvm(&self) -> Result<Kvm, String> {
+        let fd = self.copy("kvm")?.into_raw_fd();
+        #[expect(unsafe_code, reason = "a descriptor that was opened by another process")]
+        // SAFETY: it is nobody else's. That it is /dev/kvm is said by the first call, which any other device refuses.
+        unsafe {
+            Ok(Kvm::from_raw_fd(fd))
+        }
+    }
+}
+
+fn copy_of(paused: &Paused, name: &str) -> Result<OwnedFd, String> {
+    use rustix::fd::{AsRawFd, BorrowedFd};
+    let (vm, cpu) = paused.descriptors();
+    let raw = if name == "vm" { Some(vm.as_raw_fd()) } else { cpu.map(AsRawFd::as_raw_fd) };
+    let raw = raw.ok_or("it has no processor")?;
+    #[expect(unsafe_code, reason = "the crate lends no descriptor of its own")]
+    // SAFETY: the machine that has it open is borrowed.
+    let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+    fd.try_clone_to_owned().map_err(|error| format!("dup: {error}"))
+}
+
+/// What is answered when it could not be done; who asked says it on.
+fn told(failed: Failed) -> String {
+    match failed {
+        Failed::Kernel(call, errno) => format!("{call}: {}", errno_name(errno)),
+        Failed::State(why) | Failed::Agent(why) => why,
+    }
+}

@@ -1,0 +1,7 @@
+//! The account that the program gives, for the monitor that runs it and for whoever checks it; the program is `program.rs`.
+
+#![no_std]
+
+mod account;
+
+pub use account::*;

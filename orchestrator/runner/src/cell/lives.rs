@@ -1,0 +1,135 @@
+//! The virtual machines inside of the guest, watched from the host: when each goes on after an update, and whether its own clock
+//! moved as long as ours did.
+
+use super::{Run, no_machine};
+use crate::evidence::Stop;
+use crate::ticks::micros;
+use luqual_model::{Measure, Phase, Probe};
+use luqual_program::Word;
+use luqual_protocol::{PausedMachine, Said, clock_tolerance_ms};
+use luqual_vm::Ram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// A machine from when it was paused on. Times are in microseconds since the boot's start.
+pub(super) struct Life {
+    /// When its pause was told, and what was told of it.
+    told_us: u64,
+    paused: PausedMachine,
+    seen: Arc<Seen>,
+    poller: JoinHandle<()>,
+}
+
+/// 0 is not yet.
+#[derive(Default)]
+struct Seen {
+    went_on_us: AtomicU64,
+    released_us: AtomicU64,
+}
+
+impl Life {
+    fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
+        let seen = Arc::new(Seen::default());
+        let poller = tokio::spawn({
+            let (seen, account) = (seen.clone(), paused.account);
+            async move {
+                let word = |word: Word| {
+                    let mut bytes = [0; 8];
+                    ram.read(account + word as u64 * 8, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+                };
+                let beat = word(Word::Beat);
+                let mut timer = tokio::time::interval(Duration::from_millis(1));
+                timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                while seen.released_us.load(Ordering::Relaxed) == 0 {
+                    timer.tick().await;
+                    let now_us = micros(started.elapsed());
+                    if seen.went_on_us.load(Ordering::Relaxed) == 0 && word(Word::Beat) != beat {
+                        seen.went_on_us.store(now_us, Ordering::Relaxed);
+                    }
+                    if word(Word::Holding) == Some(0) {
+                        seen.released_us.store(now_us, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        Self { told_us, paused, seen, poller }
+    }
+
+    /// How long it stood still, and how long it held; each if its end was seen.
+    fn spans_us(&self) -> [Option<u64>; 2] {
+        let since = |end: &AtomicU64, before_us: u64| {
+            let end_us = Some(end.load(Ordering::Relaxed)).filter(|end_us| *end_us > 0)?;
+            Some(end_us.saturating_sub(self.told_us) + before_us)
+        };
+        [since(&self.seen.went_on_us, self.paused.paused_us), since(&self.seen.released_us, self.paused.held_us)]
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.poller.abort();
+    }
+}
+
+impl Run<'_> {
+    /// After a part's turn in a phase.
+    pub(super) fn machine_after(&mut self, part: usize, phase: Phase, said: &Said) -> Result<(), Stop> {
+        match phase {
+            Phase::Preserve => {
+                if let Some(paused) = said.paused.clone() {
+                    let ram = self.machine.as_ref().ok_or_else(no_machine)?.ram().clone();
+                    let (now_us, started) = (self.recorder.now_us(), self.recorder.started());
+                    self.lives[part] = Some(Life::watch(ram, paused, now_us, started));
+                }
+            }
+            Phase::Verify => {
+                if let (Some(life), Some(moved_us)) = (self.lives[part].take(), said.clock_moved_us) {
+                    let [stood_us, held_us] = life.spans_us();
+                    let (hop, checked) = (self.hop, &mut self.checked[part]);
+                    checked.add(vec![clock(held_us, moved_us)], phase);
+                    checked.measures.extend(stood_us.map(|duration_us| Measure {
+                        what: "virtual machine stood still, by the host's clock".to_owned(),
+                        size: 1,
+                        unit: "machines".to_owned(),
+                        hop,
+                        duration_us,
+                    }));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether a machine's own clock moved as long as the host saw it hold.
+fn clock(held_us: Option<u64>, moved_us: u64) -> Probe {
+    let name = "machine host: clock over the update".to_owned();
+    let moved_ms = moved_us / 1000;
+    let Some(held_ms) = held_us.map(|us| us / 1000) else {
+        let (expected, observed) = ("as long as the host saw it hold", "the host did not see its end");
+        return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), held: false };
+    };
+    let tolerance_ms = clock_tolerance_ms(held_ms);
+    let expected = format!("{held_ms} ms on, or {tolerance_ms} ms from it at most");
+    let (observed, held) = (format!("{moved_ms} ms on"), held_ms.abs_diff(moved_ms) <= tolerance_ms);
+    Probe { name, expected, observed, held }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_to_move_as_long_as_the_host_saw() {
+        assert!(clock(Some(2_500_000), 2_600_000).held);
+        assert!(!clock(Some(2_500_000), 12_500_000).held);
+        assert!(!clock(Some(2_500_000), 0).held);
+        // Of a short update too, one that stood still.
+        assert!(!clock(Some(400_000), 20_000).held);
+        assert!(clock(Some(20_000_000), 22_000_000).held);
+        assert!(!clock(None, 2_500_000).held);
+    }
+}
