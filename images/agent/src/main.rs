@@ -12,6 +12,7 @@
 //! | `call` | [`call`]: one request from standard input, one reply to standard output |
 //! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
 //! | `peer` | [`peer`]: does what a workload tells it, as any user |
+//! | (as `/inner`) | [`inner`]: what a Linux in a virtual machine has as its /init |
 //! | `vmm` | [`vmm`]: a virtual machine monitor that does what a workload tells it |
 //! | `peer-apart` | [`namespaces`]: the same in namespaces of its own |
 //! | `write-pages …`, `write-log …` | [`writer`]: write into a memfd |
@@ -26,6 +27,7 @@ mod facts;
 mod hold;
 mod init;
 mod initramfs;
+mod inner;
 mod kexec;
 mod kill;
 mod log;
@@ -50,6 +52,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let role = std::env::args().nth(1);
     let ended = match (std::process::id(), role.as_deref()) {
+        (1, _) if std::env::args().next().as_deref() == Some(inner::INNER) => inner::run(),
         // In a namespace of its own it is process 1 too.
         (_, Some("peer")) => peer::run(),
         (1, _) => init::run(),

@@ -227,6 +227,8 @@ pub struct PausedMachine {
     pub held_us: u64,
     /// For how long it has been paused then.
     pub paused_us: u64,
+    /// Whether it holds until it is released, and was not just stopped where it was.
+    pub holds: bool,
 }
 
 /// A page of the file behind a device.

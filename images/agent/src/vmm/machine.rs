@@ -1,5 +1,7 @@
 //! A machine and its processors. It is paused or it runs, and each state has what can be done in it.
 
+use super::linux;
+use super::serial::{self, Serial};
 use super::state::{State, counter, set_tsc_offset};
 use crate::mapping::Mapping;
 use kvm_bindings::{
@@ -10,8 +12,8 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use luqual_program::{ACCOUNTS, BOOT_TABLES, DOORBELL, PAGE, PROGRAM, WORK, Word, stack};
 use rustix::io::Errno;
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
@@ -40,13 +42,26 @@ const IMAGE: &[u8] = include_bytes!(env!("LUQUAL_PROGRAM"));
 /// Three pages behind the memory of a PC that Intel's processors want for themselves (KVM_SET_TSS_ADDR).
 const TSS: usize = 0xfffb_d000;
 
+/// Where a PC's PCI bus is asked (PCI Local Bus Specification 3.0, 3.2.2.3.2).
+const PCI_DATA: u16 = 0xcfc;
+const PCI_DATA_LAST: u16 = 0xcff;
+
 /// A machine whose processors do not run.
 pub(crate) struct Paused {
     kvm: Kvm,
     vm: VmFd,
     /// It is the machine's: it has to stay.
     memory: Mapping,
+    serial: Arc<Mutex<Serial>>,
     cpus: Vec<VcpuFd>,
+}
+
+/// What a machine begins with.
+pub(crate) enum Image<'a> {
+    /// The program, on so many processors.
+    Program { cpus: u64, seed: u64 },
+    /// A bzImage, its initramfs, and its command line.
+    Linux { kernel: &'a [u8], initrd: &'a [u8], command_line: &'a str },
 }
 
 /// A machine whose processors run, each in a thread.
@@ -54,15 +69,25 @@ pub(crate) struct Running {
     kvm: Kvm,
     vm: VmFd,
     memory: Mapping,
+    serial: Arc<Mutex<Serial>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<VcpuFd, Failed>>>,
 }
 
 impl Paused {
-    /// One with the program in its memory, about to begin.
-    pub(crate) fn boot(kvm: Kvm, memory: &File, cpus: u64, seed: u64) -> Result<Self, Failed> {
-        let mut machine = Self::make(kvm, memory, cpus)?;
-        machine.load(cpus, seed);
+    /// One with that in its memory, about to begin.
+    pub(crate) fn boot(kvm: Kvm, memory: &File, image: &Image<'_>) -> Result<Self, Failed> {
+        let cpus = if let Image::Program { cpus, .. } = image { *cpus } else { 1 };
+        let mut machine = Self::make(kvm, memory, cpus, String::new())?;
+        machine.map_low();
+        let entry = match image {
+            Image::Program { cpus, seed } => machine.load(*cpus, *seed),
+            Image::Linux { kernel, initrd, command_line } => {
+                linux::load(&mut machine.memory, kernel, initrd, command_line).map_err(Failed::Agent)?
+            }
+        };
+        // What a Linux has of it, it turns on itself.
+        let has_extended = matches!(image, Image::Program { .. });
         let supported = machine.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let supported = supported.map_err(Failed::call("KVM_GET_SUPPORTED_CPUID"))?;
         let begun = counter();
@@ -71,12 +96,15 @@ impl Paused {
             cpu.set_cpuid2(&cpuid).map_err(Failed::call("KVM_SET_CPUID2"))?;
             set_tsc_offset(cpu, begun.wrapping_neg())?;
             let found = cpu.get_sregs().map_err(Failed::call("KVM_GET_SREGS"))?;
-            cpu.set_sregs(&at_start(found)).map_err(Failed::call("KVM_SET_SREGS"))?;
-            cpu.set_xcrs(&extended(&cpuid)?).map_err(Failed::call("KVM_SET_XCRS"))?;
+            cpu.set_sregs(&at_start(found, has_extended)).map_err(Failed::call("KVM_SET_SREGS"))?;
+            if has_extended {
+                cpu.set_xcrs(&extended(&cpuid)?).map_err(Failed::call("KVM_SET_XCRS"))?;
+            }
             let regs = kvm_regs {
-                rip: PROGRAM,
+                rip: entry,
                 rsp: stack(number as u64),
                 rdi: number as u64,
+                rsi: linux::PARAMETERS,
                 rflags: 2,
                 ..kvm_regs::default()
             };
@@ -90,14 +118,15 @@ impl Paused {
 
     /// The one that was saved, around the memory that it had.
     pub(crate) fn restore(kvm: Kvm, memory: &File, state: &State) -> Result<Self, Failed> {
-        let machine = Self::make(kvm, memory, state.cpus.len() as u64)?;
+        let machine = Self::make(kvm, memory, state.cpus.len() as u64, state.serial.clone())?;
         state.put_back(&machine.vm, &machine.cpus)?;
         Ok(machine)
     }
 
-    fn make(kvm: Kvm, memory: &File, cpus: u64) -> Result<Self, Failed> {
+    fn make(kvm: Kvm, memory: &File, cpus: u64, line: String) -> Result<Self, Failed> {
         let agent = |error: std::io::Error| Failed::Agent(format!("the machine's memory: {error}"));
         let size = memory.metadata().map_err(agent)?.len();
+        let serial = Serial::new(memory.try_clone().map_err(agent)?, line);
         let memory = Mapping::of_file(memory, size as usize).map_err(agent)?;
         let vm = kvm.create_vm().map_err(Failed::call("KVM_CREATE_VM"))?;
         vm.set_tss_address(TSS).map_err(Failed::call("KVM_SET_TSS_ADDR"))?;
@@ -122,19 +151,23 @@ impl Paused {
             // do that, it gets none that moves with its clock (arch/x86/kvm/x86.c, kvm_set_tsc_khz()).
             cpu.set_tsc_khz(0).map_err(Failed::call("KVM_SET_TSC_KHZ"))?;
         }
-        Ok(Self { kvm, vm, memory, cpus })
+        Ok(Self { kvm, vm, memory, serial: Arc::new(Mutex::new(serial)), cpus })
     }
 
-    /// The program, the tables that it begins with, and what it is told.
-    fn load(&mut self, cpus: u64, seed: u64) {
+    /// The tables that a machine begins with: of the first GiB, present, writable; and large, of 2 MiB each.
+    fn map_low(&mut self) {
+        let memory = &mut self.memory;
+        memory.store(BOOT_TABLES, (BOOT_TABLES + PAGE) | 3);
+        memory.store(BOOT_TABLES + PAGE, (BOOT_TABLES + 2 * PAGE) | 3);
+        for index in 0..512 {
+            memory.store(BOOT_TABLES + 2 * PAGE + index * 8, (index << 21) | 0x83);
+        }
+    }
+
+    /// The program, and what it is told; where it begins.
+    fn load(&mut self, cpus: u64, seed: u64) -> u64 {
         let memory = &mut self.memory;
         memory.write(PROGRAM as usize, IMAGE);
-        // Present, writable; and large, of 2 MiB each.
-        memory.store(BOOT_TABLES, BOOT_TABLES + PAGE | 3);
-        memory.store(BOOT_TABLES + PAGE, BOOT_TABLES + 2 * PAGE | 3);
-        for index in 0..512 {
-            memory.store(BOOT_TABLES + 2 * PAGE + index * 8, index << 21 | 0x83);
-        }
         let pages = (memory.length() as u64 - WORK) / PAGE / cpus;
         for cpu in 0..cpus {
             let mut tell = |word: Word, value| memory.store(ACCOUNTS + cpu * PAGE + word as u64 * 8, value);
@@ -142,6 +175,7 @@ impl Paused {
             tell(Word::Pages, pages);
             tell(Word::First, WORK + cpu * pages * PAGE);
         }
+        PROGRAM
     }
 
     /// Lets the processors run.
@@ -150,15 +184,21 @@ impl Paused {
         register_signal_handler(SIGRTMIN(), nothing).map_err(|error| Failed::Agent(format!("a signal: {error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = self.cpus.into_iter().map(|cpu| {
-            let stop = stop.clone();
-            std::thread::spawn(move || run(cpu, &stop))
+            let (stop, serial) = (stop.clone(), self.serial.clone());
+            std::thread::spawn(move || run(cpu, &stop, &serial))
         });
-        Ok(Running { kvm: self.kvm, vm: self.vm, memory: self.memory, threads: threads.collect(), stop })
+        let threads = threads.collect();
+        Ok(Running { kvm: self.kvm, vm: self.vm, memory: self.memory, serial: self.serial, threads, stop })
     }
 
     /// What of it is outside of its memory.
     pub(crate) fn save(&self) -> Result<State, Failed> {
-        State::save(&self.kvm, &self.vm, &self.cpus)
+        State::save(&self.kvm, &self.vm, &self.cpus, lock(&self.serial).line.clone())
+    }
+
+    /// The last that it sent to its serial port.
+    pub(crate) fn said(&self) -> String {
+        lock(&self.serial).last()
     }
 
     /// Its descriptors: of the machine, and of its first processor.
@@ -180,12 +220,16 @@ impl Running {
             }
             cpus.push(thread.join().map_err(|_| Failed::Agent("a processor's thread panicked".to_owned()))??);
         }
-        Ok(Paused { kvm: self.kvm, vm: self.vm, memory: self.memory, cpus })
+        Ok(Paused { kvm: self.kvm, vm: self.vm, memory: self.memory, serial: self.serial, cpus })
     }
 }
 
+fn lock(serial: &Mutex<Serial>) -> MutexGuard<'_, Serial> {
+    serial.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A processor, until it is told to stop.
-fn run(mut cpu: VcpuFd, stop: &AtomicBool) -> Result<VcpuFd, Failed> {
+fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<VcpuFd, Failed> {
     const AGAIN: [i32; 2] = [libc::EINTR, libc::EAGAIN];
     while !stop.load(Ordering::SeqCst) {
         match cpu.run() {
@@ -193,8 +237,13 @@ fn run(mut cpu: VcpuFd, stop: &AtomicBool) -> Result<VcpuFd, Failed> {
             Err(error) => return Err(Failed::call("KVM_RUN")(error)),
             // It has nothing to do until its timer comes, and others have.
             Ok(VcpuExit::IoOut(DOORBELL, _)) => std::thread::sleep(Duration::from_millis(1)),
-            // Nobody listens at the others.
-            Ok(VcpuExit::IoOut(..) | VcpuExit::IoIn(..)) => {}
+            Ok(VcpuExit::IoOut(port @ serial::FIRST..=serial::LAST, bytes)) => lock(serial).write(port, bytes),
+            Ok(VcpuExit::IoIn(port @ serial::FIRST..=serial::LAST, bytes)) => Serial::read(port, bytes),
+            // Nobody is at the others: PCI has no functions, and the clock of a PC stands.
+            Ok(VcpuExit::IoIn(PCI_DATA..=PCI_DATA_LAST, bytes)) => bytes.fill(0xff),
+            Ok(VcpuExit::IoIn(_, bytes)) => bytes.fill(0),
+            Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
+            Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
             Ok(exit) => return Err(Failed::Agent(format!("the machine ended: {exit:?}"))),
         }
     }
@@ -214,7 +263,7 @@ fn own_cpuid(supported: &CpuId, number: u32) -> Result<CpuId, String> {
     let mut entries = supported.as_slice().to_vec();
     for entry in &mut entries {
         match entry.function {
-            1 => entry.ebx = entry.ebx & 0x00ff_ffff | number << 24,
+            1 => entry.ebx = (entry.ebx & 0x00ff_ffff) | (number << 24),
             0xb | 0x1f => entry.edx = number,
             _ => {}
         }
@@ -232,11 +281,12 @@ fn extended(cpuid: &CpuId) -> Result<kvm_xcrs, Failed> {
 }
 
 /// 64-bit mode, with the tables that [`Paused::load`] writes (Intel SDM volume 3, 10.8.5.4).
-fn at_start(found: kvm_sregs) -> kvm_sregs {
+fn at_start(found: kvm_sregs, has_extended: bool) -> kvm_sregs {
     /// Protection, extension type, native errors, write protection, alignment mask, paging.
     const CR0: u64 = 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18 | 1 << 31;
-    /// Physical address extension, SSE and its exceptions, XSAVE.
-    const CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10 | 1 << 18;
+    /// Physical address extension, SSE and its exceptions.
+    const CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
+    const OSXSAVE: u64 = 1 << 18;
     /// Long mode, on and active.
     const EFER: u64 = 1 << 8 | 1 << 10;
     let segment = |selector, type_, long| kvm_segment {
@@ -264,7 +314,7 @@ fn at_start(found: kvm_sregs) -> kvm_sregs {
         idt: kvm_dtable::default(),
         cr0: CR0,
         cr3: BOOT_TABLES,
-        cr4: CR4,
+        cr4: if has_extended { CR4 | OSXSAVE } else { CR4 },
         efer: EFER,
         ..found
     }

@@ -1,7 +1,8 @@
 //! `luqual-agent vmm`: the monitor as a process of its own, of any user. It gets each descriptor from who starts it, and is told
 //! what to do in words, as any [`crate::peer`] is.
 
-use super::machine::{Failed, Paused, Running};
+use super::linux;
+use super::machine::{Failed, Image, Paused, Running};
 use super::state::State;
 use crate::memfd::Memfd;
 use crate::peer::{Answer, DONE, serve};
@@ -10,6 +11,7 @@ use kvm_ioctls::Kvm;
 use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek};
 
 /// The machine, as far as it is.
 #[derive(Default)]
@@ -35,9 +37,11 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// | words | |
 /// | --- | --- |
-/// | `take NAME` | holds the descriptor that comes with it: `kvm`, `memory`, `state` |
+/// | `take NAME` | holds the descriptor that comes with it: `kvm`, `memory`, `state`, `kernel`, `initrd` |
 /// | `give NAME` | sends a copy of it; `vm` and `vcpu` are the machine's own, once it is paused |
 /// | `boot CPUS MIB SEED` | makes memory, and a machine that runs the program in it |
+/// | `boot-linux MIB SEED` | the same with a Linux: `kernel` and `initrd` |
+/// | `said` | the last that a paused machine sent to its serial port |
 /// | `pause` | stops it, and saves it into `state` |
 /// | `restore` | a machine of `memory` and `state`, paused |
 /// | `run` | lets a paused machine run |
@@ -61,9 +65,21 @@ impl Monitor {
             (["boot", cpus, mib, seed], Machine::None) => {
                 let memory =
                     Memfd::blank("memory", number(mib)? << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
-                let machine = Paused::boot(self.kvm()?, &memory, number(cpus)?, number(seed)?);
-                self.machine = Machine::Paused(Box::new(machine.map_err(told)?));
-                self.held.insert("memory".to_owned(), memory.into());
+                let image = Image::Program { cpus: number(cpus)?, seed: number(seed)? };
+                self.begin(memory, &image)?;
+            }
+            (["boot-linux", mib, seed], Machine::None) => {
+                let memory =
+                    Memfd::blank("memory", number(mib)? << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
+                let [kernel, initrd] = [self.content("kernel")?, self.content("initrd")?];
+                let command_line = linux::command_line(number(seed)?);
+                let image = Image::Linux { kernel: &kernel, initrd: &initrd, command_line: &command_line };
+                self.begin(memory, &image)?;
+            }
+            (["said"], Machine::Paused(paused)) => {
+                let said = paused.said();
+                self.machine = Machine::Paused(paused);
+                return Ok((said, None));
             }
             (["restore"], Machine::None) => {
                 let state = State::read_from(&File::from(self.copy("state")?))?;
@@ -84,6 +100,20 @@ impl Monitor {
             }
         }
         Ok((DONE.to_owned(), None))
+    }
+
+    fn begin(&mut self, memory: File, image: &Image<'_>) -> Result<(), String> {
+        let machine = Paused::boot(self.kvm()?, &memory, image).map_err(told)?;
+        self.machine = Machine::Paused(Box::new(machine));
+        self.held.insert("memory".to_owned(), memory.into());
+        Ok(())
+    }
+
+    fn content(&self, name: &str) -> Result<Vec<u8>, String> {
+        let mut file = File::from(self.copy(name)?);
+        let mut bytes = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|error| format!("{name}: {error}"))?;
+        Ok(bytes)
     }
 
     fn copy(&self, name: &str) -> Result<OwnedFd, String> {

@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) pic_slave: kvm_irqchip,
     pub(crate) ioapic: kvm_irqchip,
     pub(crate) pit: kvm_pit_state2,
+    /// The line that was not at its end on the serial port.
+    pub(crate) serial: String,
     pub(crate) clock: Clock,
 }
 
@@ -62,7 +64,7 @@ const TSC: u32 = 0x10;
 
 impl State {
     /// Of a machine whose processors do not run. The clock is read first: from here on the machine misses time.
-    pub(crate) fn save(kvm: &Kvm, vm: &VmFd, cpus: &[VcpuFd]) -> Result<Self, Failed> {
+    pub(crate) fn save(kvm: &Kvm, vm: &VmFd, cpus: &[VcpuFd], serial: String) -> Result<Self, Failed> {
         let ns = vm.get_clock().map_err(Failed::call("KVM_GET_CLOCK"))?.clock;
         let clock = Clock { ns, tsc: counter() };
         let chip = |chip_id| {
@@ -77,6 +79,7 @@ impl State {
             pic_slave: chip(KVM_IRQCHIP_PIC_SLAVE)?,
             ioapic: chip(KVM_IRQCHIP_IOAPIC)?,
             pit: vm.get_pit2().map_err(Failed::call("KVM_GET_PIT2"))?,
+            serial,
             clock,
         })
     }
@@ -191,7 +194,10 @@ impl Cpu {
         cpu.set_regs(&self.regs).map_err(Failed::call("KVM_SET_REGS"))?;
         // Behind the registers: KVM_SET_REGS forgets an exception that is pending.
         cpu.set_vcpu_events(&self.events).map_err(Failed::call("KVM_SET_VCPU_EVENTS"))?;
-        cpu.set_mp_state(self.mp_state).map_err(Failed::call("KVM_SET_MP_STATE"))
+        cpu.set_mp_state(self.mp_state).map_err(Failed::call("KVM_SET_MP_STATE"))?;
+        // A kernel with a watchdog is told that it stood still; a machine that does not use KVM's clock is refused, and needs none.
+        let _ = cpu.kvmclock_ctrl();
+        Ok(())
     }
 }
 

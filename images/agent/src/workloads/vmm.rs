@@ -3,20 +3,24 @@
 
 use super::manifest::{self, Manifest};
 use super::{Case, Scene, StepError, errno, errno_name, said};
+use crate::inner::{self, INNER};
 use crate::mapping::Mapping;
+use crate::memfd::Memfd;
 use crate::peer::{DONE, NOBODY, Peer};
 use crate::vmm::{State, counter};
 use crate::wait::until;
 use luqual_program::{ACCOUNTS, MAGIC, PAGE, WORK, Word, Wrong, chain};
-use luqual_protocol::{Item, PausedMachine, clock_tolerance_ms};
+use luqual_protocol::{AGENT, Archive, Item, Kernel, PausedMachine, clock_tolerance_ms};
 use rustix::fd::{AsFd, OwnedFd};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
+    with("vmm.basic-linux", Machines { system: System::Linux, ..ONE }),
     with("vmm.basic-program", ONE),
     Case { source: leave_and_give, ..with("vmm.descriptors", ONE) },
     with("vmm.four", Machines { count: 4, ..ONE }),
+    with("vmm.linux-three-updates", Machines { system: System::Linux, ..ONE }),
     Case { source: leave_and_kill, ..with("vmm.monitor-killed", ONE) },
     Case {
         prepare: boot_and_kill_one,
@@ -32,19 +36,47 @@ const fn with(name: &'static str, machines: Machines) -> Case {
     Case { prepare: boot, source: leave, retrieved: take_over, target: look, machines, ..Case::new(name) }
 }
 
+/// What a machine runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum System {
+    /// A program of ours, which holds when it is asked to.
+    Program,
+    /// The target's kernel, with a process of ours, which is stopped where it is.
+    Linux,
+}
+
+impl System {
+    /// A machine's memory, in MiB.
+    const fn mib(self) -> u64 {
+        match self {
+            Self::Program => 16,
+            Self::Linux => 128,
+        }
+    }
+
+    /// How long it may take to its first beat, or between two.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Program => PATIENCE,
+            Self::Linux => Duration::from_secs(120),
+        }
+    }
+}
+
 /// The virtual machines of a case.
 #[derive(Clone, Copy)]
 pub(crate) struct Machines {
+    system: System,
     count: u64,
     /// Processors of each.
     cpus: u64,
 }
 
 impl Machines {
-    pub(crate) const NONE: Self = Self { count: 0, cpus: 0 };
+    pub(crate) const NONE: Self = Self { system: System::Program, count: 0, cpus: 0 };
 }
 
-const ONE: Machines = Machines { count: 1, cpus: 1 };
+const ONE: Machines = Machines { system: System::Program, count: 1, cpus: 1 };
 
 /// Tokens in the case's session; each machine has its own from [`tokens`] on.
 const MANIFEST_TOKEN: u64 = 1;
@@ -57,9 +89,6 @@ const fn tokens(number: u64) -> u64 {
     (number + 1) * 16
 }
 
-/// A machine's memory.
-const MIB: u64 = 16;
-
 /// How long a machine may take for what it does in a second, or a few where there are many.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,7 +99,10 @@ pub(crate) struct Hosted {
     name: String,
     monitor: Peer,
     memory: Mapping,
+    system: System,
     cpus: u64,
+    /// The counter when it was let run.
+    begun: u64,
 }
 
 type Done = Result<(), StepError>;
@@ -83,7 +115,15 @@ fn boot(scene: &mut Scene) -> Done {
         let monitor = Peer::start_vmm(NOBODY).map_err(StepError::Agent)?;
         monitor.tell("take kvm", Some(kvm.as_fd())).map_err(StepError::Agent)?;
         let seed = scene.seed().wrapping_add(number << 32);
-        monitor.tell(&format!("boot {} {MIB} {seed}", machines.cpus), None).map_err(StepError::Agent)?;
+        let mib = machines.system.mib();
+        let boot = match machines.system {
+            System::Program => format!("boot {} {mib} {seed}", machines.cpus),
+            System::Linux => {
+                give_linux(&monitor)?;
+                format!("boot-linux {mib} {seed}")
+            }
+        };
+        monitor.tell(&boot, None).map_err(StepError::Agent)?;
         monitor.tell("run", None).map_err(StepError::Agent)?;
         let (_, memory) = monitor.ask("give memory", None).map_err(StepError::Agent)?;
         let memory = memory.ok_or_else(|| StepError::Agent("the monitor gave no memory".to_owned()))?;
@@ -93,6 +133,20 @@ fn boot(scene: &mut Scene) -> Done {
         if !hosted.works() {
             return Err(StepError::Agent(format!("the {} does not work: {}", hosted.name, hosted.told())));
         }
+    }
+    Ok(())
+}
+
+/// The target's kernel, which is here to be loaded, and an initramfs with this agent in it.
+fn give_linux(monitor: &Peer) -> Done {
+    let kernel = File::open(Kernel::Target.path()).map_err(StepError::agent(Kernel::Target.path()))?;
+    let agent = std::fs::read(AGENT).map_err(StepError::agent(AGENT))?;
+    let file = Memfd::blank("initrd", 0).make(0).map_err(StepError::agent("the machine's initramfs"))?;
+    let mut archive = Archive::new(&file);
+    let written = archive.file(INNER, 0o755, &agent).and_then(|()| archive.finish().map(drop));
+    written.map_err(StepError::agent("the machine's initramfs"))?;
+    for (name, fd) in [("kernel", kernel.as_fd()), ("initrd", file.as_fd())] {
+        monitor.tell(&format!("take {name}"), Some(fd)).map_err(StepError::Agent)?;
     }
     Ok(())
 }
@@ -109,7 +163,7 @@ fn leave(scene: &mut Scene) -> Done {
     let mut notes = Manifest::new();
     let mut first = None;
     for hosted in std::mem::take(&mut scene.hosted) {
-        if !(0..hosted.cpus).all(|cpu| hosted.hold(cpu)) {
+        if hosted.holds() && !(0..hosted.cpus).all(|cpu| hosted.hold(cpu)) {
             return Err(StepError::Agent(format!("the {} does not hold: {}", hosted.name, hosted.told())));
         }
         let holding = Instant::now();
@@ -134,7 +188,8 @@ fn leave(scene: &mut Scene) -> Done {
     manifest::leave(scene, &session, MANIFEST_TOKEN, &notes)?;
     if let Some((account, holding, paused)) = first {
         let us = |since: Instant| since.elapsed().as_micros() as u64;
-        scene.tell_paused(PausedMachine { account, held_us: us(holding), paused_us: us(paused) });
+        let holds = scene.machines().system == System::Program;
+        scene.tell_paused(PausedMachine { account, held_us: us(holding), paused_us: us(paused), holds });
     }
     Ok(())
 }
@@ -256,7 +311,9 @@ fn look(scene: &mut Scene) -> Done {
     let away: Vec<u64> = all
         .iter()
         .map(|hosted| {
-            let away = counter().saturating_sub(note(&hosted.note(COUNTER, 0)));
+            // One that holds goes on when it is released, one that was stopped did as soon as it was let run.
+            let end = if hosted.holds() { counter() } else { hosted.begun };
+            let away = end.saturating_sub(note(&hosted.note(COUNTER, 0)));
             (0..hosted.cpus).for_each(|cpu| hosted.set(cpu, Word::Release, 1));
             away
         })
@@ -274,14 +331,21 @@ fn look_at(scene: &mut Scene, hosted: &Hosted, away: u64, note: impl Fn(&str) ->
             1 => format!("{} {what}", hosted.name),
             _ => format!("{} cpu {cpu} {what}", hosted.name),
         };
-        let went_on = until(PATIENCE, || hosted.word(cpu, Word::Holds) > note(&hosted.note(HOLDS, cpu)));
+        let rounds = note(&hosted.note(ROUNDS, cpu));
+        let holds = note(&hosted.note(HOLDS, cpu));
+        let went_on = until(PATIENCE, || match hosted.system {
+            System::Program => hosted.word(cpu, Word::Holds) > holds,
+            // The last line was on its way.
+            System::Linux => hosted.word(cpu, Word::Round) > rounds + 2 * inner::ROUNDS,
+        });
         if went_on {
             clocks(scene, hosted, cpu, away, &name);
         }
-        // Every page is come by again.
-        let last = note(&hosted.note(ROUNDS, cpu)) + hosted.word(cpu, Word::Pages) + 64;
+        // Every page is come by again; and a Linux has forgotten this update before the next.
+        let more = if hosted.holds() { 64 } else { inner::ROUNDS * inner::LOOKS as u64 };
+        let last = rounds + hosted.word(cpu, Word::Pages) + more;
         let is_round = went_on && until(PATIENCE, || hosted.word(cpu, Word::Round) >= last);
-        let held = is_round && hosted.hold(cpu);
+        let held = is_round && hosted.be_still(cpu);
         let observed = match (went_on, is_round, held) {
             (true, true, true) => WORKS.to_owned(),
             (true, true, false) => "waits for ever for a timer".to_owned(),
@@ -290,16 +354,18 @@ fn look_at(scene: &mut Scene, hosted: &Hosted, away: u64, note: impl Fn(&str) ->
         };
         scene.check(name("work"), WORKS, observed);
         account(scene, hosted, cpu, held, &name);
-        hosted.set(cpu, Word::Release, 1);
+        hosted.go_on(cpu);
     }
 }
 
 const WORKS: &str = "works on";
 
 /// What the program noticed, and what of it can be reckoned from outside.
-fn account(scene: &mut Scene, hosted: &Hosted, cpu: u64, held: bool, name: impl Fn(&str) -> String) {
+fn account(scene: &mut Scene, hosted: &Hosted, cpu: u64, held: bool, name: &dyn Fn(&str) -> String) {
     let word = |word| hosted.word(cpu, word);
-    for (place, kind) in Wrong::ALL.into_iter().enumerate() {
+    // A process of a Linux sees no more than its memory.
+    let looks_at = |kind: &(usize, Wrong)| hosted.holds() || kind.1 == Wrong::Page;
+    for (place, kind) in Wrong::ALL.into_iter().enumerate().filter(looks_at) {
         let count = hosted.word_at(cpu, Word::Wrong as usize + place);
         let is_first = word(Word::FirstWrong) == place as u64 + 1;
         let first = is_first.then(|| {
@@ -315,10 +381,10 @@ fn account(scene: &mut Scene, hosted: &Hosted, cpu: u64, held: bool, name: impl 
         scene.check(name("memory chain"), reckoned, format!("{:#018x} after {rounds} rounds", word(Word::Chain)));
     }
     // In a hold one of each is under way.
-    let under_way = u64::from(held);
+    let under_way = u64::from(held && hosted.holds());
     let each =
         [("timers", Word::TimersBegun, Word::TimersCome), ("interrupts to itself", Word::IpisSent, Word::IpisCome)];
-    for (what, begun, come) in each {
+    for (what, begun, come) in each.into_iter().take(if hosted.holds() { 2 } else { 1 }) {
         let (begun, come) = (word(begun) - under_way, word(come));
         scene.check(name(what), format!("{begun} came"), format!("{come} came"));
     }
@@ -328,12 +394,12 @@ fn account(scene: &mut Scene, hosted: &Hosted, cpu: u64, held: bool, name: impl 
 }
 
 /// Both clocks moved by the time that it was away, by the processor's own counter.
-fn clocks(scene: &mut Scene, hosted: &Hosted, cpu: u64, away: u64, name: impl Fn(&str) -> String) {
+fn clocks(scene: &mut Scene, hosted: &Hosted, cpu: u64, away: u64, name: &dyn Fn(&str) -> String) {
     let word = |word| hosted.word(cpu, word);
     let ms = |ticks: u64| {
         let shift = word(Word::TscShift) as i64;
         let ticks = if shift < 0 { u128::from(ticks) >> -shift } else { u128::from(ticks) << shift };
-        (ticks * u128::from(word(Word::TscFactor)) >> 32) as u64 / 1_000_000
+        ((ticks * u128::from(word(Word::TscFactor))) >> 32) as u64 / 1_000_000
     };
     let true_ms = ms(away);
     let tolerance_ms = clock_tolerance_ms(true_ms);
@@ -363,9 +429,30 @@ fn name_of(number: u64, machines: Machines) -> String {
 
 impl Hosted {
     fn new(number: u64, machines: Machines, monitor: Peer, memory: &File) -> Result<Self, StepError> {
-        let memory =
-            Mapping::of_file(memory, (MIB << 20) as usize).map_err(StepError::agent("the machine's memory"))?;
-        Ok(Self { number, name: name_of(number, machines), monitor, memory, cpus: machines.cpus })
+        let (system, cpus) = (machines.system, machines.cpus);
+        let memory = Mapping::of_file(memory, (system.mib() << 20) as usize);
+        let memory = memory.map_err(StepError::agent("the machine's memory"))?;
+        Ok(Self { number, name: name_of(number, machines), monitor, memory, system, cpus, begun: counter() })
+    }
+
+    fn holds(&self) -> bool {
+        self.system == System::Program
+    }
+
+    /// So that its account does not change.
+    fn be_still(&self, cpu: u64) -> bool {
+        match self.system {
+            System::Program => self.hold(cpu),
+            System::Linux => self.monitor.tell("pause", None).is_ok(),
+        }
+    }
+
+    /// From where it is still.
+    fn go_on(&self, cpu: u64) {
+        match self.system {
+            System::Program => self.set(cpu, Word::Release, 1),
+            System::Linux => drop(self.monitor.tell("run", None)),
+        }
     }
 
     /// What is noted of it under this name.
@@ -380,7 +467,7 @@ impl Hosted {
         (0..self.cpus).all(|cpu| {
             let mut beat = self.word(cpu, Word::Beat);
             loop {
-                if until(PATIENCE, || works(cpu) || self.word(cpu, Word::Beat) != beat) && works(cpu) {
+                if until(self.system.patience(), || works(cpu) || self.word(cpu, Word::Beat) != beat) && works(cpu) {
                     break true;
                 }
                 let now = self.word(cpu, Word::Beat);
@@ -441,7 +528,8 @@ impl Hosted {
             format!("RIP {:#x}, RFLAGS {:#x}, mp_state {halted}", regs.rip, regs.rflags)
         });
         let words: Vec<String> = all.chain(places).collect();
-        format!("{}; paused: {paused}", words.join(", "))
+        let (console, _) = self.monitor.ask("said", None).unwrap_or_else(|why| (why, None));
+        format!("{}; paused: {paused}; console: {console}", words.join(", "))
     }
 }
 

@@ -9,6 +9,15 @@ const QUICK: Update = Update { load: LoadTime::BeforePreserve, ..Update::PLAIN }
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
+        "vmm.basic-linux",
+        "a virtual machine with Linux in it goes on where it was, and its processes notice nothing but the time",
+        "Documentation/virt/kvm/api.rst; docs/vmm.md has each item of the state",
+        "state that a program without an operating system does not use",
+    )
+    .needs(NEEDS)
+    .by(QUICK)
+    .alone(),
+    w(
         "vmm.basic-program",
         "a virtual machine with one processor goes on where it was: its memory, registers, timers, pending interrupts and clocks",
         "Documentation/virt/kvm/api.rst; docs/vmm.md has each item of the state",
@@ -33,6 +42,15 @@ pub(super) const WORKLOADS: &[Workload] = &[
     )
     .needs(NEEDS)
     .by(QUICK),
+    w(
+        "vmm.linux-three-updates",
+        "a virtual machine with Linux in it that survives an update survives the next two",
+        "Documentation/virt/kvm/api.rst; docs/vmm.md",
+        "state that only a kernel uses, given out otherwise than it was put back, a little more each time",
+    )
+    .needs(NEEDS)
+    .by(Update { hops: 3, ..QUICK })
+    .alone(),
     w(
         "vmm.monitor-killed",
         "a virtual machine whose monitor is killed once all of it is preserved goes on under another",

@@ -33,7 +33,7 @@ impl Life {
     fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
         let seen = Arc::new(Seen::default());
         let poller = tokio::spawn({
-            let (seen, account) = (seen.clone(), paused.account);
+            let (seen, account, holds) = (seen.clone(), paused.account, paused.holds);
             async move {
                 let word = |word: Word| {
                     let mut bytes = [0; 8];
@@ -48,7 +48,12 @@ impl Life {
                     if seen.went_on_us.load(Ordering::Relaxed) == 0 && word(Word::Beat) != beat {
                         seen.went_on_us.store(now_us, Ordering::Relaxed);
                     }
-                    if word(Word::Holding) == Some(0) {
+                    let is_over = if holds {
+                        word(Word::Holding) == Some(0)
+                    } else {
+                        seen.went_on_us.load(Ordering::Relaxed) > 0
+                    };
+                    if is_over {
                         seen.released_us.store(now_us, Ordering::Relaxed);
                     }
                 }

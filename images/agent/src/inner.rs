@@ -1,0 +1,215 @@
+//! What a Linux in a virtual machine of a workload has as its /init: it works, and says in the kernel's log what it noticed, which the
+//! monitor hears and enters into the machine's account ([`luqual_program`]).
+
+use crate::vmm::counter;
+use luqual_program::{MAGIC, WORDS, Word, Wrong, next, page_of, word};
+use rustix::mount::{MountFlags, mount};
+use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::time::{clock_gettime, timerfd_create, timerfd_settime};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Write};
+
+/// Its name in the machine's initramfs.
+pub(crate) const INNER: &str = "/inner";
+/// Given by the kernel's command line.
+pub(crate) const SEED: &str = "LUQUAL_SEED";
+/// What a line of its begins with; words follow, each as `PLACE=HEX`.
+pub(crate) const LINE: &str = "account: ";
+
+/// How many pages it works in.
+const PAGES: u64 = 512;
+/// How many rounds it works between two looks at the clocks.
+pub(crate) const ROUNDS: u64 = 64;
+/// Of how many looks the longest time between two is told: of one update, and not of the one before it.
+pub(crate) const LOOKS: usize = 16;
+/// How long it then waits for a timer, in nanoseconds.
+const SHORT: i64 = 10_000_000;
+
+/// Never ends well: an /init that ends is a panic, which is seen.
+pub(crate) fn run() -> Result<(), String> {
+    std::fs::create_dir_all("/dev").map_err(|error| format!("/dev: {error}"))?;
+    match mount("devtmpfs", "/dev", "devtmpfs", MountFlags::empty(), None) {
+        Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+        Err(errno) => return Err(said("mount /dev")(errno)),
+    }
+    let mut log = File::options().write(true).open("/dev/kmsg").map_err(|error| format!("/dev/kmsg: {error}"))?;
+    let seed = std::env::var(SEED).ok().and_then(|text| text.parse().ok()).ok_or("no seed")?;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).map_err(said("timerfd_create"))?;
+    let mut timer = File::from(timer);
+    let mut work = Work::new(seed);
+    loop {
+        for _ in 0..ROUNDS {
+            work.round();
+        }
+        work.look();
+        log.write_all(work.told().as_bytes()).map_err(|error| format!("/dev/kmsg: {error}"))?;
+        let value = Timespec { tv_sec: 0, tv_nsec: SHORT };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once).map_err(said("timerfd_settime"))?;
+        work.timers.0 += 1;
+        let mut came = [0; 8];
+        timer.read_exact(&mut came).map_err(|error| format!("timerfd: {error}"))?;
+        work.timers.1 += u64::from_ne_bytes(came);
+    }
+}
+
+fn said(what: &str) -> impl Fn(rustix::io::Errno) -> String {
+    move |errno| format!("{what}: {errno}")
+}
+
+/// Both clocks: CLOCK_MONOTONIC in nanoseconds, and the time stamp counter.
+type Clocks = (u64, u64);
+
+struct Work {
+    seed: u64,
+    memory: Vec<u64>,
+    round: u64,
+    chain: u64,
+    wrong_pages: u64,
+    first: [u64; 3],
+    begun: Clocks,
+    last: Clocks,
+    went_back: (u64, u64),
+    /// The times between the last looks, by their ends.
+    gaps: VecDeque<(Clocks, Clocks)>,
+    /// Begun, and come.
+    timers: (u64, u64),
+}
+
+impl Work {
+    fn new(seed: u64) -> Self {
+        let words = (0..PAGES).flat_map(|page| (0..WORDS).map(move |index| word(seed, page, 0, index)));
+        let now = clocks();
+        Self {
+            seed,
+            memory: words.collect(),
+            round: 0,
+            chain: seed,
+            wrong_pages: 0,
+            first: [0; 3],
+            begun: now,
+            last: now,
+            went_back: (0, 0),
+            gaps: VecDeque::from([(now, now)]),
+            timers: (0, 0),
+        }
+    }
+
+    /// As in the program: the page is as its last round left it, joins the chain, and is written anew.
+    fn round(&mut self) {
+        self.round += 1;
+        let (page, before) = page_of(self.round, PAGES);
+        let (seed, round) = (self.seed, self.round);
+        let mut sum = 0_u64;
+        let mut differs = None;
+        let words = &mut self.memory[(page * WORDS) as usize..][..WORDS as usize];
+        for (index, found) in (0..).zip(words) {
+            sum = sum.wrapping_add(*found);
+            let expected = word(seed, page, before, index);
+            if *found != expected {
+                differs.get_or_insert([page, expected, *found]);
+            }
+            *found = word(seed, page, round, index);
+        }
+        if let Some(differs) = differs {
+            if self.wrong_pages == 0 {
+                self.first = differs;
+            }
+            self.wrong_pages += 1;
+        }
+        self.chain = next(self.chain, sum);
+    }
+
+    fn look(&mut self) {
+        let now = clocks();
+        self.went_back.0 += u64::from(now.0 < self.last.0);
+        self.went_back.1 += u64::from(now.1 < self.last.1);
+        self.gaps.push_back((self.last, now));
+        if self.gaps.len() > LOOKS {
+            self.gaps.pop_front();
+        }
+        self.last = now;
+    }
+
+    /// All of the account, a line of the log.
+    fn told(&self) -> String {
+        // A tick in 2^-32 ns, of all of the time so far.
+        let ns = u128::from(self.last.0 - self.begun.0) << 32;
+        let factor = (ns / u128::from((self.last.1.saturating_sub(self.begun.1)).max(1))) as u64;
+        let length = |(before, after): &(Clocks, Clocks)| after.0.saturating_sub(before.0);
+        let (before, after) = self.gaps.iter().copied().max_by_key(length).unwrap_or_default();
+        let words = [
+            (Word::Magic as usize, MAGIC),
+            (Word::Seed as usize, self.seed),
+            (Word::Pages as usize, PAGES),
+            (Word::Beat as usize, self.round),
+            (Word::Round as usize, self.round),
+            (Word::Chain as usize, self.chain),
+            (Word::TimersBegun as usize, self.timers.0),
+            (Word::TimersCome as usize, self.timers.1),
+            (Word::ClockBack as usize, self.went_back.0),
+            (Word::TscBack as usize, self.went_back.1),
+            (Word::ClockBefore as usize, before.0),
+            (Word::ClockAfter as usize, after.0),
+            (Word::TscBefore as usize, before.1),
+            (Word::TscAfter as usize, after.1),
+            (Word::TscFactor as usize, factor),
+            (Word::Wrong as usize + Wrong::Page as usize, self.wrong_pages),
+            (Word::FirstWrong as usize, if self.wrong_pages > 0 { Wrong::Page as u64 + 1 } else { 0 }),
+            (Word::FirstWhich as usize, self.first[0]),
+            (Word::FirstExpected as usize, self.first[1]),
+            (Word::FirstObserved as usize, self.first[2]),
+        ];
+        let words: Vec<String> = words.iter().map(|(place, value)| format!("{place}={value:x}")).collect();
+        format!("{LINE}{}\n", words.join(" "))
+    }
+}
+
+fn clocks() -> Clocks {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64, counter())
+}
+
+/// The words of a line of the log, if it is one of these.
+pub(crate) fn heard(line: &str) -> Option<Vec<(usize, u64)>> {
+    let (_, words) = line.split_once(LINE)?;
+    let word = |text: &str| {
+        let (place, value) = text.split_once('=')?;
+        Some((place.parse().ok()?, u64::from_str_radix(value, 16).ok()?))
+    };
+    words.split_whitespace().map(word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_program::chain;
+
+    #[test]
+    fn what_is_told_is_heard_and_is_what_is_reckoned() {
+        let mut work = Work::new(7);
+        (0..PAGES + 3).for_each(|_| work.round());
+        work.look();
+        let heard = heard(&format!("[    1.234567] {}", work.told().trim_end())).unwrap();
+        let word = |wanted: Word| heard.iter().find(|(place, _)| *place == wanted as usize).unwrap().1;
+        assert_eq!((word(Word::Round), word(Word::Chain)), (PAGES + 3, chain(7, PAGES, PAGES + 3)));
+        assert_eq!(heard.iter().find(|(place, _)| *place == Word::Wrong as usize + Wrong::Page as usize).unwrap().1, 0);
+    }
+
+    #[test]
+    fn a_page_that_was_changed_is_told() {
+        let mut work = Work::new(7);
+        work.memory[5 * WORDS as usize + 3] ^= 1;
+        (0..PAGES).for_each(|_| work.round());
+        assert_eq!((work.wrong_pages, work.first[0]), (1, 5));
+        assert_ne!(work.chain, chain(7, PAGES, PAGES));
+    }
+
+    #[test]
+    fn what_is_no_account_is_not_heard() {
+        assert_eq!(heard("[    1.0] Linux version 7.3.4"), None);
+        assert_eq!(heard(&format!("{LINE}1=zz")), None);
+        assert_eq!(heard(&format!("{LINE}1=")), None);
+    }
+}
