@@ -214,6 +214,6 @@ mod tests {
     #[test]
     fn an_account_fits_where_it_is() {
         assert!((Word::Wrong as usize + Wrong::COUNT) as u64 * 8 <= PAGE / 2);
-        assert!(ACCOUNTS + CPUS * PAGE <= PROGRAM && BOOT_TABLES + 3 * PAGE <= ACCOUNTS);
+        const { assert!(ACCOUNTS + CPUS * PAGE <= PROGRAM && BOOT_TABLES + 3 * PAGE <= ACCOUNTS) };
     }
 }
