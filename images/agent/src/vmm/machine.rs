@@ -196,11 +196,6 @@ impl Paused {
         State::save(&self.kvm, &self.vm, &self.cpus, lock(&self.serial).line.clone())
     }
 
-    /// The last that it sent to its serial port.
-    pub(crate) fn said(&self) -> String {
-        lock(&self.serial).last()
-    }
-
     /// Its descriptors: of the machine, and of its first processor.
     pub(crate) fn descriptors(&self) -> (&VmFd, Option<&VcpuFd>) {
         (&self.vm, self.cpus.first())
@@ -244,7 +239,10 @@ fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<Vcp
             Ok(VcpuExit::IoIn(_, bytes)) => bytes.fill(0),
             Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
             Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
-            Ok(exit) => return Err(Failed::Agent(format!("the machine ended: {exit:?}"))),
+            Ok(exit) => {
+                let exit = format!("the machine ended: {exit:?}");
+                return Err(Failed::Agent(format!("{exit}; the last that it said: {}", lock(serial).last())));
+            }
         }
     }
     // What an exit was about is completed by the next KVM_RUN, which then leaves at once.

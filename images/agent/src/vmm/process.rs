@@ -41,7 +41,6 @@ pub(crate) fn run() -> Result<(), String> {
 /// | `give NAME` | sends a copy of it; `vm` and `vcpu` are the machine's own, once it is paused |
 /// | `boot CPUS MIB SEED` | makes memory, and a machine that runs the program in it |
 /// | `boot-linux MIB SEED` | the same with a Linux: `kernel` and `initrd` |
-/// | `said` | the last that a paused machine sent to its serial port |
 /// | `pause` | stops it, and saves it into `state` |
 /// | `restore` | a machine of `memory` and `state`, paused |
 /// | `run` | lets a paused machine run |
@@ -75,11 +74,6 @@ impl Monitor {
                 let command_line = linux::command_line(number(seed)?);
                 let image = Image::Linux { kernel: &kernel, initrd: &initrd, command_line: &command_line };
                 self.begin(memory, &image)?;
-            }
-            (["said"], Machine::Paused(paused)) => {
-                let said = paused.said();
-                self.machine = Machine::Paused(paused);
-                return Ok((said, None));
             }
             (["restore"], Machine::None) => {
                 let state = State::read_from(&File::from(self.copy("state")?))?;
