@@ -1,6 +1,7 @@
 //! What memory is filled with: no two pages alike, and any byte can be told from its seed, memfd and offset.
 
 use crate::mapping::PAGE;
+use luqual_program::mix;
 
 /// Fills the page `page` of memfd number `memfd`.
 pub(crate) fn fill_page(seed: u64, memfd: u64, page: u64, bytes: &mut [u8; PAGE]) {
@@ -9,13 +10,6 @@ pub(crate) fn fill_page(seed: u64, memfd: u64, page: u64, bytes: &mut [u8; PAGE]
     for (index, word) in words.iter_mut().enumerate() {
         *word = base.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
     }
-}
-
-/// A permutation of the 64-bit numbers whose output bits all depend on all input bits (splitmix64's finisher).
-fn mix(value: u64) -> u64 {
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 #[cfg(test)]

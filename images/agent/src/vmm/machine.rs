@@ -23,10 +23,8 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 pub(crate) enum Failed {
     /// A call that KVM refused.
     Kernel(&'static str, Errno),
-    /// A state that is none, or is of another version.
-    State(String),
     /// Anything else.
-    Agent(String),
+    Other(String),
 }
 
 impl Failed {
@@ -83,7 +81,7 @@ impl Paused {
         let entry = match image {
             Image::Program { cpus, seed } => machine.load(*cpus, *seed),
             Image::Linux { kernel, initrd, command_line } => {
-                linux::load(&mut machine.memory, kernel, initrd, command_line).map_err(Failed::Agent)?
+                linux::load(&mut machine.memory, kernel, initrd, command_line).map_err(Failed::Other)?
             }
         };
         // What a Linux has of it, it turns on itself.
@@ -92,7 +90,7 @@ impl Paused {
         let supported = supported.map_err(Failed::call("KVM_GET_SUPPORTED_CPUID"))?;
         let begun = counter();
         for (number, cpu) in machine.cpus.iter().enumerate() {
-            let cpuid = own_cpuid(&supported, number as u32).map_err(Failed::State)?;
+            let cpuid = own_cpuid(&supported, number as u32).map_err(Failed::Other)?;
             cpu.set_cpuid2(&cpuid).map_err(Failed::call("KVM_SET_CPUID2"))?;
             set_tsc_offset(cpu, begun.wrapping_neg())?;
             let found = cpu.get_sregs().map_err(Failed::call("KVM_GET_SREGS"))?;
@@ -124,7 +122,7 @@ impl Paused {
     }
 
     fn make(kvm: Kvm, memory: &File, cpus: u64, line: String) -> Result<Self, Failed> {
-        let agent = |error: std::io::Error| Failed::Agent(format!("the machine's memory: {error}"));
+        let agent = |error: std::io::Error| Failed::Other(format!("the machine's memory: {error}"));
         let size = memory.metadata().map_err(agent)?.len();
         let serial = Serial::new(memory.try_clone().map_err(agent)?, line);
         let memory = Mapping::of_file(memory, size as usize).map_err(agent)?;
@@ -181,7 +179,7 @@ impl Paused {
     /// Lets the processors run.
     pub(crate) fn start(self) -> Result<Running, Failed> {
         extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-        register_signal_handler(SIGRTMIN(), nothing).map_err(|error| Failed::Agent(format!("a signal: {error}")))?;
+        register_signal_handler(SIGRTMIN(), nothing).map_err(|error| Failed::Other(format!("a signal: {error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = self.cpus.into_iter().map(|cpu| {
             let (stop, serial) = (stop.clone(), self.serial.clone());
@@ -213,7 +211,7 @@ impl Running {
                 let _ = thread.kill(SIGRTMIN());
                 std::thread::sleep(Duration::from_millis(1));
             }
-            cpus.push(thread.join().map_err(|_| Failed::Agent("a processor's thread panicked".to_owned()))??);
+            cpus.push(thread.join().map_err(|_| Failed::Other("a processor's thread panicked".to_owned()))??);
         }
         Ok(Paused { kvm: self.kvm, vm: self.vm, memory: self.memory, serial: self.serial, cpus })
     }
@@ -241,7 +239,7 @@ fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<Vcp
             Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
             Ok(exit) => {
                 let exit = format!("the machine ended: {exit:?}");
-                return Err(Failed::Agent(format!("{exit}; the last that it said: {}", lock(serial).last())));
+                return Err(Failed::Other(format!("{exit}; the last that it said: {}", lock(serial).last())));
             }
         }
     }
@@ -252,7 +250,7 @@ fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<Vcp
     match left {
         Err(error) if error.errno() == libc::EINTR => Ok(cpu),
         Err(error) => Err(Failed::call("KVM_RUN")(error)),
-        Ok(exit) => Err(Failed::Agent(format!("a processor did not stop: {exit}"))),
+        Ok(exit) => Err(Failed::Other(format!("a processor did not stop: {exit}"))),
     }
 }
 
@@ -272,7 +270,7 @@ fn own_cpuid(supported: &CpuId, number: u32) -> Result<CpuId, String> {
 /// XCR0, with as much on as the program has patterns for: x87, SSE and AVX.
 fn extended(cpuid: &CpuId) -> Result<kvm_xcrs, Failed> {
     let has = cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (0xd, 0));
-    let has = has.ok_or_else(|| Failed::State("the processor has no XSAVE".to_owned()))?;
+    let has = has.ok_or_else(|| Failed::Other("the processor has no XSAVE".to_owned()))?;
     let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
     xcrs.xcrs[0].value = u64::from(has.eax & 0b111);
     Ok(xcrs)

@@ -62,18 +62,14 @@ impl Monitor {
                 return Ok((DONE.to_owned(), Some(self.copy(name)?)));
             }
             (["boot", cpus, mib, seed], Machine::None) => {
-                let memory =
-                    Memfd::blank("memory", number(mib)? << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
                 let image = Image::Program { cpus: number(cpus)?, seed: number(seed)? };
-                self.begin(memory, &image)?;
+                self.begin(number(mib)?, &image)?;
             }
             (["boot-linux", mib, seed], Machine::None) => {
-                let memory =
-                    Memfd::blank("memory", number(mib)? << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
                 let [kernel, initrd] = [self.content("kernel")?, self.content("initrd")?];
                 let command_line = linux::command_line(number(seed)?);
                 let image = Image::Linux { kernel: &kernel, initrd: &initrd, command_line: &command_line };
-                self.begin(memory, &image)?;
+                self.begin(number(mib)?, &image)?;
             }
             (["restore"], Machine::None) => {
                 let state = State::read_from(&File::from(self.copy("state")?))?;
@@ -96,7 +92,8 @@ impl Monitor {
         Ok((DONE.to_owned(), None))
     }
 
-    fn begin(&mut self, memory: File, image: &Image<'_>) -> Result<(), String> {
+    fn begin(&mut self, mib: u64, image: &Image<'_>) -> Result<(), String> {
+        let memory = Memfd::blank("memory", mib << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
         let machine = Paused::boot(self.kvm()?, &memory, image).map_err(told)?;
         self.machine = Machine::Paused(Box::new(machine));
         self.held.insert("memory".to_owned(), memory.into());
@@ -140,6 +137,6 @@ fn copy_of(paused: &Paused, name: &str) -> Result<OwnedFd, String> {
 fn told(failed: Failed) -> String {
     match failed {
         Failed::Kernel(call, errno) => format!("{call}: {}", errno_name(errno)),
-        Failed::State(why) | Failed::Agent(why) => why,
+        Failed::Other(why) => why,
     }
 }

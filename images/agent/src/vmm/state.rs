@@ -168,7 +168,7 @@ impl Cpu {
 
     fn put_back(&self, cpu: &VcpuFd) -> Result<(), Failed> {
         // Says which bits of all that follows are valid.
-        let cpuid = CpuId::from_entries(&self.cpuid).map_err(|error| Failed::State(format!("CPUID: {error:?}")))?;
+        let cpuid = CpuId::from_entries(&self.cpuid).map_err(|error| Failed::Other(format!("CPUID: {error:?}")))?;
         cpu.set_cpuid2(&cpuid).map_err(Failed::call("KVM_SET_CPUID2"))?;
         // Control registers and EFER; and the base of the local APIC, which says in which mode its registers are.
         cpu.set_sregs(&self.sregs).map_err(Failed::call("KVM_SET_SREGS"))?;
@@ -181,11 +181,11 @@ impl Cpu {
         cpu.set_lapic(&self.lapic).map_err(Failed::call("KVM_SET_LAPIC"))?;
         // Behind the APIC, in whose mode the deadline of a timer is one of them.
         for entry in &self.msrs {
-            let one = Msrs::from_entries(&[*entry]).map_err(|error| Failed::State(format!("MSRs: {error:?}")))?;
+            let one = Msrs::from_entries(&[*entry]).map_err(|error| Failed::Other(format!("MSRs: {error:?}")))?;
             let set = cpu.set_msrs(&one).map_err(Failed::call("KVM_SET_MSRS"))?;
             // Some can be read and not written; what they read as is the processor's own.
             if set == 0 && !is_there(cpu, entry)? {
-                return Err(Failed::State(format!("MSR {:#x} does not take {:#x}", entry.index, entry.data)));
+                return Err(Failed::Other(format!("MSR {:#x} does not take {:#x}", entry.index, entry.data)));
             }
         }
         // The counter goes on over a kexec, and so does what the machine sees of it if the distance stays.
@@ -213,7 +213,7 @@ fn msrs(kvm: &Kvm, cpu: &VcpuFd) -> Result<Vec<kvm_msr_entry>, Failed> {
 
 fn msr(cpu: &VcpuFd, index: u32) -> Result<Option<kvm_msr_entry>, Failed> {
     let entry = kvm_msr_entry { index, ..kvm_msr_entry::default() };
-    let mut one = Msrs::from_entries(&[entry]).map_err(|error| Failed::State(format!("MSRs: {error:?}")))?;
+    let mut one = Msrs::from_entries(&[entry]).map_err(|error| Failed::Other(format!("MSRs: {error:?}")))?;
     let read = cpu.get_msrs(&mut one).map_err(Failed::call("KVM_GET_MSRS"))?;
     Ok(one.as_slice().first().copied().filter(|_| read == 1))
 }

@@ -12,7 +12,7 @@ use crate::vmm::{State, counter};
 use crate::wait::until;
 use luqual_program::{ACCOUNTS, MAGIC, PAGE, WORK, Word, Wrong, chain};
 use luqual_protocol::{AGENT, Archive, Item, Kernel, PausedMachine, clock_tolerance_ms};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,10 @@ enum System {
 }
 
 impl System {
+    const fn holds(self) -> bool {
+        matches!(self, Self::Program)
+    }
+
     /// A machine's memory, in MiB.
     const fn mib(self) -> u64 {
         match self {
@@ -139,8 +143,7 @@ fn boot(scene: &mut Scene) -> Done {
 }
 
 fn begin(kvm: &OwnedFd, machines: Machines, number: u64, seed: u64) -> Result<Hosted, StepError> {
-    let monitor = Peer::start_vmm(NOBODY).map_err(StepError::Agent)?;
-    monitor.tell("take kvm", Some(kvm.as_fd())).map_err(StepError::Agent)?;
+    let monitor = start(&[("kvm", kvm.as_fd())])?;
     let (seed, mib) = (seed.wrapping_add(number << 32), machines.system.mib());
     let boot = match machines.system {
         System::Program => format!("boot {} {mib} {seed}", machines.cpus),
@@ -164,10 +167,19 @@ fn give_linux(monitor: &Peer) -> Done {
     let mut archive = Archive::new(&file);
     let written = archive.file(INNER, 0o755, &agent).and_then(|()| archive.finish().map(drop));
     written.map_err(StepError::agent("the machine's initramfs"))?;
-    for (name, fd) in [("kernel", kernel.as_fd()), ("initrd", file.as_fd())] {
-        monitor.tell(&format!("take {name}"), Some(fd)).map_err(StepError::Agent)?;
-    }
-    Ok(())
+    give(monitor, &[("kernel", kernel.as_fd()), ("initrd", file.as_fd())])
+}
+
+/// A monitor that has these.
+fn start(given: &[(&str, BorrowedFd<'_>)]) -> Result<Peer, StepError> {
+    let monitor = Peer::start_vmm(NOBODY).map_err(StepError::Agent)?;
+    give(&monitor, given)?;
+    Ok(monitor)
+}
+
+fn give(monitor: &Peer, given: &[(&str, BorrowedFd<'_>)]) -> Done {
+    let take = |(name, fd): &(&str, BorrowedFd<'_>)| monitor.tell(&format!("take {name}"), Some(*fd));
+    given.iter().try_for_each(take).map_err(StepError::Agent)
 }
 
 /// The last one's monitor is killed, and so it ends.
@@ -207,7 +219,7 @@ fn leave(scene: &mut Scene) -> Done {
     manifest::leave(scene, &session, MANIFEST_TOKEN, &notes)?;
     if let Some((account, holding, paused)) = first {
         let us = |since: Instant| since.elapsed().as_micros() as u64;
-        let holds = scene.machines().system == System::Program;
+        let holds = scene.machines().system.holds();
         scene.tell_paused(PausedMachine { account, held_us: us(holding), paused_us: us(paused), holds });
     }
     Ok(())
@@ -305,10 +317,7 @@ fn take_over_first(scene: &mut Scene, count: u64) -> Done {
                 continue;
             }
         };
-        let monitor = Peer::start_vmm(NOBODY).map_err(StepError::Agent)?;
-        for (what, fd) in [("kvm", kvm.as_fd()), ("memory", memory.as_fd()), ("state", state.as_fd())] {
-            monitor.tell(&format!("take {what}"), Some(fd)).map_err(StepError::Agent)?;
-        }
+        let monitor = start(&[("kvm", kvm.as_fd()), ("memory", memory.as_fd()), ("state", state.as_fd())])?;
         let (restored, _) = monitor.ask("restore", None).map_err(StepError::Agent)?;
         scene.check(format!("{name} restored"), DONE, &restored);
         if restored == DONE {
@@ -455,7 +464,7 @@ impl Hosted {
     }
 
     fn holds(&self) -> bool {
-        self.system == System::Program
+        self.system.holds()
     }
 
     /// So that its account does not change.
