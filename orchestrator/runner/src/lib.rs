@@ -8,6 +8,7 @@ mod eye;
 mod fault;
 mod frames;
 mod need;
+mod poll;
 mod reach;
 mod recorder;
 mod run;

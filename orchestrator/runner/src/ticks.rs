@@ -1,37 +1,31 @@
 //! The guest's ticks as the host sees them in the RAM file: no device, no network, no question asked.
 
+use crate::poll::{PERIOD, Poller};
 use luqual_model::Blackout;
 use luqual_protocol::{TICK_PERIOD_MS, tick_page};
 use luqual_vm::Ram;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
-
-/// How often the page is read.
-const POLL: Duration = Duration::from_millis(1);
 
 /// Watches one tick page until it is dropped.
 pub(crate) struct Ticks {
     seen: Arc<Mutex<Seen>>,
-    poller: JoinHandle<()>,
+    poller: Poller,
 }
 
 impl Ticks {
     /// Watches the page at guest-physical `address`; times are relative to `started`.
     pub(crate) fn watch(ram: Ram, address: u64, started: Instant) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let poller = tokio::spawn({
+        let poller = Poller::start({
             let seen = seen.clone();
-            async move {
-                let mut timer = tokio::time::interval(POLL);
-                timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                loop {
-                    timer.tick().await;
-                    let mut bytes = [0; tick_page::LENGTH];
-                    if ram.read(address, &mut bytes).is_ok() {
-                        lock(&seen).take(&bytes, micros(started.elapsed()));
-                    }
+            move || {
+                let mut bytes = [0; tick_page::LENGTH];
+                if ram.read(address, &mut bytes).is_ok() {
+                    lock(&seen).take(&bytes, micros(started.elapsed()));
                 }
+                ControlFlow::Continue(())
             }
         });
         Self { seen, poller }
@@ -39,7 +33,7 @@ impl Ticks {
 
     /// Watches no longer; what was seen stands.
     pub(crate) fn end(&self) {
-        self.poller.abort();
+        self.poller.end();
     }
 
     /// For how long there was no tick, at `now` after the start; `None` before the first.
@@ -51,7 +45,7 @@ impl Ticks {
     /// Waits until there was no tick for `silence`.
     pub(crate) async fn stopped(&self, started: Instant, silence: Duration) {
         while self.silent_us(started.elapsed()).is_none_or(|silent| silent < micros(silence)) {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(PERIOD).await;
         }
     }
 
@@ -70,19 +64,13 @@ impl Ticks {
     }
 }
 
-impl Drop for Ticks {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 /// From the last tick of `source` to the first of `target`, where both ticked.
 pub(crate) fn blackout(source: &Ticks, target: &Ticks) -> Option<Blackout> {
     let (source, target) = (source.span()?, target.span()?);
     Some(Blackout {
         duration_us: target.first_us.saturating_sub(source.last_us),
         // Each end is off by at most a tick that was not seen and a poll that came late.
-        resolution_us: 2 * (TICK_PERIOD_MS * 1000 + micros(POLL)),
+        resolution_us: 2 * (TICK_PERIOD_MS * 1000 + micros(PERIOD)),
         last_tick: source.count,
     })
 }

@@ -5,6 +5,7 @@ use crate::evidence::Stop;
 use crate::eye::{self, Busy, Seen};
 use crate::frames::{Sender, Times, account, probes};
 use crate::need;
+use crate::poll::Poller;
 use crate::ticks::micros;
 use luqual_model::{Frames, Phase, Probe};
 use luqual_protocol::{Reaches, Said, Unplug, Workload, Written, digest};
@@ -12,11 +13,11 @@ use luqual_vm::{
     Device, Happened, Iommu, Machine, PciAddress, PciFunction, Ram, Traced, file_of, frames_of, parse_trace,
 };
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::task::JoinHandle;
 
 /// QEMU's trace in the folder of an attempt.
 pub(super) const TRACE: &str = "qemu-trace.log";
@@ -314,39 +315,30 @@ fn changed(ram: &Ram, known: &[(u64, Box<[u8]>)]) -> std::io::Result<Vec<u64>> {
 /// A page of the guest that is looked at as often as the ticks are.
 struct PageWatch {
     last_change_us: Arc<AtomicU64>,
-    poller: JoinHandle<()>,
+    _poller: Poller,
 }
 
 impl PageWatch {
     fn start(ram: Ram, at: u64, started: Instant) -> Self {
         let last_change_us = Arc::new(AtomicU64::new(0));
-        let poller = tokio::spawn({
+        let poller = Poller::start({
             let last_change_us = last_change_us.clone();
-            async move {
-                let mut timer = tokio::time::interval(Duration::from_millis(1));
-                timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                let mut known = page(&ram, at).unwrap_or_default();
-                loop {
-                    timer.tick().await;
-                    let Ok(now) = page(&ram, at) else { continue };
-                    if now != known {
-                        last_change_us.store(micros(started.elapsed()), Ordering::Relaxed);
-                        known = now;
-                    }
+            let mut known = page(&ram, at).unwrap_or_default();
+            move || {
+                if let Ok(now) = page(&ram, at)
+                    && now != known
+                {
+                    last_change_us.store(micros(started.elapsed()), Ordering::Relaxed);
+                    known = now;
                 }
+                ControlFlow::Continue(())
             }
         });
-        Self { last_change_us, poller }
+        Self { last_change_us, _poller: poller }
     }
 
     fn last_change_us(&self) -> u64 {
         self.last_change_us.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for PageWatch {
-    fn drop(&mut self) {
-        self.poller.abort();
     }
 }
 

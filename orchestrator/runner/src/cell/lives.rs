@@ -3,15 +3,16 @@
 
 use super::{Run, no_machine};
 use crate::evidence::Stop;
+use crate::poll::Poller;
 use crate::ticks::micros;
 use luqual_model::{Measure, Phase, Probe};
 use luqual_program::Word;
 use luqual_protocol::{PausedMachine, Said, clock_tolerance_ms};
 use luqual_vm::Ram;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use std::time::Instant;
 
 /// A machine from when it was paused on. Times are in microseconds since the boot's start.
 pub(super) struct Life {
@@ -19,7 +20,7 @@ pub(super) struct Life {
     told_us: u64,
     paused: PausedMachine,
     seen: Arc<Seen>,
-    poller: JoinHandle<()>,
+    _poller: Poller,
 }
 
 /// 0 is not yet.
@@ -32,34 +33,29 @@ struct Seen {
 impl Life {
     fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
         let seen = Arc::new(Seen::default());
-        let poller = tokio::spawn({
+        let poller = Poller::start({
             let (seen, account, holds) = (seen.clone(), paused.account, paused.holds);
-            async move {
-                let word = |word: Word| {
-                    let mut bytes = [0; 8];
-                    ram.read(account + word as u64 * 8, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
-                };
-                let beat = word(Word::Beat);
-                let mut timer = tokio::time::interval(Duration::from_millis(1));
-                timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                while seen.released_us.load(Ordering::Relaxed) == 0 {
-                    timer.tick().await;
-                    let now_us = micros(started.elapsed());
-                    if seen.went_on_us.load(Ordering::Relaxed) == 0 && word(Word::Beat) != beat {
-                        seen.went_on_us.store(now_us, Ordering::Relaxed);
-                    }
-                    let is_over = if holds {
-                        word(Word::Holding) == Some(0)
-                    } else {
-                        seen.went_on_us.load(Ordering::Relaxed) > 0
-                    };
-                    if is_over {
-                        seen.released_us.store(now_us, Ordering::Relaxed);
-                    }
+            let word = move |word: Word| {
+                let mut bytes = [0; 8];
+                ram.read(account + word as u64 * 8, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+            };
+            let beat = word(Word::Beat);
+            move || {
+                let now_us = micros(started.elapsed());
+                let mut went_on = seen.went_on_us.load(Ordering::Relaxed) > 0;
+                if !went_on && word(Word::Beat) != beat {
+                    seen.went_on_us.store(now_us, Ordering::Relaxed);
+                    went_on = true;
                 }
+                let is_over = if holds { word(Word::Holding) == Some(0) } else { went_on };
+                if !is_over {
+                    return ControlFlow::Continue(());
+                }
+                seen.released_us.store(now_us, Ordering::Relaxed);
+                ControlFlow::Break(())
             }
         });
-        Self { told_us, paused, seen, poller }
+        Self { told_us, paused, seen, _poller: poller }
     }
 
     /// How long it stood still, and how long it held; each if its end was seen.
@@ -69,12 +65,6 @@ impl Life {
             Some(end_us.saturating_sub(self.told_us) + before_us)
         };
         [since(&self.seen.went_on_us, self.paused.paused_us), since(&self.seen.released_us, self.paused.held_us)]
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.poller.abort();
     }
 }
 
