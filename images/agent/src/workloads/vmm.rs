@@ -495,13 +495,13 @@ impl Hosted {
         (0..self.cpus).all(|cpu| {
             let mut beat = self.word(cpu, Word::Beat);
             loop {
-                if until(self.system.patience(), || works(cpu) || self.word(cpu, Word::Beat) != beat) && works(cpu) {
-                    break true;
-                }
-                let now = self.word(cpu, Word::Beat);
-                if now == std::mem::replace(&mut beat, now) {
+                if !until(self.system.patience(), || works(cpu) || self.word(cpu, Word::Beat) != beat) {
                     break false;
                 }
+                if works(cpu) {
+                    break true;
+                }
+                beat = self.word(cpu, Word::Beat);
             }
         })
     }
