@@ -11,6 +11,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+mod accounts;
 mod cell;
 mod devices;
 mod frames;

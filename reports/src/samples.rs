@@ -58,6 +58,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         plan: Planned { key, prediction: None, expectation: None },
         shared_with: Vec::new(),
         measures: Vec::new(),
+        accounts: Vec::new(),
         frames: None,
         attempts: Vec::new(),
     }

@@ -11,6 +11,7 @@
 //! | `serve` | [`serve`]: the SSH server |
 //! | `call` | [`call`]: one request from standard input, one reply to standard output |
 //! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
+//! | `orchestrator` | [`orchestrator`]: brings virtual machines through an update |
 //! | `peer` | [`peer`]: does what a workload tells it, as any user |
 //! | (as `/inner`) | [`inner`]: what a Linux in a virtual machine has as its /init |
 //! | `vmm` | [`vmm`]: a virtual machine monitor that does what a workload tells it |
@@ -35,6 +36,7 @@ mod luo;
 mod mapping;
 mod memfd;
 mod namespaces;
+mod orchestrator;
 mod pci;
 mod peer;
 mod program;
@@ -62,11 +64,12 @@ fn main() -> ExitCode {
         (_, Some("call")) => call::run(),
         (_, Some("kill")) => kill::run(),
         (_, Some("vmm")) => vmm::run(),
+        (_, Some("orchestrator")) => orchestrator::run(),
         (_, Some("peer-apart")) => namespaces::run(),
         (_, Some("write-pages")) => writer::pages(),
         (_, Some("write-log")) => writer::log(),
         (_, Some("autorun")) => autorun::run(),
-        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|peer|vmm|peer-apart|write-pages|write-log|autorun \
+        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|orchestrator|peer|vmm|peer-apart|write-pages|write-log|autorun \
              (as process 1: /init)"
             .to_owned()),
     };

@@ -189,6 +189,16 @@ impl Bar {
         Ok(Self { start: start.cast(), length })
     }
 
+    /// How many bytes of them there are.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where they are for this process.
+    pub(crate) fn address(&self) -> u64 {
+        self.start as u64
+    }
+
     fn at<T>(&self, offset: usize) -> *mut T {
         assert!(
             offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.length,

@@ -11,9 +11,11 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -24,9 +26,12 @@ pub(crate) const NOBODY: u32 = 65534;
 
 /// The other process, from outside. It is killed with this.
 pub(crate) struct Peer {
-    socket: UnixStream,
+    line: Line,
     child: Child,
 }
+
+/// How it is spoken to. Whoever has a copy may, one at a time.
+pub(crate) struct Line(UnixStream);
 
 impl Peer {
     /// Starts one that runs as `user`.
@@ -41,7 +46,17 @@ impl Peer {
 
     /// Starts a virtual machine monitor ([`crate::vmm`]).
     pub(crate) fn start_vmm(user: u32) -> Result<Self, String> {
-        Self::start_role("vmm", user)
+        let monitor = Self::start_role("vmm", user)?;
+        // All of a machine's memory is locked while it has a device.
+        let pid = Pid::from_child(&monitor.child);
+        let unlimited = Rlimit { current: None, maximum: None };
+        let raised = prlimit(Some(pid), Resource::Memlock, unlimited);
+        raised.map(|_| monitor).map_err(|errno| format!("prlimit: {}", errno_name(errno)))
+    }
+
+    /// Starts an orchestrator ([`crate::orchestrator`]).
+    pub(crate) fn start_orchestrator() -> Result<Self, String> {
+        Self::start_role("orchestrator", 0)
     }
 
     fn start_role(role: &str, user: u32) -> Result<Self, String> {
@@ -49,13 +64,28 @@ impl Peer {
         let mut command = Command::new(AGENT);
         let command = command.arg(role).uid(user).gid(user).stdin(Stdio::from(OwnedFd::from(theirs)));
         let child = command.stdout(Stdio::null()).spawn().map_err(|error| format!("{AGENT}: {error}"))?;
-        Ok(Self { socket: ours, child })
+        Ok(Self { line: Line(ours), child })
     }
 
+    /// SIGKILL, and waits for its end.
+    pub(crate) fn kill(mut self) -> Result<(), String> {
+        self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(|error| format!("kill: {error}"))
+    }
+}
+
+impl Deref for Peer {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.line
+    }
+}
+
+impl Line {
     /// Tells it to do something, and hears what came of it: a text, and perhaps a descriptor.
     pub(crate) fn ask(&self, words: &str, fd: Option<BorrowedFd<'_>>) -> Result<(String, Option<OwnedFd>), String> {
-        send(&self.socket, words, fd)?;
-        receive(&self.socket)?.ok_or_else(|| format!("a process went away when it was told to {words}"))
+        send(&self.0, words, fd)?;
+        receive(&self.0)?.ok_or_else(|| format!("a process went away when it was told to {words}"))
     }
 
     /// The same for what has to be done.
@@ -64,9 +94,31 @@ impl Peer {
         if answer == DONE { Ok(()) } else { Err(format!("{words}: {answer}")) }
     }
 
-    /// SIGKILL, and waits for its end.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
-        self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(|error| format!("kill: {error}"))
+    /// The same for a descriptor that has to come.
+    pub(crate) fn give(&self, name: &str) -> Result<OwnedFd, String> {
+        let (answer, given) = self.ask(&format!("give {name}"), None)?;
+        given.ok_or_else(|| format!("a process gave no {name}: {answer}"))
+    }
+}
+
+#[cfg(test)]
+impl Line {
+    /// From the other end: what was asked, which is answered so.
+    pub(crate) fn answer(&self, answer: &str, fd: Option<BorrowedFd<'_>>) -> Result<String, String> {
+        let (words, _) = receive(&self.0)?.ok_or("nothing was asked")?;
+        send(&self.0, answer, fd).map(|()| words)
+    }
+}
+
+impl From<OwnedFd> for Line {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket.into())
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -144,10 +196,13 @@ pub(crate) type Answer = (String, Option<OwnedFd>);
 /// | `make NAME SIZE SEED` | makes a memfd with known content |
 /// | `compare NAME SIZE SEED` | `same`, or where it is not |
 /// | `write NAME` | writes a byte at its start |
-/// | `session SESSION NAME` | asks the device for the session of that name |
+/// | `create SESSION NAME` | asks the device for a new session of that name |
+/// | `session SESSION NAME` | asks the device for the one of that name |
 /// | `preserve SESSION NAME TOKEN` | asks a session to preserve it |
 /// | `retrieve SESSION NAME TOKEN` | asks a session for it |
+/// | `finish SESSION` | tells a session that all was taken over |
 /// | `open PATH` | opens a file |
+/// | `hold NAME PATH` | opens a file, and holds it |
 /// | `link PATH` | where a link leads |
 fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd>) -> Result<Answer, String> {
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
@@ -179,13 +234,20 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
             let written = File::from(copy(held, name)?).write_all_at(&[0], 0);
             said(written.map_err(|error| errno(&error)))
         }
-        ["session", session, name] => match Device::open().and_then(|device| device.retrieve_session(name)) {
-            Ok(found) => {
-                held.insert((*session).to_owned(), found.into());
-                DONE.to_owned()
+        [what @ ("create" | "session"), session, name] => {
+            let ask = |device: Device| match *what {
+                "create" => device.create_session(name),
+                _ => device.retrieve_session(name),
+            };
+            match Device::open().and_then(ask) {
+                Ok(found) => {
+                    held.insert((*session).to_owned(), found.into());
+                    DONE.to_owned()
+                }
+                Err(errno) => errno_name(errno),
             }
-            Err(errno) => errno_name(errno),
-        },
+        }
+        ["finish", session] => said(Session::from(copy(held, session)?).finish()),
         ["preserve", session, name, token] => {
             let session = Session::from(copy(held, session)?);
             said(session.preserve(copy(held, name)?.as_fd(), number(token)?))
@@ -200,6 +262,12 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
         ["open", path] => {
             let opened = File::options().read(true).write(true).open(path);
             said(opened.map(drop).map_err(|error| errno(&error)))
+        }
+        ["hold", name, path] => {
+            let opened =
+                File::options().read(true).write(true).open(path).map_err(|error| format!("{path}: {error}"))?;
+            held.insert((*name).to_owned(), opened.into());
+            DONE.to_owned()
         }
         ["link", path] => {
             let target = std::fs::read_link(path);
@@ -243,8 +311,10 @@ mod tests {
         assert_eq!(tell("link /nowhere", None).unwrap().0, "ENOENT");
         assert!(tell("link /proc/self/ns/pid", None).unwrap().0.starts_with("pid:["));
         assert_eq!(tell("session s name", None).unwrap().0, "ENOENT");
+        assert_eq!(tell("create s name", None).unwrap().0, "ENOENT");
         assert_eq!(tell("preserve a b 1", None).unwrap().0, "ENOTTY");
-        for wrong in ["take c", "give c", "dance", "make d x 1"] {
+        assert_eq!(tell("finish a", None).unwrap().0, "ENOTTY");
+        for wrong in ["hold d /nowhere", "take c", "give c", "dance", "make d x 1"] {
             assert!(tell(wrong, None).is_err(), "{wrong}");
         }
     }

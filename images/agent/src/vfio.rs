@@ -61,6 +61,9 @@ unsafe fn call<T>(fd: BorrowedFd<'_>, command: c_ulong, argument: *mut T) -> Res
     if returned < 0 { Err(last_errno()) } else { Ok(returned) }
 }
 
+/// Where an iommufd is opened.
+pub(crate) const IOMMU: &str = "/dev/iommu";
+
 /// By what a device's accesses are translated.
 pub(crate) enum Space {
     /// An IOAS of an iommufd (Documentation/userspace-api/iommufd.rst).
@@ -138,12 +141,11 @@ impl Device {
     /// By its own node, such as `/dev/vfio/devices/vfio0`, and an iommufd.
     pub(crate) fn open_cdev(node: &str) -> Told<Self> {
         let device = open_node(node, "open of the VFIO character device")?;
-        Self::of_descriptor(device)
+        Self::of_descriptors(device, open_node(IOMMU, "open of /dev/iommu")?)
     }
 
-    /// Of a descriptor that no iommufd is bound to yet.
-    pub(crate) fn of_descriptor(device: OwnedFd) -> Told<Self> {
-        let iommufd = open_node("/dev/iommu", "open of /dev/iommu")?;
+    /// Of descriptors of which neither knows the other yet.
+    pub(crate) fn of_descriptors(device: OwnedFd, iommufd: OwnedFd) -> Told<Self> {
         let mut bind = vfio::vfio_device_bind_iommufd {
             // Up to out_devid: what follows is of newer kernels.
             argsz: std::mem::offset_of!(vfio::vfio_device_bind_iommufd, token_uuid_ptr) as u32,
@@ -306,6 +308,11 @@ impl Interrupt {
 pub(crate) struct Vector(OwnedFd);
 
 impl Vector {
+    /// For who else waits for them.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// How many have come since it was last asked.
     pub(crate) fn taken(&self) -> u64 {
         let mut count = [0; 8];

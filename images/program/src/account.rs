@@ -15,6 +15,11 @@ pub const PROGRAM: u64 = 0x10_0000;
 /// Where the pages begin that it works in. All between is its own.
 pub const WORK: u64 = 0x20_0000;
 
+/// Where the registers of a device are, if a machine has one.
+pub const DEVICE: u64 = 0x2000_0000;
+/// The vector that it interrupts by.
+pub const DEVICE_VECTOR: u8 = 0x42;
+
 /// The port by which the program says that it waits for an interrupt.
 pub const DOORBELL: u16 = 0x500;
 
@@ -60,6 +65,23 @@ pub enum Word {
     Clock,
     /// The time stamp counter then.
     Tsc,
+    /// Where the registers of a device are that it may use; 0: none, and it has to let go of one that it has. The monitor's, as the
+    /// first group is.
+    DeviceAsked,
+    /// Where those of the device are that it uses; 0: none.
+    Device,
+    /// How often the device moved a page into itself and back.
+    DeviceDone,
+    /// How many interrupts it was asked for.
+    DeviceBegun,
+    /// And how many of them came.
+    DeviceCame,
+    /// The clock when it was last done.
+    DeviceLast,
+    /// The clock when it was last done before it was let go of.
+    DeviceBefore,
+    /// And when it was first done after it was given back.
+    DeviceAfter,
     /// How often the clock went back.
     ClockBack,
     /// How often the counter did.
@@ -111,14 +133,24 @@ pub enum Wrong {
     Page,
     /// An exception, by its vector.
     Exception,
+    /// What a device moved, by the offset in a page; what it is, by the page's length.
+    Device,
 }
 
 impl Wrong {
     /// How many kinds there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All of them.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Register, Self::Extended, Self::Msr, Self::Control, Self::Debug, Self::Page, Self::Exception];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Register,
+        Self::Extended,
+        Self::Msr,
+        Self::Control,
+        Self::Debug,
+        Self::Page,
+        Self::Exception,
+        Self::Device,
+    ];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
@@ -130,6 +162,7 @@ impl Wrong {
             Self::Debug => "debug registers",
             Self::Page => "memory pages",
             Self::Exception => "exceptions",
+            Self::Device => "device data",
         }
     }
 }

@@ -12,7 +12,7 @@
 #[expect(dead_code, reason = "the rest is for whoever reads the account")]
 mod account;
 
-use account::{ACCOUNTS, DOORBELL, MAGIC, PAGE, Word, Wrong, mix, next, page_of, word};
+use account::{ACCOUNTS, DEVICE_VECTOR, DOORBELL, MAGIC, PAGE, Word, Wrong, mix, next, page_of, word};
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
 use core::arch::{asm, global_asm, naked_asm};
 
@@ -43,6 +43,8 @@ const IDT: u64 = 4;
 const CLOCK: u64 = 5;
 const LOADED: u64 = 6;
 const SAVED: u64 = 8;
+const OUT: u64 = 10;
+const BACK: u64 = 11;
 
 /// Vectors.
 const TIMER: u8 = 0x40;
@@ -91,12 +93,39 @@ const REGISTERS: usize = 15;
 const PATTERNS_AT: usize = 2048;
 const CAME_BACK_AT: usize = PATTERNS_AT + REGISTERS * 8;
 
+/// QEMU's educational device (docs/specs/edu.rst): registers, and what it is told.
+const IDENTIFICATION: u64 = 0x00;
+const STATUS_INTERRUPT: u64 = 0x24;
+const ACKNOWLEDGE: u64 = 0x64;
+const SOURCE: u64 = 0x80;
+const DESTINATION: u64 = 0x88;
+const LENGTH: u64 = 0x90;
+const COMMAND: u64 = 0x98;
+const START: u64 = 1;
+const TO_MEMORY: u64 = 2;
+const INTERRUPT: u64 = 4;
+/// What it says it is.
+const EDU: u64 = 0x0100_00ed;
+/// Where its own buffer is.
+const BUFFER: u64 = 0x40000;
+/// How much is moved; QEMU up to 9 aborts at what reaches the buffer's end.
+const MOVED: u64 = PAGE - 8;
+
+/// What a device is at.
+#[derive(Clone, Copy)]
+enum Move {
+    Nothing,
+    Out,
+    Back,
+}
+
 struct Cpu {
     account: *mut u64,
     own: u64,
     seed: u64,
     /// Control registers as they were set, in the order of [`CONTROL_NUMBERS`].
     control: [u64; 6],
+    device: Move,
 }
 
 /// The last one is XCR0.
@@ -104,7 +133,7 @@ const CONTROL_NUMBERS: [u64; 6] = [0, 2, 3, 4, 8, 0x100];
 
 extern "C" fn run(number: u64) -> ! {
     let account = (ACCOUNTS + number * PAGE) as *mut u64;
-    let mut cpu = Cpu { account, own: OWN + number * OWN_SIZE, seed: 0, control: [0; 6] };
+    let mut cpu = Cpu { account, own: OWN + number * OWN_SIZE, seed: 0, control: [0; 6], device: Move::Nothing };
     cpu.seed = mix(cpu.get(Word::Seed) ^ number);
     cpu.set_up();
     let (pages, first, seed) = (cpu.get(Word::Pages), cpu.get(Word::First), cpu.get(Word::Seed));
@@ -119,6 +148,7 @@ extern "C" fn run(number: u64) -> ! {
         round += 1;
         let (page, before) = page_of(round, pages);
         cpu.work(page, first + page * PAGE, before, round);
+        cpu.tend_device();
         cpu.set(Word::Round, round);
         cpu.add(Word::Beat);
         if round % 64 == 0 {
@@ -221,6 +251,7 @@ impl Cpu {
             }
             self.gate(TIMER, timer_came as *const () as u64);
             self.gate(IPI, ipi_came as *const () as u64);
+            self.gate(DEVICE_VECTOR, device_came as *const () as u64);
             self.gate(SPURIOUS, nothing_came as *const () as u64);
             let pointer = Pointer { limit: 4095, base: self.page(IDT) };
             asm!("lidt [{}]", in(reg) &pointer);
@@ -326,6 +357,74 @@ impl Cpu {
         }
     }
 
+    /// The device is given the next to do when it is done, and let go of between two, when that is asked.
+    fn tend_device(&mut self) {
+        let (asked, has) = (self.get(Word::DeviceAsked), self.get(Word::Device));
+        let (out, back) = (self.page(OUT), self.page(BACK));
+        if has != 0 {
+            let moves = read_register(has + COMMAND) & START != 0;
+            if moves || self.get(Word::DeviceBegun) != self.get(Word::DeviceCame) {
+                return;
+            }
+        }
+        match self.device {
+            Move::Out => {
+                self.device = Move::Back;
+                self.begin_move(has, BUFFER, back, TO_MEMORY);
+            }
+            Move::Back => {
+                self.device = Move::Nothing;
+                let pattern = self.moved();
+                for at in (0..MOVED).step_by(8) {
+                    // SAFETY: this processor's own page.
+                    let found = unsafe { ((back + at) as *const u64).read_volatile() };
+                    self.compare(Wrong::Device, at, pattern(at / 8), found);
+                }
+                let (clock, _) = self.clocks();
+                if self.get(Word::DeviceAfter) == 0 {
+                    self.set(Word::DeviceAfter, clock);
+                }
+                self.set(Word::DeviceLast, clock);
+                self.add(Word::DeviceDone);
+            }
+            Move::Nothing if asked != has => {
+                if asked == 0 {
+                    self.set(Word::DeviceBefore, self.get(Word::DeviceLast));
+                } else {
+                    self.compare(Wrong::Device, PAGE, EDU, read_register(asked + IDENTIFICATION));
+                    self.set(Word::DeviceAfter, 0);
+                }
+                self.set(Word::Device, asked);
+            }
+            Move::Nothing if has != 0 => {
+                fill(out, self.moved());
+                fill(back, |_| 0);
+                self.device = Move::Out;
+                self.begin_move(has, out, BUFFER, 0);
+            }
+            Move::Nothing => {}
+        }
+    }
+
+    /// What the device moves the next time.
+    fn moved(&self) -> impl Fn(u64) -> u64 + use<> {
+        let (seed, done) = (self.seed, self.get(Word::DeviceDone));
+        move |index| word(seed, u64::from(DEVICE_VECTOR), done, index)
+    }
+
+    fn begin_move(&self, device: u64, from: u64, to: u64, direction: u64) {
+        self.add(Word::DeviceBegun);
+        let status = read_register(device + STATUS_INTERRUPT);
+        // SAFETY: registers of the device; these take four bytes.
+        unsafe { ((device + ACKNOWLEDGE) as *mut u32).write_volatile(status as u32) };
+        for (register, value) in
+            [(SOURCE, from), (DESTINATION, to), (LENGTH, MOVED), (COMMAND, START | INTERRUPT | direction)]
+        {
+            // SAFETY: registers of the device, which reaches pages of this processor's.
+            unsafe { ((device + register) as *mut u64).write_volatile(value) };
+        }
+    }
+
     fn write_debug(&self, number: u64, value: u64) {
         // SAFETY: no breakpoint is turned on.
         unsafe {
@@ -418,6 +517,17 @@ fn extended() -> [(Part, u64, u64); 5] {
         (any, 160, 416),
         (any, from, from + size),
     ]
+}
+
+/// The lower ones take four bytes.
+fn read_register(at: u64) -> u64 {
+    // SAFETY: a register of the device.
+    unsafe {
+        match at % PAGE {
+            0..0x80 => u64::from((at as *const u32).read_volatile()),
+            _ => (at as *const u64).read_volatile(),
+        }
+    }
 }
 
 fn fill(at: u64, word: impl Fn(u64) -> u64) {
@@ -527,6 +637,11 @@ unsafe extern "C" fn timer_came() {
 #[unsafe(naked)]
 unsafe extern "C" fn ipi_came() {
     naked_asm!("inc qword ptr fs:[{word}]", "jmp {end}", word = const Word::IpisCome as usize * 8, end = sym nothing_came)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn device_came() {
+    naked_asm!("inc qword ptr fs:[{word}]", "jmp {end}", word = const Word::DeviceCame as usize * 8, end = sym nothing_came)
 }
 
 /// The end of an interrupt.

@@ -12,8 +12,8 @@ mod workload;
 pub use archive::Archive;
 pub use digest::digest;
 pub use request::{
-    Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Place, Probe, Reaches, Reply, Request, Said,
-    Written,
+    Account, Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Place, Probe, Reaches, Reply, Request,
+    Said, Written,
 };
 pub use workload::{
     EXTERNAL, LoadTime, Need, Unplug, Update, Workload, external, find as find_workload, program_path, workloads,

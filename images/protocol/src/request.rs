@@ -213,9 +213,33 @@ pub struct Said {
     /// The virtual machine that was paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedMachine>,
-    /// How far a virtual machine's own clock moved while it held, in microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock_moved_us: Option<u64>,
+    /// What virtual machines say of the update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<Account>,
+}
+
+/// What a virtual machine says of an update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// What the machine is called.
+    pub machine: String,
+    /// What it came to, in order, with the time by its own clock, in microseconds.
+    pub moments: Vec<(String, u64)>,
+    /// What it counts: before the update, and when it was read after it.
+    pub counts: Vec<(String, u64, u64)>,
+}
+
+impl Account {
+    /// The last that it tells before the update.
+    pub const BEFORE: &str = "last before the update";
+    /// The first that it tells after it.
+    pub const AFTER: &str = "first after it";
+
+    /// How far its own clock moved over the update, in microseconds, if it went on.
+    pub fn moved_us(&self) -> Option<u64> {
+        let at = |wanted: &str| self.moments.iter().find(|(what, _)| what == wanted).map(|(_, at_us)| *at_us);
+        Some(at(Self::AFTER)?.saturating_sub(at(Self::BEFORE)?))
+    }
 }
 
 /// A virtual machine inside of the guest that is left to the update.

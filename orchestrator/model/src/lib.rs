@@ -4,6 +4,7 @@
 //! the reports all fold the same stream. What is on disk is these types as JSON, with
 //! [`SCHEMA_VERSION`] at the top.
 
+mod account;
 mod cell;
 mod event;
 mod frames;
@@ -17,6 +18,7 @@ mod rate;
 mod record;
 mod version;
 
+pub use account::{Account, Count, Moment, Stand};
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
 pub use frames::{Frames, Span};

@@ -1,5 +1,5 @@
 use crate::{
-    CellId, CellKey, Event, Expectation, Frames, KernelInfo, OtherProbes, Outcome, Phase, Prediction, Rate,
+    Account, CellId, CellKey, Event, Expectation, Frames, KernelInfo, OtherProbes, Outcome, Phase, Prediction, Rate,
     SCHEMA_VERSION, Side, Stamped, Status, Told,
 };
 use schemars::JsonSchema;
@@ -208,6 +208,9 @@ pub struct CellRecord {
     /// What became of the frames that the host sent to a device over the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<Frames>,
+    /// What virtual machines inside of the guest say of the updates that they came through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<Account>,
     /// The gap in the ticks, where both sides ticked.
     pub blackout: Option<Blackout>,
     /// The console lines that matter.

@@ -146,6 +146,7 @@ pub(crate) mod tests {
             shared_with: Vec::new(),
             measures: Vec::new(),
             frames: None,
+            accounts: Vec::new(),
             attempts: Vec::new(),
         }
     }

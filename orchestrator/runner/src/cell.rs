@@ -19,10 +19,10 @@ use crate::ticks::Ticks;
 use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_model::{
-    Ability, Blackout, CellId, CellRecord, Event, Frames, KernelInfo, Measure, Phase, Planned, Probe, Refused, Side,
-    Status, Told,
+    Ability, Account, Blackout, CellId, CellRecord, Event, Frames, KernelInfo, Measure, Phase, Planned, Probe, Refused,
+    Side, Status, Told,
 };
-use luqual_protocol::{Update, Workload, program_path};
+use luqual_protocol::{Need, Update, Workload, program_path};
 use luqual_vm::{Accel, Launcher, Machine, Profile, Qemu, WorkFolder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,6 +95,11 @@ impl Boot<'_> {
         options.dedup();
         options.retain(|options| !options.is_empty());
         Identity::new(&self.kernel(hop).info, options.join(" "))
+    }
+
+    /// Whether its guest runs virtual machines of its own.
+    fn is_nested(&self) -> bool {
+        self.parts.iter().any(|part| part.workload.needs.contains(&Need::Kvm))
     }
 
     /// Somebody's programs that its parts run: where each is in the guest, and its content.
@@ -227,6 +232,7 @@ pub(crate) async fn run_once(
             probes: evidence.probes,
             measures: checked.measures,
             frames: checked.frames,
+            accounts: checked.accounts,
             blackout: run.blackout,
             findings: evidence.findings,
             folder: folder.clone(),
@@ -277,6 +283,7 @@ struct Checked {
     probes: Vec<Probe>,
     measures: Vec<Measure>,
     frames: Option<Frames>,
+    accounts: Vec<Account>,
     first_broken: Option<Phase>,
     /// Something of it was broken before this update: there is nothing more to learn from it.
     is_out: bool,

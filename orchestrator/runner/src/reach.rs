@@ -25,8 +25,8 @@ impl Identity<'_> {
         Identity { kernel, options, nonce: format!("{:016x}", rand::random::<u64>()) }
     }
 
-    pub(crate) fn command_line(&self, profile: &Profile, accel: Accel) -> String {
-        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, accel)];
+    pub(crate) fn command_line(&self, profile: &Profile, accel: Accel, nested: bool) -> String {
+        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, accel, nested)];
         let mut line =
             words.into_iter().filter(|words| !words.is_empty()).map(String::as_str).collect::<Vec<&str>>().join(" ");
         line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));

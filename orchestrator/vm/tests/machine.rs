@@ -213,6 +213,7 @@ async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, Vm
         folder,
         trace: &folder.join("logs/qemu-trace.log"),
         open: false,
+        nested: false,
     };
     Machine::start(&launcher, &Qemu::find(None)?, &launch, &folder.join("logs"), Instant::now()).await
 }

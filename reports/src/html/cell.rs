@@ -1,6 +1,6 @@
 //! One cell of the page, with its evidence.
 
-use super::{Evidence, class, frames, mark, seconds};
+use super::{Evidence, accounts, class, frames, mark, seconds};
 use crate::brief::Brief;
 use crate::frames::Strip;
 use crate::words::{name, notes, standing};
@@ -56,6 +56,7 @@ fn whole(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     let console = read(cell, "console.log");
     markup! {
         (timeline(cell))
+        (accounts::told(cell))
         @if let Some(sent) = &cell.frames { (frames::of_cell(&Strip::of(sent))) }
         @if !probes.is_empty() { div.wide { table {
             tr { th scope="col" { "probe" } th scope="col" { "expected" } th scope="col" { "observed" } }
@@ -152,5 +153,6 @@ fn timeline(cell: &CellRecord) -> Markup {
                 @if let Some(why) = failed { span.why { (why) } }
             }
         }
+        (accounts::stood(cell, percent))
     }
 }

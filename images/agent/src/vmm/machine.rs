@@ -201,6 +201,11 @@ impl Paused {
 }
 
 impl Running {
+    /// What a device is attached to, and detached from.
+    pub(super) fn parts(&self) -> (&VmFd, &Mapping) {
+        (&self.vm, &self.memory)
+    }
+
     /// Stops each processor between two instructions, with nothing half done.
     pub(crate) fn pause(self) -> Result<Paused, Failed> {
         self.stop.store(true, Ordering::SeqCst);
@@ -228,8 +233,9 @@ fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<Vcp
         match cpu.run() {
             Err(error) if AGAIN.contains(&error.errno()) => {}
             Err(error) => return Err(Failed::call("KVM_RUN")(error)),
-            // It has nothing to do until its timer comes, and others have.
-            Ok(VcpuExit::IoOut(DOORBELL, _)) => std::thread::sleep(Duration::from_millis(1)),
+            // It has nothing to do until its timer comes, and others have. Each exit is a chance for QEMU's emulation to lose an
+            // interrupt of the guest's own (docs/vmm.md): no more of them than a timer of 10 ms needs.
+            Ok(VcpuExit::IoOut(DOORBELL, _)) => std::thread::sleep(Duration::from_millis(5)),
             Ok(VcpuExit::IoOut(port @ serial::FIRST..=serial::LAST, bytes)) => lock(serial).write(port, bytes),
             Ok(VcpuExit::IoIn(port @ serial::FIRST..=serial::LAST, bytes)) => Serial::read(port, bytes),
             // Nobody is at the others: PCI has no functions, and the clock of a PC stands.

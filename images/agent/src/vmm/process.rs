@@ -1,17 +1,21 @@
 //! `luqual-agent vmm`: the monitor as a process of its own, of any user. It gets each descriptor from who starts it, and is told
 //! what to do in words, as any [`crate::peer`] is.
 
+use super::device::Device;
 use super::linux;
 use super::machine::{Failed, Image, Paused, Running};
 use super::state::State;
 use crate::memfd::Memfd;
 use crate::peer::{Answer, DONE, serve};
+use crate::wait::until;
 use crate::workloads::errno_name;
 use kvm_ioctls::Kvm;
+use luqual_program::{ACCOUNTS, DEVICE, Word};
 use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::time::Duration;
 
 /// The machine, as far as it is.
 #[derive(Default)]
@@ -27,7 +31,11 @@ enum Machine {
 struct Monitor {
     held: BTreeMap<String, OwnedFd>,
     machine: Machine,
+    device: Option<Device>,
 }
+
+/// How long a machine may take to let go of its device: it moves two pages in 200 ms.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Does what it is told over its standard input, to the end of that.
 pub(crate) fn run() -> Result<(), String> {
@@ -37,13 +45,17 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// | words | |
 /// | --- | --- |
-/// | `take NAME` | holds the descriptor that comes with it: `kvm`, `memory`, `state`, `kernel`, `initrd` |
+/// | `take NAME` | holds the descriptor that comes with it: `kvm`, `memory`, `state`, `kernel`, `initrd`, `vfio`, `iommufd` |
 /// | `give NAME` | sends a copy of it; `vm` and `vcpu` are the machine's own, once it is paused |
 /// | `boot CPUS MIB SEED` | makes memory, and a machine that runs the program in it |
 /// | `boot-linux MIB SEED` | the same with a Linux: `kernel` and `initrd` |
 /// | `pause` | stops it, and saves it into `state` |
 /// | `restore` | a machine of `memory` and `state`, paused |
 /// | `run` | lets a paused machine run |
+/// | `attach` | a running machine has the device of `vfio` and `iommufd` |
+/// | `detach` | it has let go of it, and the device is closed |
+///
+/// What it is told to bring to what is so already is done.
 impl Monitor {
     fn obey(&mut self, words: &[&str], fd: Option<OwnedFd>) -> Result<Answer, String> {
         let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
@@ -78,11 +90,26 @@ impl Monitor {
                 self.machine = Machine::Paused(Box::new(machine));
             }
             (["run"], Machine::Paused(paused)) => self.machine = Machine::Running(paused.start().map_err(told)?),
-            (["pause"], Machine::Running(running)) => {
+            (["pause"], Machine::Running(running)) if self.device.is_none() => {
                 let paused = running.pause().map_err(told)?;
                 let state = paused.save().map_err(told)?.into_memfd()?;
                 self.held.insert("state".to_owned(), state.into());
                 self.machine = Machine::Paused(Box::new(paused));
+            }
+            (["attach"], Machine::Running(running)) => {
+                let attached = self.attach(&running);
+                self.machine = Machine::Running(running);
+                self.device = Some(attached?);
+            }
+            (["detach"], Machine::Running(running)) => {
+                let detached = self.device.take().map_or(Ok(()), |device| detach(device, &running));
+                self.machine = Machine::Running(running);
+                detached?;
+            }
+            // So it is already.
+            (["detach" | "pause" | "restore"], machine @ Machine::Paused(_))
+            | (["restore" | "run"], machine @ Machine::Running(_)) => {
+                self.machine = machine;
             }
             (words, machine) => {
                 self.machine = machine;
@@ -98,6 +125,14 @@ impl Monitor {
         self.machine = Machine::Paused(Box::new(machine));
         self.held.insert("memory".to_owned(), memory.into());
         Ok(())
+    }
+
+    fn attach(&mut self, running: &Running) -> Result<Device, String> {
+        let mut take = |name: &str| self.held.remove(name).ok_or_else(|| format!("{name} is not held"));
+        let (vm, memory) = running.parts();
+        let device = Device::attach(vm, memory, take("vfio")?, take("iommufd")?).map_err(told)?;
+        memory.fill(DEVICE_ASKED, &DEVICE.to_le_bytes());
+        Ok(device)
     }
 
     fn content(&self, name: &str) -> Result<Vec<u8>, String> {
@@ -120,6 +155,20 @@ impl Monitor {
             Ok(Kvm::from_raw_fd(fd))
         }
     }
+}
+
+/// Where in a machine's memory it is told which device it may use, and where it says which it uses.
+const DEVICE_ASKED: usize = ACCOUNTS as usize + Word::DeviceAsked as usize * 8;
+const DEVICE_USED: usize = ACCOUNTS as usize + Word::Device as usize * 8;
+
+fn detach(device: Device, running: &Running) -> Result<(), String> {
+    let (vm, memory) = running.parts();
+    memory.fill(DEVICE_ASKED, &0_u64.to_le_bytes());
+    let uses = || memory.word(DEVICE_USED) != 0;
+    if !until(PATIENCE, || !uses()) {
+        return Err("the machine does not let go of its device".to_owned());
+    }
+    device.detach(vm).map_err(told)
 }
 
 fn copy_of(paused: &Paused, name: &str) -> Result<OwnedFd, String> {

@@ -5,7 +5,7 @@ use crate::luo::DEVICE;
 use crate::memfd::Memfd;
 use crate::namespaces;
 use crate::peer::{DONE, Peer, SAME};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 
 pub(super) const CASES: &[Case] = &[
     Case { source: flood, target: after_flood, ..Case::new("broker.flood") },
@@ -58,12 +58,6 @@ fn apart(scene: &mut Scene, user: u32) -> Result<Peer, StepError> {
     Ok(peer)
 }
 
-/// Tells a peer to give a copy of what it holds.
-fn given_by(peer: &Peer, name: &str) -> Result<OwnedFd, StepError> {
-    let (answer, given) = agent(peer.ask(&format!("give {name}"), None))?;
-    given.ok_or_else(|| StepError::Agent(format!("a process gave no {name}: {answer}")))
-}
-
 /// A client makes its memfd.
 fn make(peer: &Peer, memfd: &Memfd, seed: u64) -> Done {
     agent(peer.tell(&format!("make {} {} {seed}", memfd.name, memfd.size), None))
@@ -97,7 +91,7 @@ fn preserve_each(scene: &mut Scene, start: Start) -> Done {
     for (user, memfd) in &CLIENTS {
         let peer = start(scene, *user)?;
         make(&peer, memfd, scene.seed())?;
-        let given = given_by(&peer, memfd.name)?;
+        let given = agent(peer.give(memfd.name))?;
         scene.hand_over(&session, given.as_fd(), token(*user), memfd.name)?;
         scene.hold_peer(peer);
     }
@@ -182,8 +176,8 @@ fn restarted(scene: &mut Scene) -> Done {
         }
     }
     let [(stored, memfds), (lone, [asked, _])] = &RESTARTED;
-    agent(store.tell(&format!("take {stored}"), Some(given_by(&broker, stored)?.as_fd())))?;
-    agent(client.tell(&format!("take {}", asked.name), Some(given_by(&broker, asked.name)?.as_fd())))?;
+    agent(store.tell(&format!("take {stored}"), Some(agent(broker.give(stored))?.as_fd())))?;
+    agent(client.tell(&format!("take {}", asked.name), Some(agent(broker.give(asked.name))?.as_fd())))?;
     agent(broker.kill())?;
 
     let broker = agent(Peer::start(0))?;
@@ -192,7 +186,7 @@ fn restarted(scene: &mut Scene) -> Done {
     let answer = asked_by(&broker, scene, lone)?;
     scene.check("the session that is not", "ENOENT", answer);
     compare(scene, format!("memfd {}, by its client", asked.name), &client, asked)?;
-    agent(broker.tell(&format!("take {stored}"), Some(given_by(&store, stored)?.as_fd())))?;
+    agent(broker.tell(&format!("take {stored}"), Some(agent(store.give(stored))?.as_fd())))?;
     for (token, memfd) in (0..).zip(memfds) {
         let (answer, _) = agent(broker.ask(&format!("retrieve {stored} {} {token}", memfd.name), None))?;
         scene.check(format!("memfd {}, by the next broker, retrieve", memfd.name), DONE, &answer);

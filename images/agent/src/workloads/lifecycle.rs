@@ -58,8 +58,7 @@ fn start(user: u32) -> Result<Peer, StepError> {
 fn made_by(peer: &Peer, seed: u64) -> Result<OwnedFd, StepError> {
     let make = format!("make {} {} {seed}", THEIRS.name, THEIRS.size);
     peer.tell(&make, None).map_err(StepError::Agent)?;
-    let (_, given) = peer.ask(&format!("give {}", THEIRS.name), None).map_err(StepError::Agent)?;
-    given.ok_or_else(|| StepError::Agent("a process gave no memfd".to_owned()))
+    peer.give(THEIRS.name).map_err(StepError::Agent)
 }
 
 /// A session with a memfd of another process in it.
@@ -91,8 +90,7 @@ fn broker_hands_over(scene: &mut Scene) -> Done {
     let (broker, successor) = (start(0)?, start(0)?);
     session_of_theirs(scene, &broker)?;
     give_session(scene, &broker, "theirs")?;
-    let (_, session) = broker.ask("give session", None).map_err(StepError::Agent)?;
-    let session = session.ok_or_else(|| StepError::Agent("the broker gave no session".to_owned()))?;
+    let session = broker.give("session").map_err(StepError::Agent)?;
     successor.tell("take session", Some(session.as_fd())).map_err(StepError::Agent)?;
     drop(session);
     broker.kill().map_err(StepError::Agent)?;

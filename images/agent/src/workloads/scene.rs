@@ -1,13 +1,13 @@
 //! A case while it runs, on one side of a kexec: what it holds, and what it has checked. The tools of the families.
 
 use super::owned::Owned;
-use super::vmm::{Hosted, Machines};
+use super::vmm::{Hosted, Machines, Team};
 use super::{Case, StepError, observed, said};
 use crate::luo::{DEVICE, Device, Session};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use crate::peer::Peer;
-use luqual_protocol::{Item, Measure, PausedMachine, Place, Probe, Reaches, Said, Written, frames};
+use luqual_protocol::{Account, Item, Measure, PausedMachine, Place, Probe, Reaches, Said, Written, frames};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ pub(crate) struct Scene {
     owned: Option<Owned>,
     /// The virtual machines that the case has.
     pub(super) hosted: Vec<Hosted>,
+    /// Who brings them through the update.
+    pub(super) team: Option<Team>,
     /// Whether what is kept was preserved by this kernel, and so waits for the next one.
     is_handed_on: bool,
     said: Said,
@@ -66,6 +68,7 @@ impl Scene {
             address,
             owned: None,
             hosted: Vec::new(),
+            team: None,
             is_handed_on: false,
             said: Said::default(),
         }
@@ -202,9 +205,9 @@ impl Scene {
         self.said.paused = Some(paused);
     }
 
-    /// Tells the host how far the machine's own clock moved.
-    pub(crate) fn tell_clock(&mut self, moved_us: u64) {
-        self.said.clock_moved_us = Some(moved_us);
+    /// Tells the host what a machine says of the update.
+    pub(crate) fn tell_account(&mut self, account: Account) {
+        self.said.accounts.push(account);
     }
 
     /// Tells the host what it reaches.

@@ -155,9 +155,10 @@ impl Workload {
         Self { update, ..self }
     }
 
-    /// The device that it owns, which is the second part of the name: `vfio.DEVICE.CASE`.
+    /// The device that it owns, which is the second part of the name: `vfio.DEVICE.CASE`, `vmm.DEVICE.CASE`.
     pub fn device(&self) -> Option<&'static str> {
-        let (device, _) = self.name.strip_prefix("vfio.")?.split_once('.')?;
+        let (_, case) = self.name.split_once('.').filter(|(family, _)| ["vfio", "vmm"].contains(family))?;
+        let (device, _) = case.split_once('.')?;
         Some(device)
     }
 

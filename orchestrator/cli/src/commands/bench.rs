@@ -163,8 +163,9 @@ fn bare(
     folder: &Path,
 ) -> Result<Duration, CliError> {
     let workload = || WORKLOAD.to_owned();
-    let append =
-        |kernel: &BootKernel| format!("{} {}", kernel.info.command_line, kernel_options(&profile::PROFILES[0], accel));
+    let append = |kernel: &BootKernel| {
+        format!("{} {}", kernel.info.command_line, kernel_options(&profile::PROFILES[0], accel, false))
+    };
     let requests = [
         Request::Hello { protocol: VERSION },
         Request::Preserve { workload: workload(), seed: 1, device: None },

@@ -179,6 +179,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         shared_with: Vec::new(),
         measures: Vec::new(),
         frames: None,
+        accounts: Vec::new(),
         attempts: Vec::new(),
         outcome,
         id,

@@ -5,7 +5,7 @@ use super::{Run, no_machine};
 use crate::evidence::Stop;
 use crate::poll::Poller;
 use crate::ticks::micros;
-use luqual_model::{Measure, Phase, Probe};
+use luqual_model::{Account, Count, Measure, Moment, Phase, Probe, Stand};
 use luqual_program::Word;
 use luqual_protocol::{PausedMachine, Said, clock_tolerance_ms};
 use luqual_vm::Ram;
@@ -58,13 +58,15 @@ impl Life {
         Self { told_us, paused, seen, _poller: poller }
     }
 
-    /// How long it stood still, and how long it held; each if its end was seen.
-    fn spans_us(&self) -> [Option<u64>; 2] {
-        let since = |end: &AtomicU64, before_us: u64| {
-            let end_us = Some(end.load(Ordering::Relaxed)).filter(|end_us| *end_us > 0)?;
-            Some(end_us.saturating_sub(self.told_us) + before_us)
-        };
-        [since(&self.seen.went_on_us, self.paused.paused_us), since(&self.seen.released_us, self.paused.held_us)]
+    /// When it stood still, if the end of that was seen.
+    fn stood(&self) -> Option<Stand> {
+        let end = |end: &AtomicU64| Some(end.load(Ordering::Relaxed)).filter(|end_us| *end_us > 0);
+        Some(Stand {
+            held_us: self.told_us.saturating_sub(self.paused.held_us),
+            paused_us: self.told_us.saturating_sub(self.paused.paused_us),
+            went_on_us: end(&self.seen.went_on_us)?,
+            released_us: end(&self.seen.released_us)?,
+        })
     }
 }
 
@@ -80,22 +82,41 @@ impl Run<'_> {
                 }
             }
             Phase::Verify => {
-                if let (Some(life), Some(moved_us)) = (self.lives[part].take(), said.clock_moved_us) {
-                    let [stood_us, held_us] = life.spans_us();
-                    let (hop, checked) = (self.hop, &mut self.checked[part]);
-                    checked.add(vec![clock(held_us, moved_us)], phase);
-                    checked.measures.extend(stood_us.map(|duration_us| Measure {
-                        what: "virtual machine stood still, by the host's clock".to_owned(),
-                        size: 1,
-                        unit: "machines".to_owned(),
-                        hop,
-                        duration_us,
-                    }));
+                let hop = self.hop.saturating_sub(1);
+                let mut seen = self.lives[part].take().map(|life| life.stood());
+                let checked = &mut self.checked[part];
+                for account in &said.accounts {
+                    // The first is the one that was watched.
+                    let seen = seen.take();
+                    if let (Some(stood), Some(moved_us)) = (seen, account.moved_us()) {
+                        checked.add(vec![clock(stood.map(|it| it.released_us - it.held_us), moved_us)], phase);
+                        checked.measures.extend(stood.map(|stood| Measure {
+                            what: "virtual machine stood still, by the host's clock".to_owned(),
+                            size: 1,
+                            unit: "machines".to_owned(),
+                            hop: self.hop,
+                            duration_us: stood.went_on_us - stood.paused_us,
+                        }));
+                    }
+                    checked.accounts.push(recorded(account, hop, seen.flatten()));
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+fn recorded(account: &luqual_protocol::Account, hop: u32, seen: Option<Stand>) -> Account {
+    let moments = account.moments.iter().map(|(what, at_us)| Moment { what: what.clone(), at_us: *at_us });
+    let count =
+        |(what, before, after): &(String, u64, u64)| Count { what: what.clone(), before: *before, after: *after };
+    Account {
+        machine: account.machine.clone(),
+        hop,
+        seen,
+        moments: moments.collect(),
+        counts: account.counts.iter().map(count).collect(),
     }
 }
 

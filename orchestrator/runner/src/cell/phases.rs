@@ -82,7 +82,7 @@ impl Run<'_> {
         let load = Request::Load {
             kernel: loaded(hop, is_one),
             carry: carried(hop, hops, is_one),
-            command_line: next.command_line(self.boot.profile, self.host.accel),
+            command_line: next.command_line(self.boot.profile, self.host.accel, self.boot.is_nested()),
         };
         let before = self.boot.update().load == LoadTime::BeforePreserve;
         if before {
@@ -164,10 +164,11 @@ impl Run<'_> {
                     accel: host_.accel,
                     kernel: &boot.source.image,
                     initrd: &initrd,
-                    command_line: &source.command_line(boot.profile, host_.accel),
+                    command_line: &source.command_line(boot.profile, host_.accel, boot.is_nested()),
                     folder,
                     trace: &logs.join(TRACE),
                     open: matches!(plant, Some(Fault::Device(_))),
+                    nested: boot.is_nested(),
                 };
                 let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
                 let machine: &Machine = slot.insert(machine.await.map_err(explained)?);

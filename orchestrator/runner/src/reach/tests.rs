@@ -53,5 +53,5 @@ fn every_boot_has_a_nonce_of_its_own_on_its_command_line() {
     let kernel = kernel();
     let (first, second) = (Identity::new(&kernel, String::new()), Identity::new(&kernel, String::new()));
     assert_ne!(first.nonce, second.nonce);
-    assert!(first.command_line(&PROFILES[0], Accel::Tcg).ends_with(&format!(" luqual.nonce={}", first.nonce)));
+    assert!(first.command_line(&PROFILES[0], Accel::Tcg, false).ends_with(&format!(" luqual.nonce={}", first.nonce)));
 }
