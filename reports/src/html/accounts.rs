@@ -15,7 +15,7 @@ pub(super) fn stood(cell: &CellRecord, percent: impl Fn(u64) -> String) -> Marku
                 span { (account.machine) }
                 span.track {
                     (bar("bar held", seen.held_us, seen.released_us, "held: it ran, and waited"))
-                    (bar("bar failed", seen.paused_us, seen.went_on_us, "stood still"))
+                    (bar("bar still", seen.paused_us, seen.went_on_us, "stood still"))
                 }
                 span.time { ((seen.went_on_us - seen.paused_us) / 1000) " ms" }
             }
