@@ -150,7 +150,6 @@ impl Work {
             (Word::TimersCome as usize, self.timers.1),
             (Word::ClockBack as usize, self.went_back.0),
             (Word::TscBack as usize, self.went_back.1),
-            (Word::Clock as usize, self.last.0),
             (Word::ClockBefore as usize, before.0),
             (Word::ClockAfter as usize, after.0),
             (Word::TscBefore as usize, before.1),

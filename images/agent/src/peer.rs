@@ -210,6 +210,7 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
         let fd = held.get(name).ok_or_else(|| format!("{name} is not held"))?;
         fd.try_clone().map_err(|error| format!("dup: {error}"))
     };
+    let open = |path: &str| File::options().read(true).write(true).open(path);
     let said = |result: Result<(), Errno>| result.map_or_else(errno_name, |()| DONE.to_owned());
     let answer = match words {
         ["take", name] => {
@@ -259,13 +260,9 @@ fn obey(held: &mut BTreeMap<String, OwnedFd>, words: &[&str], fd: Option<OwnedFd
             }
             Err(errno) => errno_name(errno),
         },
-        ["open", path] => {
-            let opened = File::options().read(true).write(true).open(path);
-            said(opened.map(drop).map_err(|error| errno(&error)))
-        }
+        ["open", path] => said(open(path).map(drop).map_err(|error| errno(&error))),
         ["hold", name, path] => {
-            let opened =
-                File::options().read(true).write(true).open(path).map_err(|error| format!("{path}: {error}"))?;
+            let opened = open(path).map_err(|error| format!("{path}: {error}"))?;
             held.insert((*name).to_owned(), opened.into());
             DONE.to_owned()
         }

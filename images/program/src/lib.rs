@@ -3,5 +3,7 @@
 #![no_std]
 
 mod account;
+/// The device that a machine can own.
+pub mod edu;
 
 pub use account::*;

@@ -11,6 +11,8 @@
 
 #[expect(dead_code, reason = "the rest is for whoever reads the account")]
 mod account;
+#[expect(dead_code, reason = "the rest is for the agent's own driver")]
+mod edu;
 
 use account::{ACCOUNTS, DEVICE_VECTOR, DOORBELL, MAGIC, PAGE, Word, Wrong, mix, next, page_of, word};
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
@@ -92,24 +94,6 @@ const REGISTERS: usize = 15;
 /// Their patterns and what came back, by byte offsets in the page of the account, behind the account's own words.
 const PATTERNS_AT: usize = 2048;
 const CAME_BACK_AT: usize = PATTERNS_AT + REGISTERS * 8;
-
-/// QEMU's educational device (docs/specs/edu.rst): registers, and what it is told.
-const IDENTIFICATION: u64 = 0x00;
-const STATUS_INTERRUPT: u64 = 0x24;
-const ACKNOWLEDGE: u64 = 0x64;
-const SOURCE: u64 = 0x80;
-const DESTINATION: u64 = 0x88;
-const LENGTH: u64 = 0x90;
-const COMMAND: u64 = 0x98;
-const START: u64 = 1;
-const TO_MEMORY: u64 = 2;
-const INTERRUPT: u64 = 4;
-/// What it says it is.
-const EDU: u64 = 0x0100_00ed;
-/// Where its own buffer is.
-const BUFFER: u64 = 0x40000;
-/// How much is moved; QEMU up to 9 aborts at what reaches the buffer's end.
-const MOVED: u64 = PAGE - 8;
 
 /// What a device is at.
 #[derive(Clone, Copy)]
@@ -249,9 +233,9 @@ impl Cpu {
             for (vector, handler) in EXCEPTIONS.iter().enumerate() {
                 self.gate(vector as u8, *handler as *const () as u64);
             }
-            self.gate(TIMER, timer_came as *const () as u64);
-            self.gate(IPI, ipi_came as *const () as u64);
-            self.gate(DEVICE_VECTOR, device_came as *const () as u64);
+            self.gate(TIMER, came::<{ Word::TimersCome as usize * 8 }> as *const () as u64);
+            self.gate(IPI, came::<{ Word::IpisCome as usize * 8 }> as *const () as u64);
+            self.gate(DEVICE_VECTOR, came::<{ Word::DeviceCame as usize * 8 }> as *const () as u64);
             self.gate(SPURIOUS, nothing_came as *const () as u64);
             let pointer = Pointer { limit: 4095, base: self.page(IDT) };
             asm!("lidt [{}]", in(reg) &pointer);
@@ -362,7 +346,7 @@ impl Cpu {
         let (asked, has) = (self.get(Word::DeviceAsked), self.get(Word::Device));
         let (out, back) = (self.page(OUT), self.page(BACK));
         if has != 0 {
-            let moves = read_register(has + COMMAND) & START != 0;
+            let moves = read_long(has, edu::COMMAND) & edu::START != 0;
             if moves || self.get(Word::DeviceBegun) != self.get(Word::DeviceCame) {
                 return;
             }
@@ -370,12 +354,12 @@ impl Cpu {
         match self.device {
             Move::Out => {
                 self.device = Move::Back;
-                self.begin_move(has, BUFFER, back, TO_MEMORY);
+                self.begin_move(has, edu::BUFFER, back, edu::TO_MEMORY);
             }
             Move::Back => {
                 self.device = Move::Nothing;
                 let pattern = self.moved();
-                for at in (0..MOVED).step_by(8) {
+                for at in (0..edu::MOVED as u64).step_by(8) {
                     // SAFETY: this processor's own page.
                     let found = unsafe { ((back + at) as *const u64).read_volatile() };
                     self.compare(Wrong::Device, at, pattern(at / 8), found);
@@ -391,7 +375,8 @@ impl Cpu {
                 if asked == 0 {
                     self.set(Word::DeviceBefore, self.get(Word::DeviceLast));
                 } else {
-                    self.compare(Wrong::Device, PAGE, EDU, read_register(asked + IDENTIFICATION));
+                    let found = read_short(asked, edu::IDENTIFICATION);
+                    self.compare(Wrong::Device, PAGE, u64::from(edu::EDU), u64::from(found));
                     self.set(Word::DeviceAfter, 0);
                 }
                 self.set(Word::Device, asked);
@@ -400,7 +385,7 @@ impl Cpu {
                 fill(out, self.moved());
                 fill(back, |_| 0);
                 self.device = Move::Out;
-                self.begin_move(has, out, BUFFER, 0);
+                self.begin_move(has, out, edu::BUFFER, 0);
             }
             Move::Nothing => {}
         }
@@ -414,14 +399,16 @@ impl Cpu {
 
     fn begin_move(&self, device: u64, from: u64, to: u64, direction: u64) {
         self.add(Word::DeviceBegun);
-        let status = read_register(device + STATUS_INTERRUPT);
-        // SAFETY: registers of the device; these take four bytes.
-        unsafe { ((device + ACKNOWLEDGE) as *mut u32).write_volatile(status as u32) };
-        for (register, value) in
-            [(SOURCE, from), (DESTINATION, to), (LENGTH, MOVED), (COMMAND, START | INTERRUPT | direction)]
-        {
-            // SAFETY: registers of the device, which reaches pages of this processor's.
-            unsafe { ((device + register) as *mut u64).write_volatile(value) };
+        let status = read_short(device, edu::STATUS_INTERRUPT);
+        let command = edu::START | edu::INTERRUPT | direction;
+        let transfer =
+            [(edu::SOURCE, from), (edu::DESTINATION, to), (edu::COUNT, edu::MOVED as u64), (edu::COMMAND, command)];
+        // SAFETY: registers of the device, which reaches pages of this processor's.
+        unsafe {
+            ((device as usize + edu::ACKNOWLEDGE) as *mut u32).write_volatile(status);
+            for (register, value) in transfer {
+                ((device as usize + register) as *mut u64).write_volatile(value);
+            }
         }
     }
 
@@ -519,15 +506,14 @@ fn extended() -> [(Part, u64, u64); 5] {
     ]
 }
 
-/// The lower ones take four bytes.
-fn read_register(at: u64) -> u64 {
-    // SAFETY: a register of the device.
-    unsafe {
-        match at % PAGE {
-            0..0x80 => u64::from((at as *const u32).read_volatile()),
-            _ => (at as *const u64).read_volatile(),
-        }
-    }
+fn read_short(device: u64, register: usize) -> u32 {
+    // SAFETY: a register of the device, of four bytes.
+    unsafe { ((device as usize + register) as *const u32).read_volatile() }
+}
+
+fn read_long(device: u64, register: usize) -> u64 {
+    // SAFETY: a register of the device, of eight bytes.
+    unsafe { ((device as usize + register) as *const u64).read_volatile() }
 }
 
 fn fill(at: u64, word: impl Fn(u64) -> u64) {
@@ -629,19 +615,10 @@ unsafe extern "C" fn spin(loaded: u64, saved: u64) {
     )
 }
 
+/// An interrupt, counted in the word of the account that is at this offset.
 #[unsafe(naked)]
-unsafe extern "C" fn timer_came() {
-    naked_asm!("inc qword ptr fs:[{word}]", "jmp {end}", word = const Word::TimersCome as usize * 8, end = sym nothing_came)
-}
-
-#[unsafe(naked)]
-unsafe extern "C" fn ipi_came() {
-    naked_asm!("inc qword ptr fs:[{word}]", "jmp {end}", word = const Word::IpisCome as usize * 8, end = sym nothing_came)
-}
-
-#[unsafe(naked)]
-unsafe extern "C" fn device_came() {
-    naked_asm!("inc qword ptr fs:[{word}]", "jmp {end}", word = const Word::DeviceCame as usize * 8, end = sym nothing_came)
+unsafe extern "C" fn came<const AT: usize>() {
+    naked_asm!("inc qword ptr fs:[{at}]", "jmp {end}", at = const AT, end = sym nothing_came)
 }
 
 /// The end of an interrupt.

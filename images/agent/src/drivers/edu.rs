@@ -5,6 +5,10 @@ use super::{
 };
 use crate::mapping::{Bar, PAGE};
 use crate::vfio::{Interrupt, Refusal};
+use luqual_program::edu::{
+    ACKNOWLEDGE, BUFFER, COMMAND, COUNT, DESTINATION, INTERRUPT, LIVENESS, MOVED, SOURCE, START, STATUS_INTERRUPT,
+    TO_MEMORY,
+};
 
 pub(super) const DRIVER: Driver = Driver {
     device: "edu",
@@ -19,22 +23,6 @@ pub(super) const DRIVER: Driver = Driver {
     load: Some(Load::Transfers { run: busy, works_in: &[] }),
 };
 
-const LIVENESS: usize = 0x04;
-const STATUS_INTERRUPT: usize = 0x24;
-const ACKNOWLEDGE: usize = 0x64;
-const SOURCE: usize = 0x80;
-const DESTINATION: usize = 0x88;
-const COUNT: usize = 0x90;
-const COMMAND: usize = 0x98;
-const START: u64 = 1;
-const TO_MEMORY: u64 = 2;
-const INTERRUPT: u64 = 4;
-/// Where its own buffer is, for its DMA alone.
-const BUFFER: u64 = 0x40000;
-/// How much is moved at a time. The buffer has a page, but QEMU up to 9 aborts at a transfer that reaches its end
-/// (hw/misc/edu.c, edu_check_range).
-const LENGTH: usize = PAGE - 8;
-
 /// Memory into its buffer, and out of it into another page.
 fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     let bar = rig.device.bar(DRIVER.registers)?;
@@ -43,7 +31,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     bar.write32(LIVENESS, liveness);
     let mut tried = vec![Tried::new("registers", format!("{:#x}", !liveness), format!("{:#x}", bar.read32(LIVENESS)))];
 
-    let page = &pattern(round, 1)[..LENGTH];
+    let page = &pattern(round, 1)[..MOVED];
     rig.dma.memory.fill(0, page);
     rig.dma.memory.fill(PAGE, &[0; PAGE]);
     forget(&rig.vectors);
@@ -53,7 +41,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     transfer(&bar, BUFFER, rig.dma.iova(PAGE), START | TO_MEMORY | with_interrupt);
     let written = read && until(|| bar.read64(COMMAND) & START == 0);
     if written {
-        let mut seen = [0; LENGTH];
+        let mut seen = [0; MOVED];
         rig.dma.memory.read(PAGE, &mut seen);
         tried.push(arrived("DMA", page, &seen));
     } else {
@@ -67,7 +55,7 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
 fn transfer(bar: &Bar, from: u64, to: u64, command: u64) {
     bar.write64(SOURCE, from);
     bar.write64(DESTINATION, to);
-    bar.write64(COUNT, LENGTH as u64);
+    bar.write64(COUNT, MOVED as u64);
     bar.write64(COMMAND, command);
 }
 

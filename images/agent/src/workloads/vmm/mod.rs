@@ -19,7 +19,7 @@ use crate::vmm::{State, counter};
 use crate::wait::until;
 use luqual_program::{ACCOUNTS, MAGIC, PAGE, WORK, Word, Wrong, chain};
 use luqual_protocol::{AGENT, Account, Archive, Item, Kernel, PausedMachine, clock_tolerance_ms};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -209,7 +209,7 @@ fn attach(scene: &Scene, team: &Team, hosted: &Hosted) -> Done {
 }
 
 fn begin(machines: Machines, number: u64, seed: u64) -> Result<Hosted, StepError> {
-    let monitor = start_monitor()?.map_err(StepError::Missing)?;
+    let monitor = start_monitor()?;
     let (seed, mib) = (seed.wrapping_add(number << 32), machines.mib);
     let boot = match machines.system {
         System::Program => format!("boot {} {mib} {seed}", machines.cpus),
@@ -231,12 +231,8 @@ fn give_linux(monitor: &Peer) -> Done {
     let mut archive = Archive::new(&file);
     let written = archive.file(INNER, 0o755, &agent).and_then(|()| archive.finish().map(drop));
     written.map_err(StepError::agent("the machine's initramfs"))?;
-    give(monitor, &[("kernel", kernel.as_fd()), ("initrd", file.as_fd())])
-}
-
-fn give(monitor: &Peer, given: &[(&str, BorrowedFd<'_>)]) -> Done {
-    let take = |(name, fd): &(&str, BorrowedFd<'_>)| monitor.tell(&format!("take {name}"), Some(*fd));
-    given.iter().try_for_each(take).map_err(StepError::Agent)
+    let given = [("take kernel", kernel.as_fd()), ("take initrd", file.as_fd())];
+    given.into_iter().try_for_each(|(words, fd)| monitor.tell(words, Some(fd))).map_err(StepError::Agent)
 }
 
 /// In a source: each machine holds, is paused and saved, and all of it is preserved.
@@ -482,12 +478,15 @@ struct Coming {
 
 impl Coming {
     fn start(&mut self, scene: &mut Scene, team: &Team, number: u64) -> Done {
-        match start_monitor()? {
+        match start_monitor() {
             Ok(monitor) => {
                 team.take_on(number, &monitor)?;
                 self.monitors.push((number, monitor));
             }
-            Err(why) => scene.check(format!("{} restored", name_of(number, scene.machines())), DONE, why),
+            Err(StepError::Missing(why)) => {
+                scene.check(format!("{} restored", name_of(number, scene.machines())), DONE, why)
+            }
+            Err(other) => return Err(other),
         }
         Ok(())
     }

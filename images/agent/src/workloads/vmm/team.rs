@@ -164,13 +164,10 @@ impl Team {
     }
 }
 
-/// A monitor that has /dev/kvm, or why it is not there.
-pub(super) fn start_monitor() -> Result<Result<Peer, String>, StepError> {
-    let kvm = match open_kvm() {
-        Ok(kvm) => kvm,
-        Err(errno) => return Ok(Err(format!("{KVM}: {}", errno_name(errno)))),
-    };
+/// A monitor that has /dev/kvm; where that is not there, it is missing.
+pub(super) fn start_monitor() -> Result<Peer, StepError> {
+    let kvm = open_kvm().map_err(|errno| StepError::Missing(format!("{KVM}: {}", errno_name(errno))))?;
     let monitor = agent(Peer::start_vmm(crate::peer::NOBODY))?;
     agent(monitor.tell("take kvm", Some(kvm.as_fd())))?;
-    Ok(Ok(monitor))
+    Ok(monitor)
 }
