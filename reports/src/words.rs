@@ -86,6 +86,7 @@ mod tests {
             outcome: Outcome::Lost,
             tainted: false,
             broken: Vec::new(),
+            unsteady: Vec::new(),
             reason: "known".into(),
             link,
         });
@@ -108,7 +109,8 @@ mod tests {
         let mut told = cell("a", "b", Outcome::Lost, "");
         let broken = vec!["D3 *".into(), "D4 *".into()];
         let (outcome, reason) = (Outcome::Lost, "known".to_owned());
-        told.plan.expectation = Some(Expectation { outcome, tainted: false, broken, reason, link: None });
+        told.plan.expectation =
+            Some(Expectation { outcome, tainted: false, broken, unsteady: Vec::new(), reason, link: None });
         told.probes[0].name = "D3 state".into();
         told.probes.push(Probe { name: "D0 BARs".into(), ..told.probes[0].clone() });
         assert_eq!(

@@ -83,12 +83,14 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) ->
     });
     let tainted = table.flag("tainted");
     let broken = broken(table.texts("broken"), outcome);
+    let unsteady = unsteady(table.texts("unsteady"), &broken);
     let reason = table.needed_text("reason");
     if let Some(reason) = reason.as_ref().filter(|reason| reason.text.trim().is_empty()) {
         reason.wrong("an expectation without a reason is a guess", None);
     }
     let link = table.text("link").map(|link| link.text.to_owned());
-    let expectation = Expectation { outcome: outcome?, tainted, broken, reason: reason?.text.to_owned(), link };
+    let expectation =
+        Expectation { outcome: outcome?, tainted, broken, unsteady, reason: reason?.text.to_owned(), link };
     Some(Rule { source: source?, target: target?, profile, workload, expectation })
 }
 
@@ -98,6 +100,19 @@ fn broken(globs: Vec<Text<'_>>, outcome: Option<Outcome>) -> Vec<String> {
         let hint = "`broken` names the probes that do not hold in a cell that is `lost`".to_owned();
         first.wrong(format!("no probe decides that a cell is `{outcome}`"), Some(hint));
     }
+    probes(globs)
+}
+
+/// The probes that are known to hold in one run and not in another. Where none is named as broken, any may be.
+fn unsteady(globs: Vec<Text<'_>>, broken: &[String]) -> Vec<String> {
+    if let (Some(first), true) = (globs.first(), broken.is_empty()) {
+        let hint = "`broken` names those that never hold; without it, any may not".to_owned();
+        first.wrong("this says nothing without `broken`", Some(hint));
+    }
+    probes(globs)
+}
+
+fn probes(globs: Vec<Text<'_>>) -> Vec<String> {
     for glob in globs.iter().filter(|glob| glob.text.trim().is_empty()) {
         let hint = "probes are named as reports have them, with * and ? as in \"D4 *\"".to_owned();
         glob.wrong("this takes no probe", Some(hint));
@@ -227,6 +242,11 @@ mod tests {
                 "outcome = \"lost\"\nbroken = [\"D3 *\", \" \"]",
                 "m.toml:10:19: this takes no probe\n  \
                  hint: probes are named as reports have them, with * and ? as in \"D4 *\"",
+            ),
+            (
+                "outcome = \"lost\"\nunsteady = [\"D3 *\"]",
+                "m.toml:10:13: this says nothing without `broken`\n  \
+                 hint: `broken` names those that never hold; without it, any may not",
             ),
             ("outcome = \"lost\"\nbroken = \"D3 *\"", "m.toml:10:10: `broken` must be a list of strings, not a string"),
         ] {

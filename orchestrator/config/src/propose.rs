@@ -30,12 +30,16 @@ impl Observed<'_> {
     /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as they
     /// were, and the others by their own names.
     fn end(&self, expectation: Option<&Expectation>) -> End {
-        let mut end = End { outcome: self.outcome, tainted: self.tainted, broken: Vec::new() };
+        let mut end = End { outcome: self.outcome, tainted: self.tainted, broken: Vec::new(), unsteady: Vec::new() };
         if let Some(known) = expectation.filter(|known| known.outcome == self.outcome) {
             let names = self.names();
             let other = known.other_probes(&names);
             let still = known.broken.iter().map(String::as_str).filter(|glob| !other.not.contains(glob));
             end.broken = still.chain(other.also).map(str::to_owned).collect();
+            // They say nothing where none is named.
+            if !end.broken.is_empty() {
+                end.unsteady.clone_from(&known.unsteady);
+            }
         }
         end
     }
@@ -61,8 +65,9 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             let new = grid.rules();
             for Rule { sources, targets, end } in &new {
                 let (source, target) = (grid.range(sources), grid.range(targets));
-                let End { outcome, tainted, broken } = end.clone();
-                let expectation = Expectation { outcome, tainted, broken, reason: reason.to_owned(), link: None };
+                let End { outcome, tainted, broken, unsteady } = end.clone();
+                let reason = reason.to_owned();
+                let expectation = Expectation { outcome, tainted, broken, unsteady, reason, link: None };
                 known.add(&source, &target, profile, workload, expectation);
                 rules.push((source, target, end.clone()));
             }
@@ -87,6 +92,9 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             if !end.broken.is_empty() {
                 say("broken", end.broken.into());
             }
+            if !end.unsteady.is_empty() {
+                say("unsteady", end.unsteady.into());
+            }
             say("reason", reason.into());
             if let Some(link) = link {
                 say("link", link.into());
@@ -105,6 +113,7 @@ struct End {
     outcome: Outcome,
     tainted: bool,
     broken: Vec<String>,
+    unsteady: Vec<String>,
 }
 
 type Range = std::ops::RangeInclusive<usize>;
@@ -179,7 +188,7 @@ impl<'a> Grid<'a> {
             (taken(sources, targets), std::cmp::Reverse(size(sources) + size(targets)))
         };
         let (sources, targets) = pairs.filter(fits).max_by_key(value).unwrap_or((source..=source, target..=target));
-        let survived = || End { outcome: Outcome::Survived, tainted: false, broken: Vec::new() };
+        let survived = || End { outcome: Outcome::Survived, tainted: false, broken: Vec::new(), unsteady: Vec::new() };
         Rule { sources, targets, end: end.cloned().unwrap_or_else(survived) }
     }
 
@@ -297,7 +306,14 @@ mod tests {
             let text = |key: &str| value[key].as_str().unwrap();
             let outcome = Outcome::from_word(text("outcome")).unwrap();
             let broken = Vec::new();
-            let expectation = Expectation { outcome, tainted: false, broken, reason: String::new(), link: None };
+            let expectation = Expectation {
+                outcome,
+                tainted: false,
+                broken,
+                unsteady: Vec::new(),
+                reason: String::new(),
+                link: None,
+            };
             known.add(text("source"), text("target"), text("profile"), text("workload"), expectation);
         }
         for cell in &run {
@@ -323,6 +339,11 @@ mod tests {
         assert!(told.contains("outcome = \"lost\"\nbroken = [\"D3 *\", \"D4 *\", \"D0 x\"]\nreason"), "{told}");
         let told = propose(&[lost(0, &fewer)], &before, "now", None);
         assert!(told.contains("outcome = \"lost\"\nbroken = [\"D4 *\"]\nreason"), "{told}");
+        // What comes and goes does so beside the others too, and is no reason for a rule.
+        let unsteady = THEN.replace("reason", "unsteady = [\"D0 *\"]\nreason");
+        assert_eq!(propose(&[lost(0, &other)], &file(&unsteady), "now", None), "");
+        let told = propose(&[lost(0, &fewer)], &file(&unsteady), "now", None);
+        assert!(told.contains("broken = [\"D4 *\"]\nunsteady = [\"D0 *\"]\nreason"), "{told}");
         // Whose probes nobody named may lose any, and takes no list from a neighbour that is as it was.
         assert!(!propose(&[lost(0, &other)], &Expectations::default(), "now", None).contains("broken"));
         let run = [lost(0, &other), lost(1, &known), lost(2, &other)];

@@ -92,6 +92,9 @@ pub struct Expectation {
     /// Of a loss, the probes that are known not to hold, as globs over their names; without one, any may not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<String>,
+    /// Beside those, the probes that hold in one run and not in another, as globs: either is as known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsteady: Vec<String>,
     /// Why.
     pub reason: String,
     /// Where more is said.
@@ -142,7 +145,8 @@ impl Expectation {
             return other;
         }
         for name in broken {
-            if !self.broken.iter().any(|glob| matches(glob, name)) && !other.also.contains(name) {
+            let is_known = self.broken.iter().chain(&self.unsteady).any(|glob| matches(glob, name));
+            if !is_known && !other.also.contains(name) {
                 other.also.push(name);
             }
         }
@@ -244,7 +248,7 @@ mod tests {
 
     fn expectation(outcome: Outcome, tainted: bool, broken: &[&str]) -> Expectation {
         let broken = broken.iter().map(|glob| (*glob).to_owned()).collect();
-        Expectation { outcome, tainted, broken, reason: String::new(), link: None }
+        Expectation { outcome, tainted, broken, unsteady: Vec::new(), reason: String::new(), link: None }
     }
 
     #[test]
@@ -309,6 +313,20 @@ mod tests {
             Status::of(Outcome::Crashed, false, &told(&["D3 a", "D4 b"], &[]), Some(&known)),
             Status::Regression
         );
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_as_known_either_way() {
+        let mut known = expectation(Outcome::Lost, false, &["D4 *"]);
+        known.unsteady = vec!["D2 *".to_owned()];
+        let status = |broken: &[&'static str], held: &[&'static str]| {
+            let told = Told { broken: broken.into(), held: held.into() };
+            Status::of(Outcome::Lost, false, &told, Some(&known))
+        };
+        assert_eq!(status(&["D2 a", "D4 b"], &[]), Status::Expected);
+        assert_eq!(status(&["D4 b"], &["D2 a"]), Status::Expected);
+        assert_eq!(status(&["D2 a", "D3 c", "D4 b"], &[]), Status::Regression);
+        assert_eq!(status(&["D2 a"], &["D4 b"]), Status::Improvement);
     }
 
     #[test]

@@ -149,7 +149,14 @@ mod tests {
             let mut known = plan("a", "memfd.basic");
             known.prediction = Some(Prediction { outcome: predicted, why: String::new() });
             let (broken, reason) = (Vec::new(), String::new());
-            known.expectation = Some(Expectation { outcome: expected, tainted: false, broken, reason, link: None });
+            known.expectation = Some(Expectation {
+                outcome: expected,
+                tainted: false,
+                broken,
+                unsteady: Vec::new(),
+                reason,
+                link: None,
+            });
             known
         };
         let mut elsewhere = plan("a", "kexec.no-kaslr");
