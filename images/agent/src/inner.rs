@@ -138,7 +138,10 @@ impl Work {
         let ns = u128::from(self.last.0 - self.begun.0) << 32;
         let factor = (ns / u128::from((self.last.1.saturating_sub(self.begun.1)).max(1))) as u64;
         let length = |(before, after): &(Clocks, Clocks)| after.0.saturating_sub(before.0);
-        let (before, after) = self.gaps.iter().copied().max_by_key(length).unwrap_or_default();
+        let mut gaps: Vec<(Clocks, Clocks)> = self.gaps.iter().copied().collect();
+        gaps.sort_by_key(length);
+        let (before, after) = gaps.pop().unwrap_or_default();
+        let apart = gaps.last().map_or(0, length);
         let words = [
             (Word::Magic as usize, MAGIC),
             (Word::Seed as usize, self.seed),
@@ -155,6 +158,7 @@ impl Work {
             (Word::TscBefore as usize, before.1),
             (Word::TscAfter as usize, after.1),
             (Word::TscFactor as usize, factor),
+            (Word::LookApart as usize, apart),
             (Word::Wrong as usize + Wrong::Page as usize, self.wrong_pages),
             (Word::FirstWrong as usize, if self.wrong_pages > 0 { Wrong::Page as u64 + 1 } else { 0 }),
             (Word::FirstWhich as usize, self.first[0]),
@@ -190,10 +194,12 @@ mod tests {
     fn what_is_told_is_heard_and_is_what_is_reckoned() {
         let mut work = Work::new(7);
         (0..PAGES + 3).for_each(|_| work.round());
-        work.look();
+        work.gaps = VecDeque::from([((0, 0), (9, 1)), ((9, 1), (5009, 2)), ((5009, 2), (5079, 3))]);
+        work.last = (work.begun.0 + 5079, work.begun.1 + 3);
         let heard = heard(&format!("[    1.234567] {}", work.told().trim_end())).unwrap();
         let word = |wanted: Word| heard.iter().find(|(place, _)| *place == wanted as usize).unwrap().1;
         assert_eq!((word(Word::Round), word(Word::Chain)), (PAGES + 3, chain(7, PAGES, PAGES + 3)));
+        assert_eq!((word(Word::ClockBefore), word(Word::ClockAfter), word(Word::LookApart)), (9, 5009, 70));
         assert_eq!(heard.iter().find(|(place, _)| *place == Word::Wrong as usize + Wrong::Page as usize).unwrap().1, 0);
     }
 

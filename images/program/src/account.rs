@@ -98,6 +98,8 @@ pub enum Word {
     TscShift,
     /// … times this, is 2^-32 ns.
     TscFactor,
+    /// Of one that cannot be asked to hold: the longest time between two of its looks but for that one, in nanoseconds of its clock.
+    LookApart,
     /// The first that was not as it should be: of what kind, from 1 in the order of [`Wrong::ALL`].
     FirstWrong,
     /// Which of its kind.

@@ -20,7 +20,6 @@ use crate::wait::until;
 use luqual_program::{ACCOUNTS, MAGIC, PAGE, WORK, Word, Wrong, chain};
 use luqual_protocol::{AGENT, Account, Archive, Item, Kernel, PausedMachine, clock_tolerance_ms};
 use rustix::fd::{AsFd, OwnedFd};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::{Duration, Instant};
 use team::{Step, Who, start_monitor};
@@ -159,7 +158,7 @@ pub(crate) struct Hosted {
     memory: Mapping,
     system: System,
     cpus: u64,
-    /// The counter when it was let run.
+    /// The counter when it began, or was seen to work again.
     begun: u64,
 }
 
@@ -460,8 +459,13 @@ fn take_over(scene: &mut Scene) -> Done {
         }
     }
     for (number, monitor) in coming.monitors {
-        let begun = coming.begun.get(&number).copied().unwrap_or_else(counter);
-        scene.hosted.push(Hosted::new(number, machines, monitor, begun)?);
+        scene.hosted.push(Hosted::new(number, machines, monitor, counter())?);
+    }
+    // Let run, one comes to its first look at the clocks only when it has its memory and the processor again.
+    for hosted in scene.hosted.iter_mut().filter(|hosted| !hosted.holds()) {
+        let then = hosted.word(0, Word::Beat);
+        until(hosted.system.patience(), || hosted.word(0, Word::Beat) != then);
+        hosted.begun = counter();
     }
     scene.team = Some(team);
     Ok(())
@@ -472,8 +476,6 @@ fn take_over(scene: &mut Scene) -> Done {
 struct Coming {
     /// Of those of which nothing was refused yet.
     monitors: Vec<(u64, Peer)>,
-    /// The counter when each was let run.
-    begun: BTreeMap<u64, u64>,
 }
 
 impl Coming {
@@ -494,9 +496,6 @@ impl Coming {
     fn bring(&mut self, scene: &mut Scene, team: &Team, step: Step, again: &str) -> Done {
         for (number, monitor) in std::mem::take(&mut self.monitors) {
             let answer = team.come_to(step, number)?;
-            if step == Step::Running {
-                self.begun.entry(number).or_insert_with(counter);
-            }
             if step != Step::Claimed {
                 let what =
                     format!("{} {}{again}", name_of(number, scene.machines()), format!("{step:?}").to_lowercase());
@@ -538,7 +537,7 @@ fn look(scene: &mut Scene) -> Done {
     let away: Vec<u64> = all
         .iter()
         .map(|hosted| {
-            // One that holds goes on when it is released, one that was stopped did as soon as it was let run.
+            // One that holds goes on when it is released, one that was stopped has begun to work.
             let end = if hosted.holds() { counter() } else { hosted.begun };
             let away = end.saturating_sub(note(&hosted.note(COUNTER, 0)));
             (0..hosted.cpus).for_each(|cpu| hosted.set(cpu, Word::Release, 1));
@@ -686,7 +685,8 @@ fn clocks(scene: &mut Scene, hosted: &Hosted, cpu: u64, away: u64, name: &dyn Fn
         ((ticks * u128::from(word(Word::TscFactor))) >> 32) as u64 / 1_000_000
     };
     let true_ms = ms(away);
-    let tolerance_ms = clock_tolerance_ms(true_ms);
+    // One that was stopped where it was tells of the time between two looks, in which it was away for a part.
+    let tolerance_ms = clock_tolerance_ms(true_ms) + word(Word::LookApart) / 1_000_000;
     let before = [Word::ClockBefore, Word::TscBefore].map(word);
     let after = [Word::ClockAfter, Word::TscAfter].map(word);
     let clock_us = after[0].wrapping_sub(before[0]) / 1000;
