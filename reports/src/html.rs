@@ -6,6 +6,7 @@ use crate::brief::Brief;
 use crate::devices::Devices;
 use crate::grid::{Grid, Square, grids};
 use crate::record::Record;
+use crate::words::repro;
 use luqual_model::{CellRecord, Outcome, ProgramFile, ProgramInfo, Status};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ pub fn html(record: &Record, evidence: Evidence<'_>, to: &mut dyn Write) -> io::
         whole += usize::from(is_whole);
         let evidence = is_whole.then_some(evidence);
         let is_open = wanted(number) && urgent <= OPEN;
-        to.write_all(cell::detail(&cell, evidence, is_open).into_string().as_bytes())?;
+        to.write_all(cell::detail(&cell, repro(record, &cell), evidence, is_open).into_string().as_bytes())?;
     }
     write!(to, "{}</body></html>", markup! { script { (PreEscaped(include_str!("html/page.js"))) } }.into_string())
 }

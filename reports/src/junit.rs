@@ -3,7 +3,7 @@
 use crate::brief::{Brief, Standing};
 use crate::grid::{Square, grids};
 use crate::record::Record;
-use crate::words::{end, notes, standing};
+use crate::words::{end, notes, repro, standing};
 use luqual_model::{CellKey, CellRecord, Planned};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io;
@@ -23,7 +23,7 @@ pub fn junit(record: &Record) -> io::Result<String> {
         }
         for square in grid.rows.iter().flat_map(|row| &row.squares) {
             match square {
-                Square::Ended(number, _) => drop(suite.add_test_case(case(&record.cell(*number)?))),
+                Square::Ended(number, _) => drop(suite.add_test_case(case(record, &record.cell(*number)?))),
                 Square::NotRun(number) => drop(suite.add_test_case(not_run(&record.run.planned[*number]))),
                 Square::Empty => {}
             }
@@ -66,11 +66,14 @@ fn text(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], " ")
 }
 
-fn case(cell: &CellRecord) -> TestCase {
+fn case(record: &Record, cell: &CellRecord) -> TestCase {
     let brief = Brief::of(cell);
     let failed = |kind| {
         let mut status = TestCaseStatus::non_success(kind);
-        status.set_type(cell.outcome.word()).set_message(text(&end(cell))).set_description(text(&details(cell)));
+        status
+            .set_type(cell.outcome.word())
+            .set_message(text(&end(cell)))
+            .set_description(text(&details(record, cell)));
         status
     };
     let status = match brief.standing() {
@@ -94,13 +97,14 @@ fn case(cell: &CellRecord) -> TestCase {
     case
 }
 
-fn details(cell: &CellRecord) -> String {
+fn details(record: &Record, cell: &CellRecord) -> String {
     let mut lines = vec![format!("decided in {}, {}{}", cell.phase, cell.status, standing(cell))];
     lines.extend(notes(cell));
     let broken = cell.probes.iter().filter(|probe| !probe.held);
     lines.extend(broken.map(|it| format!("{}: expected {}, observed {}", it.name, it.expected, it.observed)));
     lines.extend(cell.findings.iter().map(|it| format!("{} {}: {}", it.side, it.kind, it.text)));
     lines.push(format!("evidence: {}", cell.folder));
+    lines.extend(repro(record, cell).map(|command| format!("again: {command}")));
     lines.join("\n")
 }
 

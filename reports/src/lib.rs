@@ -15,6 +15,7 @@ mod ktap;
 mod latest;
 mod levels;
 mod markdown;
+mod merge;
 mod qualification;
 mod record;
 #[cfg(test)]
@@ -33,7 +34,9 @@ pub use kcidb::kcidb;
 pub use ktap::ktap;
 pub use levels::levels;
 pub use markdown::markdown;
+pub use merge::Merged;
 pub use qualification::Qualification;
 pub use record::{Record, Totals, json};
 pub use suite::suite;
 pub use terminal::{grid, summary};
+pub use words::end;

@@ -4,7 +4,7 @@ use crate::brief::Brief;
 use crate::grid::{Square, same};
 use crate::record::Record;
 use crate::terminal::{Attention, attention, named};
-use crate::words::{notes, standing};
+use crate::words::{notes, repro, standing};
 use luqual_model::Status;
 use std::fmt::Write;
 use std::io;
@@ -43,6 +43,9 @@ pub fn markdown(record: &Record) -> io::Result<String> {
         let _ = writeln!(text, "* **{word}** {}{others}: {title}", plain(&names.join(", ")));
         for note in notes(first) {
             let _ = writeln!(text, "  * {}", plain(&note));
+        }
+        if let Some(repro) = repro(record, first) {
+            let _ = writeln!(text, "  * again: {}", plain(&repro));
         }
     }
     if more > 0 {

@@ -12,6 +12,8 @@ use std::os::unix::fs::FileExt;
 pub struct Record {
     /// All but what became of the cells.
     pub run: Run,
+    /// How a user names it: its id, unless its folder is another than that of all runs.
+    pub name: String,
     ended: Vec<Option<(Place, Brief)>>,
     journal: File,
 }
@@ -46,7 +48,7 @@ impl Record {
             }
             run.fold(&stamped);
         }
-        Ok(Self { run, ended, journal })
+        Ok(Self { name: run.id.clone(), run, ended, journal })
     }
 
     /// What is planned, and what became of it.
@@ -79,6 +81,11 @@ impl Record {
             Event::CellFinished { record } => Ok(*record),
             _ => Err(invalid("the journal was changed while it was read".to_owned())),
         }
+    }
+
+    /// All of the cell at that place of the plan, if it ended.
+    pub fn cell_of(&self, number: usize) -> io::Result<Option<CellRecord>> {
+        self.brief(number).map(|_| self.cell(number)).transpose()
     }
 
     /// All cells that ended, in plan order, one at a time.

@@ -3,7 +3,7 @@
 use crate::brief::Brief;
 use crate::grid::{Grid, Row, Square, same};
 use crate::record::Record;
-use crate::words::{line, name, notes, standing};
+use crate::words::{line, name, notes, repro, standing};
 use luqual_model::{CellRecord, Outcome, Phase};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -140,6 +140,9 @@ pub fn summary(record: &Record) -> io::Result<String> {
         }
         if first.outcome != Outcome::Skipped {
             let _ = writeln!(text, "    evidence: {}", first.folder);
+        }
+        if let Some(repro) = repro(record, first) {
+            let _ = writeln!(text, "    again: {}", line(&repro));
         }
     }
     if more > 0 {

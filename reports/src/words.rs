@@ -1,7 +1,8 @@
 //! What every report says of a cell, beside its outcome and its title.
 
 use crate::brief::Brief;
-use luqual_model::{CellKey, CellRecord, FindingKind, Side, Status};
+use crate::record::Record;
+use luqual_model::{CellKey, CellRecord, FindingKind, Outcome, Side, Status};
 
 /// Which cell it is.
 pub(crate) fn name(key: &CellKey) -> String {
@@ -47,6 +48,14 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
     notes
 }
 
+/// What repeats exactly that, where it was run and is not as expected.
+pub(crate) fn repro(record: &Record, cell: &CellRecord) -> Option<String> {
+    let is_told = cell.status != Status::Expected && cell.outcome != Outcome::Skipped;
+    let words = ["luqual", "repro", &record.name, &cell.id.0];
+    // Only a NUL cannot be quoted, and no folder's name has one.
+    is_told.then(|| shlex::try_join(words).unwrap_or_default())
+}
+
 /// Why a loss that is expected is not the one that is known.
 pub(crate) fn other_probes(cell: &CellRecord) -> Option<String> {
     let other = cell.other_probes()?;
@@ -59,7 +68,7 @@ fn is_handover(kind: FindingKind) -> bool {
 }
 
 /// The outcome with its title.
-pub(crate) fn end(cell: &CellRecord) -> String {
+pub fn end(cell: &CellRecord) -> String {
     let word = Brief::of(cell).word();
     if cell.title.is_empty() { word } else { format!("{word}: {}", cell.title) }
 }
@@ -102,6 +111,31 @@ mod tests {
                 "attempts: lost; survived, a retry",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_not_as_expected_is_told_how_to_make_it_again() {
+        let mut record = crate::samples::record_of(vec![cell("a", "b", Outcome::Lost, "")]);
+        record.name = "my run".to_owned();
+        let mut told = record.cell_of(0).unwrap().unwrap();
+        let command = repro(&record, &told).unwrap();
+        assert_eq!(command, format!("luqual repro 'my run' {}", told.id));
+        told.status = Status::Expected;
+        assert_eq!(repro(&record, &told), None);
+    }
+
+    #[test]
+    fn ends_are_the_same_by_outcome_and_probes() {
+        let then = cell("a", "b", Outcome::Lost, "x: expected 1, observed 2");
+        let mut now = cell("a", "b", Outcome::Lost, "x: expected 1, observed 3");
+        assert!(now.ended_as(&then));
+        now.probes[0].held = !now.probes[0].held;
+        assert!(!now.ended_as(&then));
+        let crash = |title| cell("a", "b", Outcome::Crashed, title);
+        assert!(crash("BUG: x").ended_as(&crash("BUG: x")) && !crash("BUG: x").ended_as(&crash("BUG: y")));
+        let mut tainted = cell("a", "b", Outcome::Survived, "");
+        tainted.tainted = vec!["target: WARNING".into()];
+        assert!(!tainted.ended_as(&cell("a", "b", Outcome::Survived, "")));
     }
 
     #[test]

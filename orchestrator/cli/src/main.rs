@@ -6,7 +6,7 @@ mod output;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, doctor, expect, kernels, mutants, plan, qualify, report, run, selftests, workloads};
+use commands::{bench, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, workloads};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -28,6 +28,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Say whether a host that runs one kernel may be live-updated to another: GO or NO-GO
     Qualify(Box<qualify::Qualify>),
+    /// Make one cell of an earlier run again, with all that it was made with
+    Repro(Box<repro::Repro>),
     /// Show what a run would do: cells, boots, memory, time
     Plan(Box<plan::Plan>),
     /// Show a run again: terminal, HTML, JUnit, KTAP, Markdown, or what changed between two
@@ -73,6 +75,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(command) => run::run(&command).await,
         Command::Qualify(command) => qualify::run(&command).await,
+        Command::Repro(command) => repro::run(&command).await,
         Command::Plan(command) => plan::run(&command),
         Command::Report(command) => report::run(&command),
         Command::Expect(command) => expect::run(&command),

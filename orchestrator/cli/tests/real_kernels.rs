@@ -93,6 +93,49 @@ fn one_flipped_byte_is_found_where_it_is() {
 }
 
 #[test]
+fn a_red_cell_is_made_again_as_it_was() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (then, output) = run_pair(folder.path(), OLD, NEW, &["--plant", "flip:64m:3:17", "--repeat", "2"]);
+    let id = then["id"].as_str().unwrap();
+    assert!(text(&output).contains(&format!("    again: luqual repro run {id}\n")), "{}", text(&output));
+    let repro = |words: &[&str]| {
+        let mut command = luqual(folder.path());
+        command.args(["repro", "run"]).args(words).output().unwrap()
+    };
+    let output = repro(&["memfd.basic", "--report-dir", "again"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("\nas then: lost: memfd 64m content: "), "{}", text(&output));
+    let again: Value = serde_json::from_slice(&fs::read(folder.path().join("again/run.json")).unwrap()).unwrap();
+    let now = &again["cells"][0];
+    // What is in the memfd, and so what stands where a byte was flipped, is drawn from the seed.
+    for same in ["id", "seed", "outcome", "status", "title", "planted", "probes", "phase"] {
+        assert_eq!(now[same], then[same], "{same}");
+    }
+    let repeated =
+        serde_json::json!({ "run": record(folder.path())["id"], "cell": id, "seed": then["seed"], "waits": true });
+    assert_eq!(again["settings"]["repeats"], repeated);
+    // One that ends otherwise is told, and so is what is no longer what it was.
+    let journal = folder.path().join("run/events.jsonl");
+    let changed = |from: &str, to: &str| {
+        let text = fs::read_to_string(&journal).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(&journal, text.replace(from, to)).unwrap();
+    };
+    changed("memfd 64m content", "memfd 64k content");
+    let output = repro(&[id, "--report-dir", "other"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("\nnot as then, when it was lost: memfd 64k content: "), "{}", text(&output));
+    let digest = again["kernels"][NEW]["image_sha256"].as_str().unwrap();
+    changed(digest, &"0".repeat(64));
+    let output = repro(&[id, "--report-dir", "none"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("7.3.4 is not the kernel that the run was started with"), "{}", text(&output));
+    assert!(!fs::exists(folder.path().join("none")).unwrap());
+    assert_nothing_left(folder.path());
+}
+
+#[test]
 fn a_flipped_byte_that_nobody_preserves_changes_nothing() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();

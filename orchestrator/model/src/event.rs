@@ -45,7 +45,7 @@ pub enum Event {
     BootEnded {
         /// Its id.
         boot: CellId,
-        /// Why each of its cells is run again alone; absent where all of them survived.
+        /// Why each of its cells is run again alone; absent where they are not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },

@@ -30,8 +30,8 @@ pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status, Told};
 pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{
-    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, Measure, PhaseEnd, PhaseRecord, Planned, Probe,
-    ProgramFile, ProgramInfo, Run, RunRecord, Settings,
+    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, Measure, Partition, PhaseEnd, PhaseRecord, Planned,
+    Probe, ProgramFile, ProgramInfo, Repeated, Run, RunRecord, Settings,
 };
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 

@@ -4,7 +4,7 @@ use crate::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// `run.json`: everything that a report needs.
@@ -46,8 +46,24 @@ pub struct Run {
     pub programs: BTreeMap<String, ProgramInfo>,
     /// With what it was run; a run that was cut off goes on with the same.
     pub settings: Settings,
+    /// Which part of a larger run it is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Partition>,
     /// The cells that were to run, in plan order.
     pub planned: Vec<Planned>,
+}
+
+/// Which part of a larger run a run is. The parts are run by themselves, on other machines perhaps, and then merged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Partition {
+    /// Which, from 1.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+    /// How many cells the whole has.
+    pub cells: usize,
+    /// The places of this one's in the plan of the whole, from 0.
+    pub places: Vec<usize>,
 }
 
 impl Run {
@@ -65,6 +81,7 @@ impl Run {
             kernels: BTreeMap::new(),
             programs: BTreeMap::new(),
             settings: Settings::default(),
+            partition: None,
             planned: Vec::new(),
         }
     }
@@ -139,6 +156,22 @@ pub struct Settings {
     /// A fault planted on purpose, as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plant: Option<String>,
+    /// What it repeats of an earlier run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeated>,
+}
+
+/// An attempt at a cell that is made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeated {
+    /// The id of the run that it was made in.
+    pub run: String,
+    /// Which cell's it was.
+    pub cell: CellId,
+    /// What its timing and its contents were drawn from, and are again.
+    pub seed: u64,
+    /// Whether it waited around preserve, for as long as its seed says.
+    pub waits: bool,
 }
 
 /// A cell that is to run.
@@ -249,6 +282,17 @@ impl CellRecord {
     /// How it ended, each attempt at it.
     pub fn ends(&self) -> impl Iterator<Item = Outcome> {
         std::iter::once(self.outcome).chain(self.attempts.iter().map(|attempt| attempt.outcome))
+    }
+
+    /// Whether it ended as another attempt at the same did: with the same outcome, of a crash by the same line, else by the same
+    /// probes. What they observed may differ.
+    pub fn ended_as(&self, other: &Self) -> bool {
+        let end = |it: &Self| {
+            let broken: BTreeSet<String> = Told::of(&it.probes).broken.into_iter().map(str::to_owned).collect();
+            let line = Some(it.title.clone()).filter(|_| it.outcome == Outcome::Crashed);
+            (it.outcome, it.tainted.is_empty(), line, broken)
+        };
+        end(self) == end(other)
     }
 
     /// Whether the kernels did what their ABI strings say; `None` where nothing was predicted or nothing is known.

@@ -1,6 +1,7 @@
 //! A boot as often as it was asked for, and what several attempts at a cell come to.
 
 use crate::cell::{Boot, Host, run_once};
+use crate::seed::Seed;
 use crate::share::{explained, why_not_well};
 use luqual_model::{Attempt, CellRecord, Event, Status};
 use tokio::sync::mpsc;
@@ -59,7 +60,9 @@ async fn run_shared(
     let mut of_each: Vec<Vec<CellRecord>> = boot.parts.iter().map(|_| Vec::new()).collect();
     for round in 0..host.attempts.repeat as usize {
         let records = run_once(boot, host, round, events).await?;
-        if let Some(why) = why_not_well(&records) {
+        // One that is made again is not looked into.
+        let is_looked_into = matches!(host.seed, Seed::OfRun(_));
+        if let Some(why) = why_not_well(&records).filter(|_| is_looked_into) {
             let _ = events.send(Event::BootEnded { boot: id, why: Some(why) });
             let mut alone = Vec::new();
             for part in &boot.parts {

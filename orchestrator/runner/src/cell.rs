@@ -14,7 +14,7 @@ use crate::eye::overrule;
 use crate::fault::Fault;
 use crate::reach::{Identity, chain};
 use crate::recorder::Recorder;
-use crate::seed;
+use crate::seed::Seed;
 use crate::ticks::Ticks;
 use crate::verdict::judge;
 use luqual_config::Deadlines;
@@ -141,8 +141,10 @@ pub struct Host<'a> {
     pub plant: Option<Fault>,
     /// How often each cell is run.
     pub attempts: Attempts,
-    /// What the seeds of all attempts are drawn from.
-    pub seed: u64,
+    /// Where the seeds of attempts come from.
+    pub seed: Seed,
+    /// Whether each waits around preserve, by its seed.
+    pub waits: bool,
     /// Turns true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
@@ -150,7 +152,7 @@ pub struct Host<'a> {
 /// Ticks that did not come for this long mean that the source is gone.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// Around preserve, a boot that is run several times waits for up to this long, by its seed.
+/// Around preserve, a boot that waits does so for up to this long, by its seed.
 const JITTER: Duration = Duration::from_millis(300);
 
 /// Makes one attempt at a boot, of which `earlier` ones were made; `None` when the user ended the run before it was done.
@@ -171,7 +173,7 @@ pub(crate) async fn run_once(
         machine: None,
         hop: 0,
         ticks: Vec::new(),
-        seed: seed::of_attempt(host.seed, &id, earlier),
+        seed: host.seed.of_attempt(&id, earlier),
         checked: boot.parts.iter().map(|_| Checked::default()).collect(),
         source_taint: 0,
         target_taint: 0,

@@ -26,4 +26,5 @@ pub use fault::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use need::ability;
 pub use run::run_all;
 pub use schedule::{Load, Slots};
+pub use seed::{Seed, drawn};
 pub use share::boots;

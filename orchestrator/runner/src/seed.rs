@@ -3,9 +3,23 @@
 use luqual_model::CellId;
 use sha2::{Digest, Sha256};
 
-/// The seed of one attempt at a boot: of its timing, and of what its parts have.
-pub(crate) fn of_attempt(run: u64, boot: &CellId, number: usize) -> u64 {
-    drawn(run, &format!("{boot} {number}"))
+/// Where the seeds of attempts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// Each is drawn from the run's.
+    OfRun(u64),
+    /// An attempt is made again, with its own.
+    OfAttempt(u64),
+}
+
+impl Seed {
+    /// The seed of one attempt at a boot: of its timing, and of what its parts have.
+    pub(crate) fn of_attempt(self, boot: &CellId, number: usize) -> u64 {
+        match self {
+            Self::OfRun(run) => drawn(run, &format!("{boot} {number}")),
+            Self::OfAttempt(seed) => seed,
+        }
+    }
 }
 
 /// The seed of one workload's content in it: no two parts of a boot have the same content.
@@ -18,7 +32,8 @@ pub(crate) fn fraction(seed: u64, which: u32) -> f64 {
     f64::from((seed >> (which * 16)) as u16) / f64::from(u16::MAX)
 }
 
-fn drawn(seed: u64, what: &str) -> u64 {
+/// A number that depends on both, and on nothing else.
+pub fn drawn(seed: u64, what: &str) -> u64 {
     let mut digest = Sha256::new();
     digest.update(seed.to_le_bytes());
     digest.update(what);
@@ -33,8 +48,10 @@ mod tests {
     #[test]
     fn the_same_is_drawn_again_and_other_things_are_not() {
         let (a, b) = (CellId("a".into()), CellId("b".into()));
-        assert_eq!(of_attempt(7, &a, 0), of_attempt(7, &a, 0));
-        let seeds = [of_attempt(7, &a, 0), of_attempt(8, &a, 0), of_attempt(7, &b, 0), of_attempt(7, &a, 1)];
+        let of = |run, boot, number| Seed::OfRun(run).of_attempt(boot, number);
+        assert_eq!(of(7, &a, 0), of(7, &a, 0));
+        let seeds = [of(7, &a, 0), of(8, &a, 0), of(7, &b, 0), of(7, &a, 1)];
+        assert_eq!(Seed::OfAttempt(seeds[3]).of_attempt(&b, 0), seeds[3]);
         let contents = seeds.iter().flat_map(|seed| ["memfd.basic", "memfd.sparse"].map(|it| of_content(*seed, it)));
         let all: std::collections::BTreeSet<u64> = contents.chain(seeds).collect();
         assert_eq!(all.len(), 12);
@@ -42,7 +59,8 @@ mod tests {
 
     #[test]
     fn fractions_cover_what_they_should() {
-        let drawn: Vec<f64> = (0..1000).map(|n| fraction(of_attempt(1, &CellId("a".into()), n), 1)).collect();
+        let drawn: Vec<f64> =
+            (0..1000).map(|n| fraction(Seed::OfRun(1).of_attempt(&CellId("a".into()), n), 1)).collect();
         assert!(drawn.iter().all(|it| (0.0..=1.0).contains(it)));
         let quarter = |from: f64| drawn.iter().filter(|it| (from..from + 0.25).contains(it)).count();
         assert!([0.0, 0.25, 0.5, 0.75].into_iter().all(|from| quarter(from) > 150), "{drawn:?}");

@@ -15,7 +15,12 @@ const TAIL: usize = 60;
 const AROUND: usize = 5;
 
 /// Its line, and below it what is known: all of it with the evidence, else in few words.
-pub(super) fn detail(cell: &CellRecord, evidence: Option<Evidence<'_>>, is_open: bool) -> Markup {
+pub(super) fn detail(
+    cell: &CellRecord,
+    repro: Option<String>,
+    evidence: Option<Evidence<'_>>,
+    is_open: bool,
+) -> Markup {
     let brief = Brief::of(cell);
     markup! {
         details.cell id=(cell.id) data-outcome=(cell.outcome) data-status=(cell.status) open[is_open] {
@@ -40,6 +45,7 @@ pub(super) fn detail(cell: &CellRecord, evidence: Option<Evidence<'_>>, is_open:
             @for note in notes(cell) { p { (note) } }
             @if !cell.shared_with.is_empty() { p { "in one boot with " (cell.shared_with.join(", ")) } }
             @if !cell.attempts.is_empty() { (attempts(cell)) }
+            @if let Some(command) = repro { p { "again: " code { (command) } } }
             @match evidence {
                 Some(evidence) => (whole(cell, evidence)),
                 None => (in_few_words(cell)),

@@ -10,7 +10,7 @@ use luqual_config::Deadlines;
 use luqual_guest::{GuestFile, Keys, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Attempts, Boot, BootKernel, Host, Part, run_boot};
+use luqual_runner::{Attempts, Boot, BootKernel, Host, Part, Seed, run_boot};
 use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -76,7 +76,8 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         keep: false,
         plant: None,
         attempts: Attempts { repeat: 1, retries: 0 },
-        seed: rand::random(),
+        seed: Seed::OfRun(rand::random()),
+        waits: false,
         interrupt,
     };
     let key = CellKey {

@@ -12,10 +12,11 @@ use crate::progress::Shown;
 use clap::Args;
 use luqual_config::{Budget, Deadlines};
 use luqual_kernels::Store;
-use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Run, Settings, Stamped};
+use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Repeated, Run, Settings, Stamped};
 use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Slots, run_all, run_boot,
+    Attempts, Boot, BootKernel, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Seed, Slots, run_all,
+    run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::BTreeMap;
@@ -86,35 +87,97 @@ pub(crate) async fn execute(
             return Ok(Ended::Interrupted);
         }
     };
-    let mut run = Run::new(
-        id,
-        TOOL.to_owned(),
-        std::env::args().collect(),
-        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        host_info(&qemu, &accel),
-    );
-    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
+    run.partition = chosen.partition.clone();
     run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
     let deadlines = chosen.deadlines.stretched(accel.accel.deadline_factor());
     run.settings = Settings {
         deadlines: Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect(),
         jobs: slots.jobs,
         memory_mib: chosen.budget.memory_mib,
-        seed: options.seed.unwrap_or_else(rand::random),
+        seed: options.seed.or(chosen.seed).unwrap_or_else(rand::random),
         retries: options.retries,
         repeat,
         keep: options.keep,
         plant: options.plant.clone(),
+        repeats: None,
     };
-    let mut display = Display::new();
-    let mut observer = |stamped: &Stamped| display.event(stamped);
-    let dispatcher = Dispatcher::create(&folder, &run, &mut observer).map_err(journal_error(&folder))?;
-    let cells: Vec<&Planned> = run.planned.iter().collect();
     let registry = &chosen.registry;
     let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
-    let record = run_cells(dispatcher, &run.settings, &cells, stage).await?;
+    let record = run_whole(&run, stage).await?;
     Ok(Ended::Run(Box::new(record), folder))
+}
+
+/// One attempt at a cell of an earlier run, with the cells that were in its boot.
+pub(crate) struct Again<'a> {
+    /// The run that it was made in.
+    pub(crate) run: &'a Run,
+    /// Which attempt, and at which cell.
+    pub(crate) repeated: Repeated,
+    /// The cells of its boot, in plan order.
+    pub(crate) planned: Vec<Planned>,
+    /// Whether it is made even with something that has changed since.
+    pub(crate) anyway: bool,
+}
+
+/// Makes an attempt again, in a run of its own: all that it is made with comes from the earlier run.
+pub(crate) async fn repeat(
+    again: Again<'_>,
+    store: &Store,
+    machine: &MachineChoice,
+    report_dir: Option<&Path>,
+    keep: bool,
+) -> Result<Ended, CliError> {
+    let (qemu, accel) = machine.find().await?;
+    let since = if again.anyway { Since::Told } else { Since::Refused("--anyway takes what is there today") };
+    made_with_the_same(again.run, &qemu, &accel, since)?;
+    let registry = Registry::of_run(&again.run.programs)?;
+    let slots = plan::slots(Some(1), Budget::default());
+    again.planned.iter().try_for_each(|cell| plan::fits(&cell.key, slots).map(drop))?;
+    let (id, folder) = create_folder(report_dir)?;
+    let interrupt = interrupt_on_ctrl_c();
+    let kernels = tokio::select! {
+        kernels = kernels_of(again.run, store, again.planned.iter(), since) => {
+            kernels.inspect_err(|_| remove_if_empty(&folder))?
+        }
+        () = interrupted(interrupt.clone()) => {
+            remove_if_empty(&folder);
+            return Ok(Ended::Interrupted);
+        }
+    };
+    let mut run = begun(id, &qemu, &accel, &kernels);
+    run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
+    run.planned = again.planned;
+    let (repeats, jobs) = (Some(again.repeated), slots.jobs);
+    run.settings =
+        Settings { jobs, memory_mib: None, retries: 0, repeat: 1, keep, repeats, ..again.run.settings.clone() };
+    let registry = &registry;
+    let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
+    let record = run_whole(&run, stage).await?;
+    Ok(Ended::Run(Box::new(record), folder))
+}
+
+/// A run that begins now and here, with these kernels.
+fn begun(id: String, qemu: &Qemu, accel: &AccelFound, kernels: &BTreeMap<String, BootKernel>) -> Run {
+    let mut run = Run::new(
+        id,
+        TOOL.to_owned(),
+        std::env::args().collect(),
+        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        host_info(qemu, accel),
+    );
+    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    run
+}
+
+/// Runs all of a new run.
+async fn run_whole(run: &Run, stage: Stage<'_>) -> Result<Record, CliError> {
+    let mut display = Display::new();
+    let mut observer = |stamped: &Stamped| display.event(stamped);
+    let dispatcher = Dispatcher::create(stage.folder, run, &mut observer).map_err(journal_error(stage.folder))?;
+    let cells: Vec<&Planned> = run.planned.iter().collect();
+    run_cells(dispatcher, &run.settings, &cells, stage).await
 }
 
 /// Goes on with the run in `folder`: with the same kernels, settings and cells, whatever today's configuration says.
@@ -126,22 +189,14 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
     }
     let (qemu, accel) = machine.find().await?;
     let run = cut_off.run.clone();
-    same_as_then("luqual", &run.tool, TOOL, "the luqual that started it, or start a new run")?;
-    same_as_then("QEMU", &run.host.qemu, &qemu.version.to_string(), "name that QEMU with --qemu, or start a new run")?;
-    same_as_then("accelerator", &run.host.accel, accel.accel.word(), &format!("--accel {}", run.host.accel))?;
+    let since = Since::Refused("or start a new run");
+    made_with_the_same(&run, &qemu, &accel, since)?;
     let interrupt = interrupt_on_ctrl_c();
     let left: Vec<&Planned> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
     let kernels = tokio::select! {
-        kernels = find_kernels(store, left.iter().map(|planned| &planned.key)) => kernels?,
+        kernels = kernels_of(&run, store, left.iter().copied(), since) => kernels?,
         () = interrupted(interrupt.clone()) => return Ok(Ended::Interrupted),
     };
-    for (name, kernel) in &kernels {
-        let then = run.kernels.get(name).map(|info| info.image_sha256.as_str());
-        if then != Some(kernel.info.image_sha256.as_str()) {
-            return Err(CliError::usage(format!("{name} is not the kernel that the run was started with"))
-                .hint("its image has changed since; start a new run"));
-        }
-    }
     let registry = Registry::of_run(&run.programs)?;
     for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
@@ -155,12 +210,59 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
 }
 
-/// The rest of a run has to be made with what its beginning was made with.
-fn same_as_then(what: &str, then: &str, now: &str, hint: &str) -> Result<(), CliError> {
-    if then == now {
-        return Ok(());
+/// What becomes of it when something is not what it was when a run was started.
+#[derive(Clone, Copy)]
+enum Since {
+    /// It is an error; and what else can be done.
+    Refused(&'static str),
+    /// It is told, and taken.
+    Told,
+}
+
+impl Since {
+    fn differs(self, message: &str, hint: &str) -> Result<(), CliError> {
+        match self {
+            Self::Refused(or) => Err(CliError::usage(message).hint(format!("{hint}; {or}"))),
+            Self::Told => {
+                eprintln!("warning: {message}");
+                Ok(())
+            }
+        }
     }
-    Err(CliError::usage(format!("the run was started with another {what}: {then}, this is {now}")).hint(hint))
+}
+
+/// The rest of a run, and what is repeated of one, has to be made with what its beginning was made with.
+fn made_with_the_same(run: &Run, qemu: &Qemu, accel: &AccelFound, since: Since) -> Result<(), CliError> {
+    let version = qemu.version.to_string();
+    for (what, then, now, hint) in [
+        ("luqual", &run.tool, TOOL, "take the luqual that started it".to_owned()),
+        ("QEMU", &run.host.qemu, &version, "name that QEMU with --qemu".to_owned()),
+        ("accelerator", &run.host.accel, accel.accel.word(), format!("--accel {}", run.host.accel)),
+    ] {
+        if then != now {
+            since.differs(&format!("the run was started with another {what}: {then}, this is {now}"), &hint)?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernels of these cells, which have to be those that the run was started with. What is missing is built.
+async fn kernels_of<'a>(
+    run: &Run,
+    store: &Store,
+    cells: impl Iterator<Item = &'a Planned>,
+    since: Since,
+) -> Result<BTreeMap<String, BootKernel>, CliError> {
+    let kernels = find_kernels(store, cells.map(|planned| &planned.key)).await?;
+    for (name, kernel) in &kernels {
+        let then = run.kernels.get(name).map_or("", |info| &info.image_sha256);
+        let now = &kernel.info.image_sha256;
+        if then != now {
+            let hint = format!("its image was {then}, and is {now}");
+            since.differs(&format!("{name} is not the kernel that the run was started with"), &hint)?;
+        }
+    }
+    Ok(kernels)
 }
 
 fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
@@ -228,7 +330,8 @@ async fn run_cells(
         keep: settings.keep,
         plant,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
-        seed: settings.seed,
+        seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
+        waits: settings.repeats.as_ref().map_or(settings.repeat > 1, |it| it.waits),
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {
@@ -242,7 +345,7 @@ async fn run_cells(
 }
 
 /// The reports of the whole run, from its journal.
-fn write_reports(folder: &Path) -> Result<Record, CliError> {
+pub(crate) fn write_reports(folder: &Path) -> Result<Record, CliError> {
     let record = read(folder)?;
     write_json(folder, &record)?;
     write_html(folder, &record)?;
@@ -274,7 +377,7 @@ async fn interrupted(mut interrupt: watch::Receiver<bool>) {
 }
 
 /// The run's id and folder.
-fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), CliError> {
+pub(crate) fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), CliError> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let id = format!("{now}-{:04x}", std::process::id() & 0xffff);
     let folder = asked.map_or_else(|| Path::new("luqual-runs").join(&id), Path::to_owned);

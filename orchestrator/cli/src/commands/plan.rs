@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::machine::free_memory_mib;
+use super::partition::{self, Part};
 use super::registry::Registry;
 use super::selection::{Chosen, Pairs, Selection, profile_of, subject};
 use super::{KernelSource, selection};
@@ -45,6 +46,9 @@ pub(crate) struct What {
     /// A named matrix instead of one pair
     #[arg(long, value_name = "NAME", conflicts_with_all = ["source", "target"], default_value = "default")]
     matrix: String,
+    /// Only the K-th of N parts, such as 2/8: each part has other cells, and `luqual report merge` joins what they came to
+    #[arg(long, value_name = "K/N")]
+    partition: Option<Part>,
 }
 
 impl What {
@@ -53,6 +57,15 @@ impl What {
             (Some(source), Some(target)) => Pairs::One(source, target),
             _ => Pairs::Matrix(&self.matrix),
         }
+    }
+
+    /// What is chosen, or the part of it that is to be run here.
+    pub(crate) fn part_of(&self, chosen: Chosen) -> Chosen {
+        let Some(part) = self.partition else { return chosen };
+        let shares_boot = |name: &str| chosen.registry.find(name).is_some_and(|workload| workload.shares_boot);
+        let partition = part.of(&chosen.cells, shares_boot);
+        let cells = partition.places.iter().map(|place| chosen.cells[*place].clone()).collect();
+        Chosen { seed: Some(partition::seed(&chosen.cells)), partition: Some(partition), cells, ..chosen }
     }
 }
 
@@ -134,7 +147,7 @@ pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>
 /// `luqual plan`.
 pub(crate) fn run(command: &Plan) -> Result<Exit, CliError> {
     let store = command.kernels.store()?;
-    let chosen = command.selection.choose(&store, command.what.pairs(), |_| true)?;
+    let chosen = command.what.part_of(command.selection.choose(&store, command.what.pairs(), |_| true)?);
     let slots = slots(command.jobs, chosen.budget);
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let planned = planned(&chosen, info, &store);

@@ -1,5 +1,6 @@
 //! `luqual report`: a run that ended, or goes on, in every format.
 
+use super::merge;
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::{Args, Subcommand, ValueEnum};
@@ -48,6 +49,8 @@ pub(crate) enum Report {
         #[arg(long, default_value = "luqual", value_name = "NAME", value_parser = origin)]
         origin: String,
     },
+    /// Join the parts of a run that was run by --partition, on several machines perhaps, into the run that they are
+    Merge(merge::Merge),
     /// What changed from one run to another: new failures, fixed, changed titles, speed
     Diff {
         /// The earlier run
@@ -147,6 +150,7 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
             give(several.output.as_deref(), |to| to.write_all(luqual_reports::suite(&records)?.as_bytes()))?;
             return Ok(Exit::Ok);
         }
+        Report::Merge(command) => return merge::run(command),
         Report::Levels(several) => return levels(several),
         Report::Curve { one, format } => return curve(one, *format),
         Report::Kcidb { one, .. } => one,
@@ -159,9 +163,12 @@ pub(crate) fn run(command: &Report) -> Result<Exit, CliError> {
                 let linked = one.output.as_deref().is_some_and(|file| is_in(file, &folder));
                 return luqual_reports::html(&record, Evidence { read: &evidence(&folder), linked }, to);
             }
-            Report::Show(_) | Report::Suite(_) | Report::Levels(_) | Report::Diff { .. } | Report::Curve { .. } => {
-                shown(&record)?
-            }
+            Report::Show(_)
+            | Report::Suite(_)
+            | Report::Levels(_)
+            | Report::Merge(_)
+            | Report::Diff { .. }
+            | Report::Curve { .. } => shown(&record)?,
             Report::Junit(_) => luqual_reports::junit(&record)?,
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
@@ -269,6 +276,11 @@ pub(crate) fn folder(run: &Path) -> Result<PathBuf, CliError> {
 /// The record, as the journal has it.
 pub(crate) fn read(folder: &Path) -> Result<Record, CliError> {
     let path = folder.join(JOURNAL);
-    let record = File::open(&path).and_then(Record::read);
-    record.map_err(|error| CliError::usage(format!("{}: {error}", path.display())))
+    let mut record = File::open(&path)
+        .and_then(Record::read)
+        .map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
+    if folder != Path::new("luqual-runs").join(&record.run.id) {
+        record.name = folder.display().to_string();
+    }
+    Ok(record)
 }

@@ -34,6 +34,8 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
     told("start", None);
 
     let chosen = Chosen {
+        partition: None,
+        seed: None,
         cells: cells(&store.catalog().versions(), count),
         deadlines: Deadlines::default(),
         budget: Budget::default(),

@@ -6,7 +6,7 @@ use clap::Args;
 use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
 use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject};
 use luqual_kernels::Store;
-use luqual_model::CellKey;
+use luqual_model::{CellKey, Partition};
 use luqual_protocol::{Workload, workloads};
 use luqual_vm::profile::{self, PROFILES, Profile};
 use std::collections::BTreeMap;
@@ -53,6 +53,10 @@ pub(crate) struct Chosen {
     pub(crate) budget: Budget,
     pub(crate) expectations: Expectations,
     pub(crate) registry: Registry,
+    /// Where they are a part of what was chosen.
+    pub(crate) partition: Option<Partition>,
+    /// What to draw from where nothing is given.
+    pub(crate) seed: Option<u64>,
 }
 
 impl Selection {
@@ -109,7 +113,7 @@ impl Selection {
             return Err(CliError::usage("the selection is empty").hint(hint));
         }
         let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
-        Ok(Chosen { cells, deadlines, budget, expectations, registry })
+        Ok(Chosen { cells, deadlines, budget, expectations, registry, partition: None, seed: None })
     }
 
     fn matrix_file(&self, store: &Store, pairs: Pairs<'_>) -> Result<MatrixFile, CliError> {

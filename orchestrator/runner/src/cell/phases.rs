@@ -358,7 +358,7 @@ impl Run<'_> {
 
     /// Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
     async fn jitter(&self, which: u32) {
-        if self.host.attempts.repeat > 1 {
+        if self.host.waits {
             tokio::time::sleep(JITTER.mul_f64(seed::fraction(self.seed, which))).await;
         }
     }

@@ -1,0 +1,76 @@
+//! `luqual report merge`: the parts of a run become one, with their evidence.
+
+use super::execute::{create_folder, write_reports};
+use super::report::{folder, read, shown};
+use crate::error::{CliError, Exit};
+use crate::output;
+use clap::Args;
+use luqual_reports::{Merged, Record};
+use luqual_runner::JOURNAL;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// What to merge.
+#[derive(Args, Debug)]
+pub(crate) struct Merge {
+    /// The parts' folders, or their ids: all of them, in any order
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The folder of the whole; it must not have a run in it [default: luqual-runs/ID]
+    #[arg(long, value_name = "FOLDER")]
+    report_dir: Option<PathBuf>,
+}
+
+/// Merges them.
+pub(crate) fn run(command: &Merge) -> Result<Exit, CliError> {
+    let (record, folder) = merge(&command.runs, command.report_dir.as_deref())?;
+    output::print(shown(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
+    output::line(format_args!("report: {}", folder.join("report.html").display()))?;
+    Ok(Exit::Ok)
+}
+
+/// The whole and its folder.
+pub(crate) fn merge(runs: &[PathBuf], report_dir: Option<&Path>) -> Result<(Record, PathBuf), CliError> {
+    let folders = runs.iter().map(|run| folder(run)).collect::<Result<Vec<PathBuf>, CliError>>()?;
+    let parts = folders.iter().map(|folder| read(folder)).collect::<Result<Vec<Record>, CliError>>()?;
+    // Nothing is made of what is not one run.
+    let whole = |id: String| {
+        Merged::of(&parts, id, std::env::args().collect()).map_err(|why| {
+            CliError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
+        })
+    };
+    whole(String::new())?;
+    let (id, into) = create_folder(report_dir)?;
+    let merged = whole(id)?;
+    folders.iter().try_for_each(|part| give(&part.join("cells"), &into.join("cells")))?;
+    let journal = into.join(JOURNAL);
+    let written = File::create_new(&journal).map(BufWriter::new).and_then(|mut to| {
+        merged.journal(&mut to)?;
+        to.flush()
+    });
+    written.map_err(CliError::file(journal.display()))?;
+    Ok((write_reports(&into)?, into))
+}
+
+/// A folder with all that is in it: the same files where both are on one file system, else copies.
+fn give(from: &Path, to: &Path) -> Result<(), CliError> {
+    let entries = match fs::read_dir(from) {
+        // A part of which nothing was run has no evidence.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(CliError::file(from.display()))?,
+    };
+    fs::create_dir_all(to).map_err(CliError::file(to.display()))?;
+    for entry in entries {
+        let entry = entry.map_err(CliError::file(from.display()))?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(CliError::file(from.display()))?;
+        if kind.is_dir() {
+            give(&from, &to)?;
+        } else if kind.is_file() {
+            let given = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+            given.map_err(CliError::file(to.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! `--partition 2/8`: which cells of a selection are run here. Pure.
+
+use luqual_model::{CellKey, Partition};
+use luqual_runner::drawn;
+use std::collections::HashMap;
+use std::str::FromStr;
+
+/// One of several parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    number: u32,
+    of: u32,
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            Some(_) => Err("of N parts there are 1/N to N/N".to_owned()),
+            None => Err("a part is named such as 2/8, the second of eight".to_owned()),
+        }
+    }
+}
+
+impl Part {
+    /// The places of its cells. Cells that may share a boot stay together, so that each is in the boot that it would be in without
+    /// parts; these and each cell that has its own boot are dealt out in turn. It depends on nothing but the selection.
+    pub(crate) fn of(self, cells: &[CellKey], shares_boot: impl Fn(&str) -> bool) -> Partition {
+        let mut dealt: HashMap<(&str, &str, &str), u32> = HashMap::new();
+        let mut next = 0;
+        let mut deal = || {
+            next += 1;
+            next - 1
+        };
+        let turns = cells.iter().map(|key| match shares_boot(&key.workload) {
+            true => *dealt.entry((&key.source, &key.target, &key.profile)).or_insert_with(&mut deal),
+            false => deal(),
+        });
+        let is_own = |turn: u32| turn % self.of == self.number - 1;
+        let places = turns.enumerate().filter(|(_, turn)| is_own(*turn)).map(|(place, _)| place).collect();
+        Partition { number: self.number, of: self.of, cells: cells.len(), places }
+    }
+}
+
+/// What all parts of a selection draw from where nothing else is given, since they are one run.
+pub(crate) fn seed(cells: &[CellKey]) -> u64 {
+    let ids: Vec<String> = cells.iter().map(|key| key.id().0).collect();
+    drawn(0, &ids.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn cells() -> Vec<CellKey> {
+        let kernels = ["a", "b", "c"];
+        let pairs = kernels.into_iter().flat_map(|source| kernels.map(|target| (source, target)));
+        let key = |(source, target): (&str, &str), workload: &str| {
+            let [source, target, profile, workload] = [source, target, "p", workload].map(str::to_owned);
+            CellKey { source, target, profile, workload }
+        };
+        pairs.flat_map(|pair| ["x.alone", "x.one", "x.two", "y.alone"].map(|workload| key(pair, workload))).collect()
+    }
+
+    fn part(number: u32, of: u32) -> Partition {
+        Part { number, of }.of(&cells(), |name| !name.ends_with("alone"))
+    }
+
+    #[test]
+    fn each_cell_is_in_one_part_and_those_of_a_boot_are_in_the_same() {
+        for of in [1, 2, 5, 8, 40] {
+            let parts: Vec<Partition> = (1..=of).map(|number| part(number, of)).collect();
+            let mut all: Vec<usize> = parts.iter().flat_map(|part| part.places.clone()).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..36).collect::<Vec<_>>(), "{of}");
+            for part in &parts {
+                let own: HashSet<usize> = part.places.iter().copied().collect();
+                let in_order = part.places.is_sorted();
+                assert!(in_order && (0..9).all(|pair| own.contains(&(pair * 4 + 1)) == own.contains(&(pair * 4 + 2))));
+            }
+        }
+        // 27 boots.
+        let sizes: Vec<usize> = (1..=8).map(|number| part(number, 8).places.len()).collect();
+        assert!(sizes.iter().all(|size| (3..=7).contains(size)), "{sizes:?}");
+        assert!(part(40, 40).places.is_empty());
+    }
+
+    #[test]
+    fn a_part_has_a_number_and_a_count() {
+        assert_eq!("2/8".parse(), Ok(Part { number: 2, of: 8 }));
+        for wrong in ["0/8", "9/8", "0/0"] {
+            assert_eq!(wrong.parse::<Part>().unwrap_err(), "of N parts there are 1/N to N/N");
+        }
+        for wrong in ["", "2", "a/b", "-1/4", "1/2/3"] {
+            assert!(wrong.parse::<Part>().unwrap_err().contains("the second of eight"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn all_parts_draw_from_one_number_and_other_selections_from_others() {
+        let all = cells();
+        assert_eq!(seed(&all), seed(&cells()));
+        assert_ne!(seed(&all), seed(&all[1..]));
+    }
+}

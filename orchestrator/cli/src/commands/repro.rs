@@ -1,0 +1,144 @@
+//! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
+
+use super::KernelSource;
+use super::execute::{Again, Ended, repeat};
+use super::machine::MachineChoice;
+use super::report::{folder, read, shown};
+use crate::error::{CliError, Exit};
+use crate::output;
+use clap::Args;
+use luqual_model::{CellKey, CellRecord, Planned, Repeated};
+use luqual_reports::{Record, end};
+use luqual_runner::JOURNAL;
+use std::path::PathBuf;
+
+/// What to make again.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Kernels, profile, workloads, seed, delays, deadlines and planted faults are those of the run, whatever is configured today. Of a
+cell that was run several times it is the attempt that the run's report shows; of one that shared its boot, the whole boot. A kernel
+that is not there is built, and its image has to have the digest that it had.
+
+What is left to chance beside the seed, such as which processor of the guest is first, is so again.
+
+Examples:
+  luqual repro 20261126-061541-2f31 7.2.12_7.3.4_q35-intel_memfd.basic
+  luqual repro out memfd.basic                 (a part of the id that no other cell of the run has)
+
+Exit codes: 0 it ended as it did then: the same outcome, by the same probes; 1 it did not; 2 a mistake in what was asked for;
+3 the tool or its host failed; 130 ended by the user.")]
+pub(crate) struct Repro {
+    /// The run's folder, or its id
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The cell's id, as reports show it, or a part of it
+    #[arg(value_name = "CELL")]
+    cell: String,
+    /// Take the luqual, QEMU, accelerator and kernels of today where they are not the run's, and say so
+    #[arg(long)]
+    anyway: bool,
+    /// The folder of what is made again; it must not have a run in it [default: luqual-runs/ID]
+    #[arg(long, value_name = "FOLDER")]
+    report_dir: Option<PathBuf>,
+    /// Keep the machine's memory and initramfs (1 GiB) in the cell's folder
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    machine: MachineChoice,
+    #[command(flatten)]
+    kernels: KernelSource,
+}
+
+/// Makes it again, and compares.
+pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
+    let store = command.kernels.store()?;
+    let record = read(&folder(&command.run)?)?;
+    let then = cell(&record, &command.cell)?;
+    let again = Again {
+        run: &record.run,
+        repeated: Repeated {
+            run: record.run.id.clone(),
+            cell: then.id.clone(),
+            seed: then.seed,
+            waits: record.run.settings.repeats.as_ref().map_or(record.run.settings.repeat > 1, |it| it.waits),
+        },
+        planned: in_its_boot(&record.run.planned, &then),
+        anyway: command.anyway,
+    };
+    let (now, folder) =
+        match repeat(again, &store, &command.machine, command.report_dir.as_deref(), command.keep).await? {
+            Ended::Run(record, folder) => (record, folder),
+            Ended::Interrupted => return Ok(Exit::Interrupted),
+        };
+    output::print(shown(&now).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
+    output::line(format_args!("report: {}", folder.join("report.html").display()))?;
+    if now.run.interrupted {
+        return Ok(Exit::Interrupted);
+    }
+    let now = cell(&now, &then.id.0)?;
+    if now.ended_as(&then) {
+        output::line(format_args!("as then: {}", end(&then)))?;
+        Ok(Exit::Ok)
+    } else {
+        output::line(format_args!("not as then, when it was {}", end(&then)))?;
+        Ok(Exit::NotAsExpected)
+    }
+}
+
+/// The cell of that id, or the only one of which that is a part.
+fn cell(record: &Record, asked: &str) -> Result<CellRecord, CliError> {
+    let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
+    let number = numbered(&ids, asked)?;
+    record.cell_of(number).map_err(CliError::file(&record.name))?.ok_or_else(|| {
+        CliError::usage(format!("{} has not ended in that run", ids[number]))
+            .hint("luqual run --resume goes on with it")
+    })
+}
+
+/// The place of the id that is asked for.
+fn numbered(ids: &[String], asked: &str) -> Result<usize, CliError> {
+    if let Some(number) = ids.iter().position(|id| id == asked) {
+        return Ok(number);
+    }
+    let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(asked)).collect();
+    match parts.as_slice() {
+        [number] => Ok(*number),
+        [] => Err(CliError::usage(format!("the run has no cell `{asked}`")).hint("luqual report show has their names")),
+        several => {
+            let names: Vec<&str> = several.iter().take(SHOWN).map(|number| ids[*number].as_str()).collect();
+            let more = several.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            Err(CliError::usage(format!("{} cells of the run have `{asked}` in their ids", several.len()))
+                .hint(format!("name one of {}{more}", names.join(", "))))
+        }
+    }
+}
+
+/// So many names say what is meant.
+const SHOWN: usize = 8;
+
+/// The cells of the boot that a cell's attempt was made in, in plan order.
+fn in_its_boot(planned: &[Planned], cell: &CellRecord) -> Vec<Planned> {
+    let CellKey { source, target, profile, workload } = &cell.plan.key;
+    let is_in = |key: &CellKey| {
+        (&key.source, &key.target, &key.profile) == (source, target, profile)
+            && (key.workload == *workload || cell.shared_with.contains(&key.workload))
+    };
+    planned.iter().filter(|planned| is_in(&planned.key)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_named_by_its_id_or_by_what_no_other_has() {
+        let ids = ["a_b_p_memfd.basic", "a_b_p_memfd.basic-2", "a_c_p_luo.x"].map(str::to_owned);
+        let of = |asked: &str| numbered(&ids, asked).map_err(|error| (error.message().to_owned(), error.hint_text()));
+        assert_eq!((of("a_b_p_memfd.basic"), of("luo"), of("basic-2")), (Ok(0), Ok(2), Ok(1)));
+        let (told, hint) = of("basic").unwrap_err();
+        assert_eq!(told, "2 cells of the run have `basic` in their ids");
+        assert_eq!(hint.unwrap(), "name one of a_b_p_memfd.basic, a_b_p_memfd.basic-2");
+        assert!(of("vfio").unwrap_err().1.unwrap().contains("report show"));
+    }
+}

@@ -1,0 +1,185 @@
+//! The parts of a run, as one run.
+
+use crate::record::Record;
+use luqual_model::{CellRecord, Event, Partition, Run, Settings, Stamped};
+use std::io::{self, Write};
+
+/// Several parts that are one run.
+pub struct Merged<'a> {
+    parts: Vec<&'a Record>,
+    /// The whole. It took as long as its longest part.
+    pub run: Run,
+    /// Of each cell of the plan: whose it is, and its place there.
+    places: Vec<(usize, usize)>,
+}
+
+impl<'a> Merged<'a> {
+    /// Joins them, in whatever order; or why they are not the parts of one run.
+    pub fn of(records: &'a [Record], id: String, command: Vec<String>) -> Result<Self, String> {
+        let mut parts: Vec<(&Partition, &Record)> = Vec::new();
+        for record in records {
+            let partition = record.run.partition.as_ref();
+            parts.push((partition.ok_or_else(|| format!("{} is no part of a run", record.name))?, record));
+        }
+        parts.sort_by_key(|(partition, _)| partition.number);
+        let Some(&(first, one)) = parts.first() else { return Err("there is nothing to merge".to_owned()) };
+        for (number, window) in (1..=first.of).zip(parts.iter().map(Some).chain(std::iter::repeat(None))) {
+            if window.is_none_or(|(partition, _)| partition.number > number) {
+                return Err(format!("part {number} of {} is missing", first.of));
+            }
+        }
+        for pair in parts.windows(2) {
+            if let [(a, x), (b, y)] = pair
+                && a.number == b.number
+            {
+                return Err(format!("{} and {} are both part {} of {}", x.name, y.name, a.number, a.of));
+            }
+        }
+        for (partition, record) in &parts {
+            are_of_one_run(one, record)?;
+            if (partition.of, partition.cells) != (first.of, first.cells) {
+                return Err(format!("{} is a part of another selection than {}", record.name, one.name));
+            }
+        }
+        let mut places = vec![None; first.cells];
+        for (whose, (partition, record)) in parts.iter().enumerate() {
+            if partition.places.len() != record.run.planned.len() {
+                return Err(format!("{} has other cells than its part", record.name));
+            }
+            for (own, place) in partition.places.iter().enumerate() {
+                let taken = places.get_mut(*place).map(|slot: &mut Option<_>| slot.replace((whose, own)));
+                if taken != Some(None) {
+                    return Err(format!("{} has a cell that is not its own", record.name));
+                }
+            }
+        }
+        let places: Vec<(usize, usize)> =
+            places.into_iter().collect::<Option<_>>().ok_or("the parts have not all of the cells")?;
+        let parts: Vec<&Record> = parts.into_iter().map(|(_, record)| record).collect();
+        let runs = || parts.iter().map(|part| &part.run);
+        let mut run = one.run.clone();
+        (run.id, run.command, run.partition) = (id, command, None);
+        run.started = runs().map(|run| run.started.clone()).min().unwrap_or_default();
+        run.duration_us =
+            runs().map(|run| run.duration_us).collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max());
+        run.interrupted = runs().any(|run| run.interrupted);
+        run.kernels = runs().flat_map(|run| run.kernels.clone()).collect();
+        run.programs = runs().flat_map(|run| run.programs.clone()).collect();
+        run.planned = places.iter().map(|(whose, own)| parts[*whose].run.planned[*own].clone()).collect();
+        Ok(Self { parts, run, places })
+    }
+
+    /// Its journal: the run, each cell that ended, and the end.
+    pub fn journal(&self, to: &mut dyn Write) -> io::Result<()> {
+        let mut write = |at_us: u64, event: Event| -> io::Result<()> {
+            serde_json::to_writer(&mut *to, &Stamped { at_us, event })?;
+            to.write_all(b"\n")
+        };
+        let begun = Run { duration_us: None, interrupted: false, ..self.run.clone() };
+        write(0, Event::RunStarted { run: Box::new(begun) })?;
+        let end = self.run.duration_us.unwrap_or_default();
+        for (whose, own) in &self.places {
+            if let Some(record) = self.parts[*whose].cell_of(*own)? {
+                write(end, Event::CellFinished { record: Box::<CellRecord>::new(record) })?;
+            }
+        }
+        match (self.run.duration_us, self.run.interrupted) {
+            (None, false) => Ok(()),
+            (_, interrupted) => write(end, Event::RunFinished { interrupted }),
+        }
+    }
+}
+
+/// Whether two parts were made with the same. Where they ran may differ.
+fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
+    let differ = |what: &str| Err(format!("{} and {} have not the same {what}", one.name, other.name));
+    let (a, b) = (&one.run, &other.run);
+    if a.tool != b.tool {
+        return differ("luqual");
+    }
+    let told = |settings: &Settings| {
+        let Settings { seed, retries, repeat, plant, .. } = settings.clone();
+        (seed, retries, repeat, plant)
+    };
+    if told(&a.settings) != told(&b.settings) {
+        return differ("settings: seed, retries, repeat or a planted fault");
+    }
+    let is_other =
+        |name: &&String| b.kernels.get(*name).is_some_and(|info| info.image_sha256 != a.kernels[*name].image_sha256);
+    if let Some(name) = a.kernels.keys().find(is_other) {
+        return differ(&format!("kernel {name}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{cell, record_of};
+    use luqual_model::Outcome;
+
+    fn part(number: u32, of: u32, places: &[usize]) -> Record {
+        let names = ["a", "b", "c", "d", "e"];
+        let cells = places.iter().map(|place| cell(names[*place], "z", Outcome::Survived, "")).collect();
+        let mut record = record_of(cells);
+        record.run.partition = Some(Partition { number, of, cells: 5, places: places.to_vec() });
+        record.name = format!("part-{number}");
+        record
+    }
+
+    fn refused(records: &[Record]) -> String {
+        Merged::of(records, "id".into(), Vec::new()).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn parts_are_the_run_that_they_are_parts_of() {
+        let records = [part(3, 3, &[2]), part(1, 3, &[0, 3]), part(2, 3, &[1, 4])];
+        let merged = Merged::of(&records, "whole".into(), Vec::new()).unwrap();
+        let sources: Vec<&str> = merged.run.planned.iter().map(|planned| planned.key.source.as_str()).collect();
+        assert_eq!(sources, ["a", "b", "c", "d", "e"]);
+        let mut file = tempfile::tempfile().unwrap();
+        merged.journal(&mut file).unwrap();
+        use std::io::Seek;
+        file.rewind().unwrap();
+        let read = Record::read(file).unwrap();
+        assert_eq!((read.run.id.as_str(), read.run.partition.is_none()), ("whole", true));
+        let ended: Vec<String> = read.cells().map(|cell| cell.unwrap().plan.key.source).collect();
+        assert_eq!(ended, ["a", "b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn what_is_not_all_of_one_run_is_refused() {
+        let all = || [part(1, 3, &[0, 3]), part(2, 3, &[1, 4]), part(3, 3, &[2])];
+        let [one, two, three] = all();
+        assert_eq!(refused(&[]), "there is nothing to merge");
+        assert_eq!(refused(&[one, three]), "part 2 of 3 is missing");
+        assert_eq!(refused(&[two]), "part 1 of 3 is missing");
+        let [one, two, _] = all();
+        assert_eq!(refused(&[one, two]), "part 3 of 3 is missing");
+        let ([one, two, three], [again, ..]) = (all(), all());
+        assert_eq!(refused(&[one, again, two, three]), "part-1 and part-1 are both part 1 of 3");
+        assert_eq!(
+            refused(&[record_of(vec![])]),
+            "run is no part of a run".replace("run is", &format!("{} is", record_of(vec![]).name))
+        );
+        let change = |change: fn(&mut Run)| {
+            let mut records = all();
+            change(&mut records[1].run);
+            refused(&records)
+        };
+        assert!(change(|run| run.tool.push('x')).ends_with("have not the same luqual"));
+        assert!(change(|run| run.settings.seed += 1).contains("settings: seed"));
+        assert_eq!(
+            change(|run| run.partition.as_mut().unwrap().cells = 6),
+            "part-2 is a part of another selection than part-1"
+        );
+        assert_eq!(
+            change(|run| run.partition.as_mut().unwrap().places = vec![0, 4]),
+            "part-2 has a cell that is not its own"
+        );
+        assert_eq!(
+            change(|run| run.partition.as_mut().unwrap().places = vec![1]),
+            "part-2 has other cells than its part"
+        );
+    }
+}
