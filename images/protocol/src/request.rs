@@ -227,6 +227,9 @@ pub struct Account {
     pub moments: Vec<(String, u64)>,
     /// What it counts: before the update, and when it was read after it.
     pub counts: Vec<(String, u64, u64)>,
+    /// How far its looks at its clock are apart otherwise, in microseconds, where it cannot be asked to hold: by so much the two
+    /// around the update may be further apart than it.
+    pub apart_us: u64,
 }
 
 impl Account {

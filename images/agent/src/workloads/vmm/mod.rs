@@ -630,7 +630,8 @@ fn look_at(scene: &mut Scene, hosted: &Hosted, away: u64, note: impl Fn(&str) ->
                 .into_iter()
                 .map(|(what, word)| (what.to_owned(), note(&hosted.note(what, cpu)), hosted.word(cpu, word)));
             let counts = counts.filter(|(_, before, after)| *before > 0 || *after > 0).collect();
-            scene.tell_account(Account { machine: hosted.name.clone(), moments, counts });
+            let apart_us = hosted.word(cpu, Word::LookApart) / 1000;
+            scene.tell_account(Account { machine: hosted.name.clone(), moments, counts, apart_us });
         }
         hosted.go_on(cpu);
     }
