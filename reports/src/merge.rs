@@ -1,7 +1,7 @@
 //! The parts of a run, as one run.
 
 use crate::record::Record;
-use luqual_model::{CellRecord, Event, Partition, Run, Settings, Stamped};
+use luqual_model::{Event, Partition, Run, Settings, Stamped};
 use std::io::{self, Write};
 
 /// Several parts that are one run.
@@ -14,8 +14,8 @@ pub struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    /// Joins them, in whatever order; or why they are not the parts of one run.
-    pub fn of(records: &'a [Record], id: String, command: Vec<String>) -> Result<Self, String> {
+    /// Joins them, in whatever order; or why they are not the parts of one run. The whole has an id only when it is given one.
+    pub fn of(records: &'a [Record], command: Vec<String>) -> Result<Self, String> {
         let mut parts: Vec<(&Partition, &Record)> = Vec::new();
         for record in records {
             let partition = record.run.partition.as_ref();
@@ -23,8 +23,8 @@ impl<'a> Merged<'a> {
         }
         parts.sort_by_key(|(partition, _)| partition.number);
         let Some(&(first, one)) = parts.first() else { return Err("there is nothing to merge".to_owned()) };
-        for (number, window) in (1..=first.of).zip(parts.iter().map(Some).chain(std::iter::repeat(None))) {
-            if window.is_none_or(|(partition, _)| partition.number > number) {
+        for (number, part) in (1..=first.of).zip(parts.iter().map(Some).chain(std::iter::repeat(None))) {
+            if part.is_none_or(|(partition, _)| partition.number > number) {
                 return Err(format!("part {number} of {} is missing", first.of));
             }
         }
@@ -58,7 +58,7 @@ impl<'a> Merged<'a> {
         let parts: Vec<&Record> = parts.into_iter().map(|(_, record)| record).collect();
         let runs = || parts.iter().map(|part| &part.run);
         let mut run = one.run.clone();
-        (run.id, run.command, run.partition) = (id, command, None);
+        (run.id, run.command, run.partition) = (String::new(), command, None);
         run.started = runs().map(|run| run.started.clone()).min().unwrap_or_default();
         run.duration_us =
             runs().map(|run| run.duration_us).collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max());
@@ -80,7 +80,7 @@ impl<'a> Merged<'a> {
         let end = self.run.duration_us.unwrap_or_default();
         for (whose, own) in &self.places {
             if let Some(record) = self.parts[*whose].cell_of(*own)? {
-                write(end, Event::CellFinished { record: Box::<CellRecord>::new(record) })?;
+                write(end, Event::CellFinished { record: Box::new(record) })?;
             }
         }
         match (self.run.duration_us, self.run.interrupted) {
@@ -128,13 +128,14 @@ mod tests {
     }
 
     fn refused(records: &[Record]) -> String {
-        Merged::of(records, "id".into(), Vec::new()).err().unwrap_or_default()
+        Merged::of(records, Vec::new()).err().unwrap_or_default()
     }
 
     #[test]
     fn parts_are_the_run_that_they_are_parts_of() {
         let records = [part(3, 3, &[2]), part(1, 3, &[0, 3]), part(2, 3, &[1, 4])];
-        let merged = Merged::of(&records, "whole".into(), Vec::new()).unwrap();
+        let mut merged = Merged::of(&records, Vec::new()).unwrap();
+        merged.run.id = "whole".into();
         let sources: Vec<&str> = merged.run.planned.iter().map(|planned| planned.key.source.as_str()).collect();
         assert_eq!(sources, ["a", "b", "c", "d", "e"]);
         let mut file = tempfile::tempfile().unwrap();

@@ -54,9 +54,11 @@ pub const SSH_PORT: u16 = 22;
 
 /// By how many milliseconds the clock of a virtual machine may differ from another that watched it for so many: an eighth, for
 /// processors that wait for each other on a busy host, and 250 at least, for the time between two looks. A clock that stood still
-/// meanwhile, or was set back to the time of its pause, differs by all of it.
-pub const fn clock_tolerance_ms(watched_ms: u64) -> u64 {
-    if watched_ms / 8 > 250 { watched_ms / 8 } else { 250 }
+/// meanwhile, or was set back to the time of its pause, differs by all of it. One that cannot be asked to hold tells of the time
+/// between two looks, in which it was away for a part: they are so many milliseconds apart otherwise.
+pub const fn clock_tolerance_ms(watched_ms: u64, apart_ms: u64) -> u64 {
+    let of_watched = if watched_ms / 8 > 250 { watched_ms / 8 } else { 250 };
+    of_watched + apart_ms
 }
 
 /// Milliseconds between two ticks.

@@ -161,6 +161,13 @@ pub struct Settings {
     pub repeats: Option<Repeated>,
 }
 
+impl Settings {
+    /// Whether attempts wait around preserve: where each cell is run several times, and where one of those is made again.
+    pub fn waits(&self) -> bool {
+        self.repeats.as_ref().map_or(self.repeat > 1, |it| it.waits)
+    }
+}
+
 /// An attempt at a cell that is made again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeated {

@@ -331,7 +331,7 @@ async fn run_cells(
         plant,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
-        waits: settings.repeats.as_ref().map_or(settings.repeat > 1, |it| it.waits),
+        waits: settings.waits(),
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {

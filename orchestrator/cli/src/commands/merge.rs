@@ -1,9 +1,8 @@
 //! `luqual report merge`: the parts of a run become one, with their evidence.
 
 use super::execute::{create_folder, write_reports};
-use super::report::{folder, read, shown};
+use super::report::{folder, read, tell};
 use crate::error::{CliError, Exit};
-use crate::output;
 use clap::Args;
 use luqual_reports::{Merged, Record};
 use luqual_runner::JOURNAL;
@@ -25,8 +24,7 @@ pub(crate) struct Merge {
 /// Merges them.
 pub(crate) fn run(command: &Merge) -> Result<Exit, CliError> {
     let (record, folder) = merge(&command.runs, command.report_dir.as_deref())?;
-    output::print(shown(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
-    output::line(format_args!("report: {}", folder.join("report.html").display()))?;
+    tell(&record, &folder)?;
     Ok(Exit::Ok)
 }
 
@@ -35,14 +33,11 @@ pub(crate) fn merge(runs: &[PathBuf], report_dir: Option<&Path>) -> Result<(Reco
     let folders = runs.iter().map(|run| folder(run)).collect::<Result<Vec<PathBuf>, CliError>>()?;
     let parts = folders.iter().map(|folder| read(folder)).collect::<Result<Vec<Record>, CliError>>()?;
     // Nothing is made of what is not one run.
-    let whole = |id: String| {
-        Merged::of(&parts, id, std::env::args().collect()).map_err(|why| {
-            CliError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
-        })
-    };
-    whole(String::new())?;
+    let mut merged = Merged::of(&parts, std::env::args().collect()).map_err(|why| {
+        CliError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
+    })?;
     let (id, into) = create_folder(report_dir)?;
-    let merged = whole(id)?;
+    merged.run.id = id;
     folders.iter().try_for_each(|part| give(&part.join("cells"), &into.join("cells")))?;
     let journal = into.join(JOURNAL);
     let written = File::create_new(&journal).map(BufWriter::new).and_then(|mut to| {

@@ -210,6 +210,12 @@ pub(crate) fn shown(record: &Record) -> io::Result<String> {
     Ok(format!("{grid}\n{}", luqual_reports::summary(record)?))
 }
 
+/// Tells of a run that has ended in that folder.
+pub(crate) fn tell(record: &Record, folder: &Path) -> Result<(), CliError> {
+    output::print(shown(record).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
+    output::line(format_args!("report: {}", folder.join("report.html").display()))
+}
+
 /// Writes to a file, or to standard output.
 fn give(file: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     match file {

@@ -3,13 +3,12 @@
 use super::KernelSource;
 use super::execute::{Again, Ended, repeat};
 use super::machine::MachineChoice;
-use super::report::{folder, read, shown};
+use super::report::{folder, read, tell};
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Args;
 use luqual_model::{CellKey, CellRecord, Planned, Repeated};
 use luqual_reports::{Record, end};
-use luqual_runner::JOURNAL;
 use std::path::PathBuf;
 
 /// What to make again.
@@ -60,7 +59,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
             run: record.run.id.clone(),
             cell: then.id.clone(),
             seed: then.seed,
-            waits: record.run.settings.repeats.as_ref().map_or(record.run.settings.repeat > 1, |it| it.waits),
+            waits: record.run.settings.waits(),
         },
         planned: in_its_boot(&record.run.planned, &then),
         anyway: command.anyway,
@@ -70,8 +69,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
             Ended::Run(record, folder) => (record, folder),
             Ended::Interrupted => return Ok(Exit::Interrupted),
         };
-    output::print(shown(&now).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
-    output::line(format_args!("report: {}", folder.join("report.html").display()))?;
+    tell(&now, &folder)?;
     if now.run.interrupted {
         return Ok(Exit::Interrupted);
     }

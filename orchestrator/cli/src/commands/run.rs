@@ -2,14 +2,12 @@
 
 use super::execute::{Ended, Execution, execute, resume};
 use super::plan::What;
-use super::report::{folder, shown};
+use super::report::{folder, tell};
 use super::selection::Selection;
 use crate::error::{CliError, Exit};
-use crate::output;
 use clap::{Args, ValueEnum};
 use luqual_model::{Outcome, Status};
 use luqual_reports::Record;
-use luqual_runner::JOURNAL;
 use std::path::PathBuf;
 
 /// What to run.
@@ -72,8 +70,7 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),
     };
-    output::print(shown(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?)?;
-    output::line(format_args!("report: {}", folder.join("report.html").display()))?;
+    tell(&record, &folder)?;
     Ok(exit_of(&record, command.require, command.strict))
 }
 

@@ -131,7 +131,7 @@ fn clock(held_us: Option<u64>, moved_us: u64, apart_us: u64) -> Probe {
         let (expected, observed) = ("as long as the host saw it hold", "the host did not see its end");
         return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), held: false };
     };
-    let tolerance_ms = clock_tolerance_ms(held_ms) + apart_us / 1000;
+    let tolerance_ms = clock_tolerance_ms(held_ms, apart_us / 1000);
     let expected = format!("{held_ms} ms on, or {tolerance_ms} ms from it at most");
     let (observed, held) = (format!("{moved_ms} ms on"), held_ms.abs_diff(moved_ms) <= tolerance_ms);
     Probe { name, expected, observed, held }

@@ -219,7 +219,7 @@ fn begin(machines: Machines, number: u64, seed: u64) -> Result<Hosted, StepError
     };
     monitor.tell(&boot, None).map_err(StepError::Agent)?;
     monitor.tell("run", None).map_err(StepError::Agent)?;
-    Hosted::new(number, machines, monitor, counter())
+    Hosted::new(number, machines, monitor)
 }
 
 /// The target's kernel, which is here to be loaded, and an initramfs with this agent in it.
@@ -459,7 +459,7 @@ fn take_over(scene: &mut Scene) -> Done {
         }
     }
     for (number, monitor) in coming.monitors {
-        scene.hosted.push(Hosted::new(number, machines, monitor, counter())?);
+        scene.hosted.push(Hosted::new(number, machines, monitor)?);
     }
     // Let run, one comes to its first look at the clocks only when it has its memory and the processor again.
     for hosted in scene.hosted.iter_mut().filter(|hosted| !hosted.holds()) {
@@ -686,8 +686,7 @@ fn clocks(scene: &mut Scene, hosted: &Hosted, cpu: u64, away: u64, name: &dyn Fn
         ((ticks * u128::from(word(Word::TscFactor))) >> 32) as u64 / 1_000_000
     };
     let true_ms = ms(away);
-    // One that was stopped where it was tells of the time between two looks, in which it was away for a part.
-    let tolerance_ms = clock_tolerance_ms(true_ms) + word(Word::LookApart) / 1_000_000;
+    let tolerance_ms = clock_tolerance_ms(true_ms, word(Word::LookApart) / 1_000_000);
     let before = [Word::ClockBefore, Word::TscBefore].map(word);
     let after = [Word::ClockAfter, Word::TscAfter].map(word);
     let clock_us = after[0].wrapping_sub(before[0]) / 1000;
@@ -712,12 +711,12 @@ fn name_of(number: u64, machines: Machines) -> String {
 }
 
 impl Hosted {
-    fn new(number: u64, machines: Machines, monitor: Peer, begun: u64) -> Result<Self, StepError> {
+    fn new(number: u64, machines: Machines, monitor: Peer) -> Result<Self, StepError> {
         let (system, cpus) = (machines.system, machines.cpus);
         let memory = File::from(monitor.give("memory").map_err(StepError::Agent)?);
         let memory = Mapping::of_file(&memory, (machines.mib << 20) as usize);
         let memory = memory.map_err(StepError::agent("the machine's memory"))?;
-        Ok(Self { number, name: name_of(number, machines), monitor, memory, system, cpus, begun })
+        Ok(Self { number, name: name_of(number, machines), monitor, memory, system, cpus, begun: counter() })
     }
 
     fn holds(&self) -> bool {
