@@ -1,7 +1,8 @@
 //! The parts of a run, as one run.
 
+use crate::journal::write_journal;
 use crate::record::Record;
-use luqual_model::{Event, Partition, Run, Settings, Stamped};
+use luqual_model::{Partition, Run, Settings};
 use std::io::{self, Write};
 
 /// Several parts that are one run.
@@ -71,22 +72,8 @@ impl<'a> Merged<'a> {
 
     /// Its journal: the run, each cell that ended, and the end.
     pub fn journal(&self, to: &mut dyn Write) -> io::Result<()> {
-        let mut write = |at_us: u64, event: Event| -> io::Result<()> {
-            serde_json::to_writer(&mut *to, &Stamped { at_us, event })?;
-            to.write_all(b"\n")
-        };
-        let begun = Run { duration_us: None, interrupted: false, ..self.run.clone() };
-        write(0, Event::RunStarted { run: Box::new(begun) })?;
-        let end = self.run.duration_us.unwrap_or_default();
-        for (whose, own) in &self.places {
-            if let Some(record) = self.parts[*whose].cell_of(*own)? {
-                write(end, Event::CellFinished { record: Box::new(record) })?;
-            }
-        }
-        match (self.run.duration_us, self.run.interrupted) {
-            (None, false) => Ok(()),
-            (_, interrupted) => write(end, Event::RunFinished { interrupted }),
-        }
+        let cells = self.places.iter().filter_map(|(whose, own)| self.parts[*whose].cell_of(*own).transpose());
+        write_journal(&self.run, cells, to)
     }
 }
 

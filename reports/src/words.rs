@@ -51,7 +51,9 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
 /// What repeats exactly that, where it was run and is not as expected.
 pub(crate) fn repro(record: &Record, cell: &CellRecord) -> Option<String> {
     let is_told = cell.status != Status::Expected && cell.outcome != Outcome::Skipped;
-    let words = ["luqual", "repro", &record.name, &cell.id.0];
+    // What came from a bundle has its kernels there.
+    let bundle = record.run.settings.repeats.as_ref().and_then(|it| it.bundle.as_ref());
+    let words = ["luqual", "repro", bundle.unwrap_or(&record.name), &cell.id.0];
     // Only a NUL cannot be quoted, and no folder's name has one.
     is_told.then(|| shlex::try_join(words).unwrap_or_default())
 }

@@ -6,7 +6,9 @@ mod output;
 mod progress;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, workloads};
+use commands::{
+    bench, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, workloads,
+};
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ enum Command {
     Qualify(Box<qualify::Qualify>),
     /// Make one cell of an earlier run again, with all that it was made with
     Repro(Box<repro::Repro>),
+    /// Pack one cell of a run, with its kernels and logs, to be made again elsewhere
+    Bundle(Box<bundle::Bundle>),
     /// Show what a run would do: cells, boots, memory, time
     Plan(Box<plan::Plan>),
     /// Show a run again: terminal, HTML, JUnit, KTAP, Markdown, or what changed between two
@@ -76,6 +80,12 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Run(command) => run::run(&command).await,
         Command::Qualify(command) => qualify::run(&command).await,
         Command::Repro(command) => repro::run(&command).await,
+        Command::Bundle(command) => {
+            tokio::select! {
+                done = bundle::run(&command) => done,
+                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            }
+        }
         Command::Plan(command) => plan::run(&command),
         Command::Report(command) => report::run(&command),
         Command::Expect(command) => expect::run(&command),

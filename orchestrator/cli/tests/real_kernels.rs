@@ -115,6 +115,20 @@ fn a_red_cell_is_made_again_as_it_was() {
     let repeated =
         serde_json::json!({ "run": record(folder.path())["id"], "cell": id, "seed": then["seed"], "waits": true });
     assert_eq!(again["settings"]["repeats"], repeated);
+    // From a bundle, by somebody who has neither the run nor a kernel.
+    let output = luqual(folder.path()).args(["bundle", "run", "memfd", "-o", "red.tar.gz"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(folder.path().join("red.tar.gz"), elsewhere.path().join("red.tar.gz")).unwrap();
+    let mut luqual_there = luqual(elsewhere.path());
+    luqual_there.env("HOME", elsewhere.path()).env_remove("XDG_CACHE_HOME");
+    let output = luqual_there.args(["repro", "red.tar.gz", "--report-dir", "run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains(&format!("    again: luqual repro red.tar.gz {id}\n")), "{}", text(&output));
+    let there = record(elsewhere.path());
+    assert_eq!((&there["cells"][0]["probes"], &there["kernels"]), (&then["probes"], &again["kernels"]));
+    assert!(!fs::exists(elsewhere.path().join(".cache/luqual/kernels")).unwrap());
+    assert_nothing_left(elsewhere.path());
     // One that ends otherwise is told, and so is what is no longer what it was.
     let journal = folder.path().join("run/events.jsonl");
     let changed = |from: &str, to: &str| {

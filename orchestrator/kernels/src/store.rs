@@ -24,6 +24,8 @@ pub struct Kernel {
     pub info: KernelInfo,
     /// Its bzImage.
     pub image: PathBuf,
+    /// The vmlinux that it was made of, if that is there.
+    pub symbols: Option<PathBuf>,
 }
 
 /// What `metadata.json` says of a kernel in the store.
@@ -257,12 +259,16 @@ impl Store {
         let image = if path.is_dir() { path.join("arch/x86/boot/bzImage") } else { path.to_owned() };
         let bytes = fs::read(&image).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
         let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let mut symbols = None;
         if path.is_dir() {
             // A tree says more than its image, if it is the same build.
             facts.config = facts.config.or_else(|| fs::read_to_string(path.join(".config")).ok());
+            let elf = fs::read(path.join("vmlinux")).ok();
             if facts.abi.is_none() {
-                facts.abi = fs::read(path.join("vmlinux")).ok().map(|elf| image::abi_strings(&elf));
+                facts.abi = elf.as_deref().map(image::abi_strings);
             }
+            let is_same = |elf: &[u8]| facts.build_id.is_none() || image::build_id(elf) == facts.build_id;
+            symbols = elf.filter(|elf| is_same(elf)).and_then(|_| fs::canonicalize(path.join("vmlinux")).ok());
         }
         let image = fs::canonicalize(&image).map_err(KernelError::file(&image))?;
         let info = KernelInfo {
@@ -277,7 +283,7 @@ impl Store {
             patches: Vec::new(),
             facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),
         };
-        Ok(Kernel { info, image })
+        Ok(Kernel { info, image, symbols })
     }
 }
 
@@ -415,7 +421,7 @@ fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
         patches: metadata.patches,
         facts,
     };
-    Some(Kernel { info, image })
+    Some(Kernel { info, image, symbols: Some(folder.join("vmlinux")).filter(|path| path.is_file()) })
 }
 
 fn free_mib(path: &Path) -> Result<u64, KernelError> {

@@ -179,6 +179,9 @@ pub struct Repeated {
     pub seed: u64,
     /// Whether it waited around preserve, for as long as its seed says.
     pub waits: bool,
+    /// The file of the bundle that it was packed in, if it came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 /// A cell that is to run.

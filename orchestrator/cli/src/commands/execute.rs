@@ -1,6 +1,7 @@
 //! From chosen cells to a run's folder: kernels, machines, journal, reports. What `run` and `qualify` share.
 
 use super::KernelSource;
+use super::bundle::Unpacked;
 use super::history::History;
 use super::machine::{MachineChoice, launcher};
 use super::plan;
@@ -11,7 +12,7 @@ use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
 use luqual_config::{Budget, Deadlines};
-use luqual_kernels::Store;
+use luqual_kernels::{Kernel, Store};
 use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Repeated, Run, Settings, Stamped};
 use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
@@ -19,7 +20,7 @@ use luqual_runner::{
     run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, watch};
@@ -87,6 +88,7 @@ pub(crate) async fn execute(
             return Ok(Ended::Interrupted);
         }
     };
+    let kernels = bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
     run.partition = chosen.partition.clone();
@@ -124,7 +126,7 @@ pub(crate) struct Again<'a> {
 /// Makes an attempt again, in a run of its own: all that it is made with comes from the earlier run.
 pub(crate) async fn repeat(
     again: Again<'_>,
-    store: &Store,
+    images: Images<'_>,
     machine: &MachineChoice,
     report_dir: Option<&Path>,
     keep: bool,
@@ -138,7 +140,7 @@ pub(crate) async fn repeat(
     let (id, folder) = create_folder(report_dir)?;
     let interrupt = interrupt_on_ctrl_c();
     let kernels = tokio::select! {
-        kernels = kernels_of(again.run, store, again.planned.iter(), since) => {
+        kernels = kernels_of(again.run, images, again.planned.iter(), since) => {
             kernels.inspect_err(|_| remove_if_empty(&folder))?
         }
         () = interrupted(interrupt.clone()) => {
@@ -146,6 +148,7 @@ pub(crate) async fn repeat(
             return Ok(Ended::Interrupted);
         }
     };
+    let kernels = bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
     run.planned = again.planned;
@@ -194,9 +197,10 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
     let interrupt = interrupt_on_ctrl_c();
     let left: Vec<&Planned> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
     let kernels = tokio::select! {
-        kernels = kernels_of(&run, store, left.iter().copied(), since) => kernels?,
+        kernels = kernels_of(&run, Images::Store(store), left.iter().copied(), since) => kernels?,
         () = interrupted(interrupt.clone()) => return Ok(Ended::Interrupted),
     };
+    let kernels = bootable(kernels);
     let registry = Registry::of_run(&run.programs)?;
     for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
@@ -212,7 +216,7 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
 
 /// What becomes of it when something is not what it was when a run was started.
 #[derive(Clone, Copy)]
-enum Since {
+pub(crate) enum Since {
     /// It is an error; and what else can be done.
     Refused(&'static str),
     /// It is told, and taken.
@@ -246,14 +250,31 @@ fn made_with_the_same(run: &Run, qemu: &Qemu, accel: &AccelFound, since: Since) 
     Ok(())
 }
 
-/// The kernels of these cells, which have to be those that the run was started with. What is missing is built.
-async fn kernels_of<'a>(
+/// Where the kernels of an earlier run come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Images<'a> {
+    /// From the store, by their names. What is missing is built.
+    Store(&'a Store),
+    /// From a bundle, by their digests.
+    Bundle(&'a Unpacked),
+}
+
+/// The kernels of these cells, which have to be those that the run was started with.
+pub(crate) async fn kernels_of<'a>(
     run: &Run,
-    store: &Store,
+    images: Images<'_>,
     cells: impl Iterator<Item = &'a Planned>,
     since: Since,
-) -> Result<BTreeMap<String, BootKernel>, CliError> {
-    let kernels = find_kernels(store, cells.map(|planned| &planned.key)).await?;
+) -> Result<BTreeMap<String, Kernel>, CliError> {
+    let cells = cells.map(|planned| &planned.key);
+    let store = match images {
+        Images::Store(store) => store,
+        Images::Bundle(bundle) => {
+            let names: BTreeSet<&String> = cells.flat_map(|key| [&key.source, &key.target]).collect();
+            return names.into_iter().map(|name| Ok((name.clone(), bundle.kernel(name)?))).collect();
+        }
+    };
+    let kernels = find_kernels(store, cells).await?;
     for (name, kernel) in &kernels {
         let then = run.kernels.get(name).map_or("", |info| &info.image_sha256);
         let now = &kernel.info.image_sha256;
@@ -276,15 +297,19 @@ fn journal_error(folder: &Path) -> impl FnOnce(std::io::Error) -> CliError {
 async fn find_kernels(
     store: &Store,
     cells: impl Iterator<Item = &CellKey>,
-) -> Result<BTreeMap<String, BootKernel>, CliError> {
+) -> Result<BTreeMap<String, Kernel>, CliError> {
     let mut kernels = BTreeMap::new();
     for name in cells.flat_map(|key| [&key.source, &key.target]) {
         if !kernels.contains_key(name) {
-            let kernel = store.resolve(name, &Shown::new()).await?;
-            kernels.insert(name.clone(), BootKernel { info: kernel.info, image: kernel.image });
+            kernels.insert(name.clone(), store.resolve(name, &Shown::new()).await?);
         }
     }
     Ok(kernels)
+}
+
+/// The runner is given no more of a kernel than it boots.
+fn bootable(kernels: BTreeMap<String, Kernel>) -> BTreeMap<String, BootKernel> {
+    kernels.into_iter().map(|(name, Kernel { info, image, .. })| (name, BootKernel { info, image })).collect()
 }
 
 /// With what cells are run.

@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod bench;
+pub(crate) mod bundle;
 pub(crate) mod doctor;
 pub(crate) mod execute;
 pub(crate) mod expect;

@@ -1,7 +1,8 @@
 //! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
 
 use super::KernelSource;
-use super::execute::{Again, Ended, repeat};
+use super::bundle::Unpacked;
+use super::execute::{Again, Ended, Images, repeat};
 use super::machine::MachineChoice;
 use super::report::{folder, read, tell};
 use crate::error::{CliError, Exit};
@@ -23,16 +24,17 @@ What is left to chance beside the seed, such as which processor of the guest is 
 Examples:
   luqual repro 20261126-061541-2f31 7.2.12_7.3.4_q35-intel_memfd.basic
   luqual repro out memfd.basic                 (a part of the id that no other cell of the run has)
+  luqual repro red.tar.gz                      (a bundle, which brings its kernels; luqual bundle makes one)
 
 Exit codes: 0 it ended as it did then: the same outcome, by the same probes; 1 it did not; 2 a mistake in what was asked for;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Repro {
-    /// The run's folder, or its id
-    #[arg(value_name = "RUN")]
+    /// The run's folder, or its id; or the file of a bundle
+    #[arg(value_name = "RUN|BUNDLE")]
     run: PathBuf,
-    /// The cell's id, as reports show it, or a part of it
+    /// The cell's id, as reports show it, or a part of it [default: the one that a bundle is about]
     #[arg(value_name = "CELL")]
-    cell: String,
+    cell: Option<String>,
     /// Take the luqual, QEMU, accelerator and kernels of today where they are not the run's, and say so
     #[arg(long)]
     anyway: bool,
@@ -51,8 +53,16 @@ pub(crate) struct Repro {
 /// Makes it again, and compares.
 pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
     let store = command.kernels.store()?;
-    let record = read(&folder(&command.run)?)?;
-    let then = cell(&record, &command.cell)?;
+    let bundle = if command.run.is_file() { Some(Unpacked::of(&command.run)?) } else { None };
+    let read_here;
+    let (record, images, asked) = match &bundle {
+        Some(bundle) => (&bundle.record, Images::Bundle(bundle), bundle.cell.0.as_str()),
+        None => {
+            read_here = read(&folder(&command.run)?)?;
+            (&read_here, Images::Store(&store), "")
+        }
+    };
+    let then = cell_of(record, command.cell.as_deref().unwrap_or(asked))?;
     let again = Again {
         run: &record.run,
         repeated: Repeated {
@@ -60,12 +70,13 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
             cell: then.id.clone(),
             seed: then.seed,
             waits: record.run.settings.waits(),
+            bundle: bundle.as_ref().map(|bundle| bundle.record.name.clone()),
         },
         planned: in_its_boot(&record.run.planned, &then),
         anyway: command.anyway,
     };
     let (now, folder) =
-        match repeat(again, &store, &command.machine, command.report_dir.as_deref(), command.keep).await? {
+        match repeat(again, images, &command.machine, command.report_dir.as_deref(), command.keep).await? {
             Ended::Run(record, folder) => (record, folder),
             Ended::Interrupted => return Ok(Exit::Interrupted),
         };
@@ -73,7 +84,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
     if now.run.interrupted {
         return Ok(Exit::Interrupted);
     }
-    let now = cell(&now, &then.id.0)?;
+    let now = cell_of(&now, &then.id.0)?;
     if now.ended_as(&then) {
         output::line(format_args!("as then: {}", end(&then)))?;
         Ok(Exit::Ok)
@@ -84,7 +95,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
 }
 
 /// The cell of that id, or the only one of which that is a part.
-fn cell(record: &Record, asked: &str) -> Result<CellRecord, CliError> {
+pub(crate) fn cell_of(record: &Record, asked: &str) -> Result<CellRecord, CliError> {
     let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
     let number = numbered(&ids, asked)?;
     record.cell_of(number).map_err(CliError::file(&record.name))?.ok_or_else(|| {
@@ -103,11 +114,15 @@ fn numbered(ids: &[String], asked: &str) -> Result<usize, CliError> {
         [number] => Ok(*number),
         [] => Err(CliError::usage(format!("the run has no cell `{asked}`")).hint("luqual report show has their names")),
         several => {
+            let told = if asked.is_empty() {
+                format!("the run has {} cells: which one?", several.len())
+            } else {
+                format!("{} cells of the run have `{asked}` in their ids", several.len())
+            };
             let names: Vec<&str> = several.iter().take(SHOWN).map(|number| ids[*number].as_str()).collect();
             let more = several.len().saturating_sub(SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            Err(CliError::usage(format!("{} cells of the run have `{asked}` in their ids", several.len()))
-                .hint(format!("name one of {}{more}", names.join(", "))))
+            Err(CliError::usage(told).hint(format!("name one of {}{more}", names.join(", "))))
         }
     }
 }
@@ -116,7 +131,7 @@ fn numbered(ids: &[String], asked: &str) -> Result<usize, CliError> {
 const SHOWN: usize = 8;
 
 /// The cells of the boot that a cell's attempt was made in, in plan order.
-fn in_its_boot(planned: &[Planned], cell: &CellRecord) -> Vec<Planned> {
+pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord) -> Vec<Planned> {
     let CellKey { source, target, profile, workload } = &cell.plan.key;
     let is_in = |key: &CellKey| {
         (&key.source, &key.target, &key.profile) == (source, target, profile)

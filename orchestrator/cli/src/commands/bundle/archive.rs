@@ -1,0 +1,253 @@
+//! A bundle as a file: a gzipped tar (POSIX.1-1988, ustar) of plain files, the same bytes for the same content. Whoever reads one
+//! trusts nothing in it.
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use tar::{Archive, Builder, EntryType, Header};
+
+/// The most that a bundle may unpack to, in bytes; kernels, symbols and logs are about 60 MB.
+const LARGEST: u64 = 2 << 30;
+
+/// The most files that may be in one.
+const MOST: usize = 1000;
+
+/// What may stand at its top: a file, or a folder.
+const TOP: [(&str, Kind); 5] = [
+    (super::ABOUT, Kind::File),
+    (luqual_runner::JOURNAL, Kind::File),
+    (super::KERNELS, Kind::Folder),
+    (super::LOGS, Kind::Folder),
+    (super::PROGRAMS, Kind::Folder),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+}
+
+/// A bundle that is being written.
+pub(super) struct Packer<W: Write> {
+    builder: Builder<GzEncoder<W>>,
+}
+
+impl<W: Write> Packer<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self { builder: Builder::new(GzEncoder::new(to, Compression::default())) }
+    }
+
+    /// Adds a file with that content, whoever owned it and whenever it was written.
+    pub(super) fn add(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_path(name)?;
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        self.builder.append(&header, content)
+    }
+
+    /// Adds a file as it is.
+    pub(super) fn add_file(&mut self, name: &str, file: &Path) -> io::Result<()> {
+        self.add(name, &fs::read(file)?)
+    }
+
+    pub(super) fn finish(self) -> io::Result<W> {
+        self.builder.into_inner()?.finish()
+    }
+}
+
+/// Unpacks a bundle into an empty folder, or says what is wrong with it.
+pub(super) fn unpack(from: File, into: &Path) -> Result<(), String> {
+    unpack_at_most(from, into, LARGEST)
+}
+
+fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), String> {
+    let no_archive = |error: io::Error| format!("it is no gzipped tar: {error}");
+    // One byte more tells what is too large from what just fits.
+    let mut archive = Archive::new(GzDecoder::new(BufReader::new(from)).take(largest + 1));
+    let mut left = largest;
+    // Raw: names and sizes are those of the headers; what changes them would be an entry of its own, and is refused.
+    for (number, entry) in archive.entries().map_err(no_archive)?.raw(true).enumerate() {
+        let mut entry = entry.map_err(no_archive)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let refused = |why: &str| Err(format!("`{}` in it {why}", name.escape_debug()));
+        if entry.header().entry_type() != EntryType::Regular {
+            return refused("is not a plain file");
+        }
+        let Some(place) = place(&name) else { return refused("has no place in a bundle") };
+        if number >= MOST {
+            return Err(format!("it has more than {MOST} files"));
+        }
+        // Headers are a block of 512 bytes each, and so is what is left of a file's last.
+        let taken = entry.size().checked_add(1024).filter(|taken| *taken <= left);
+        let Some(taken) = taken else { return Err(format!("it unpacks to more than {} MiB", largest >> 20)) };
+        left -= taken;
+        let path = into.join(place);
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        let mut file = match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return refused("is there twice"),
+            file => BufWriter::new(file.map_err(failed)?),
+        };
+        let size = entry.size();
+        let copied =
+            io::copy(&mut entry, &mut file).and_then(|copied| file.flush().map(|()| copied)).map_err(failed)?;
+        if copied != size {
+            return refused("is cut off");
+        }
+    }
+    Ok(())
+}
+
+/// Where a file of that name belongs: only below one of the known places, by plain words.
+pub(super) fn place(name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)))
+        && name.split('/').all(|word| !word.is_empty() && word != "." && !word.contains('\0'));
+    let mut words = name.split('/');
+    let top = words.next()?;
+    let (_, kind) = TOP.iter().find(|(known, _)| *known == top)?;
+    let below = words.count();
+    let fits = match kind {
+        Kind::File => below == 0,
+        Kind::Folder => (1..=2).contains(&below),
+    };
+    (is_plain && fits).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut packer = Packer::new(Vec::new());
+        files.iter().for_each(|(name, content)| packer.add(name, content).unwrap());
+        packer.finish().unwrap()
+    }
+
+    /// An archive of headers that nobody honest writes.
+    fn forged(forge: impl Fn(&mut Builder<GzEncoder<Vec<u8>>>)) -> Vec<u8> {
+        let mut builder = Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+        forge(&mut builder);
+        builder.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn header(kind: EntryType, name: &str, size: u64) -> Header {
+        let mut header = Header::new_ustar();
+        // As it is: set_path() would refuse what is to be refused here.
+        header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o777);
+        header.set_cksum();
+        header
+    }
+
+    fn unpacked(bytes: &[u8], largest: u64) -> (tempfile::TempDir, Result<(), String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("b");
+        fs::write(&file, bytes).unwrap();
+        let into = folder.path().join("deep/into");
+        fs::create_dir_all(&into).unwrap();
+        let done = unpack_at_most(File::open(&file).unwrap(), &into, largest);
+        // Whatever was in it, nothing is beside the folder.
+        assert_eq!(fs::read_dir(folder.path().join("deep")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        (folder, done)
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        unpacked(bytes, 1 << 20).1.unwrap_err()
+    }
+
+    #[test]
+    fn what_was_packed_is_unpacked_and_is_the_same_each_time() {
+        let files: [(&str, &[u8]); 3] =
+            [("bundle.json", b"{}"), ("kernels/ab/bzImage", b"kernel"), ("logs/console.log", b"")];
+        let bytes = packed(&files);
+        assert!(bytes == packed(&files));
+        let (folder, done) = unpacked(&bytes, 1 << 20);
+        done.unwrap();
+        for (name, content) in files {
+            assert_eq!(fs::read(folder.path().join("deep/into").join(name)).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [
+            "/etc/passwd",
+            "../x",
+            "logs/../../x",
+            "logs/..",
+            "logs//x",
+            "./bundle.json",
+            "logs/./x",
+            "logs/a/b/c",
+            "logs",
+            "bundle.json/x",
+            "kernels",
+            "other",
+            "",
+            "run.json",
+        ] {
+            assert_eq!(place(name), None, "{name}");
+            let bytes = forged(|builder| builder.append(&header(EntryType::Regular, name, 0), io::empty()).unwrap());
+            assert!(refused(&bytes).contains("has no place in a bundle"), "{name}");
+        }
+        assert_eq!(place("kernels/ab/vmlinux"), Some(PathBuf::from("kernels/ab/vmlinux")));
+    }
+
+    #[test]
+    fn only_plain_files_are_taken() {
+        for kind in [
+            EntryType::Symlink,
+            EntryType::Link,
+            EntryType::Directory,
+            EntryType::Char,
+            EntryType::Block,
+            EntryType::Fifo,
+            EntryType::GNULongName,
+            EntryType::XHeader,
+            EntryType::XGlobalHeader,
+            EntryType::GNUSparse,
+        ] {
+            let bytes = forged(|builder| {
+                let mut header = header(kind, "logs/x", 0);
+                header.as_ustar_mut().unwrap().linkname[..11].copy_from_slice(b"/etc/passwd");
+                header.set_cksum();
+                builder.append(&header, io::empty()).unwrap();
+            });
+            assert_eq!(refused(&bytes), "`logs/x` in it is not a plain file", "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        // A megabyte of zeros is a kilobyte of gzip.
+        let large = packed(&[("logs/a", &[0; 600 << 10]), ("logs/b", &[0; 600 << 10])]);
+        assert!(large.len() < 4096);
+        assert_eq!(refused(&large), "it unpacks to more than 1 MiB");
+        let claimed =
+            forged(|builder| builder.append(&header(EntryType::Regular, "logs/a", 7 << 30), io::empty()).unwrap());
+        assert_eq!(refused(&claimed), "it unpacks to more than 1 MiB");
+        let names: Vec<String> = (0..=MOST).map(|number| format!("logs/{number}")).collect();
+        let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        assert!(unpacked(&packed(&many), 1 << 30).1.unwrap_err().contains("more than 1000 files"));
+        assert!(unpacked(&packed(&many[1..]), 1 << 30).1.is_ok());
+    }
+
+    #[test]
+    fn what_is_damaged_is_told() {
+        assert_eq!(refused(&packed(&[("logs/a", b"1"), ("logs/a", b"2")])), "`logs/a` in it is there twice");
+        assert!(refused(b"not an archive").starts_with("it is no gzipped tar: "));
+        let whole = packed(&[("logs/a", &(0..200_000).map(|n: u32| (n * n >> 7) as u8).collect::<Vec<u8>>())]);
+        assert!(unpacked(&whole[..whole.len() / 2], 1 << 20).1.is_err());
+        let short = forged(|builder| builder.append(&header(EntryType::Regular, "logs/a", 4000), &b"1"[..]).unwrap());
+        assert!(unpacked(&short, 1 << 20).1.is_err());
+    }
+}
