@@ -10,7 +10,7 @@
 //! | `hold` | [`hold`]: holds the workloads' descriptors until the kexec |
 //! | `serve` | [`serve`]: the SSH server |
 //! | `call` | [`call`]: one request from standard input, one reply to standard output |
-//! | `kill ROLE` | [`kill`]: ends another role, for the faults that are planted on purpose |
+//! | `kill ROLE`, `panic`, `hang` | [`fault`]: faults that are planted on purpose |
 //! | `orchestrator` | [`orchestrator`]: brings virtual machines through an update |
 //! | `peer` | [`peer`]: does what a workload tells it, as any user |
 //! | (as `/inner`) | [`inner`]: what a Linux in a virtual machine has as its /init |
@@ -25,12 +25,12 @@ mod content;
 mod devices;
 mod drivers;
 mod facts;
+mod fault;
 mod hold;
 mod init;
 mod initramfs;
 mod inner;
 mod kexec;
-mod kill;
 mod log;
 mod luo;
 mod mapping;
@@ -62,14 +62,16 @@ fn main() -> ExitCode {
         (_, Some("hold")) => hold::run(),
         (_, Some("serve")) => serve::run(),
         (_, Some("call")) => call::run(),
-        (_, Some("kill")) => kill::run(),
+        (_, Some("kill")) => fault::kill(),
+        (_, Some("panic")) => fault::panic(),
+        (_, Some("hang")) => fault::hang(),
         (_, Some("vmm")) => vmm::run(),
         (_, Some("orchestrator")) => orchestrator::run(),
         (_, Some("peer-apart")) => namespaces::run(),
         (_, Some("write-pages")) => writer::pages(),
         (_, Some("write-log")) => writer::log(),
         (_, Some("autorun")) => autorun::run(),
-        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|orchestrator|peer|vmm|peer-apart|write-pages|write-log|autorun \
+        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|panic|hang|orchestrator|peer|vmm|peer-apart|write-pages|write-log|autorun \
              (as process 1: /init)"
             .to_owned()),
     };

@@ -237,6 +237,43 @@ fn a_kernel_that_panics_or_hangs_at_once_has_crashed() {
     assert_eq!(cell["phase"], "boot");
 }
 
+#[test]
+fn a_crash_leaves_what_a_kernel_engineer_looks_into() {
+    let _alone = alone();
+    // The release is that of the kernel that ran: before the update the source, after it the target.
+    for (fault, title, release) in [
+        ("panic:preserve", "Kernel panic - not syncing: sysrq triggered crash", OLD),
+        ("hang:verify", "hang: no ticks any more; verify was given ", NEW),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("m.toml"),
+            "[matrix.short]\nkernels = [\"7.2.12\", \"7.3.4\"]\npairs = \"all\"\nworkloads = [\"memfd.basic\"]\n\
+             [matrix.short.deadlines]\nverify = 2\n",
+        )
+        .unwrap();
+        let words = ["run", "--matrix", "short", "--matrix-file", "m.toml", "--report-dir", "run", "--vmcore"];
+        let pair = ["--filter", "source(7.2.12) & target(7.3.4)", "--plant", fault];
+        let output = luqual(folder.path()).args(words).args(pair).output().unwrap();
+        let cell = record(folder.path())["cells"][0].clone();
+        assert_eq!((&cell["outcome"], output.status.code()), (&"crashed".into(), Some(1)), "{}", text(&output));
+        assert!(cell["title"].as_str().unwrap().starts_with(title), "{cell}");
+        let evidence = folder.path().join("run").join(cell["folder"].as_str().unwrap());
+        let read = |name: &str| String::from_utf8_lossy(&fs::read(evidence.join(name)).unwrap()).into_owned();
+        for processor in ["CPU#0", "CPU#1"] {
+            assert!(read("registers.txt").contains(processor), "{}", read("registers.txt"));
+        }
+        assert!(read("console.log").contains("NMI backtrace for cpu 1"), "{}", read("console.log"));
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vmcore.py");
+        // Debian's python, which has Debian's drgn.
+        let opened = Command::new("/usr/bin/python3").arg(script).arg(evidence.join("vmcore")).output().unwrap();
+        let told = format!("note {release}\nmemory {release}\n");
+        assert_eq!(String::from_utf8_lossy(&opened.stdout), told, "{} (apt-get install python3-drgn)", text(&opened));
+        assert!(read("vmcore.txt").starts_with("vmcore has 1024 MiB of memory, "));
+        assert_nothing_left(folder.path());
+    }
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

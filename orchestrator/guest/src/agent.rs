@@ -20,11 +20,10 @@ impl Agent {
         Ok(Self { link: Link::connect(port, keys).await?, log })
     }
 
-    /// Ends one of the agent's processes with SIGKILL, for a fault that is planted on purpose. The connection may end
-    /// with it, which is no error.
-    pub async fn kill_role(&self, role: &str) {
-        self.log.write("kill", &role.into());
-        let _ = self.link.exec(&format!("{AGENT} kill {role}"), &[], b"").await;
+    /// Has a role of the agent's plant a fault on purpose: `kill serve`, `panic`. The connection may end with it, which is no error.
+    pub async fn plant(&self, fault: &str) {
+        self.log.write("plant", &fault.into());
+        let _ = self.link.exec(&format!("{AGENT} {fault}"), &[], b"").await;
     }
 
     /// Asks; what is not a reply comes back as [`Reply::Failed`] with what the agent wrote instead.

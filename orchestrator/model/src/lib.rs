@@ -31,7 +31,7 @@ pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{
     Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, Measure, Partition, PhaseEnd, PhaseRecord, Planned,
-    Probe, ProgramFile, ProgramInfo, Repeated, Run, RunRecord, Settings,
+    Probe, ProgramFile, ProgramInfo, Repeated, Run, RunRecord, Settings, Vmcore, VmcoreOf,
 };
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 

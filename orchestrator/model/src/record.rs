@@ -153,6 +153,9 @@ pub struct Settings {
     pub repeat: u32,
     /// Whether each machine's memory is kept.
     pub keep: bool,
+    /// Of which machines the memory is kept as an ELF core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmcore: Option<Vmcore>,
     /// A fault planted on purpose, as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plant: Option<String>,
@@ -166,6 +169,25 @@ impl Settings {
     pub fn waits(&self) -> bool {
         self.repeats.as_ref().map_or(self.repeat > 1, |it| it.waits)
     }
+}
+
+/// Of which machines the memory is kept as an ELF core (QEMU docs, dump-guest-memory).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Vmcore {
+    /// Of which.
+    pub of: VmcoreOf,
+    /// How much all cores of the run may take on disk, in MiB.
+    pub limit_mib: u64,
+}
+
+/// Which machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmcoreOf {
+    /// Those whose kernel panicked or hung.
+    Crashed,
+    /// All.
+    All,
 }
 
 /// An attempt at a cell that is made again.

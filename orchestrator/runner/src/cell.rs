@@ -1,12 +1,14 @@
 //! One boot, from the start of its source to the end of its machine, and the cells that are run in it.
 
 mod carry;
+mod core;
 mod devices;
 mod end;
 mod lives;
 mod phases;
 mod plant;
 
+pub use self::core::CoresTaken;
 use crate::attempts::Attempts;
 use crate::dispatch::folder_of;
 use crate::evidence::{Evidence, Stop};
@@ -20,7 +22,7 @@ use crate::verdict::judge;
 use luqual_config::Deadlines;
 use luqual_model::{
     Ability, Account, Blackout, CellId, CellRecord, Event, Frames, KernelInfo, Measure, Phase, Planned, Probe, Refused,
-    Side, Status, Told,
+    Side, Status, Told, Vmcore,
 };
 use luqual_protocol::{Need, Update, Workload, program_path};
 use luqual_vm::{Accel, Launcher, Machine, Profile, Qemu, WorkFolder};
@@ -137,6 +139,10 @@ pub struct Host<'a> {
     pub deadlines: Deadlines,
     /// Whether RAM file and initramfs are copied into each cell's folder at its end.
     pub keep: bool,
+    /// Of which machines the memory is kept as an ELF core.
+    pub vmcore: Option<Vmcore>,
+    /// How much of that there is already.
+    pub cores_taken: CoresTaken,
     /// A fault to plant in each cell.
     pub plant: Option<Fault>,
     /// How often each cell is run.

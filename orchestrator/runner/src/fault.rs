@@ -30,6 +30,32 @@ pub enum Fault {
         /// When.
         phase: Phase,
     },
+    /// The guest does not go on when a phase starts.
+    Kernel {
+        /// In which way.
+        end: KernelEnd,
+        /// When.
+        phase: Phase,
+    },
+}
+
+/// How a guest does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelEnd {
+    /// Its kernel panics, by SysRq c.
+    Panic,
+    /// Everything in it stops, by SIGSTOP; its kernel is idle.
+    Hang,
+}
+
+impl KernelEnd {
+    /// How it is written, and the agent's role that does it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Hang => "hang",
+        }
+    }
 }
 
 /// What happens to a device.
@@ -73,7 +99,8 @@ pub enum Victim {
 }
 
 /// How faults are written, for `--help` and for messages.
-pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, device:FAULT \
+pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
+     device:FAULT \
      with FAULT one of bar-moved, dma-write, interrupt-lost, reset and unplugged, or machine:ITEM with ITEM one of register, fpu, msr, \
      page, interrupt, timer and clock";
 
@@ -85,19 +112,17 @@ impl FromStr for Fault {
         let mut words = text.split(':');
         let name = words.next().unwrap_or_default();
         let rest: Vec<&str> = words.collect();
-        let kill = |victim| {
+        let phase = || {
             let [phase] = rest[..] else { return Err(wrong()) };
             let known = || Phase::ALL.map(Phase::word).join(", ");
-            let phase = Phase::from_word(phase)
-                .ok_or_else(|| format!("`{phase}` is not a phase; the phases are {}", known()))?;
-            match (victim, phase) {
-                (Victim::Qemu, _) => Ok(Self::Kill { victim, phase }),
-                // The others are asked over a connection to die, and there is none in these.
-                (_, Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => {
-                    Err(format!("`{text}`: nobody can reach into the guest in {phase}"))
-                }
-                _ => Ok(Self::Kill { victim, phase }),
+            Phase::from_word(phase).ok_or_else(|| format!("`{phase}` is not a phase; the phases are {}", known()))
+        };
+        // It is asked for over a connection, and there is none in these.
+        let inside = || match phase()? {
+            phase @ (Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => {
+                Err(format!("`{text}`: nobody can reach into the guest in {phase}"))
             }
+            phase => Ok(phase),
         };
         match name {
             "flip" => {
@@ -118,9 +143,11 @@ impl FromStr for Fault {
                 Item::ALL.into_iter().find(|item| item.word() == word).map(Self::Machine).ok_or_else(wrong)
             }
             "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
-            "kill-qemu" => kill(Victim::Qemu),
-            "kill-agent" => kill(Victim::Agent),
-            "kill-holder" => kill(Victim::Holder),
+            "kill-qemu" => Ok(Self::Kill { victim: Victim::Qemu, phase: phase()? }),
+            "kill-agent" => Ok(Self::Kill { victim: Victim::Agent, phase: inside()? }),
+            "kill-holder" => Ok(Self::Kill { victim: Victim::Holder, phase: inside()? }),
+            "panic" => Ok(Self::Kernel { end: KernelEnd::Panic, phase: inside()? }),
+            "hang" => Ok(Self::Kernel { end: KernelEnd::Hang, phase: inside()? }),
             _ => Err(wrong()),
         }
     }
@@ -133,6 +160,7 @@ impl fmt::Display for Fault {
             Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
             Self::Device(fault) => write!(f, "device:{}", fault.word()),
             Self::Machine(item) => write!(f, "machine:{}", item.word()),
+            Self::Kernel { end, phase } => write!(f, "{}:{phase}", end.word()),
             Self::Kill { victim: Victim::Qemu, phase } => write!(f, "kill-qemu:{phase}"),
             Self::Kill { victim: Victim::Agent, phase } => write!(f, "kill-agent:{phase}"),
             Self::Kill { victim: Victim::Holder, phase } => write!(f, "kill-holder:{phase}"),
@@ -146,7 +174,8 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_read() {
-        for text in ["flip:64m:3:17", "flip-unpreserved", "kill-qemu:boot", "kill-agent:verify", "kill-holder:kexec"] {
+        let kills = ["kill-qemu:boot", "kill-agent:verify", "kill-holder:kexec", "panic:preserve", "hang:kexec"];
+        for text in ["flip:64m:3:17", "flip-unpreserved"].into_iter().chain(kills) {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
         for fault in DeviceFault::ALL {
@@ -173,6 +202,8 @@ mod tests {
             ("device", "is not a fault"),
             ("kill-qemu:lunch", "the phases are boot,"),
             ("kill-agent:boot", "nobody can reach"),
+            ("panic:reconnect", "nobody can reach"),
+            ("hang", "is not a fault"),
         ] {
             let message = text.parse::<Fault>().unwrap_err();
             assert!(message.contains(why), "{text}: {message}");

@@ -103,6 +103,8 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
     add("-device", "virtio-rng-pci".to_owned());
     add("-device", "pvpanic-pci".to_owned());
+    // A kernel says by it where its vmcoreinfo is, and a core of the guest's memory has that in a note (QEMU docs/specs/vmcoreinfo.rst).
+    add("-device", "vmcoreinfo".to_owned());
     for (option, value) in devices(launch) {
         add(option, value);
     }

@@ -6,6 +6,7 @@ mod accel;
 mod args;
 mod console;
 mod error;
+mod holes;
 mod ivshmem;
 mod machine;
 mod pci;

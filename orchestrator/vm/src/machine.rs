@@ -3,6 +3,7 @@
 use crate::args::{self, Launch, arguments};
 use crate::console::Console;
 use crate::error::VmError;
+use crate::holes;
 use crate::ivshmem::Server;
 use crate::pci::{PciAddress, PciFunction, named};
 use crate::profile::Device;
@@ -121,6 +122,24 @@ impl Machine {
     /// An NMI to the guest's processors (QEMU qapi/machine.json, inject-nmi).
     pub async fn inject_nmi(&self) -> Result<(), VmError> {
         self.qmp.ask(qapi::qmp::inject_nmi {}).await.map(drop)
+    }
+
+    /// Writes the guest's memory and registers into an ELF core (QEMU qapi/dump.json, dump-guest-memory), with holes where it is
+    /// zero. Returns how many bytes it takes on disk.
+    pub async fn dump(&self, path: &Path) -> Result<u64, VmError> {
+        let protocol = format!("file:{}", path.display());
+        let whole = qapi::qmp::dump_guest_memory {
+            paging: false,
+            protocol,
+            detach: None,
+            begin: None,
+            length: None,
+            format: None,
+        };
+        self.qmp.ask(whole).await?;
+        let (file, path) = (path.to_owned(), path.to_owned());
+        let dug = tokio::task::spawn_blocking(move || holes::dig(&file)).await;
+        dug.map_err(io::Error::other).and_then(|dug| dug).map_err(VmError::file(&path))
     }
 
     /// A command of QEMU's human monitor.

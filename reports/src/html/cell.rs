@@ -78,7 +78,7 @@ fn whole(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
         } } }
         @if let Some(console) = &console { (console_of(cell, console)) }
         @if let Some(command) = read(cell, "command.txt") { details { summary { "QEMU's command line" } pre { (command) } } }
-        p { "evidence in " (cell.folder) ": " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "registers.txt", "command.txt"] {
+        p { "evidence in " (cell.folder) ": " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "registers.txt", "vmcore.txt", "command.txt"] {
             @if read(cell, name).is_some() {
                 @if linked { a href=(format!("{}/{name}", cell.folder)) { (name) } " " } @else { (name) " " }
             }

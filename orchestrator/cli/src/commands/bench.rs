@@ -1,6 +1,7 @@
 //! `luqual bench`: what the tool costs, as a ratio to a bare shell script in the same run.
 
 use super::KernelSource;
+use super::execute::bootable;
 use super::machine::{MachineChoice, launcher};
 use super::scale;
 use crate::error::{CliError, Exit};
@@ -10,7 +11,7 @@ use luqual_config::Deadlines;
 use luqual_guest::{GuestFile, Keys, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Attempts, Boot, BootKernel, Host, Part, Seed, run_boot};
+use luqual_runner::{Attempts, Boot, BootKernel, CoresTaken, Host, Part, Seed, run_boot};
 use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -58,7 +59,6 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         return scale::run(cells as usize, &store).await;
     }
     let (qemu, accel) = command.machine.find().await?;
-    let bootable = |kernel: luqual_kernels::Kernel| BootKernel { info: kernel.info, image: kernel.image };
     let source = bootable(store.resolve(&command.source, &Shown::new()).await?);
     let target = bootable(store.resolve(&command.target, &Shown::new()).await?);
     let workload = find_workload(WORKLOAD).ok_or_else(|| CliError::harness(format!("no workload {WORKLOAD}")))?;
@@ -74,6 +74,8 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         folder: &folder,
         deadlines: Deadlines::default().stretched(accel.accel.deadline_factor()),
         keep: false,
+        vmcore: None,
+        cores_taken: CoresTaken::default(),
         plant: None,
         attempts: Attempts { repeat: 1, retries: 0 },
         seed: Seed::OfRun(rand::random()),

@@ -10,14 +10,14 @@ use super::report::{evidence, read, write_report};
 use super::selection::{Chosen, profile_of};
 use crate::error::{CliError, Exit};
 use crate::progress::Shown;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use luqual_config::{Budget, Deadlines};
 use luqual_kernels::{Kernel, Store};
-use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Repeated, Run, Settings, Stamped};
+use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Repeated, Run, Settings, Stamped, Vmcore, VmcoreOf};
 use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Seed, Slots, run_all,
-    run_boot,
+    Attempts, Boot, BootKernel, CoresTaken, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Seed, Slots,
+    run_all, run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,9 +43,8 @@ pub(crate) struct Execution {
     /// What contents and delays are drawn from, to draw them again [default: a new number; run.json has it]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Keep each machine's memory and initramfs (1 GiB) in its cell's folder
-    #[arg(long)]
-    keep: bool,
+    #[command(flatten)]
+    kept: Kept,
     /// Plant a fault in each cell, to see that it is found
     #[arg(long, value_name = "FAULT", long_help = plant_help())]
     plant: Option<String>,
@@ -53,6 +52,42 @@ pub(crate) struct Execution {
     pub(crate) machine: MachineChoice,
     #[command(flatten)]
     pub(crate) kernels: KernelSource,
+}
+
+/// What is kept of machines, beside their logs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Keep each machine's memory and initramfs (1 GiB) in its cell's folder
+    #[arg(long)]
+    keep: bool,
+    /// Keep the memory of machines as an ELF core, for drgn or crash: of those whose kernel panicked or hung, or of all
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "crashed", require_equals = true)]
+    vmcore: Option<WhichVmcore>,
+    /// How much all cores of the run may take on disk, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 8192, requires = "vmcore")]
+    vmcore_limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhichVmcore {
+    /// Where a kernel panicked or hung
+    Crashed,
+    /// Of each cell
+    All,
+}
+
+impl Kept {
+    /// In these settings.
+    fn set(self, settings: &mut Settings) {
+        settings.keep = self.keep;
+        settings.vmcore = self.vmcore.map(|which| Vmcore {
+            of: match which {
+                WhichVmcore::Crashed => VmcoreOf::Crashed,
+                WhichVmcore::All => VmcoreOf::All,
+            },
+            limit_mib: self.vmcore_limit,
+        });
+    }
 }
 
 fn plant_help() -> String {
@@ -88,7 +123,7 @@ pub(crate) async fn execute(
             return Ok(Ended::Interrupted);
         }
     };
-    let kernels = bootable(kernels);
+    let kernels = all_bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
     run.partition = chosen.partition.clone();
@@ -101,10 +136,10 @@ pub(crate) async fn execute(
         seed: options.seed.or(chosen.seed).unwrap_or_else(rand::random),
         retries: options.retries,
         repeat,
-        keep: options.keep,
         plant: options.plant.clone(),
-        repeats: None,
+        ..Settings::default()
     };
+    options.kept.set(&mut run.settings);
     let registry = &chosen.registry;
     let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
     let record = run_whole(&run, stage).await?;
@@ -129,7 +164,7 @@ pub(crate) async fn repeat(
     images: Images<'_>,
     machine: &MachineChoice,
     report_dir: Option<&Path>,
-    keep: bool,
+    kept: Kept,
 ) -> Result<Ended, CliError> {
     let (qemu, accel) = machine.find().await?;
     let since = if again.anyway { Since::Told } else { Since::Refused("--anyway takes what is there today") };
@@ -148,13 +183,13 @@ pub(crate) async fn repeat(
             return Ok(Ended::Interrupted);
         }
     };
-    let kernels = bootable(kernels);
+    let kernels = all_bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
     run.planned = again.planned;
     let (repeats, jobs) = (Some(again.repeated), slots.jobs);
-    run.settings =
-        Settings { jobs, memory_mib: None, retries: 0, repeat: 1, keep, repeats, ..again.run.settings.clone() };
+    run.settings = Settings { jobs, memory_mib: None, retries: 0, repeat: 1, repeats, ..again.run.settings.clone() };
+    kept.set(&mut run.settings);
     let registry = &registry;
     let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
     let record = run_whole(&run, stage).await?;
@@ -200,7 +235,7 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
         kernels = kernels_of(&run, Images::Store(store), left.iter().copied(), since) => kernels?,
         () = interrupted(interrupt.clone()) => return Ok(Ended::Interrupted),
     };
-    let kernels = bootable(kernels);
+    let kernels = all_bootable(kernels);
     let registry = Registry::of_run(&run.programs)?;
     for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
@@ -308,8 +343,12 @@ async fn find_kernels(
 }
 
 /// The runner is given no more of a kernel than it boots.
-fn bootable(kernels: BTreeMap<String, Kernel>) -> BTreeMap<String, BootKernel> {
-    kernels.into_iter().map(|(name, Kernel { info, image, .. })| (name, BootKernel { info, image })).collect()
+pub(crate) fn bootable(Kernel { info, image, .. }: Kernel) -> BootKernel {
+    BootKernel { info, image }
+}
+
+fn all_bootable(kernels: BTreeMap<String, Kernel>) -> BTreeMap<String, BootKernel> {
+    kernels.into_iter().map(|(name, kernel)| (name, bootable(kernel))).collect()
 }
 
 /// With what cells are run.
@@ -353,6 +392,8 @@ async fn run_cells(
         folder,
         deadlines,
         keep: settings.keep,
+        vmcore: settings.vmcore,
+        cores_taken: CoresTaken::default(),
         plant,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),

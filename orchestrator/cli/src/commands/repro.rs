@@ -2,7 +2,7 @@
 
 use super::KernelSource;
 use super::bundle::Unpacked;
-use super::execute::{Again, Ended, Images, repeat};
+use super::execute::{Again, Ended, Images, Kept, repeat};
 use super::machine::MachineChoice;
 use super::report::{folder, read, tell};
 use crate::error::{CliError, Exit};
@@ -41,9 +41,8 @@ pub(crate) struct Repro {
     /// The folder of what is made again; it must not have a run in it [default: luqual-runs/ID]
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
-    /// Keep the machine's memory and initramfs (1 GiB) in the cell's folder
-    #[arg(long)]
-    keep: bool,
+    #[command(flatten)]
+    kept: Kept,
     #[command(flatten)]
     machine: MachineChoice,
     #[command(flatten)]
@@ -76,7 +75,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
         anyway: command.anyway,
     };
     let (now, folder) =
-        match repeat(again, images, &command.machine, command.report_dir.as_deref(), command.keep).await? {
+        match repeat(again, images, &command.machine, command.report_dir.as_deref(), command.kept).await? {
             Ended::Run(record, folder) => (record, folder),
             Ended::Interrupted => return Ok(Exit::Interrupted),
         };

@@ -1,5 +1,6 @@
 //! The end of a boot: why a machine hangs, what its console still says, and what is kept.
 
+use super::core::{dump, is_wanted};
 use super::{Run, host};
 use crate::evidence::Stop;
 use luqual_model::{Finding, Phase, Side};
@@ -14,19 +15,32 @@ impl Run<'_> {
     pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
         let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
         let console = machine.console().clone();
-        let deadline = self.host.deadlines.of(Phase::Teardown);
+        let hangs = matches!(stop, Stop::Deadline { .. });
+        let crashed = hangs || matches!(stop, Stop::Machine(MachineEnd::Panicked));
+        let vmcore = self.host.vmcore.filter(|it| is_wanted(*it, crashed));
+        let mut deadline = self.host.deadlines.of(Phase::Teardown);
+        if vmcore.is_some() {
+            deadline += DUMP;
+        }
+        let (memory_mib, taken) = (self.boot.profile.memory_mib, &self.host.cores_taken);
         let hop = self.hop;
         let work = self.work.take();
         let (keep, logs) = (self.host.keep, self.logs.clone());
         let mut late = None;
         let ending = async {
-            if matches!(stop, Stop::Deadline { .. }) {
-                ask_why_it_hangs(&machine, &logs).await;
+            if crashed {
+                write_registers(&machine, &logs).await;
+            }
+            if hangs {
+                ask_why_it_hangs(&machine).await;
             }
             // A crash goes on printing after the host has heard of it.
             let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
             console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
             late = machine.ended();
+            if let Some(vmcore) = vmcore {
+                dump(&machine, memory_mib, vmcore.limit_mib, taken, &logs).await;
+            }
             machine.quit().await;
             let Some(work) = work else { return Ok(()) };
             if keep {
@@ -44,12 +58,19 @@ impl Run<'_> {
     }
 }
 
-/// Where each processor is, by QEMU; then an NMI, so that the kernel says it itself.
-async fn ask_why_it_hangs(machine: &Machine, logs: &Path) {
+/// How long it may take to write a machine's memory, which takes 2 s.
+const DUMP: Duration = Duration::from_secs(120);
+
+/// Where each processor is, by QEMU.
+async fn write_registers(machine: &Machine, logs: &Path) {
     if let Ok(registers) = machine.hmp("info registers -a").await {
         // Evidence beside the record, as the console is.
         let _ = fs::write(logs.join("registers.txt"), registers);
     }
+}
+
+/// An NMI, so that the kernel says it itself, of each processor.
+async fn ask_why_it_hangs(machine: &Machine) {
     if machine.inject_nmi().await.is_ok() {
         // The panic that it causes ends the machine; one that does not hear it stays silent.
         let _ = tokio::time::timeout(Duration::from_secs(10), machine.wait_end()).await;

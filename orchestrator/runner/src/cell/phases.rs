@@ -2,7 +2,7 @@
 
 use super::carry::{carried, loaded};
 use super::devices::TRACE;
-use super::plant::{Moment, kill_when_it_speaks, plant_in_device, plant_kill};
+use super::plant::{Moment, kill_when_it_speaks, plant_end, plant_in_device};
 use super::{Boot, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
 use crate::evidence::Stop;
 use crate::fault::Fault;
@@ -295,7 +295,6 @@ impl Run<'_> {
         let hop = self.hop;
         let started = self.recorder.started();
         let plant = self.host.plant.as_ref();
-        plant_kill(plant, Phase::Kexec, machine, Some(&agent)).await;
         // The call answers only when the source said no; it is listened to until the target has spoken.
         let mut going = pin!(async {
             match agent.ask(&Request::Kexec).await {
@@ -308,10 +307,16 @@ impl Run<'_> {
         let left = self
             .recorder
             .phase(Phase::Kexec, hop, Some((machine, Some(ticks))), async {
+                let left = async {
+                    plant_end(plant, Phase::Kexec, machine, Some(&agent)).await;
+                    tokio::select! {
+                        reply = &mut going => Some(reply),
+                        () = ticks.stopped(started, SILENCE) => None,
+                    }
+                };
                 tokio::select! {
                     end = machine.wait_end() => Err(Stop::Machine(end)),
-                    reply = &mut going => Ok(Some(reply)),
-                    () = ticks.stopped(started, SILENCE) => Ok(None),
+                    left = left => Ok(left),
                 }
             })
             .await?;
@@ -321,7 +326,7 @@ impl Run<'_> {
         let reached = if refusal.is_some() {
             None
         } else {
-            plant_kill(plant, Phase::Reconnect, machine, None).await;
+            plant_end(plant, Phase::Reconnect, machine, None).await;
             plant_in_device(plant, Moment::Blackout, machine, self.watched[0].as_ref()).await?;
             self.recorder
                 .phase(Phase::Reconnect, hop + 1, Some((machine, None)), async {
@@ -375,11 +380,14 @@ impl Run<'_> {
         let plant = self.host.plant.as_ref();
         self.recorder
             .phase(phase, self.hop, Some((machine, ticks)), async {
-                plant_kill(plant, phase, machine, agent).await;
+                let planted = async {
+                    plant_end(plant, phase, machine, agent).await;
+                    body.await
+                };
                 let done = tokio::select! {
                     biased;
                     end = machine.wait_end() => return Err(Stop::Machine(end)),
-                    done = body => done,
+                    done = planted => done,
                 };
                 // A connection that ends is often the first sign of a machine that does.
                 match done {

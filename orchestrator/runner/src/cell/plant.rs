@@ -16,7 +16,9 @@ impl Run<'_> {
         let (place, offset) = match &self.host.plant {
             Some(Fault::Flip { memfd, page, offset }) => (Place::Memfd { memfd: memfd.clone(), page: *page }, *offset),
             Some(Fault::FlipUnpreserved) => (Place::Unpreserved, 0),
-            Some(Fault::Kill { .. } | Fault::Device(_) | Fault::Machine(_)) | None => return Ok(()),
+            Some(Fault::Kill { .. } | Fault::Kernel { .. } | Fault::Device(_) | Fault::Machine(_)) | None => {
+                return Ok(());
+            }
         };
         // Where a fault is planted, every cell has a boot of its own.
         let workload = self.boot.parts.first().map_or_else(String::new, |part| part.workload.name.to_owned());
@@ -198,16 +200,17 @@ impl Planted<'_> {
 /// Which of the quiet pages is written: one that no driver uses.
 const QUIET_PAGE: usize = 20;
 
-pub(super) async fn plant_kill(plant: Option<&Fault>, now: Phase, machine: &Machine, agent: Option<&Agent>) {
-    match (plant, agent) {
-        (Some(Fault::Kill { victim: Victim::Qemu, phase }), _) if *phase == now => machine.kill(),
-        (Some(Fault::Kill { victim: Victim::Agent, phase }), Some(agent)) if *phase == now => {
-            agent.kill_role("serve").await;
-        }
-        (Some(Fault::Kill { victim: Victim::Holder, phase }), Some(agent)) if *phase == now => {
-            agent.kill_role("hold").await;
-        }
-        _ => {}
+/// A planted end, if its phase has come. Whoever is ended may not be able to say so: it is to be raced with the machine's end.
+pub(super) async fn plant_end(plant: Option<&Fault>, now: Phase, machine: &Machine, agent: Option<&Agent>) {
+    let fault = match plant {
+        Some(Fault::Kill { victim: Victim::Qemu, phase }) if *phase == now => return machine.kill(),
+        Some(Fault::Kill { victim: Victim::Agent, phase }) if *phase == now => "kill serve",
+        Some(Fault::Kill { victim: Victim::Holder, phase }) if *phase == now => "kill hold",
+        Some(Fault::Kernel { end, phase }) if *phase == now => end.word(),
+        _ => return,
+    };
+    if let Some(agent) = agent {
+        agent.plant(fault).await;
     }
 }
 

@@ -1,0 +1,53 @@
+//! Faults that are planted on purpose, so that the tool can be seen to notice.
+
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use std::fs;
+
+/// `luqual-agent kill ROLE`: SIGKILL to the process of that role.
+pub(crate) fn kill() -> Result<(), String> {
+    let role = std::env::args().nth(2).ok_or("usage: luqual-agent kill ROLE")?;
+    let has_role = |(_, line): &(Pid, Vec<u8>)| role_of(line) == Some(role.as_bytes());
+    let (pid, _) = processes()?.find(has_role).ok_or_else(|| format!("no process has the role {role}"))?;
+    kill_process(pid, Signal::KILL).map_err(|errno| format!("kill {role}: {errno}"))
+}
+
+/// `luqual-agent panic`: the kernel panics (Documentation/admin-guide/sysrq.rst, c).
+pub(crate) fn panic() -> Result<(), String> {
+    let trigger = "/proc/sysrq-trigger";
+    fs::write(trigger, "c").map_err(|error| format!("{trigger}: {error}"))?;
+    Err("the kernel goes on".to_owned())
+}
+
+/// `luqual-agent hang`: every process is stopped, this one last. Init is not, which no signal stops.
+pub(crate) fn hang() -> Result<(), String> {
+    let own = getpid();
+    for (pid, _) in processes()?.filter(|(pid, line)| *pid != own && !line.is_empty()) {
+        // One that has ended meanwhile is no loss.
+        let _ = kill_process(pid, Signal::STOP);
+    }
+    kill_process(own, Signal::STOP).map_err(|errno| format!("stop: {errno}"))
+}
+
+/// Every process with its command line, which is empty of the kernel's own.
+fn processes() -> Result<impl Iterator<Item = (Pid, Vec<u8>)>, String> {
+    let entries = fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?.flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    Ok(pids.filter_map(|pid| Some((pid, fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).ok()?))))
+}
+
+/// The role in a /proc/PID/cmdline of the agent.
+fn role_of(command_line: &[u8]) -> Option<&[u8]> {
+    let mut words = command_line.split(|byte| *byte == 0);
+    (words.next() == Some(luqual_protocol::AGENT.as_bytes())).then(|| words.next()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_the_agents_first_argument() {
+        assert_eq!(role_of(b"/bin/luqual-agent\0serve\0"), Some(&b"serve"[..]));
+        assert_eq!(role_of(b"/bin/other\0serve\0"), None);
+    }
+}
