@@ -85,11 +85,11 @@ fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
         return differ("luqual");
     }
     let told = |settings: &Settings| {
-        let Settings { seed, retries, repeat, plant, .. } = settings.clone();
-        (seed, retries, repeat, plant)
+        let Settings { seed, retries, repeat, plant, deterministic, .. } = settings.clone();
+        (seed, retries, repeat, plant, deterministic)
     };
     if told(&a.settings) != told(&b.settings) {
-        return differ("settings: seed, retries, repeat or a planted fault");
+        return differ("settings: seed, retries, repeat, deterministic or a planted fault");
     }
     let is_other =
         |name: &&String| b.kernels.get(*name).is_some_and(|info| info.image_sha256 != a.kernels[*name].image_sha256);

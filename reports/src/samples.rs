@@ -24,6 +24,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         tainted: Vec::new(),
         phase: Phase::Finish,
         seed: 7,
+        digest: None,
         planted: None,
         phases: vec![
             PhaseRecord { phase: Phase::Boot, hop: 0, started_us: 0, duration_us: 1_100_000, end: PhaseEnd::Done },

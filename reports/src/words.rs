@@ -20,9 +20,10 @@ pub(crate) fn standing(cell: &CellRecord) -> String {
     format!("{status}{rate}{prediction}")
 }
 
-/// The rest, a line each: the fault, what spoils it besides, what was predicted and expected, each attempt.
+/// The rest, a line each: the fault, the digest, what spoils it besides, what was predicted and expected, each attempt.
 pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
     let mut notes: Vec<String> = cell.planted.iter().map(|fault| format!("planted on purpose: {fault}")).collect();
+    notes.extend(cell.digest.iter().map(|digest| format!("deterministic: digest {digest}")));
     notes.extend(cell.tainted.iter().skip(1).cloned());
     if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {
         notes.push(format!("predicted: {}: {}", prediction.outcome, prediction.why));
@@ -138,6 +139,10 @@ mod tests {
         let mut tainted = cell("a", "b", Outcome::Survived, "");
         tainted.tainted = vec!["target: WARNING".into()];
         assert!(!tainted.ended_as(&cell("a", "b", Outcome::Survived, "")));
+        let written =
+            |digest: &str| CellRecord { digest: Some(digest.into()), ..cell("a", "b", Outcome::Survived, "") };
+        assert!(written("1").ended_as(&written("1")) && !written("1").ended_as(&written("2")));
+        assert!(written("1").ended_as(&cell("a", "b", Outcome::Survived, "")), "one was not deterministic");
     }
 
     #[test]

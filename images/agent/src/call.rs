@@ -37,7 +37,9 @@ pub(crate) fn answer(request: &Request) -> Reply {
             Ok(reply) => failed(format!("the holder is not ready: {reply:?}")),
             Err(message) => failed(message),
         },
+        Request::Panic => failed(crate::fault::panic().err().unwrap_or_default()),
         Request::Preserve { .. }
+        | Request::Flip { .. }
         | Request::Spoil { .. }
         | Request::Locate { .. }
         | Request::Retrieve { .. }

@@ -54,6 +54,9 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         Request::Verify { workload } => later_step(held, &workload).map(Scene::verify),
         Request::Finish { workload } => later_step(held, &workload).map(Scene::finish),
         Request::Spoil { workload, item } => later_step(held, &workload).map(|scene| scene.spoil(item)),
+        Request::Flip { workload, place, offset } => {
+            later_step(held, &workload).map(|scene| scene.flip(&place, offset))
+        }
         Request::Locate { workload, place } => {
             return match later_step(held, &workload).map(|it| it.locate(&place)) {
                 Ok(Ok(address)) => Reply::Located(Located { address }),
@@ -63,7 +66,7 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         }
         // Asked by `call` before it goes: an answer is all it wants to hear.
         Request::Kexec => Ok(Ok(Said::default())),
-        Request::Hello { .. } | Request::Load { .. } | Request::KernelLog => {
+        Request::Hello { .. } | Request::Load { .. } | Request::KernelLog | Request::Panic => {
             Err("this is not a request for the holder".to_owned())
         }
     };

@@ -20,7 +20,7 @@ pub use workload::{
 };
 
 /// Grows with every change that the other side would misread. Both sides must name the same.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Where the agent is in the guest, as /init and under its own name.
 pub const AGENT: &str = "/bin/luqual-agent";
@@ -38,8 +38,11 @@ pub const KERNELS: &str = "/luqual/kernels";
 pub const PROGRAMS: &str = "/luqual/programs";
 
 /// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server. What comes after a
-/// [`Request::Kexec`] is for the next kernel.
+/// [`Request::Kexec`] is for the next kernel. What is refused in a source ends it, after a [`Request::Verify`] of each workload that
+/// it was to preserve; what was broken by the update leaves out all that would begin another one.
 pub const AUTORUN: &str = "/luqual/autorun.jsonl";
+/// Where such a guest writes its replies, a line each, if it has a second serial port. A request that ends its kernel has none.
+pub const ANSWERS: &str = "/dev/ttyS1";
 /// What such a guest prints on the console once all of them went well; the line comes from the last kernel it booted.
 pub const AUTORUN_DONE: &str = "luqual-agent: all was done";
 

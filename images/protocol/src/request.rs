@@ -26,6 +26,18 @@ pub enum Request {
         /// What.
         item: Item,
     },
+    /// Flip the lowest bit of a byte of a workload's memory, for a fault that is planted on purpose where the host cannot do it.
+    /// Source only, after [`Request::Preserve`].
+    Flip {
+        /// The workload that holds it.
+        workload: String,
+        /// What.
+        place: Place,
+        /// The byte in the page.
+        offset: u64,
+    },
+    /// Have the kernel panic, for a fault that is planted on purpose. There is a reply only when it did not.
+    Panic,
     /// Where is that in physical memory? Source only, after [`Request::Preserve`].
     Locate {
         /// The workload that holds it.

@@ -238,6 +238,38 @@ fn a_kernel_that_panics_or_hangs_at_once_has_crashed() {
 }
 
 #[test]
+fn what_is_deterministic_is_so_to_the_last_byte() {
+    let _alone = alone();
+    for (fault, outcome) in [(None, "survived"), (Some("flip:64m:3:17"), "lost")] {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["--deterministic", "--seed", "7"].into_iter();
+        let words: Vec<&str> = words.chain(fault.into_iter().flat_map(|fault| ["--plant", fault])).collect();
+        let (then, output) = run_pair(folder.path(), OLD, NEW, &words);
+        assert_eq!(then["outcome"], outcome, "{}", text(&output));
+        let id = then["id"].as_str().unwrap();
+        let output = luqual(folder.path()).args(["repro", "run", id, "--report-dir", "again"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let digest = then["digest"].as_str().unwrap();
+        assert!(text(&output).contains(&format!("; digest {digest}\n")), "{}", text(&output));
+        let read = |run: &str, name: &str| {
+            fs::read(folder.path().join(run).join(then["folder"].as_str().unwrap()).join(name)).unwrap()
+        };
+        for name in ["console.raw", "answers.jsonl"] {
+            assert!(!read("run", name).is_empty() && read("run", name) == read("again", name), "{name}");
+        }
+        // Both kernels spoke, and what they said was heard.
+        let console = String::from_utf8_lossy(&read("run", "console.log")).into_owned();
+        assert!(console.contains("Linux version 7.2.12") && console.contains("Linux version 7.3.4"));
+        assert_nothing_left(folder.path());
+    }
+    // What the host takes part in is left out, and said.
+    let folder = tempfile::tempdir().unwrap();
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--deterministic", "--plant", "kill-qemu:verify"]);
+    assert_eq!((&cell["outcome"], output.status.code()), (&"skipped".into(), Some(1)), "{}", text(&output));
+    assert_eq!(cell["title"], "kill-qemu:verify is planted by the host, which is not deterministic");
+}
+
+#[test]
 fn a_crash_leaves_what_a_kernel_engineer_looks_into() {
     let _alone = alone();
     // The release is that of the kernel that ran: before the update the source, after it the target.

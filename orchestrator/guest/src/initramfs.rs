@@ -19,17 +19,19 @@ pub struct GuestFile<'a> {
     pub runs: bool,
 }
 
-/// The archive with the agent, the keys, the bzImages of `kernels`, and `more`.
-pub fn initramfs(keys: &Keys, kernels: &[(Kernel, Vec<u8>)], more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
-    let (authorized, host) = keys.guest_files().map_err(io::Error::other)?;
+/// The archive with the agent, the keys if it is to be talked to, the bzImages of `kernels`, and `more`.
+pub fn initramfs(keys: Option<&Keys>, kernels: &[(Kernel, Vec<u8>)], more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
     let mut archive = Archive::new(Vec::new());
     for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, KERNELS, PROGRAMS] {
         archive.directory(folder)?;
     }
     archive.file(AGENT, 0o755, agent_binary())?;
     archive.link("/init", AGENT.as_bytes())?;
-    archive.file(AUTHORIZED_KEY, 0o644, authorized.as_bytes())?;
-    archive.file(HOST_KEY, 0o600, host.as_bytes())?;
+    if let Some(keys) = keys {
+        let (authorized, host) = keys.guest_files().map_err(io::Error::other)?;
+        archive.file(AUTHORIZED_KEY, 0o644, authorized.as_bytes())?;
+        archive.file(HOST_KEY, 0o600, host.as_bytes())?;
+    }
     for (kernel, image) in kernels {
         archive.file(kernel.path(), 0o644, image)?;
     }
@@ -66,7 +68,8 @@ mod tests {
         let keys = Keys::make().unwrap();
         let kernels = [(Kernel::Target, b"a kernel".to_vec())];
         let more = |path, runs| GuestFile { path, content: b"more", runs };
-        let archive = initramfs(&keys, &kernels, &[more("/luqual/more", false), more("/luqual/programs/x", true)]);
+        let archive =
+            initramfs(Some(&keys), &kernels, &[more("/luqual/more", false), more("/luqual/programs/x", true)]);
         let archive = archive.unwrap();
         let files = unpack(&archive);
         assert_eq!(files["init"], (0o120_777, AGENT.as_bytes().to_vec()));

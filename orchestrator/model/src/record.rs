@@ -151,6 +151,9 @@ pub struct Settings {
     pub retries: u32,
     /// How often each cell is run.
     pub repeat: u32,
+    /// Whether each boot does the same every time, instruction by instruction.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// Whether each machine's memory is kept.
     pub keep: bool,
     /// Of which machines the memory is kept as an ELF core.
@@ -260,6 +263,9 @@ pub struct CellRecord {
     /// What its timing and, with the workload's name, its content were drawn from.
     #[serde(default)]
     pub seed: u64,
+    /// Of a deterministic boot: the SHA-256 of its console (`console.raw`) and then its answers (`answers.jsonl`), byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// A fault planted on purpose with `--plant`, as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planted: Option<String>,
@@ -317,8 +323,13 @@ impl CellRecord {
     }
 
     /// Whether it ended as another attempt at the same did: with the same outcome, of a crash by the same line, else by the same
-    /// probes. What they observed may differ.
+    /// probes. What they observed may differ, but not where both were deterministic.
     pub fn ended_as(&self, other: &Self) -> bool {
+        if let (Some(digest), Some(then)) = (&self.digest, &other.digest)
+            && digest != then
+        {
+            return false;
+        }
         let end = |it: &Self| {
             let broken: BTreeSet<String> = Told::of(&it.probes).broken.into_iter().map(str::to_owned).collect();
             let line = Some(it.title.clone()).filter(|_| it.outcome == Outcome::Crashed);

@@ -139,6 +139,7 @@ pub(crate) mod tests {
             tainted: Vec::new(),
             phase: Phase::Finish,
             seed: 1,
+            digest: None,
             planted: None,
             phases: Vec::new(),
             probes: Vec::new(),

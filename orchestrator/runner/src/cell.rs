@@ -7,6 +7,7 @@ mod end;
 mod lives;
 mod phases;
 mod plant;
+mod script;
 
 pub use self::core::CoresTaken;
 use crate::attempts::Attempts;
@@ -24,8 +25,8 @@ use luqual_model::{
     Ability, Account, Blackout, CellId, CellRecord, Event, Frames, KernelInfo, Measure, Phase, Planned, Probe, Refused,
     Side, Status, Told, Vmcore,
 };
-use luqual_protocol::{Need, Update, Workload, program_path};
-use luqual_vm::{Accel, Launcher, Machine, Profile, Qemu, WorkFolder};
+use luqual_protocol::{Need, Said, Update, Workload, program_path};
+use luqual_vm::{Accel, Launcher, Machine, MachineEnd, Mode, Profile, Qemu, WorkFolder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -88,20 +89,20 @@ impl Boot<'_> {
         self.source.info.image_sha256 == self.target.info.image_sha256
     }
 
-    /// The kernel that runs after so many kexecs, with a new nonce.
-    fn identity(&self, hop: u32) -> Identity<'_> {
+    /// The kernel that runs after so many kexecs, with a nonce of its own.
+    fn identity(&self, hop: u32, nonce: u64) -> Identity<'_> {
         let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
         let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).collect();
         // Several may ask for the same.
         options.sort_unstable();
         options.dedup();
         options.retain(|options| !options.is_empty());
-        Identity::new(&self.kernel(hop).info, options.join(" "))
+        Identity::new(&self.kernel(hop).info, options.join(" "), nonce)
     }
 
-    /// Whether its guest runs virtual machines of its own.
-    fn is_nested(&self) -> bool {
-        self.parts.iter().any(|part| part.workload.needs.contains(&Need::Kvm))
+    /// How its guest is run.
+    fn mode(&self, accel: Accel, alone: Option<u64>) -> Mode {
+        Mode { accel, nested: self.parts.iter().any(|part| part.workload.needs.contains(&Need::Kvm)), alone }
     }
 
     /// Somebody's programs that its parts run: where each is in the guest, and its content.
@@ -151,6 +152,8 @@ pub struct Host<'a> {
     pub seed: Seed,
     /// Whether each waits around preserve, by its seed.
     pub waits: bool,
+    /// Whether each does the same every time, instruction by instruction; nobody talks to it then.
+    pub deterministic: bool,
     /// Turns true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
@@ -190,10 +193,13 @@ pub(crate) async fn run_once(
         epoch_us: 0,
     };
     run.epoch_us = devices::epoch_us(run.recorder.started());
-    let mut stop = run.sequence().await.err().unwrap_or(Stop::Complete);
+    let done = if host.deterministic { run.scripted().await } else { run.sequence().await };
+    let mut stop = done.err().unwrap_or(Stop::Complete);
     let (findings, late) = run.end(&stop).await;
     // A machine that ended after the last phase did not run on.
-    if let (Stop::Complete, Some(end)) = (&stop, late) {
+    if let (Stop::Complete, Some(end)) = (&stop, late)
+        && !(host.deterministic && end == MachineEnd::PoweredOff)
+    {
         stop = Stop::Machine(end);
     }
     if stop == Stop::Interrupted {
@@ -211,6 +217,7 @@ pub(crate) async fn run_once(
     for finding in &findings {
         let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
     }
+    let digest = if host.deterministic { script::digest(&run.logs) } else { None };
     let (duration_us, entered) = (run.recorder.now_us(), run.recorder.decided_in());
     let record = |(number, (part, checked)): (usize, (&Part<'_>, Checked))| {
         let evidence = Evidence {
@@ -234,6 +241,7 @@ pub(crate) async fn run_once(
             tainted: verdict.tainted,
             phase: evidence.phase,
             seed: run.seed,
+            digest: digest.clone(),
             planted: host.plant.as_ref().map(ToString::to_string),
             duration_us,
             phases: run.recorder.phases_of(number),
@@ -298,6 +306,19 @@ struct Checked {
 }
 
 impl Checked {
+    /// Takes in what the guest has found out in a phase.
+    fn take(&mut self, said: Said, phase: Phase, hop: u32) {
+        let probes = said.probes.into_iter().map(|it| {
+            let luqual_protocol::Probe { name, expected, observed, held } = it;
+            Probe { name, expected, observed, held }
+        });
+        self.add(probes.collect(), phase);
+        self.measures.extend(said.measures.into_iter().map(|it| {
+            let luqual_protocol::Measure { what, size, unit, duration_us } = it;
+            Measure { what, size, unit, hop, duration_us }
+        }));
+    }
+
     fn add(&mut self, probes: Vec<Probe>, phase: Phase) {
         if self.first_broken.is_none() && probes.iter().any(|probe| !probe.held) {
             self.first_broken = Some(phase);

@@ -4,7 +4,7 @@ use crate::evidence::Stop;
 use luqual_guest::{Agent, AgentLog, Keys, LinkError};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Hello, NONCE_OPTION, READY_LINE, Reply, Request, VERSION};
-use luqual_vm::{Accel, Machine, Profile, kernel_options};
+use luqual_vm::{Machine, Mode, Profile, kernel_options};
 use std::time::Duration;
 
 /// How often a guest is tried that did not say that it is ready: its word may be lost on the console.
@@ -21,12 +21,13 @@ pub(crate) struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: String) -> Identity<'a> {
-        Identity { kernel, options, nonce: format!("{:016x}", rand::random::<u64>()) }
+    /// The nonce has to be another for each boot.
+    pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: String, nonce: u64) -> Identity<'a> {
+        Identity { kernel, options, nonce: format!("{nonce:016x}") }
     }
 
-    pub(crate) fn command_line(&self, profile: &Profile, accel: Accel, nested: bool) -> String {
-        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, accel, nested)];
+    pub(crate) fn command_line(&self, profile: &Profile, mode: Mode) -> String {
+        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, mode)];
         let mut line =
             words.into_iter().filter(|words| !words.is_empty()).map(String::as_str).collect::<Vec<&str>>().join(" ");
         line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));
@@ -53,6 +54,8 @@ impl Identity<'_> {
 
 /// Connects when the guest says for the `times`-th time that it is ready, and now and then in case that was lost.
 pub(crate) async fn reach(machine: &Machine, keys: &Keys, log: &AgentLog, times: usize) -> Agent {
+    // A machine without one is never reached.
+    let Some(port) = machine.ssh_port() else { return std::future::pending().await };
     let ready = || machine.console().saw(READY_LINE, times);
     loop {
         let told = tokio::select! {
@@ -60,7 +63,7 @@ pub(crate) async fn reach(machine: &Machine, keys: &Keys, log: &AgentLog, times:
             () = ready() => true,
             () = tokio::time::sleep(RETRY) => false,
         };
-        let attempt = tokio::time::timeout(ATTEMPT, Agent::connect(machine.ssh_port(), keys, log.clone()));
+        let attempt = tokio::time::timeout(ATTEMPT, Agent::connect(port, keys, log.clone()));
         let reached = if told {
             attempt.await
         } else {

@@ -10,8 +10,8 @@ use std::path::Path;
 pub struct Launch<'a> {
     /// The machine.
     pub profile: &'a Profile,
-    /// What runs the guest's code.
-    pub accel: Accel,
+    /// How its guest is run.
+    pub mode: Mode,
     /// The source's bzImage.
     pub kernel: &'a Path,
     /// The source's initramfs.
@@ -20,13 +20,30 @@ pub struct Launch<'a> {
     pub command_line: &'a str,
     /// The folder for the RAM file and the sockets; short, since a socket's path has 107 bytes at most.
     pub folder: &'a Path,
-    /// Where QEMU writes what its devices do.
-    pub trace: &'a Path,
+    /// The folder for what QEMU writes down: [`TRACE`], [`CONSOLE_RAW`] and [`ANSWERS`].
+    pub logs: &'a Path,
     /// Whether the devices can be reached from outside, for faults that are planted.
     pub open: bool,
-    /// Whether the guest runs virtual machines of its own.
-    pub nested: bool,
 }
+
+/// How a guest is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// What runs its code.
+    pub accel: Accel,
+    /// Whether it runs virtual machines of its own.
+    pub nested: bool,
+    /// Of a guest that nobody talks to: what all chance in it is drawn from. It does the same each time, instruction by
+    /// instruction, and so it has one processor, whose instructions are its clock (QEMU docs/devel/tcg-icount.rst).
+    pub alone: Option<u64>,
+}
+
+/// What QEMU's devices do, in [`Launch::logs`].
+pub const TRACE: &str = "qemu-trace.log";
+/// What a guest that nobody talks to writes on its console, byte for byte, in [`Launch::logs`].
+pub const CONSOLE_RAW: &str = "console.raw";
+/// What it writes on its second serial port, in [`Launch::logs`].
+pub const ANSWERS: &str = "answers.jsonl";
 
 /// The RAM file in [`Launch::folder`].
 pub(crate) const RAM: &str = "ram";
@@ -86,9 +103,10 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
 
     // Interrupt remapping wants the interrupt controllers split between KVM and QEMU (QEMU hw/i386/intel_iommu.c).
-    let irqchip = if launch.accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
+    let Mode { accel, alone, .. } = launch.mode;
+    let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
     add("-machine", format!("{machine},memory-backend=ram{irqchip}"));
-    add("-accel", launch.accel.word().to_owned());
+    add("-accel", accel.word().to_owned());
     add("-cpu", cpu.to_owned());
     add("-smp", processors(launch).to_string());
     add("-m", format!("{memory_mib}M"));
@@ -97,30 +115,50 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     if let Some(device) = iommu_device(iommu) {
         add("-device", device);
     }
-    // The guest reaches nobody, and only this host's loopback reaches the guest, at a port that QEMU finds. This card comes
-    // first, so that it is eth0.
-    add("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22".to_owned());
-    add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
-    add("-device", "virtio-rng-pci".to_owned());
+    match alone {
+        None => {
+            // The guest reaches nobody, and only this host's loopback reaches the guest, at a port that QEMU finds. This card
+            // comes first, so that it is eth0.
+            add("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22".to_owned());
+            add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
+            add("-device", "virtio-rng-pci".to_owned());
+        }
+        Some(seed) => {
+            // An instruction takes 2 ns of the only clock, and waiting takes none of the host's.
+            add("-icount", "shift=1,sleep=off".to_owned());
+            add("-rtc", "base=2026-01-01T00:00:00,clock=vm".to_owned());
+            // RDRAND and what the kernel is given at its start.
+            add("-seed", seed.to_string());
+        }
+    }
     add("-device", "pvpanic-pci".to_owned());
     // A kernel says by it where its vmcoreinfo is, and a core of the guest's memory has that in a note (QEMU docs/specs/vmcoreinfo.rst).
     add("-device", "vmcoreinfo".to_owned());
-    for (option, value) in devices(launch) {
+    // What a device does in its own time, or in somebody else's, is not the same each time.
+    for (option, value) in devices(launch).into_iter().filter(|_| alone.is_none()) {
         add(option, value);
     }
     for event in TRACED {
         add("-trace", format!("enable={event}"));
     }
     add("-msg", "timestamp=on".to_owned());
-    add("-D", launch.trace.display().to_string());
+    add("-D", launch.logs.join(TRACE).display().to_string());
     if launch.open {
         add("-qtest", format!("unix:{},server=on,wait=off", file(QTEST)));
         add("-qtest-log", "none".to_owned());
     }
-    // Not a socket: QEMU writes byte by byte, some 280 of which fill a Unix socket's buffer, and when the host then is
-    // busy for 10 ms the guest's driver gives up on the port and characters are lost. A pipe takes 64 KiB of them.
-    add("-chardev", format!("pipe,id=console,path={}", file(CONSOLE)));
-    add("-serial", "chardev:console".to_owned());
+    if alone.is_none() {
+        // Not a socket: QEMU writes byte by byte, some 280 of which fill a Unix socket's buffer, and when the host then is
+        // busy for 10 ms the guest's driver gives up on the port and characters are lost. A pipe takes 64 KiB of them.
+        add("-chardev", format!("pipe,id=console,path={}", file(CONSOLE)));
+        add("-serial", "chardev:console".to_owned());
+    } else {
+        // A file takes all, always: the guest never notices how busy the host is.
+        for (id, name) in [("console", CONSOLE_RAW), ("answers", ANSWERS)] {
+            add("-chardev", format!("file,id={id},path={}", escaped(&launch.logs.join(name))));
+            add("-serial", format!("chardev:{id}"));
+        }
+    }
     add("-qmp", format!("unix:{},server=on,wait=off", file(QMP)));
     add("-action", "reboot=shutdown,panic=pause".to_owned());
     add("-display", "none".to_owned());
@@ -137,7 +175,8 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
 /// behind, to be delivered once more when another processor asks this one to stop (exception_index). With one processor nobody is
 /// there who would: with two, of sixteen machines one triple-faulted or stood still in most runs.
 fn processors(launch: &Launch<'_>) -> u32 {
-    if launch.accel == Accel::Tcg && launch.nested { 1 } else { launch.profile.vcpus }
+    let Mode { accel, nested, alone } = launch.mode;
+    if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { launch.profile.vcpus }
 }
 
 fn iommu_device(iommu: Iommu) -> Option<String> {
@@ -226,10 +265,10 @@ fn front(device: Device) -> String {
 }
 
 /// What every kernel is told of the machine that it runs in, whichever boots first.
-pub fn kernel_options(profile: &Profile, accel: Accel, nested: bool) -> String {
+pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone }: Mode) -> String {
+    // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
+    let address = Some("ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off").filter(|_| alone.is_none());
     let options = [
-        // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
-        "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off",
         // An NMI that nobody expects is the host asking a kernel that hangs where it is: on every processor.
         "unknown_nmi_panic panic_sys_info=all_bt",
         // A task that a kernel does not wake is told before the phase's deadline, else the agent would be blamed: it takes
@@ -255,7 +294,7 @@ pub fn kernel_options(profile: &Profile, accel: Accel, nested: bool) -> String {
     // again is not.
     let emulated = emulated.chain(Some("nohz=off highres=off").filter(|_| is_emulated && nested));
     let own = Some(profile.kernel_options).filter(|own| !own.is_empty());
-    options.into_iter().chain(emulated).chain(own).collect::<Vec<_>>().join(" ")
+    address.into_iter().chain(options).chain(emulated).chain(own).collect::<Vec<_>>().join(" ")
 }
 
 /// A path inside of an option: QEMU takes a doubled comma for one (QEMU util/qemu-option.c).
@@ -295,25 +334,40 @@ mod tests {
     fn launch<'a>(profile: &str, accel: Accel, folder: &'a str) -> Launch<'a> {
         Launch {
             profile: profile::find(profile).unwrap(),
-            accel,
+            mode: Mode { accel, nested: false, alone: None },
             kernel: Path::new("/store/a b/bzImage"),
             initrd: Path::new("/work/initrd"),
             command_line: "console=ttyS0 kho=on",
             folder: Path::new(folder),
-            trace: Path::new("/run/qemu-trace.log"),
+            logs: Path::new("/run"),
             open: false,
-            nested: false,
         }
     }
 
     #[test]
     fn an_emulated_guest_with_machines_of_its_own_has_one_processor() {
-        let processors = |accel, nested| processors(&Launch { nested, ..launch("q35-intel", accel, "/work") });
+        let mode = |accel, nested| Mode { accel, nested, alone: None };
+        let processors =
+            |accel, nested| processors(&Launch { mode: mode(accel, nested), ..launch("q35-intel", accel, "/work") });
         assert_eq!(processors(Accel::Tcg, true), 1);
         assert_eq!([processors(Accel::Tcg, false), processors(Accel::Kvm, true)], [2, 2]);
         let is_periodic =
-            |accel, nested| kernel_options(&PROFILES[0], accel, nested).ends_with(" nohz=off highres=off");
+            |accel, nested| kernel_options(&PROFILES[0], mode(accel, nested)).ends_with(" nohz=off highres=off");
         assert!(is_periodic(Accel::Tcg, true) && !is_periodic(Accel::Tcg, false) && !is_periodic(Accel::Kvm, true));
+    }
+
+    #[test]
+    fn a_guest_that_nobody_talks_to_has_nothing_from_outside() {
+        let mode = Mode { accel: Accel::Tcg, nested: false, alone: Some(7) };
+        let launch = Launch { mode, ..launch("q35-intel", Accel::Tcg, "/work") };
+        let line = command_line(Path::new("qemu"), &arguments(&launch));
+        for here in ["-smp 1 ", "-icount shift=1,sleep=off ", "-seed 7 ", "file,id=answers,path=/run/answers.jsonl "] {
+            assert!(line.contains(here), "{here}: {line}");
+        }
+        for outside in ["netdev", "virtio-rng", "pipe,", "edu"] {
+            assert!(!line.contains(outside), "{outside}: {line}");
+        }
+        assert!(!kernel_options(&PROFILES[0], mode).contains("ip="));
     }
 
     #[test]
@@ -338,7 +392,9 @@ mod tests {
 
     #[test]
     fn only_an_emulated_clock_is_neither_watched_nor_tested() {
-        let options = |name: &str, accel| kernel_options(profile::find(name).unwrap(), accel, false);
+        let options = |name: &str, accel| {
+            kernel_options(profile::find(name).unwrap(), Mode { accel, nested: false, alone: None })
+        };
         assert!(options("q35-intel", Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
         assert!(options("q35-intel", Accel::Kvm).ends_with("_secs=10"));
         assert!(options("vfio-intel", Accel::Kvm).ends_with("_secs=10 initcall_blacklist=nvme_init,e1000_init_module"));

@@ -1,11 +1,13 @@
 //! The guest's console: every line with the host's time, kept up to a bound, read for what matters.
 
+use crate::follow::Follow;
 use crate::scan::Scanner;
 use luqual_model::{Finding, Side};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -27,21 +29,41 @@ pub struct Console {
 impl Console {
     /// Reads `stream` into the file at `log`; times are relative to `started`.
     pub(crate) fn attach(mut stream: Receiver, log: &Path, started: Instant) -> std::io::Result<Self> {
-        let state = Arc::new(Mutex::new(State::new(File::create(log)?, HALF)));
-        let (changed, changes) = watch::channel(0);
-        tokio::spawn({
-            let state = state.clone();
-            async move {
-                let mut bytes = vec![0; 64 << 10];
-                while let Ok(length @ 1..) = stream.read(&mut bytes).await {
-                    let now_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    lock(&state).take(&bytes[..length], now_us);
-                    changed.send_modify(|count| *count += length as u64);
-                }
-                lock(&state).end(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let (console, mut feed) = Self::new(log, started)?;
+        tokio::spawn(async move {
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+                feed.take(&bytes[..length]);
             }
         });
-        Ok(Self { state, changes })
+        Ok(console)
+    }
+
+    /// Reads a file that QEMU writes until it is `gone`.
+    pub(crate) fn follow(raw: &Path, gone: Arc<AtomicBool>, log: &Path, started: Instant) -> std::io::Result<Self> {
+        let (console, mut feed) = Self::new(log, started)?;
+        let mut follow = Follow::open(raw)?;
+        tokio::spawn(async move {
+            loop {
+                // Once it is gone, what is there is all.
+                let is_all = gone.load(Ordering::SeqCst);
+                let more = follow.more();
+                if !more.is_empty() {
+                    feed.take(more);
+                } else if is_all {
+                    return;
+                } else {
+                    Follow::pause().await;
+                }
+            }
+        });
+        Ok(console)
+    }
+
+    fn new(log: &Path, started: Instant) -> std::io::Result<(Self, Feed)> {
+        let state = Arc::new(Mutex::new(State::new(File::create(log)?, HALF)));
+        let (changed, changes) = watch::channel(0);
+        Ok((Self { state: state.clone(), changes }, Feed { state, changed, started }))
     }
 
     /// What was found so far.
@@ -86,6 +108,30 @@ impl Console {
     /// Says which kernel speaks from now on, where the host knows it better than the console's banner.
     pub fn set_side(&self, side: Side) {
         lock(&self.state).scanner.set_side(side);
+    }
+}
+
+/// Where what was read goes; the console ends with it.
+struct Feed {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+    started: Instant,
+}
+
+impl Feed {
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        lock(&self.state).take(bytes, self.now_us());
+        self.changed.send_modify(|count| *count += bytes.len() as u64);
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        lock(&self.state).end(self.now_us());
     }
 }
 

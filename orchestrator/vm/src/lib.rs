@@ -6,6 +6,7 @@ mod accel;
 mod args;
 mod console;
 mod error;
+mod follow;
 mod holes;
 mod ivshmem;
 mod machine;
@@ -21,9 +22,12 @@ mod trace;
 mod work;
 
 pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
-pub use args::{Launch, arguments, command_line, file_of, frames_of, kernel_options};
+pub use args::{
+    ANSWERS, CONSOLE_RAW, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
+};
 pub use console::Console;
 pub use error::VmError;
+pub use follow::Lines;
 pub use machine::{Machine, MachineEnd};
 pub use pci::{PciAddress, PciFunction};
 pub use profile::{Device, Iommu, Profile};

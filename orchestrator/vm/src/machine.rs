@@ -46,7 +46,7 @@ pub struct Machine {
     qtest: Option<Qtest>,
     console: Console,
     ram: Ram,
-    ssh_port: u16,
+    ssh_port: Option<u16>,
     pid: Pid,
     reaped: Arc<AtomicBool>,
     end: watch::Receiver<Option<MachineEnd>>,
@@ -59,20 +59,20 @@ pub struct Machine {
 const START: Duration = Duration::from_secs(30);
 
 impl Machine {
-    /// Starts QEMU, paused, with its logs in `logs`; times in them are relative to `started`.
+    /// Starts QEMU, paused; times in its logs are relative to `started`.
     pub async fn start(
         launcher: &Launcher,
         qemu: &Qemu,
         launch: &Launch<'_>,
-        logs: &Path,
         started: Instant,
     ) -> Result<Self, VmError> {
         let arguments = arguments(launch);
+        let logs = launch.logs;
         let command = args::command_line(&qemu.path, &arguments);
         let (command_file, stderr_file) = (logs.join("command.txt"), logs.join("qemu.stderr"));
         fs::write(&command_file, command + "\n").map_err(VmError::file(&command_file))?;
         let stderr = File::create(&stderr_file).map_err(VmError::file(&stderr_file))?;
-        for direction in ["in", "out"] {
+        for direction in ["in", "out"].into_iter().filter(|_| launch.mode.alone.is_none()) {
             let pipe = console_pipe(launch, direction);
             mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).map_err(|errno| VmError::file(&pipe)(errno.into()))?;
         }
@@ -97,10 +97,11 @@ impl Machine {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
             .ok_or_else(|| VmError::Start("it has no process id".to_owned()))?;
-        let opened = unless_it_ends(open(launch, logs, started), &mut child, &stderr_file, START).await?;
+        let reaped = Arc::new(AtomicBool::new(false));
+        let opening = open(launch, reaped.clone(), started);
+        let opened = unless_it_ends(opening, &mut child, &stderr_file, START).await?;
         let Opened { qmp, reading, qtest, console, ram, ssh_port, ended } = opened;
         let end = ended.subscribe();
-        let reaped = Arc::new(AtomicBool::new(false));
         let waiter = tokio::spawn({
             let reaped = reaped.clone();
             async move {
@@ -183,8 +184,8 @@ impl Machine {
         self.pid.as_raw_pid()
     }
 
-    /// The port on 127.0.0.1 that reaches the guest's SSH server.
-    pub fn ssh_port(&self) -> u16 {
+    /// The port on 127.0.0.1 that reaches the guest's SSH server, if there is one.
+    pub fn ssh_port(&self) -> Option<u16> {
         self.ssh_port
     }
 
@@ -252,7 +253,7 @@ struct Opened {
     qtest: Option<Qtest>,
     console: Console,
     ram: Ram,
-    ssh_port: u16,
+    ssh_port: Option<u16>,
     ended: Arc<watch::Sender<Option<MachineEnd>>>,
 }
 
@@ -288,7 +289,8 @@ fn ended_at_once(status: io::Result<ExitStatus>, stderr: &Path) -> VmError {
 }
 
 /// Connects to everything that QEMU opens. It is the caller who bounds this and looks whether QEMU lives.
-async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Opened, VmError> {
+async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) -> Result<Opened, VmError> {
+    let logs = launch.logs;
     let qmp_log = logs.join("qmp.jsonl");
     let log = Log { file: Arc::new(File::create(&qmp_log).map_err(VmError::file(&qmp_log))?), started };
     let ended = Arc::new(watch::Sender::new(None));
@@ -302,15 +304,22 @@ async fn open(launch: &Launch<'_>, logs: &Path, started: Instant) -> Result<Open
         false => None,
     };
     // QEMU answers, so it has opened the pipe; the guest has not been let go, so nothing has been said yet.
-    let pipe = console_pipe(launch, "out");
-    let console = pipe::OpenOptions::new().open_receiver(&pipe).map_err(VmError::file(&pipe))?;
     let console_log = logs.join("console.log");
-    let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
-    let usernet = qmp.hmp("info usernet").await?;
-    let ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
-        command: "info usernet".to_owned(),
-        why: format!("no forwarded port in: {usernet}"),
-    })?;
+    let (console, ssh_port) = if launch.mode.alone.is_some() {
+        let raw = logs.join(args::CONSOLE_RAW);
+        let console = Console::follow(&raw, reaped, &console_log, started).map_err(VmError::file(&console_log))?;
+        (console, None)
+    } else {
+        let pipe = console_pipe(launch, "out");
+        let console = pipe::OpenOptions::new().open_receiver(&pipe).map_err(VmError::file(&pipe))?;
+        let console = Console::attach(console, &console_log, started).map_err(VmError::file(&console_log))?;
+        let usernet = qmp.hmp("info usernet").await?;
+        let ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
+            command: "info usernet".to_owned(),
+            why: format!("no forwarded port in: {usernet}"),
+        })?;
+        (console, Some(ssh_port))
+    };
     let ram_path = launch.folder.join(args::RAM);
     let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
     Ok(Opened { qmp, reading, qtest, console, ram, ssh_port, ended })

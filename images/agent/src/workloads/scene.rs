@@ -12,6 +12,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::Child;
 use std::rc::Rc;
 use std::time::Duration;
@@ -98,16 +99,45 @@ impl Scene {
         Ok(self.end_step())
     }
 
+    /// The memfd that has a page, and where that begins in it.
+    fn page(&self, memfd: &str, page: u64) -> Option<(&File, u64)> {
+        let at = page * PAGE as u64;
+        let kept = self.case.kept.iter().find(|kept| kept.memfd.name == memfd && at < kept.memfd.size)?;
+        Some((self.memfds.get(kept.memfd.name)?, at))
+    }
+
+    /// Flips the lowest bit of a byte.
+    pub(crate) fn flip(&mut self, place: &Place, offset: u64) -> Result<Said, StepError> {
+        let flipped = match place {
+            Place::Unpreserved => self.unpreserved.as_mut().map(|page| {
+                page.store(0, 1);
+                Ok(())
+            }),
+            Place::Memfd { memfd, page } => self.page(memfd, *page).map(|(file, at)| {
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at + offset)?;
+                file.write_all_at(&[byte[0] ^ 1], at + offset)
+            }),
+        };
+        match flipped {
+            Some(flipped) => flipped.map_err(StepError::agent(format!("a bit of {place}")))?,
+            None => {
+                return Err(StepError::Missing(format!(
+                    "{} has no {place} in which a fault could be planted",
+                    self.case.name
+                )));
+            }
+        }
+        Ok(self.end_step())
+    }
+
     /// The guest-physical address of a page of what is kept, if there is such a page.
     pub(crate) fn locate(&self, place: &Place) -> Result<Option<u64>, StepError> {
         let address = match place {
             Place::Unpreserved => self.unpreserved.as_ref().map(|page| page.physical_address(0)),
-            Place::Memfd { memfd, page } => {
-                let at = page * PAGE as u64;
-                let kept = self.case.kept.iter().find(|kept| kept.memfd.name == memfd && at < kept.memfd.size);
-                let file = kept.and_then(|kept| self.memfds.get(kept.memfd.name));
-                file.map(|file| Mapping::page_of(file.as_ref(), at).and_then(|page| page.physical_address(0)))
-            }
+            Place::Memfd { memfd, page } => self
+                .page(memfd, *page)
+                .map(|(file, at)| Mapping::page_of(file, at).and_then(|page| page.physical_address(0))),
         };
         address.transpose().map_err(StepError::agent(format!("the address of {place:?}")))
     }

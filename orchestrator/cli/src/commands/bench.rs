@@ -8,11 +8,11 @@ use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
 use luqual_config::Deadlines;
-use luqual_guest::{GuestFile, Keys, initramfs};
+use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
 use luqual_runner::{Attempts, Boot, BootKernel, CoresTaken, Host, Part, Seed, run_boot};
-use luqual_vm::{Accel, Qemu, WorkFolder, kernel_options, profile};
+use luqual_vm::{Accel, Mode, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -80,6 +80,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         attempts: Attempts { repeat: 1, retries: 0 },
         seed: Seed::OfRun(rand::random()),
         waits: false,
+        deterministic: false,
         interrupt,
     };
     let key = CellKey {
@@ -167,7 +168,11 @@ fn bare(
 ) -> Result<Duration, CliError> {
     let workload = || WORKLOAD.to_owned();
     let append = |kernel: &BootKernel| {
-        format!("{} {}", kernel.info.command_line, kernel_options(&profile::PROFILES[0], accel, false))
+        format!(
+            "{} {}",
+            kernel.info.command_line,
+            kernel_options(&profile::PROFILES[0], Mode { accel, nested: false, alone: None })
+        )
     };
     let requests = [
         Request::Hello { protocol: VERSION },
@@ -179,11 +184,10 @@ fn bare(
         Request::Verify { workload: workload() },
         Request::Finish { workload: workload() },
     ];
-    let keys = Keys::make().map_err(CliError::file("keys"))?;
     let requests = lines(&requests)?;
     let kernel = fs::read(&target.image).map_err(CliError::file(target.image.display()))?;
     let autorun = GuestFile { path: luqual_protocol::AUTORUN, content: requests.as_bytes(), runs: false };
-    let archive = initramfs(&keys, &[(Kernel::Target, kernel)], &[autorun]).map_err(CliError::file("initramfs"))?;
+    let archive = initramfs(None, &[(Kernel::Target, kernel)], &[autorun]).map_err(CliError::file("initramfs"))?;
     let initrd = folder.join("bare.initrd");
     fs::write(&initrd, archive).map_err(CliError::file(initrd.display()))?;
 

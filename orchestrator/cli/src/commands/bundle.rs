@@ -107,7 +107,7 @@ fn alone(record: &Record, cell: &CellRecord) -> Result<(Run, Vec<CellRecord>), C
         return Err(CliError::usage(format!("{}: `{}` is no place in a run's folder", record.name, cell.folder)));
     }
     let mut run = record.run.clone();
-    run.planned = in_its_boot(&record.run.planned, cell);
+    run.planned = in_its_boot(&record.run.planned, cell, false);
     run.partition = None;
     let is_used = |name: &String| run.planned.iter().any(|it| [&it.key.source, &it.key.target].contains(&name));
     run.kernels.retain(|name, _| is_used(name));

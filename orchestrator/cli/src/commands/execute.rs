@@ -45,6 +45,10 @@ pub(crate) struct Execution {
     seed: Option<u64>,
     #[command(flatten)]
     kept: Kept,
+    /// Let each cell do the same every time, instruction by instruction, from its seed: the guest is emulated, with one processor, and
+    /// nobody talks to it; cells with devices or virtual machines are skipped
+    #[arg(long)]
+    deterministic: bool,
     /// Plant a fault in each cell, to see that it is found
     #[arg(long, value_name = "FAULT", long_help = plant_help())]
     plant: Option<String>,
@@ -113,7 +117,7 @@ pub(crate) async fn execute(
     let _: Option<Fault> = fault(options.plant.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
-    let (qemu, accel) = options.machine.find().await?;
+    let (qemu, accel) = options.machine.find_for(options.deterministic).await?;
     let (id, folder) = create_folder(options.report_dir.as_deref())?;
     let interrupt = interrupt_on_ctrl_c();
     let kernels = tokio::select! {
@@ -137,6 +141,7 @@ pub(crate) async fn execute(
         retries: options.retries,
         repeat,
         plant: options.plant.clone(),
+        deterministic: options.deterministic,
         ..Settings::default()
     };
     options.kept.set(&mut run.settings);
@@ -156,6 +161,8 @@ pub(crate) struct Again<'a> {
     pub(crate) planned: Vec<Planned>,
     /// Whether it is made even with something that has changed since.
     pub(crate) anyway: bool,
+    /// Whether it does the same every time.
+    pub(crate) deterministic: bool,
 }
 
 /// Makes an attempt again, in a run of its own: all that it is made with comes from the earlier run.
@@ -166,7 +173,7 @@ pub(crate) async fn repeat(
     report_dir: Option<&Path>,
     kept: Kept,
 ) -> Result<Ended, CliError> {
-    let (qemu, accel) = machine.find().await?;
+    let (qemu, accel) = machine.find_for(again.deterministic).await?;
     let since = if again.anyway { Since::Told } else { Since::Refused("--anyway takes what is there today") };
     made_with_the_same(again.run, &qemu, &accel, since)?;
     let registry = Registry::of_run(&again.run.programs)?;
@@ -188,7 +195,16 @@ pub(crate) async fn repeat(
     run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
     run.planned = again.planned;
     let (repeats, jobs) = (Some(again.repeated), slots.jobs);
-    run.settings = Settings { jobs, memory_mib: None, retries: 0, repeat: 1, repeats, ..again.run.settings.clone() };
+    let deterministic = again.deterministic;
+    run.settings = Settings {
+        jobs,
+        memory_mib: None,
+        retries: 0,
+        repeat: 1,
+        deterministic,
+        repeats,
+        ..again.run.settings.clone()
+    };
     kept.set(&mut run.settings);
     let registry = &registry;
     let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
@@ -225,8 +241,8 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
         eprintln!("every cell of the run has ended: nothing is left to run");
         return Ok(Ended::Run(Box::new(write_reports(folder)?), folder.to_owned()));
     }
-    let (qemu, accel) = machine.find().await?;
     let run = cut_off.run.clone();
+    let (qemu, accel) = machine.find_for(run.settings.deterministic).await?;
     let since = Since::Refused("or start a new run");
     made_with_the_same(&run, &qemu, &accel, since)?;
     let interrupt = interrupt_on_ctrl_c();
@@ -371,8 +387,9 @@ async fn run_cells(
 ) -> Result<Record, CliError> {
     let Stage { kernels, registry, qemu, accel, folder, slots, interrupt } = stage;
     let plant = fault(settings.plant.as_deref())?;
-    // A fault is planted in a workload, not in a boot.
-    let (boots, loads) = plan::boots_and_loads(planned, registry, plant.is_some(), slots, &History::load())?;
+    // A fault is planted in a workload, not in a boot; and what is deterministic does not depend on what it is run with.
+    let alone = plant.is_some() || settings.deterministic;
+    let (boots, loads) = plan::boots_and_loads(planned, registry, alone, slots, &History::load())?;
     let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&Planned>>();
     let boots =
         boots.iter().map(|it| boot(&plans(it), kernels, registry)).collect::<Result<Vec<Boot<'_>>, CliError>>()?;
@@ -398,6 +415,7 @@ async fn run_cells(
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
         waits: settings.waits(),
+        deterministic: settings.deterministic,
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {

@@ -31,8 +31,17 @@ enum Choice {
 impl MachineChoice {
     /// What is there, or why it cannot be used.
     pub(crate) async fn find(&self) -> Result<(Qemu, AccelFound), CliError> {
+        self.find_for(false).await
+    }
+
+    /// The same; what is to be deterministic is emulated.
+    pub(crate) async fn find_for(&self, deterministic: bool) -> Result<(Qemu, AccelFound), CliError> {
         let qemu = Qemu::find(self.qemu.as_deref())?;
         let choice = match self.accel {
+            Choice::Kvm if deterministic => {
+                return Err(CliError::usage("no guest of KVM is deterministic").hint("leave out --accel kvm"));
+            }
+            Choice::Auto if deterministic => AccelChoice::Tcg,
             Choice::Auto => AccelChoice::Auto,
             Choice::Kvm => AccelChoice::Kvm,
             Choice::Tcg => AccelChoice::Tcg,

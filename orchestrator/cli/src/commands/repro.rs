@@ -41,6 +41,9 @@ pub(crate) struct Repro {
     /// The folder of what is made again; it must not have a run in it [default: luqual-runs/ID]
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
+    /// Let it do the same every time, as luqual run --deterministic does, though it did not then
+    #[arg(long)]
+    deterministic: bool,
     #[command(flatten)]
     kept: Kept,
     #[command(flatten)]
@@ -62,6 +65,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
         }
     };
     let then = cell_of(record, command.cell.as_deref().unwrap_or(asked))?;
+    let deterministic = command.deterministic || record.run.settings.deterministic;
     let again = Again {
         run: &record.run,
         repeated: Repeated {
@@ -71,8 +75,10 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
             waits: record.run.settings.waits(),
             bundle: bundle.as_ref().map(|bundle| bundle.record.name.clone()),
         },
-        planned: in_its_boot(&record.run.planned, &then),
+        // What is deterministic has a boot of its own.
+        planned: in_its_boot(&record.run.planned, &then, deterministic),
         anyway: command.anyway,
+        deterministic,
     };
     let (now, folder) =
         match repeat(again, images, &command.machine, command.report_dir.as_deref(), command.kept).await? {
@@ -85,7 +91,9 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
     }
     let now = cell_of(&now, &then.id.0)?;
     if now.ended_as(&then) {
-        output::line(format_args!("as then: {}", end(&then)))?;
+        let digest = now.digest.as_ref().filter(|_| then.digest.is_some());
+        let digest = digest.map_or_else(String::new, |digest| format!("; digest {digest}"));
+        output::line(format_args!("as then: {}{digest}", end(&then)))?;
         Ok(Exit::Ok)
     } else {
         output::line(format_args!("not as then, when it was {}", end(&then)))?;
@@ -129,12 +137,12 @@ fn numbered(ids: &[String], asked: &str) -> Result<usize, CliError> {
 /// So many names say what is meant.
 const SHOWN: usize = 8;
 
-/// The cells of the boot that a cell's attempt was made in, in plan order.
-pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord) -> Vec<Planned> {
+/// The cells of the boot that a cell's attempt was made in, in plan order; or it alone.
+pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord, alone: bool) -> Vec<Planned> {
     let CellKey { source, target, profile, workload } = &cell.plan.key;
     let is_in = |key: &CellKey| {
         (&key.source, &key.target, &key.profile) == (source, target, profile)
-            && (key.workload == *workload || cell.shared_with.contains(&key.workload))
+            && (key.workload == *workload || !alone && cell.shared_with.contains(&key.workload))
     };
     planned.iter().filter(|planned| is_in(&planned.key)).cloned().collect()
 }

@@ -36,7 +36,7 @@ pub(crate) struct Run {
     repeat: u32,
     /// Go on with a run that was cut off: its folder or id. It has its own cells, kernels and settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "plant",
+        "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "plant", "deterministic",
         "report_dir", "jobs", "seed", "partition",
     ])]
     resume: Option<PathBuf>,

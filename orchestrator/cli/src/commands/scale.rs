@@ -171,6 +171,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         tainted: Vec::new(),
         phase: Phase::Finish,
         seed: number as u64,
+        digest: None,
         planted: None,
         duration_us: us * phases.len() as u64,
         phases,

@@ -10,7 +10,7 @@ use crate::ticks::micros;
 use luqual_model::{Frames, Phase, Probe};
 use luqual_protocol::{Reaches, Said, Unplug, Workload, Written, digest};
 use luqual_vm::{
-    Device, Happened, Iommu, Machine, PciAddress, PciFunction, Ram, Traced, file_of, frames_of, parse_trace,
+    Device, Happened, Iommu, Machine, PciAddress, PciFunction, Ram, TRACE, Traced, file_of, frames_of, parse_trace,
 };
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -18,9 +18,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// QEMU's trace in the folder of an attempt.
-pub(super) const TRACE: &str = "qemu-trace.log";
 
 /// A device of one part of a boot.
 pub(super) struct Watched {

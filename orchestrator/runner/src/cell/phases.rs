@@ -1,9 +1,8 @@
 //! The phases of a boot, from its start to the last one that needs a guest.
 
 use super::carry::{carried, loaded};
-use super::devices::TRACE;
 use super::plant::{Moment, kill_when_it_speaks, plant_end, plant_in_device};
-use super::{Boot, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
+use super::{Boot, Host, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
 use crate::evidence::Stop;
 use crate::fault::Fault;
 use crate::need::ability;
@@ -11,19 +10,20 @@ use crate::reach::{Identity, ask, hello, reach, reach_next};
 use crate::seed;
 use crate::ticks::{self, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
-use luqual_model::{Measure, Phase, Probe, Refused, Side};
-use luqual_protocol::{Hello, Kernel, LoadTime, Need, Reply, Request, Said, Unplug};
-use luqual_vm::{Launch, Machine};
+use luqual_model::{Phase, Refused, Side};
+use luqual_protocol::{AUTORUN, Hello, Kernel, KernelLog, LoadTime, Need, Reply, Request, Said, Unplug};
+use luqual_vm::{Launch, Machine, Mode};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Run<'_> {
     /// All phases up to the last one that needs a guest. `Err` is where it stopped.
     pub(super) async fn sequence(&mut self) -> Result<(), Stop> {
         self.check_requirements()?;
         let keys = Keys::make().map_err(host("the keys of the VM"))?;
-        let source = self.boot.identity(0);
+        let source = self.boot.identity(0, rand::random());
 
         let (agent, log) = self.boot(&source, &keys).await?;
         let hello = self.handshake(&agent, &source).await?;
@@ -42,7 +42,7 @@ impl Run<'_> {
             if self.checked.iter().all(|checked| checked.is_out) {
                 break;
             }
-            let next = self.boot.identity(hop);
+            let next = self.boot.identity(hop, rand::random());
             let hello;
             (agent, hello) = self.update(agent, &keys, &log, &now, &next).await?;
             self.hop = hop;
@@ -78,12 +78,7 @@ impl Run<'_> {
         now: &Identity<'_>,
         next: &Identity<'_>,
     ) -> Result<(Agent, Hello), Stop> {
-        let (hop, hops, is_one) = (self.hop + 1, self.boot.update().hops, self.boot.is_one());
-        let load = Request::Load {
-            kernel: loaded(hop, is_one),
-            carry: carried(hop, hops, is_one),
-            command_line: next.command_line(self.boot.profile, self.host.accel, self.boot.is_nested()),
-        };
+        let load = load_request(self.boot, self.hop + 1, next, self.boot.mode(self.host.accel, None));
         let before = self.boot.update().load == LoadTime::BeforePreserve;
         if before {
             self.load(&agent, &load).await?;
@@ -111,12 +106,12 @@ impl Run<'_> {
     }
 
     /// Which of the two kernels runs.
-    fn side(&self) -> Side {
+    pub(super) fn side(&self) -> Side {
         if self.hop == 0 { Side::Source } else { Side::Target }
     }
 
     /// What can be known to be absent before anything is started.
-    fn check_requirements(&self) -> Result<(), Stop> {
+    pub(super) fn check_requirements(&self) -> Result<(), Stop> {
         if let Some(lacking) = self.boot.lacks(self.host.qemu.version) {
             return Err(Stop::Requirement(lacking));
         }
@@ -145,34 +140,8 @@ impl Run<'_> {
             .phase(Phase::Boot, 0, None, async {
                 fs::create_dir_all(logs).map_err(host(logs.display()))?;
                 let log = AgentLog::create(&logs.join("agent.jsonl"), started).map_err(host("agent.jsonl"))?;
-                let folder = host_.work.cell(boot.profile.memory_mib).map_err(explained)?;
-                let folder = work.insert(folder).as_path();
-                let initrd = folder.join("initrd");
-                let read = |kernel: Kernel| {
-                    let image = &if kernel == Kernel::Target { boot.target } else { boot.source }.image;
-                    fs::read(image).map(|bytes| (kernel, bytes)).map_err(host(image.display()))
-                };
-                let needed = carried(0, boot.update().hops, boot.is_one()).into_iter();
-                let kernels: Vec<(Kernel, Vec<u8>)> = needed.map(read).collect::<Result<_, Stop>>()?;
-                let programs = boot.programs();
-                let more: Vec<GuestFile<'_>> =
-                    programs.iter().map(|(path, content)| GuestFile { path, content, runs: true }).collect();
-                let archive = initramfs(keys, &kernels, &more).map_err(host("the initramfs"))?;
-                fs::write(&initrd, archive).map_err(host(initrd.display()))?;
-                let launch = Launch {
-                    profile: boot.profile,
-                    accel: host_.accel,
-                    kernel: &boot.source.image,
-                    initrd: &initrd,
-                    command_line: &source.command_line(boot.profile, host_.accel, boot.is_nested()),
-                    folder,
-                    trace: &logs.join(TRACE),
-                    open: matches!(plant, Some(Fault::Device(_))),
-                    nested: boot.is_nested(),
-                };
-                let machine = Machine::start(host_.launcher, host_.qemu, &launch, logs, started);
-                let machine: &Machine = slot.insert(machine.await.map_err(explained)?);
-                machine.resume().await.map_err(explained)?;
+                let guest = FirstGuest { source, keys: Some(keys), requests: None, mode: boot.mode(host_.accel, None) };
+                let machine: &Machine = slot.insert(start(boot, host_, guest, logs, started, work).await?);
                 tokio::select! {
                     end = machine.wait_end() => Err(Stop::Machine(end)),
                     agent = reach(machine, keys, &log, 1) => Ok((agent, log.clone())),
@@ -212,17 +181,7 @@ impl Run<'_> {
             let said = said?;
             self.device_after(number, phase, &said)?;
             self.machine_after(number, phase, &said)?;
-            let Said { probes, measures, .. } = said;
-            let (hop, checked) = (self.hop, &mut self.checked[number]);
-            let probes = probes.into_iter().map(|it| {
-                let luqual_protocol::Probe { name, expected, observed, held } = it;
-                Probe { name, expected, observed, held }
-            });
-            checked.add(probes.collect(), phase);
-            checked.measures.extend(measures.into_iter().map(|it| {
-                let luqual_protocol::Measure { what, size, unit, duration_us } = it;
-                Measure { what, size, unit, hop, duration_us }
-            }));
+            self.checked[number].take(said, phase, self.hop);
         }
         Ok(())
     }
@@ -247,20 +206,17 @@ impl Run<'_> {
     }
 
     pub(super) async fn not_done(&self, phase: Phase, reply: Reply, agent: &Agent, begun: usize) -> Stop {
-        // A target that is to hand on what it was given is a source.
-        let side = if phase.is_of_a_source() { Side::Source } else { self.side() };
-        match reply {
-            Reply::Refused { call, errno, about } => {
-                let intact = match side {
-                    Side::Source => self.is_intact(agent, begun).await,
-                    Side::Target => Ok(()),
-                };
-                Stop::Refused { refused: Refused { call, errno, about }, side, intact }
-            }
-            Reply::Missing { what } => Stop::Requirement(what),
-            Reply::Failed { message } => Stop::Agent(message),
-            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
-        }
+        let side = self.side_in(phase);
+        let intact = match (&reply, side) {
+            (Reply::Refused { .. }, Side::Source) => self.is_intact(agent, begun).await,
+            _ => Ok(()),
+        };
+        stopped_by(reply, side, intact)
+    }
+
+    /// Whose part a phase is: a target that is to hand on what it was given is a source.
+    pub(super) fn side_in(&self, phase: Phase) -> Side {
+        if phase.is_of_a_source() { Side::Source } else { self.side() }
     }
 
     /// After a refusal: does the source still hold what it had?
@@ -268,14 +224,10 @@ impl Run<'_> {
         for part in self.boot.parts.iter().take(begun) {
             let request = Request::Verify { workload: part.workload.name.to_owned() };
             let asked = tokio::time::timeout(self.host.deadlines.of(Phase::Verify), agent.ask(&request)).await;
-            let probes = match asked {
-                Ok(Ok(Reply::Done { said, .. })) => said.probes,
-                Ok(Ok(reply)) => return Err(format!("{reply:?}")),
+            match asked {
+                Ok(Ok(reply)) => says_intact(reply)?,
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => return Err("no answer".to_owned()),
-            };
-            if let Some(probe) = probes.iter().find(|probe| !probe.held) {
-                return Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed));
             }
         }
         Ok(())
@@ -351,14 +303,16 @@ impl Run<'_> {
     /// The kernel's own log has what the console lost.
     async fn collect(&mut self, agent: &Agent) -> Result<(), Stop> {
         match self.guarded(Phase::Collect, Some(agent), ask(agent, &Request::KernelLog)).await? {
-            Reply::KernelLog(log) => {
-                self.target_taint = log.taint;
-                fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
-                self.kernel_log = log.lines;
-                Ok(())
-            }
+            Reply::KernelLog(log) => self.collected(log),
             reply => Err(self.not_done(Phase::Collect, reply, agent, 0).await),
         }
+    }
+
+    pub(super) fn collected(&mut self, log: KernelLog) -> Result<(), Stop> {
+        self.target_taint = log.taint;
+        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
+        self.kernel_log = log.lines;
+        Ok(())
     }
 
     /// Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
@@ -401,5 +355,82 @@ impl Run<'_> {
                 }
             })
             .await
+    }
+}
+
+/// What is asked of the kernel before that update.
+pub(super) fn load_request(boot: &Boot<'_>, hop: u32, next: &Identity<'_>, mode: Mode) -> Request {
+    let (hops, is_one) = (boot.update().hops, boot.is_one());
+    let command_line = next.command_line(boot.profile, mode);
+    Request::Load { kernel: loaded(hop, is_one), carry: carried(hop, hops, is_one), command_line }
+}
+
+/// What the first guest of a boot is given.
+pub(super) struct FirstGuest<'a> {
+    pub(super) source: &'a Identity<'a>,
+    /// By which it is talked to.
+    pub(super) keys: Option<&'a Keys>,
+    /// What it does if nobody talks to it, a request each line.
+    pub(super) requests: Option<&'a str>,
+    pub(super) mode: Mode,
+}
+
+/// Starts the machine of a boot, in a folder of its own, and lets it run.
+pub(super) async fn start(
+    boot: &Boot<'_>,
+    host_: &Host<'_>,
+    guest: FirstGuest<'_>,
+    logs: &Path,
+    started: Instant,
+    work: &mut Option<PathBuf>,
+) -> Result<Machine, Stop> {
+    let folder = host_.work.cell(boot.profile.memory_mib).map_err(explained)?;
+    let folder = work.insert(folder).as_path();
+    let initrd = folder.join("initrd");
+    let read = |kernel: Kernel| {
+        let image = &if kernel == Kernel::Target { boot.target } else { boot.source }.image;
+        fs::read(image).map(|bytes| (kernel, bytes)).map_err(host(image.display()))
+    };
+    let needed = carried(0, boot.update().hops, boot.is_one()).into_iter();
+    let kernels: Vec<(Kernel, Vec<u8>)> = needed.map(read).collect::<Result<_, Stop>>()?;
+    let programs = boot.programs();
+    let programs = programs.iter().map(|(path, content)| GuestFile { path, content, runs: true });
+    let requests = guest.requests.map(|it| GuestFile { path: AUTORUN, content: it.as_bytes(), runs: false });
+    let more: Vec<GuestFile<'_>> = programs.chain(requests).collect();
+    let archive = initramfs(guest.keys, &kernels, &more).map_err(host("the initramfs"))?;
+    fs::write(&initrd, archive).map_err(host(initrd.display()))?;
+    let launch = Launch {
+        profile: boot.profile,
+        mode: guest.mode,
+        kernel: &boot.source.image,
+        initrd: &initrd,
+        command_line: &guest.source.command_line(boot.profile, guest.mode),
+        folder,
+        logs,
+        open: matches!(host_.plant, Some(Fault::Device(_))),
+    };
+    let machine = Machine::start(host_.launcher, host_.qemu, &launch, started).await.map_err(explained)?;
+    machine.resume().await.map_err(explained)?;
+    Ok(machine)
+}
+
+/// What a reply says that is not what was asked for.
+pub(super) fn stopped_by(reply: Reply, side: Side, intact: Result<(), String>) -> Stop {
+    match reply {
+        Reply::Refused { call, errno, about } => {
+            Stop::Refused { refused: Refused { call, errno, about }, side, intact }
+        }
+        Reply::Missing { what } => Stop::Requirement(what),
+        Reply::Failed { message } => Stop::Agent(message),
+        other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
+    }
+}
+
+/// Whether a workload that was looked at once more, after something was refused, has all that it had.
+pub(super) fn says_intact(reply: Reply) -> Result<(), String> {
+    let Reply::Done { said, .. } = reply else { return Err(format!("{reply:?}")) };
+    match said.probes.iter().find(|probe| !probe.held) {
+        Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
+        None => Ok(()),
     }
 }

@@ -13,13 +13,7 @@ use luqual_vm::{Machine, PciAddress};
 impl Run<'_> {
     /// A planted flip, between preserve and kexec.
     pub(super) async fn flip(&self, agent: &Agent) -> Result<(), Stop> {
-        let (place, offset) = match &self.host.plant {
-            Some(Fault::Flip { memfd, page, offset }) => (Place::Memfd { memfd: memfd.clone(), page: *page }, *offset),
-            Some(Fault::FlipUnpreserved) => (Place::Unpreserved, 0),
-            Some(Fault::Kill { .. } | Fault::Kernel { .. } | Fault::Device(_) | Fault::Machine(_)) | None => {
-                return Ok(());
-            }
-        };
+        let Some((place, offset)) = self.host.plant.as_ref().and_then(flipped) else { return Ok(()) };
         // Where a fault is planted, every cell has a boot of its own.
         let workload = self.boot.parts.first().map_or_else(String::new, |part| part.workload.name.to_owned());
         let request = Request::Locate { workload: workload.clone(), place: place.clone() };
@@ -44,6 +38,15 @@ impl Run<'_> {
             Reply::Done { .. } => Ok(()),
             reply => Err(self.not_done(Phase::Preserve, reply, agent, 1).await),
         }
+    }
+}
+
+/// What a planted flip flips.
+pub(super) fn flipped(fault: &Fault) -> Option<(Place, u64)> {
+    match fault {
+        Fault::Flip { memfd, page, offset } => Some((Place::Memfd { memfd: memfd.clone(), page: *page }, *offset)),
+        Fault::FlipUnpreserved => Some((Place::Unpreserved, 0)),
+        Fault::Kill { .. } | Fault::Kernel { .. } | Fault::Device(_) | Fault::Machine(_) => None,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use luqual_vm::Accel;
 use luqual_vm::profile::PROFILES;
 
 fn kernel() -> KernelInfo {
@@ -33,7 +34,7 @@ fn hello(nonce: &str) -> Hello {
 #[test]
 fn a_kernel_is_recognised_by_all_three_of_nonce_release_and_build_id() {
     let kernel = kernel();
-    let identity = Identity::new(&kernel, String::new());
+    let identity = Identity::new(&kernel, String::new(), 7);
     let right = hello(&identity.nonce);
     assert_eq!(identity.check(&right), Ok(()));
     for wrong in [
@@ -51,7 +52,11 @@ fn a_kernel_is_recognised_by_all_three_of_nonce_release_and_build_id() {
 #[test]
 fn every_boot_has_a_nonce_of_its_own_on_its_command_line() {
     let kernel = kernel();
-    let (first, second) = (Identity::new(&kernel, String::new()), Identity::new(&kernel, String::new()));
+    let [first, second] = [1, 2].map(|nonce| Identity::new(&kernel, String::new(), nonce));
     assert_ne!(first.nonce, second.nonce);
-    assert!(first.command_line(&PROFILES[0], Accel::Tcg, false).ends_with(&format!(" luqual.nonce={}", first.nonce)));
+    assert!(
+        first
+            .command_line(&PROFILES[0], Mode { accel: Accel::Tcg, nested: false, alone: None })
+            .ends_with(&format!(" luqual.nonce={}", first.nonce))
+    );
 }
