@@ -2,6 +2,7 @@
 
 use super::execute::{create_folder, write_reports};
 use super::report::{folder, read, tell};
+use super::run::Demand;
 use crate::error::{CliError, Exit};
 use clap::Args;
 use luqual_reports::{Merged, Record};
@@ -19,13 +20,15 @@ pub(crate) struct Merge {
     /// The folder of the whole; it must not have a run in it [default: luqual-runs/ID]
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
+    #[command(flatten)]
+    demand: Demand,
 }
 
-/// Merges them.
+/// Merges them, and exits as a run of the whole would.
 pub(crate) fn run(command: &Merge) -> Result<Exit, CliError> {
     let (record, folder) = merge(&command.runs, command.report_dir.as_deref())?;
     tell(&record, &folder)?;
-    Ok(Exit::Ok)
+    Ok(command.demand.exit_of(&record))
 }
 
 /// The whole and its folder.
@@ -63,9 +66,29 @@ fn give(from: &Path, to: &Path) -> Result<(), CliError> {
         if kind.is_dir() {
             give(&from, &to)?;
         } else if kind.is_file() {
+            // What a merge that failed has left may be the same file: copied over itself, it would be emptied.
+            let _ = fs::remove_file(&to);
             let given = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
             given.map_err(CliError::file(to.display()))?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_an_earlier_merge_has_given_is_not_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("cell")).unwrap();
+        fs::write(from.join("cell/console.log"), "Linux").unwrap();
+        for _ in 0..2 {
+            give(&from, &to).unwrap();
+            assert_eq!(fs::read(from.join("cell/console.log")).unwrap(), b"Linux");
+            assert_eq!(fs::read(to.join("cell/console.log")).unwrap(), b"Linux");
+        }
+    }
 }

@@ -40,14 +40,21 @@ pub(crate) struct Run {
         "report_dir", "jobs", "seed", "partition",
     ])]
     resume: Option<PathBuf>,
+    #[command(flatten)]
+    demand: Demand,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+/// When a run is a success.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Demand {
     /// Be content with nothing less than this, whatever is expected
     #[arg(long, value_enum, value_name = "OUTCOME")]
     require: Option<Require>,
     /// Let an improvement over what is expected fail the run too
     #[arg(long)]
     strict: bool,
-    #[command(flatten)]
-    execution: Execution,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,30 +78,32 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
         Ended::Interrupted => return Ok(Exit::Interrupted),
     };
     tell(&record, &folder)?;
-    Ok(exit_of(&record, command.require, command.strict))
+    Ok(command.demand.exit_of(&record))
 }
 
-/// A harness failure says that nothing is known, and so does a cell without a result; nothing ran, or not all as expected,
-/// is 1.
-fn exit_of(record: &Record, require: Option<Require>, strict: bool) -> Exit {
-    let ended = || record.briefs().filter_map(|(_, brief)| brief);
-    let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.harness_failed));
-    // Where there are more parts than boots, one has nothing to do.
-    let nothing_to_run = record.run.planned.is_empty() && record.run.partition.is_some();
-    let ran = nothing_to_run || ended().any(|cell| cell.outcome != Outcome::Skipped);
-    let content = ended().all(|cell| match (require, cell.status) {
-        (Some(Require::Survived), _) => cell.clean(),
-        (None, Status::Expected) => true,
-        (None, Status::Improvement) => !strict,
-        (None, Status::Regression | Status::Unexpected | Status::Flaky) => false,
-    });
-    if record.run.interrupted {
-        Exit::Interrupted
-    } else if broken {
-        Exit::Harness
-    } else if ran && content {
-        Exit::Ok
-    } else {
-        Exit::NotAsExpected
+impl Demand {
+    /// A harness failure says that nothing is known, and so does a cell without a result; nothing ran, or not all as
+    /// expected, is 1.
+    pub(crate) fn exit_of(self, record: &Record) -> Exit {
+        let ended = || record.briefs().filter_map(|(_, brief)| brief);
+        let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.harness_failed));
+        // Where there are more parts than boots, one has nothing to do.
+        let nothing_to_run = record.run.planned.is_empty() && record.run.partition.is_some();
+        let ran = nothing_to_run || ended().any(|cell| cell.outcome != Outcome::Skipped);
+        let content = ended().all(|cell| match (self.require, cell.status) {
+            (Some(Require::Survived), _) => cell.clean(),
+            (None, Status::Expected) => true,
+            (None, Status::Improvement) => !self.strict,
+            (None, Status::Regression | Status::Unexpected | Status::Flaky) => false,
+        });
+        if record.run.interrupted {
+            Exit::Interrupted
+        } else if broken {
+            Exit::Harness
+        } else if ran && content {
+            Exit::Ok
+        } else {
+            Exit::NotAsExpected
+        }
     }
 }
