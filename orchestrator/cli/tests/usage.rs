@@ -114,6 +114,12 @@ fn a_folder_with_a_run_is_not_written_to() {
     let words = ["run", "--source", "7.2.12", "--target", "7.3.4", "--report-dir", "old"];
     refused(folder.path(), &words, 2, &["old has a run in it"]);
     assert_eq!(fs::read(folder.path().join("old/run.json")).unwrap(), b"{}");
+    refused(folder.path(), &["run", "--go-on"], 2, &["--report-dir"]);
+    let mut run = Run::new("x".into(), "another".into(), Vec::new(), String::new(), HostInfo::default());
+    run.settings.repeat = 1;
+    let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
+    fs::write(folder.path().join("old/events.jsonl"), serde_json::to_string(&started).unwrap() + "\n").unwrap();
+    refused(folder.path(), &[&words[..], &["--go-on"]].concat(), 2, &["old has a run in it with another luqual"]);
 }
 
 #[test]

@@ -39,19 +39,19 @@ pub(crate) struct Execution {
     jobs: Option<u64>,
     /// Try a cell that is not as expected up to N times more; where attempts differ it is flaky, never green
     #[arg(long, value_name = "N", default_value_t = 0)]
-    retries: u32,
+    pub(crate) retries: u32,
     /// What contents and delays are drawn from, to draw them again [default: a new number; run.json has it]
     #[arg(long, value_name = "NUMBER")]
-    seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     #[command(flatten)]
     kept: Kept,
     /// Let each cell do the same every time, instruction by instruction, from its seed: the guest is emulated, with one processor, and
     /// nobody talks to it; cells with devices or virtual machines are skipped
     #[arg(long)]
-    deterministic: bool,
+    pub(crate) deterministic: bool,
     /// Plant a fault in each cell, to see that it is found
     #[arg(long, value_name = "FAULT", long_help = plant_help())]
-    plant: Option<String>,
+    pub(crate) plant: Option<String>,
     #[command(flatten)]
     pub(crate) machine: MachineChoice,
     #[command(flatten)]

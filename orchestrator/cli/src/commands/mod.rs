@@ -5,6 +5,7 @@ pub(crate) mod bundle;
 pub(crate) mod doctor;
 pub(crate) mod execute;
 pub(crate) mod expect;
+pub(crate) mod go_on;
 pub(crate) mod history;
 pub(crate) mod kernels;
 pub(crate) mod machine;

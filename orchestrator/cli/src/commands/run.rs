@@ -1,14 +1,15 @@
 //! `luqual run`: cells, their outcomes, and what to exit with.
 
 use super::execute::{Ended, Execution, execute, resume};
+use super::go_on::Asked;
 use super::plan::What;
 use super::report::{folder, tell};
-use super::selection::Selection;
+use super::selection::{Chosen, Selection};
 use crate::error::{CliError, Exit};
 use clap::{Args, ValueEnum};
 use luqual_model::{Outcome, Status};
 use luqual_reports::Record;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to run.
 #[derive(Args, Debug)]
@@ -40,6 +41,9 @@ pub(crate) struct Run {
         "report_dir", "jobs", "seed", "partition",
     ])]
     resume: Option<PathBuf>,
+    /// Go on with the run in --report-dir if it is this one and was cut off; if there is none, begin it
+    #[arg(long, requires = "report_dir")]
+    go_on: bool,
     #[command(flatten)]
     demand: Demand,
     #[command(flatten)]
@@ -70,7 +74,10 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
         Some(run) => resume(&folder(run)?, &store, &command.execution.machine).await?,
         None => {
             let chosen = command.what.part_of(command.selection.choose(&store, command.what.pairs(), |_| true)?);
-            execute(&store, &chosen, &command.execution, command.repeat).await?
+            match command.begun(&chosen)? {
+                Some(folder) => resume(folder, &store, &command.execution.machine).await?,
+                None => execute(&store, &chosen, &command.execution, command.repeat).await?,
+            }
         }
     };
     let (record, folder) = match ended {
@@ -79,6 +86,14 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
     };
     tell(&record, &folder)?;
     Ok(command.demand.exit_of(&record))
+}
+
+impl Run {
+    /// The folder in which it has begun, where it is to go on.
+    fn begun(&self, chosen: &Chosen) -> Result<Option<&Path>, CliError> {
+        let Some(folder) = self.execution.report_dir.as_deref().filter(|_| self.go_on) else { return Ok(None) };
+        Ok(Asked::of(chosen, &self.execution, self.repeat).find(folder)?.map(|_| folder))
+    }
 }
 
 impl Demand {
