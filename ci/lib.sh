@@ -79,3 +79,17 @@ check_disk() {
     [ "$free" -ge "$1" ] || die "$folder has $free MiB free, $1 are needed"
   done
 }
+
+# The luqual that LUQUAL names, or one that is built here with what it needs.
+find_luqual() {
+  [ -z "${LUQUAL:-}" ] || return 0
+  local root
+  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  LUQUAL=$root/target/release/luqual
+  pushd "$root" >/dev/null
+  check_system
+  install_packages
+  install_rust
+  cargo build --release --locked --package luqual
+  popd >/dev/null
+}

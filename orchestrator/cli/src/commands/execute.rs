@@ -337,7 +337,7 @@ pub(crate) async fn kernels_of<'a>(
     Ok(kernels)
 }
 
-fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
+pub(crate) fn fault(text: Option<&str>) -> Result<Option<Fault>, CliError> {
     text.map(str::parse::<Fault>).transpose().map_err(CliError::usage)
 }
 
@@ -345,7 +345,8 @@ fn journal_error(folder: &Path) -> impl FnOnce(std::io::Error) -> CliError {
     CliError::file(folder.join(JOURNAL).display().to_string())
 }
 
-async fn find_kernels(
+/// The kernels of these cells. What is missing is built.
+pub(crate) async fn find_kernels(
     store: &Store,
     cells: impl Iterator<Item = &CellKey>,
 ) -> Result<BTreeMap<String, Kernel>, CliError> {
@@ -454,7 +455,7 @@ fn boot<'a>(
     Ok(Boot { source: kernel(&key.source)?, target: kernel(&key.target)?, profile: profile_of(&key.profile)?, parts })
 }
 
-async fn interrupted(mut interrupt: watch::Receiver<bool>) {
+pub(crate) async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
         std::future::pending().await
     }
@@ -474,7 +475,7 @@ pub(crate) fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), C
 }
 
 /// A run that never started leaves no folder behind, unless it has something of the user's in it.
-fn remove_if_empty(folder: &Path) {
+pub(crate) fn remove_if_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
     // The folder of all runs, if this would have been the first.
     let _ = folder.parent().filter(|parent| parent.ends_with("luqual-runs")).map(fs::remove_dir);
@@ -498,7 +499,7 @@ fn host_info(qemu: &Qemu, accel: &AccelFound) -> HostInfo {
 }
 
 /// The first Ctrl-C ends the run in order; the second one is not waited for.
-fn interrupt_on_ctrl_c() -> watch::Receiver<bool> {
+pub(crate) fn interrupt_on_ctrl_c() -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {

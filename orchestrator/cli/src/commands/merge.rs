@@ -26,20 +26,23 @@ pub(crate) struct Merge {
 
 /// Merges them, and exits as a run of the whole would.
 pub(crate) fn run(command: &Merge) -> Result<Exit, CliError> {
-    let (record, folder) = merge(&command.runs, command.report_dir.as_deref())?;
+    let (record, folder) = merge(&command.runs, || create_folder(command.report_dir.as_deref()))?;
     tell(&record, &folder)?;
     Ok(command.demand.exit_of(&record))
 }
 
-/// The whole and its folder.
-pub(crate) fn merge(runs: &[PathBuf], report_dir: Option<&Path>) -> Result<(Record, PathBuf), CliError> {
+/// The whole and its folder, which has an id and is made when it is known that there is a whole.
+pub(crate) fn merge(
+    runs: &[PathBuf],
+    make: impl FnOnce() -> Result<(String, PathBuf), CliError>,
+) -> Result<(Record, PathBuf), CliError> {
     let folders = runs.iter().map(|run| folder(run)).collect::<Result<Vec<PathBuf>, CliError>>()?;
     let parts = folders.iter().map(|folder| read(folder)).collect::<Result<Vec<Record>, CliError>>()?;
     // Nothing is made of what is not one run.
     let mut merged = Merged::of(&parts, std::env::args().collect()).map_err(|why| {
         CliError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
     })?;
-    let (id, into) = create_folder(report_dir)?;
+    let (id, into) = make()?;
     merged.run.id = id;
     folders.iter().try_for_each(|part| give(&part.join("cells"), &into.join("cells")))?;
     let journal = into.join(JOURNAL);

@@ -21,6 +21,7 @@ pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod selection;
 pub(crate) mod selftests;
+pub(crate) mod slurm;
 pub(crate) mod workloads;
 
 use crate::error::CliError;

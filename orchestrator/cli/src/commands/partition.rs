@@ -26,6 +26,11 @@ impl FromStr for Part {
 }
 
 impl Part {
+    /// All parts of so many.
+    pub(crate) fn all(of: u32) -> impl Iterator<Item = Self> {
+        (1..=of).map(move |number| Self { number, of })
+    }
+
     /// The places of its cells. Cells that may share a boot stay together, so that each is in the boot that it would be in without
     /// parts; these and each cell that has its own boot are dealt out in turn. It depends on nothing but the selection.
     pub(crate) fn of(self, cells: &[CellKey], shares_boot: impl Fn(&str) -> bool) -> Partition {

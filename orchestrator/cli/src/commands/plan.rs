@@ -61,11 +61,20 @@ impl What {
 
     /// What is chosen, or the part of it that is to be run here.
     pub(crate) fn part_of(&self, chosen: Chosen) -> Chosen {
-        let Some(part) = self.partition else { return chosen };
-        let shares_boot = |name: &str| chosen.registry.find(name).is_some_and(|workload| workload.shares_boot);
-        let partition = part.of(&chosen.cells, shares_boot);
-        let cells = partition.places.iter().map(|place| chosen.cells[*place].clone()).collect();
-        Chosen { seed: Some(partition::seed(&chosen.cells)), partition: Some(partition), cells, ..chosen }
+        match self.partition {
+            Some(part) => chosen.part(part),
+            None => chosen,
+        }
+    }
+}
+
+impl Chosen {
+    /// One part of it.
+    pub(crate) fn part(&self, part: Part) -> Self {
+        let shares_boot = |name: &str| self.registry.find(name).is_some_and(|workload| workload.shares_boot);
+        let partition = part.of(&self.cells, shares_boot);
+        let cells = partition.places.iter().map(|place| self.cells[*place].clone()).collect();
+        Self { seed: Some(partition::seed(&self.cells)), partition: Some(partition), cells, ..self.clone() }
     }
 }
 

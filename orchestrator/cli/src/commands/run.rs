@@ -5,6 +5,7 @@ use super::go_on::Asked;
 use super::plan::What;
 use super::report::{folder, tell};
 use super::selection::{Chosen, Selection};
+use super::slurm::{self, Executor};
 use crate::error::{CliError, Exit};
 use clap::{Args, ValueEnum};
 use luqual_model::{Outcome, Status};
@@ -19,6 +20,7 @@ Examples:
   luqual run --source 7.2.12 --target 7.3.4
   luqual run --source 7.3.4 --target .              (a kernel that was built in this folder)
   luqual run --matrix quick --report-dir out
+  luqual run --matrix full --executor slurm --parts 8 --sbatch-option=--mem=8G
   luqual run --filter 'source(<7.1) & target(>=7.1)'
   luqual run --source 7.2.12 --target 7.3.4 --plant flip:64m:3:17    (see the tool find a corruption)
 
@@ -48,6 +50,8 @@ pub(crate) struct Run {
     demand: Demand,
     #[command(flatten)]
     execution: Execution,
+    #[command(flatten)]
+    executor: Executor,
 }
 
 /// When a run is a success.
@@ -69,14 +73,16 @@ enum Require {
 
 /// Runs it.
 pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
+    let array = command.executor.array()?;
     let store = command.execution.kernels.store()?;
     let ended = match &command.resume {
         Some(run) => resume(&folder(run)?, &store, &command.execution.machine).await?,
         None => {
             let chosen = command.what.part_of(command.selection.choose(&store, command.what.pairs(), |_| true)?);
-            match command.begun(&chosen)? {
-                Some(folder) => resume(folder, &store, &command.execution.machine).await?,
-                None => execute(&store, &chosen, &command.execution, command.repeat).await?,
+            match (array, command.begun(&chosen)?) {
+                (Some(array), _) => slurm::run(array, &store, &chosen, &command.execution, command.repeat).await?,
+                (None, Some(folder)) => resume(folder, &store, &command.execution.machine).await?,
+                (None, None) => execute(&store, &chosen, &command.execution, command.repeat).await?,
             }
         }
     };

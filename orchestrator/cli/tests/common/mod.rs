@@ -2,6 +2,8 @@
 #![allow(clippy::allow_attributes, reason = "whether anything is unused depends on the test file that takes it in")]
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub(crate) mod cluster;
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
