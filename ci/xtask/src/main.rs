@@ -15,7 +15,25 @@ const STEPS: &[Step] = &[
     Step {
         name: "scripts",
         purpose: "the shell scripts parse",
-        command: &["bash", "-n", "ci/quickstart", "ci/test", "ci/lib.sh"],
+        command: &[
+            "bash",
+            "-c",
+            // One at a time: what follows the first is its arguments.
+            "for script; do bash -n \"$script\" || exit 1; done",
+            "bash",
+            "ci/quickstart",
+            "ci/test",
+            "ci/lib.sh",
+            "ci/kernels",
+            "ci/shard",
+            "ci/merge",
+            "ci/templates/check",
+        ],
+    },
+    Step {
+        name: "templates",
+        purpose: "the templates for CI systems are valid by their schemas (the first time it needs PyPI)",
+        command: &["ci/templates/check"],
     },
     Step { name: "fmt", purpose: "formatting", command: &["cargo", "fmt", "--all", "--check"] },
     Step {

@@ -219,7 +219,7 @@ fn a_shard_fails_with_its_host_and_a_merge_with_its_cells() {
     assert_eq!(shard.status.code(), Some(3), "{}", text(&shard));
     let missing = ci(folder, "merge", &["whole2", "nowhere"]);
     assert_eq!(missing.status.code(), Some(2), "{}", text(&missing));
-    for script in ["shard", "merge"] {
+    for script in ["kernels", "shard", "merge"] {
         let output = ci(folder, script, &[]);
         assert!(output.status.code() == Some(2) && text(&output).contains("usage: "), "{}", text(&output));
     }
