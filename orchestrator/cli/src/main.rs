@@ -7,7 +7,7 @@ mod progress;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, workloads,
+    bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, workloads,
 };
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
@@ -32,6 +32,8 @@ enum Command {
     Qualify(Box<qualify::Qualify>),
     /// Make one cell of an earlier run again, with all that it was made with
     Repro(Box<repro::Repro>),
+    /// Find the first kernel of several, or the first commit, at which a cell ends otherwise
+    Bisect(Box<bisect::Bisect>),
     /// Pack one cell of a run, with its kernels and logs, to be made again elsewhere
     Bundle(Box<bundle::Bundle>),
     /// Show what a run would do: cells, boots, memory, time
@@ -80,6 +82,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Run(command) => run::run(&command).await,
         Command::Qualify(command) => qualify::run(&command).await,
         Command::Repro(command) => repro::run(&command).await,
+        Command::Bisect(command) => bisect::run(&command).await,
         Command::Bundle(command) => {
             tokio::select! {
                 done = bundle::run(&command) => done,

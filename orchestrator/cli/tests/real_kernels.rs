@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{alone, assert_nothing_left, luqual, machines, record, run_pair, text};
+use common::{alone, assert_nothing_left, image_of, luqual, machines, record, run_pair, text};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -649,11 +649,4 @@ fn wait_for(folder: &Path, wanted: impl Fn(&Value) -> bool, times: usize) {
         assert!(Instant::now() < until, "it did not come");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// The bzImage of a kernel of the catalog.
-fn image_of(folder: &Path, version: &str) -> String {
-    let output = luqual(folder).args(["kernels", "build", version]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
 }

@@ -31,8 +31,19 @@ pub(crate) async fn build(
     progress: &dyn Progress,
 ) -> Result<PathBuf, KernelError> {
     let tree = source(entry, patches, package, folder, progress).await?;
-    let mut make = Make::new(entry, &tree, log)?;
+    configure_and_make(entry, &tree, folder, log, progress).await?;
+    Ok(tree)
+}
 
+/// The same in a tree that is there, in which something may have been built before.
+pub(crate) async fn configure_and_make(
+    entry: &Entry,
+    tree: &Path,
+    folder: &Path,
+    log: &Path,
+    progress: &dyn Progress,
+) -> Result<(), KernelError> {
+    let mut make = Make::new(entry, tree, log)?;
     progress.start("configuring", None);
     let result = tree.join(".config");
     match &entry.base {
@@ -61,7 +72,7 @@ pub(crate) async fn build(
     };
     make.run(&["bzImage"], &[], &mut count).await?;
     progress.end();
-    Ok(tree)
+    Ok(())
 }
 
 /// The source of an entry with its patches, in `folder`.

@@ -58,6 +58,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it is a version as it was released, configured as all are.
+    pub fn is_plain(&self) -> bool {
+        self.base == Base::AllNo && self.version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    }
+
     /// Where it comes from, in one line.
     pub fn provenance(&self) -> String {
         let base = match &self.base {
@@ -104,6 +109,15 @@ pub enum Source {
     },
     /// A source tree on this machine, copied before it is built.
     Tree(PathBuf),
+    /// A commit of a git tree on this machine.
+    Commit {
+        /// The tree.
+        tree: PathBuf,
+        /// All of the commit's name.
+        id: String,
+        /// Its version, by its Makefile; empty if that says nothing.
+        release: String,
+    },
 }
 
 impl Source {
@@ -113,6 +127,7 @@ impl Source {
             Self::Debian { package, version, sha256 } => format!("Debian {package} {version}, sha256 {sha256}"),
             Self::Tarball { url, sha256 } => format!("{url}, sha256 {sha256}"),
             Self::Tree(path) => format!("source tree {}", path.display()),
+            Self::Commit { tree, id, .. } => format!("git {} {id}", tree.display()),
         }
     }
 }

@@ -72,6 +72,14 @@ pub enum KernelError {
         /// What git says.
         why: String,
     },
+    /// A commit of a git tree that cannot be had.
+    #[error("{}: {why}", .tree.display())]
+    Commit {
+        /// The tree.
+        tree: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// What a build needs is not installed.
     #[error("a kernel build needs {}", .0.join(", "))]
     Tools(Vec<String>),
@@ -141,15 +149,21 @@ impl KernelError {
                 | Self::Options { .. }
                 | Self::Series { .. }
                 | Self::Patch { .. }
+                | Self::Commit { .. }
                 | Self::NoSelftests { .. }
         )
+    }
+
+    /// Whether it is the source's fault: another kernel may well be built here.
+    pub fn is_of_the_source(&self) -> bool {
+        matches!(self, Self::NotAKernel { .. } | Self::Options { .. } | Self::Patch { .. } | Self::Make { .. })
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown { known, .. } => {
-                format!("known: {}; or a path with a `/`, to a bzImage or a build tree", known.join(", "))
+                format!("known: {}; or a path, to a bzImage or a build tree; or TREE@COMMIT of a git tree", known.join(", "))
             }
             Self::NotAKernel { .. } => "a bzImage, or the folder of a kernel that was built (make bzImage)".to_owned(),
             Self::Download { .. } => {
@@ -177,6 +191,7 @@ impl KernelError {
             Self::NoSelftests { .. } => {
                 "6.19 is the first with programs for LUO; `luqual kernels list` has later ones".to_owned()
             }
+            Self::Commit { .. } => "name a commit as git does, of a git tree on this machine".to_owned(),
             Self::Catalog(_) | Self::Make { .. } | Self::Package { .. } | Self::File { .. } => return None,
         })
     }

@@ -2,10 +2,12 @@
 
 mod build;
 mod catalog;
+mod commits;
 mod config;
 pub mod digest;
 mod error;
 mod fetch;
+mod git;
 pub mod image;
 mod mutants;
 mod patches;
@@ -17,6 +19,7 @@ pub mod tools;
 mod unpack;
 
 pub use catalog::{Base, Catalog, Entry, Source};
+pub use commits::{Commit, GitTree};
 pub use config::KernelConfig;
 pub use error::KernelError;
 pub use mutants::{Mutant, Tree, mutants};

@@ -5,11 +5,11 @@
 
 use crate::digest;
 use crate::error::KernelError;
+use crate::git::{Failed, git, plain_git, said};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Where a series is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,12 @@ impl Patch {
 pub(crate) struct Trouble {
     pub(crate) why: String,
     pub(crate) hint: String,
+}
+
+impl Failed {
+    fn trouble(self, hint: &str) -> Trouble {
+        trouble(self.in_words(), if self.is_missing() { "Debian, Ubuntu: apt-get install git" } else { hint })
+    }
 }
 
 fn trouble(why: impl Into<String>, hint: impl Into<String>) -> Trouble {
@@ -253,9 +259,6 @@ fn diff_of(body: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// How many of git's lines are shown.
-const LINES: usize = 12;
-
 /// Applies all in order; nothing is fuzzy, and nothing outside of the tree is touched.
 pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &Path) -> Result<(), KernelError> {
     for (index, patch) in patches.iter().enumerate() {
@@ -295,52 +298,6 @@ async fn git_apply(patch: &Patch, options: &[&str], tree: &Path, work: &Path) ->
         .kill_on_drop(true);
     let output = command.output().await.map_err(|error| format!("git: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(said(&output.stderr)) }
-}
-
-fn said(stderr: &[u8]) -> String {
-    String::from_utf8_lossy(stderr).trim_end().lines().take(LINES).collect::<Vec<_>>().join("\n")
-}
-
-/// git, of whose environment only the user's identity on this machine is left: safe.directory is in the user's files.
-fn plain_git(folder: &Path) -> Command {
-    let mut command = Command::new("git");
-    let kept = ["PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME"];
-    command
-        .current_dir(folder)
-        .env_clear()
-        .envs(kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .env("LC_ALL", "C")
-        .env("GIT_TERMINAL_PROMPT", "0");
-    command
-}
-
-enum Failed {
-    /// git is not there, or not at all usable.
-    Start(std::io::Error),
-    /// git said no.
-    Git { goal: String, why: String },
-}
-
-impl Failed {
-    fn trouble(self, hint: &str) -> Trouble {
-        match self {
-            Self::Start(error) if error.kind() == ErrorKind::NotFound => {
-                trouble("patches are read by git, which is missing", "Debian, Ubuntu: apt-get install git")
-            }
-            Self::Start(error) => trouble(format!("git: {error}"), hint),
-            Self::Git { goal, why } => trouble(format!("`git {goal}` failed: {why}"), hint),
-        }
-    }
-}
-
-fn git(folder: &Path, words: &[&OsStr], input: Option<File>) -> Result<Vec<u8>, Failed> {
-    let input = input.map_or_else(Stdio::null, Stdio::from);
-    let output = plain_git(folder).args(words).stdin(input).output().map_err(Failed::Start)?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let goal = words.first().map_or_else(String::new, |goal| goal.to_string_lossy().into_owned());
-    Err(Failed::Git { goal, why: said(&output.stderr) })
 }
 
 #[cfg(test)]

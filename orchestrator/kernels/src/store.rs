@@ -7,10 +7,11 @@ use crate::error::KernelError;
 use crate::fetch::{debian_mirror, fetch};
 use crate::patches::{self, Patch};
 use crate::progress::Progress;
-use crate::{digest, image, tools};
+use crate::{commits, digest, image, tools};
 use luqual_model::KernelInfo;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -83,27 +84,36 @@ impl Store {
         &self.root
     }
 
-    /// The kernel that `spec` names: a version of the catalog, built if need be, or a path.
+    /// The kernel that `spec` names: a version of the catalog or a commit, built if need be, or a path.
     pub async fn resolve(&self, spec: &str, progress: &dyn Progress) -> Result<Kernel, KernelError> {
-        match self.catalog.find(spec) {
-            Some(entry) => self.ensure(entry, progress).await,
+        match self.entry(spec)? {
+            Some(entry) => self.ensure(&entry, progress).await,
             None => self.read_path(spec),
         }
     }
 
     /// The kernel of `spec` if it is there; nothing is built.
     pub fn find(&self, spec: &str) -> Result<Option<Kernel>, KernelError> {
-        match self.catalog.find(spec) {
-            Some(entry) => self.ready(entry),
+        match self.entry(spec)? {
+            Some(entry) => self.ready(&entry),
             None => self.read_path(spec).map(Some),
         }
     }
 
     /// The release of the kernel that `spec` names, which for one of the catalog is its name; nothing is built.
     pub fn release(&self, spec: &str) -> Result<String, KernelError> {
-        match self.catalog.find(spec) {
+        match self.entry(spec)?.as_deref() {
+            Some(Entry { source: Source::Commit { release, .. }, .. }) => Ok(release.clone()),
             Some(entry) => Ok(entry.version.clone()),
             None => self.read_path(spec).map(|kernel| kernel.info.release),
+        }
+    }
+
+    /// How the kernel that `spec` names is built, unless it is a path to one that is.
+    fn entry(&self, spec: &str) -> Result<Option<Cow<'_, Entry>>, KernelError> {
+        match self.catalog.find(spec) {
+            Some(entry) => Ok(Some(Cow::Borrowed(entry))),
+            None => Ok(commits::entry(spec, &self.catalog)?.map(Cow::Owned)),
         }
     }
 
@@ -124,7 +134,9 @@ impl Store {
 
     /// The place of what is made from an entry, among others of its kind.
     pub(crate) fn folder_of(&self, kind: &str, entry: &Entry, patches: &[Patch]) -> Result<PathBuf, KernelError> {
-        Ok(self.root.join(kind).join(format!("{}-{}", entry.version, &key(entry, patches)?[..16])))
+        // A commit's begins with the path of its tree.
+        let name = entry.version.rsplit('/').next().unwrap_or_default();
+        Ok(self.root.join(kind).join(format!("{name}-{}", &key(entry, patches)?[..16])))
     }
 
     /// One process builds, the others wait for it.
@@ -186,10 +198,14 @@ impl Store {
 
     /// Builds in a folder of its own, of which the result alone is kept.
     async fn make(&self, entry: &Entry, patches: &[Patch], progress: &dyn Progress) -> Result<(), KernelError> {
-        let work = self.workplace(&self.root.join("kernels"))?;
         let started = Instant::now();
+        let log = self.root.join(format!("build-{}.log", entry.version.rsplit('/').next().unwrap_or_default()));
+        if let Source::Commit { tree, id, .. } = &entry.source {
+            let tree = commits::build(self, entry, (tree, id), &log, progress).await?;
+            return self.keep(entry, patches, &tree, &log, started);
+        }
+        let work = self.workplace(&self.root.join("kernels"))?;
         let package = self.fetch(entry, progress).await?;
-        let log = self.root.join(format!("build-{}.log", entry.version));
         let tree = build(entry, patches, package.as_deref(), work.path(), &log, progress).await?;
         self.keep(entry, patches, &tree, &log, started)
     }
@@ -234,7 +250,7 @@ impl Store {
 
     pub(crate) async fn fetch(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<PathBuf>, KernelError> {
         let (url, name, sha256) = match &entry.source {
-            Source::Tree(_) => return Ok(None),
+            Source::Tree(_) | Source::Commit { .. } => return Ok(None),
             Source::Debian { package, version, sha256 } => {
                 let name = format!("{package}_{version}_all.deb");
                 let mirror = debian_mirror(self.mirror.as_deref());
@@ -303,6 +319,7 @@ fn key(entry: &Entry, patches: &[Patch]) -> Result<String, KernelError> {
     let source = match &entry.source {
         Source::Debian { sha256, .. } | Source::Tarball { sha256, .. } => sha256.clone(),
         Source::Tree(path) => digest::of_bytes(listing(path)?.as_bytes()),
+        Source::Commit { id, .. } => format!("commit {id}"),
     };
     let mut parts =
         vec![RECIPE.to_string(), entry.version.clone(), source, entry.fragment.clone(), format!("gcc {major}")];

@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod bench;
+pub(crate) mod bisect;
 pub(crate) mod bundle;
 pub(crate) mod doctor;
 pub(crate) mod execute;

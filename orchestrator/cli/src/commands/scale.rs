@@ -134,7 +134,7 @@ fn cells(kernels: &[&str], count: usize) -> Vec<CellKey> {
 }
 
 /// What a cell of an ordinary size tells.
-fn life(plan: Planned, number: usize) -> Vec<Event> {
+pub(crate) fn life(plan: Planned, number: usize) -> Vec<Event> {
     let (id, lost) = (plan.key.id(), number % LOST_EVERY == LOST_EVERY - 1);
     let us = 350_000 + (number as u64 * 7919) % 10_000;
     let outcome = if lost { Outcome::Lost } else { Outcome::Survived };

@@ -65,3 +65,10 @@ pub(crate) fn machines(folder: &Path) -> Vec<String> {
 pub(crate) fn text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
+
+/// Where the image of a kernel of the catalog is; it is built if need be.
+pub(crate) fn image_of(folder: &Path, version: &str) -> String {
+    let output = luqual(folder).args(["kernels", "build", version]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+}

@@ -1,4 +1,5 @@
 use super::*;
+use std::io::ErrorKind;
 
 const DIFF: &str = "diff --git a/init/main.c b/init/main.c\n--- a/init/main.c\n+++ b/init/main.c\n@@ -1,3 +1,3 @@\n one\n\
                     -two\n+TWO\n three\n";

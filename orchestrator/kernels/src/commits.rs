@@ -1,0 +1,235 @@
+//! Kernels of a git tree: `TREE@COMMIT` is one. Each is built in a clone that is kept, so that the next one costs what it changes.
+
+use crate::build::configure_and_make;
+use crate::catalog::{Catalog, Entry, Source};
+use crate::digest;
+use crate::error::KernelError;
+use crate::git::{Failed, git, plain_git};
+use crate::progress::Progress;
+use crate::store::Store;
+use luqual_model::Version;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// A git tree of kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitTree {
+    path: PathBuf,
+}
+
+/// A commit that may be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// All of its name.
+    pub id: String,
+    /// What its author calls it.
+    pub subject: String,
+}
+
+/// So much of a commit's name names it.
+const SHORT: usize = 12;
+
+impl GitTree {
+    /// The tree at `path`.
+    pub fn open(path: &Path) -> Result<Self, KernelError> {
+        let wrong = |why: String| KernelError::Commit { tree: path.to_owned(), why };
+        let path = fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?;
+        let tree = Self { path };
+        tree.ask(&["rev-parse", "--git-dir"])?;
+        Ok(tree)
+    }
+
+    /// What a user calls the kernel of a commit.
+    pub fn spec(&self, commit: &str) -> String {
+        format!("{}@{}", self.path.display(), commit.get(..SHORT).unwrap_or(commit))
+    }
+
+    /// The commit that a name means.
+    pub fn commit(&self, name: &str) -> Result<Commit, KernelError> {
+        // A name that is an option is none.
+        let id = self.ask(&["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")])?;
+        let subject = self.ask(&["log", "-1", "--format=%s", id.trim(), "--"])?;
+        Ok(Commit { id: id.trim().to_owned(), subject: subject.trim().to_owned() })
+    }
+
+    /// The commits that are in `bad` and in none of `good`, the one first that halves them best: `bad` itself is the last.
+    pub fn halving(&self, good: &[String], bad: &str) -> Result<Vec<String>, KernelError> {
+        let excluded: Vec<String> = good.iter().map(|good| format!("^{good}")).collect();
+        let mut words = vec!["rev-list", "--bisect-all", bad];
+        words.extend(excluded.iter().map(String::as_str));
+        words.push("--");
+        let text = self.ask(&words)?;
+        let id = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        let mut commits: Vec<String> = text.lines().filter_map(id).collect();
+        commits.retain(|commit| commit != bad);
+        commits.push(bad.to_owned());
+        Ok(commits)
+    }
+
+    /// Whether all that is in `one` is in `other` too.
+    pub fn is_before(&self, one: &str, other: &str) -> Result<bool, KernelError> {
+        Ok(self.ask(&["rev-list", "--count", one, &format!("^{other}"), "--"])?.trim() == "0")
+    }
+
+    /// What `make kernelrelease` begins with, by the commit's Makefile; empty if that says nothing.
+    fn release(&self, id: &str) -> String {
+        release(&self.ask(&["show", &format!("{id}:Makefile")]).unwrap_or_default())
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<String, KernelError> {
+        let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        let text = git(&self.path, &words, None).map_err(|failed| self.failed(&failed))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn failed(&self, failed: &Failed) -> KernelError {
+        KernelError::Commit { tree: self.path.clone(), why: failed.in_words() }
+    }
+}
+
+/// VERSION, PATCHLEVEL, SUBLEVEL and EXTRAVERSION of a kernel's Makefile.
+fn release(makefile: &str) -> String {
+    let value = |name: &str| {
+        let of = |line: &str| line.strip_prefix(name)?.trim_start().strip_prefix('=').map(|it| it.trim().to_owned());
+        makefile.lines().find_map(of)
+    };
+    match (value("VERSION"), value("PATCHLEVEL")) {
+        (Some(version), Some(level)) => {
+            let sub = value("SUBLEVEL").unwrap_or_else(|| "0".to_owned());
+            format!("{version}.{level}.{sub}{}", value("EXTRAVERSION").unwrap_or_default())
+        }
+        _ => String::new(),
+    }
+}
+
+/// The entry of `TREE@COMMIT`, if that is what `spec` is: made as those of the catalog of its series are, or else as the last.
+pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, KernelError> {
+    let Some((path, name)) = spec.rsplit_once('@').filter(|(path, _)| Path::new(path).is_dir()) else {
+        return Ok(None);
+    };
+    let tree = GitTree::open(Path::new(path))?;
+    let commit = tree.commit(name)?;
+    let release = tree.release(&commit.id);
+    let like = recipe(catalog, &release).ok_or_else(|| KernelError::Commit {
+        tree: tree.path.clone(),
+        why: "the catalog has no kernel after which it could be configured".to_owned(),
+    })?;
+    let source = Source::Commit { tree: tree.path, id: commit.id, release };
+    Ok(Some(Entry { version: spec.to_owned(), source, patches: None, ..like.clone() }))
+}
+
+fn recipe<'a>(catalog: &'a Catalog, release: &str) -> Option<&'a Entry> {
+    let plain = || catalog.entries().iter().filter(|entry| entry.is_plain());
+    let series = |text: &str| text.split(['.', '-']).take(2).map(str::to_owned).collect::<Vec<_>>();
+    let newest = |entry: &&Entry| Version::of(&entry.version);
+    plain().filter(|entry| series(&entry.version) == series(release)).max_by_key(newest).or(plain().max_by_key(newest))
+}
+
+/// Builds a commit in the clone of its tree, which has no more of its own than the files of one commit.
+pub(crate) async fn build(
+    store: &Store,
+    entry: &Entry,
+    (tree, id): (&Path, &str),
+    log: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf, KernelError> {
+    let name = digest::of_bytes(tree.as_os_str().as_encoded_bytes());
+    let folder = store.root().join("trees").join(&name[..16]);
+    let _lock = store.lock(&folder, &tree.display().to_string(), progress).await?;
+    fs::create_dir_all(&folder).map_err(KernelError::file(&folder))?;
+    store.can_build(&folder)?;
+    let clone = folder.join("tree");
+    let failed = |failed: Failed| KernelError::Commit { tree: tree.to_owned(), why: failed.in_words() };
+    progress.start(&format!("checking out {}", entry.version), None);
+    if !clone.join(".git").is_dir() {
+        let words = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
+        run(&folder, words.into_iter().chain([tree.as_os_str(), OsStr::new("tree")])).await.map_err(failed)?;
+    }
+    let words = ["checkout", "--quiet", "--force", "--detach", id].map(OsStr::new);
+    run(&clone, words.into_iter()).await.map_err(failed)?;
+    progress.end();
+    configure_and_make(entry, &clone, &folder, log, progress).await?;
+    Ok(clone)
+}
+
+/// Where other things may go on meanwhile.
+async fn run<'a>(folder: &Path, words: impl Iterator<Item = &'a OsStr> + Clone) -> Result<(), Failed> {
+    let mut command = tokio::process::Command::from(plain_git(folder));
+    command.args(words.clone()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.map_err(Failed::Start)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let goal = words.clone().next().map_or_else(String::new, |goal| goal.to_string_lossy().into_owned());
+    Err(Failed::Git { goal, why: crate::git::said(&output.stderr) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn git_in(folder: &Path, words: &[&str]) -> String {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
+        let output = Command::new("git").current_dir(folder).args(identity).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// A line of five commits, the oldest first.
+    fn history(folder: &Path) -> Vec<String> {
+        git_in(folder, &["init", "--quiet"]);
+        let commit = |number: u32| {
+            fs::write(folder.join("Makefile"), format!("VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = {number}\n")).unwrap();
+            git_in(folder, &["add", "."]);
+            git_in(folder, &["commit", "--quiet", "-m", &format!("change {number}")]);
+            git_in(folder, &["rev-parse", "HEAD"])
+        };
+        (0..5).map(commit).collect()
+    }
+
+    #[test]
+    fn a_commit_is_named_and_knows_its_release_and_its_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = history(folder.path());
+        let tree = GitTree::open(folder.path()).unwrap();
+        assert_eq!(tree.commit("HEAD~1").unwrap(), Commit { id: ids[3].clone(), subject: "change 3".into() });
+        let catalog = Catalog::load(None).unwrap();
+        let spec = tree.spec(&ids[2]);
+        assert!(spec.ends_with(&format!("@{}", &ids[2][..12])));
+        let entry = entry(&spec, &catalog).unwrap().unwrap();
+        let like = catalog.find("7.3.4").unwrap();
+        assert_eq!((&entry.version, &entry.fragment, &entry.patches), (&spec, &like.fragment, &None));
+        assert!(matches!(&entry.source, Source::Commit { id, release, .. } if *id == ids[2] && release == "7.3.2"));
+        for wrong in ["--help", "nowhere", "HEAD:Makefile"] {
+            assert!(tree.commit(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(super::entry("7.3.4", &catalog).unwrap(), None);
+        assert_eq!(super::entry("/nowhere@HEAD", &catalog).unwrap(), None);
+        let empty = tempfile::tempdir().unwrap();
+        assert!(GitTree::open(empty.path()).is_err());
+    }
+
+    #[test]
+    fn the_recipe_is_of_the_series_or_the_newest() {
+        let catalog = Catalog::load(None).unwrap();
+        let of = |release: &str| recipe(&catalog, release).unwrap().version.as_str();
+        assert_eq!([of("6.19.2"), of("7.2.0-rc3"), of("8.1.0"), of("")], ["6.19.14", "7.2.12", "7.3.4", "7.3.4"]);
+        assert_eq!(release("VERSION = 7\nPATCHLEVEL = 4\nSUBLEVEL = 0\nEXTRAVERSION = -rc2\nNAME = x\n"), "7.4.0-rc2");
+        assert_eq!(release("all:\n\ttrue\n"), "");
+    }
+
+    #[test]
+    fn the_middle_comes_first_and_the_bad_one_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = history(folder.path());
+        let tree = GitTree::open(folder.path()).unwrap();
+        let left = tree.halving(&ids[..1], &ids[4]).unwrap();
+        assert_eq!((left.len(), left.last()), (4, Some(&ids[4])));
+        assert!(left[0] == ids[2], "{left:?} of {ids:?}");
+        assert_eq!(tree.halving(&ids[..3], &ids[3]).unwrap(), [ids[3].clone()]);
+        assert!(tree.is_before(&ids[1], &ids[3]).unwrap() && !tree.is_before(&ids[3], &ids[1]).unwrap());
+    }
+}

@@ -1,0 +1,61 @@
+//! git, as it is installed.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// How many of its lines are shown.
+const LINES: usize = 12;
+
+/// Why it did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// It is not there, or not at all usable.
+    Start(std::io::Error),
+    /// It said no.
+    Git { goal: String, why: String },
+}
+
+impl Failed {
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Start(error) if error.kind() == ErrorKind::NotFound)
+    }
+
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Start(error) if error.kind() == ErrorKind::NotFound => "git is missing, which reads them".to_owned(),
+            Self::Start(error) => format!("git: {error}"),
+            Self::Git { goal, why } => format!("`git {goal}` failed: {why}"),
+        }
+    }
+}
+
+/// What it prints.
+pub(crate) fn git(folder: &Path, words: &[&OsStr], input: Option<File>) -> Result<Vec<u8>, Failed> {
+    let input = input.map_or_else(Stdio::null, Stdio::from);
+    let output = plain_git(folder).args(words).stdin(input).output().map_err(Failed::Start)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let goal = words.first().map_or_else(String::new, |goal| goal.to_string_lossy().into_owned());
+    Err(Failed::Git { goal, why: said(&output.stderr) })
+}
+
+/// git, of whose environment only the user's identity on this machine is left: safe.directory is in the user's files.
+pub(crate) fn plain_git(folder: &Path) -> Command {
+    let mut command = Command::new("git");
+    let kept = ["PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME"];
+    command
+        .current_dir(folder)
+        .env_clear()
+        .envs(kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0");
+    command
+}
+
+pub(crate) fn said(stderr: &[u8]) -> String {
+    String::from_utf8_lossy(stderr).trim_end().lines().take(LINES).collect::<Vec<_>>().join("\n")
+}
