@@ -120,13 +120,8 @@ pub(crate) async fn execute(
     let (qemu, accel) = options.machine.find_for(options.deterministic).await?;
     let (id, folder) = create_folder(options.report_dir.as_deref())?;
     let interrupt = interrupt_on_ctrl_c();
-    let kernels = tokio::select! {
-        kernels = find_kernels(store, chosen.cells.iter()) => kernels.inspect_err(|_| remove_if_empty(&folder))?,
-        () = interrupted(interrupt.clone()) => {
-            remove_if_empty(&folder);
-            return Ok(Ended::Interrupted);
-        }
-    };
+    let looking = find_kernels(store, chosen.cells.iter());
+    let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
     let kernels = all_bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
@@ -181,15 +176,8 @@ pub(crate) async fn repeat(
     again.planned.iter().try_for_each(|cell| plan::fits(&cell.key, slots).map(drop))?;
     let (id, folder) = create_folder(report_dir)?;
     let interrupt = interrupt_on_ctrl_c();
-    let kernels = tokio::select! {
-        kernels = kernels_of(again.run, images, again.planned.iter(), since) => {
-            kernels.inspect_err(|_| remove_if_empty(&folder))?
-        }
-        () = interrupted(interrupt.clone()) => {
-            remove_if_empty(&folder);
-            return Ok(Ended::Interrupted);
-        }
-    };
+    let looking = kernels_of(again.run, images, again.planned.iter(), since);
+    let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
     let kernels = all_bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
@@ -474,8 +462,24 @@ pub(crate) fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), C
     Ok((id, folder))
 }
 
+/// What is looked for before a run begins, in whose folder nothing is yet; `None` when the user ended it.
+pub(crate) async fn before_it_begins<T>(
+    folder: &Path,
+    interrupt: &watch::Receiver<bool>,
+    looking: impl Future<Output = Result<T, CliError>>,
+) -> Result<Option<T>, CliError> {
+    let found = tokio::select! {
+        found = looking => found.map(Some),
+        () = interrupted(interrupt.clone()) => Ok(None),
+    };
+    if !matches!(found, Ok(Some(_))) {
+        remove_if_empty(folder);
+    }
+    found
+}
+
 /// A run that never started leaves no folder behind, unless it has something of the user's in it.
-pub(crate) fn remove_if_empty(folder: &Path) {
+fn remove_if_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
     // The folder of all runs, if this would have been the first.
     let _ = folder.parent().filter(|parent| parent.ends_with("luqual-runs")).map(fs::remove_dir);

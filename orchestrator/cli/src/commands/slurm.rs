@@ -3,9 +3,7 @@
 mod job;
 mod script;
 
-use super::execute::{
-    Ended, Execution, create_folder, fault, find_kernels, interrupt_on_ctrl_c, interrupted, remove_if_empty,
-};
+use super::execute::{Ended, Execution, before_it_begins, create_folder, fault, find_kernels, interrupt_on_ctrl_c};
 use super::go_on::Asked;
 use super::merge::merge;
 use super::partition::Part;
@@ -96,13 +94,8 @@ pub(crate) async fn run(
     let parts = Parts::new(array.parts, chosen, &folder);
     let interrupt = interrupt_on_ctrl_c();
     // Once and here, so that no task builds what another builds too.
-    let kernels = tokio::select! {
-        kernels = find_kernels(store, chosen.cells.iter()) => kernels.inspect_err(|_| remove_if_empty(&folder))?,
-        () = interrupted(interrupt.clone()) => {
-            remove_if_empty(&folder);
-            return Ok(Ended::Interrupted);
-        }
-    };
+    let looking = find_kernels(store, chosen.cells.iter());
+    let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
     let slurm = Slurm::create(&folder.join("slurm"))?;
     slurm.is_free().await?;
     let find_unended = || parts.unended(&kernels, options, repeat);
