@@ -50,16 +50,29 @@ impl Lines {
 
     /// The next line, if all of it is there.
     pub fn try_next(&mut self) -> Option<String> {
+        let end = self.end()?;
+        let line: Vec<u8> = self.partial.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// Where the next line ends.
+    fn end(&mut self) -> Option<usize> {
         loop {
             if let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.partial.drain(..=end).collect();
-                return Some(String::from_utf8_lossy(&line).trim_end().to_owned());
+                return Some(end);
             }
             let more = self.follow.more();
             if more.is_empty() || self.partial.len() > LONGEST {
                 return None;
             }
             self.partial.extend_from_slice(more);
+        }
+    }
+
+    /// Waits until there is a next line.
+    pub async fn ready(&mut self) {
+        while self.end().is_none() {
+            Follow::pause().await;
         }
     }
 
@@ -85,6 +98,7 @@ mod tests {
         let mut lines = Lines::open(file.path()).unwrap();
         assert_eq!(lines.try_next(), None);
         file.write_all(b"one\r\ntw").unwrap();
+        lines.ready().await;
         assert_eq!((lines.next().await.as_str(), lines.try_next()), ("one", None));
         file.write_all(b"o\n\nlast").unwrap();
         assert_eq!([lines.next().await, lines.next().await], ["two", ""]);

@@ -68,6 +68,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Until the guest has something to say.
     async fn start_alone(&mut self, source: &Identity<'_>, requests: &str, mode: Mode) -> Result<Lines, Stop> {
         let (boot, host_, logs, recorder) = (self.boot, self.host, &self.logs, &mut self.recorder);
         let started = recorder.started();
@@ -76,8 +77,13 @@ impl Run<'_> {
             .phase(Phase::Boot, 0, None, async {
                 fs::create_dir_all(logs).map_err(host(logs.display()))?;
                 let guest = FirstGuest { source, keys: None, requests: Some(requests), mode };
-                *slot = Some(start(boot, host_, guest, logs, started, work).await?);
-                Lines::open(&logs.join(ANSWERS)).map_err(host(ANSWERS))
+                let machine = slot.insert(start(boot, host_, guest, logs, started, work).await?);
+                let mut lines = Lines::open(&logs.join(ANSWERS)).map_err(host(ANSWERS))?;
+                tokio::select! {
+                    biased;
+                    () = lines.ready() => Ok(lines),
+                    end = machine.wait_end() => Err(Stop::Machine(end)),
+                }
             })
             .await
     }
