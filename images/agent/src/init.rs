@@ -9,11 +9,13 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 /// What is mounted: type, place, and whether the guest is of use without it.
-const MOUNTS: [(&str, &str, bool); 5] = [
+const MOUNTS: [(&str, &str, bool); 6] = [
     ("devtmpfs", "/dev", true),
     ("proc", "/proc", true),
     ("sysfs", "/sys", true),
     ("tmpfs", "/run", true),
+    // For the terminals of `luqual shell`.
+    ("devpts", "/dev/pts", false),
     ("debugfs", "/sys/kernel/debug", false),
 ];
 

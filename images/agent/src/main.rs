@@ -17,6 +17,7 @@
 //! | `vmm` | [`vmm`]: a virtual machine monitor that does what a workload tells it |
 //! | `peer-apart` | [`namespaces`]: the same in namespaces of its own |
 //! | `write-pages …`, `write-log …` | [`writer`]: write into a memfd |
+//! | `shell` | [`shell`]: a prompt for a person |
 //! | `autorun` | [`autorun`]: requests from a file, for a guest that nobody talks to |
 
 mod autorun;
@@ -40,7 +41,9 @@ mod orchestrator;
 mod pci;
 mod peer;
 mod program;
+mod pty;
 mod serve;
+mod shell;
 mod swap;
 mod tick;
 mod vfio;
@@ -71,7 +74,8 @@ fn main() -> ExitCode {
         (_, Some("write-pages")) => writer::pages(),
         (_, Some("write-log")) => writer::log(),
         (_, Some("autorun")) => autorun::run(),
-        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|panic|hang|orchestrator|peer|vmm|peer-apart|write-pages|write-log|autorun \
+        (_, Some("shell")) => shell::run(),
+        _ => Err("usage: luqual-agent tick|hold|serve|call|kill|panic|hang|orchestrator|peer|vmm|peer-apart|write-pages|write-log|autorun|shell \
              (as process 1: /init)"
             .to_owned()),
     };

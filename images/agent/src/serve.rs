@@ -1,10 +1,11 @@
-//! The SSH server: one user, one key, commands with environment, both output streams and an exit status.
+//! The SSH server: one user, one key, commands with environment, both output streams and an exit status, and a prompt at a terminal.
 
 use crate::log::say;
-use luqual_protocol::{AUTHORIZED_KEY, HOST_KEY, READY_LINE, SSH_PORT};
+use crate::pty;
+use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, READY_LINE, SSH_PORT};
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey, run_stream};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf, Preferred, kex};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf, Preferred, Pty, kex};
 use std::borrow::Cow;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
@@ -91,23 +92,51 @@ impl Handler for Client {
     ) -> Result<(), Self::Error> {
         session.channel_success(channel)
     }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
 }
 
 /// One command: its environment first, then its start, its input, its end.
 async fn run_channel(channel: Channel<Msg>) {
     let (mut incoming, outgoing) = channel.split();
     let mut environment: Vec<(String, String)> = Vec::new();
+    let mut size = None;
     let command = loop {
         match incoming.wait().await {
             Some(ChannelMsg::SetEnv { variable_name, variable_value, .. }) => {
                 environment.push((variable_name, variable_value));
             }
+            Some(ChannelMsg::RequestPty { term, col_width, row_height, .. }) => {
+                environment.push(("TERM".to_owned(), term));
+                size = Some((col_width, row_height));
+            }
             Some(ChannelMsg::Exec { command, .. }) => break String::from_utf8_lossy(&command).into_owned(),
+            Some(ChannelMsg::RequestShell { .. }) => break format!("{AGENT} shell"),
             Some(_) => {}
             None => return,
         }
     };
-    let status = match spawn(&command, environment) {
+    let spawned = match size {
+        Some(size) => return pty::run(&command, environment, size, incoming, outgoing).await,
+        None => spawn(&command, environment),
+    };
+    let status = match spawned {
         Ok(mut child) => {
             let mut stdin = child.stdin.take();
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -127,31 +156,48 @@ async fn run_channel(channel: Channel<Msg>) {
             input.abort();
             status.map_or(255, exit_status)
         }
-        Err(message) => {
-            let _ = outgoing.extended_data_bytes(1, format!("luqual-agent: {message}\n")).await;
-            127
-        }
+        Err(message) => not_started(&outgoing, &message).await,
     };
+    end(&outgoing, status).await;
+}
+
+/// Says why, and the exit status of that.
+pub(crate) async fn not_started(outgoing: &ChannelWriteHalf<Msg>, why: &str) -> u32 {
+    let _ = outgoing.extended_data_bytes(1, format!("luqual-agent: {why}\n")).await;
+    127
+}
+
+/// The end of a channel.
+pub(crate) async fn end(outgoing: &ChannelWriteHalf<Msg>, status: u32) {
     let _ = outgoing.eof().await;
     let _ = outgoing.exit_status(status).await;
     let _ = outgoing.close().await;
 }
 
 /// The exit code, or 128 plus the signal's number, as a shell tells it.
-fn exit_status(status: std::process::ExitStatus) -> u32 {
+pub(crate) fn exit_status(status: std::process::ExitStatus) -> u32 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.unwrap_or(255).cast_unsigned()
 }
 
 fn spawn(command: &str, environment: Vec<(String, String)>) -> Result<tokio::process::Child, String> {
+    spawn_on([Stdio::piped(), Stdio::piped(), Stdio::piped()], command, environment)
+}
+
+/// Starts a command on these: its input, its output, and where it complains.
+pub(crate) fn spawn_on(
+    [stdin, stdout, stderr]: [Stdio; 3],
+    command: &str,
+    environment: Vec<(String, String)>,
+) -> Result<tokio::process::Child, String> {
     let words = shlex::split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
     let (program, arguments) = words.split_first().ok_or("no command was given")?;
     Command::new(program)
         .args(arguments)
         .envs(environment)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .map_err(|error| format!("{program}: {error}"))
 }

@@ -4,10 +4,12 @@ mod commands;
 mod error;
 mod output;
 mod progress;
+mod terminal;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, workloads,
+    bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, shell,
+    workloads,
 };
 use error::{CliError, Exit};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
@@ -34,6 +36,8 @@ enum Command {
     Repro(Box<repro::Repro>),
     /// Find the first kernel of several, or the first commit, at which a cell ends otherwise
     Bisect(Box<bisect::Bisect>),
+    /// Give a prompt in a guest: in a source, or in the target of an update, before any phase
+    Shell(Box<shell::Shell>),
     /// Pack one cell of a run, with its kernels and logs, to be made again elsewhere
     Bundle(Box<bundle::Bundle>),
     /// Show what a run would do: cells, boots, memory, time
@@ -83,6 +87,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Qualify(command) => qualify::run(&command).await,
         Command::Repro(command) => repro::run(&command).await,
         Command::Bisect(command) => bisect::run(&command).await,
+        Command::Shell(command) => shell::run(&command).await,
         Command::Bundle(command) => {
             tokio::select! {
                 done = bundle::run(&command) => done,

@@ -1,12 +1,13 @@
 //! The agent's client: a request in, a reply out, both written to the cell's `agent.jsonl`.
 
 use crate::keys::Keys;
-use crate::link::{Link, LinkError};
-use luqual_protocol::{AGENT, Reply, Request};
+use crate::link::{Link, LinkError, Output, Size, Typed};
+use luqual_protocol::{AGENT, PROMPT, Prompt, Reply, Request};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
+use tokio::sync::mpsc;
 
 /// A connected agent.
 pub struct Agent {
@@ -24,6 +25,28 @@ impl Agent {
     pub async fn plant(&self, fault: &str) {
         self.log.write("plant", &fault.into());
         let _ = self.link.exec(&format!("{AGENT} {fault}"), &[], b"").await;
+    }
+
+    /// Gives the guest's prompt to a person at a terminal, until it ends or nobody types any more.
+    pub async fn shell(
+        &self,
+        prompt: &Prompt,
+        terminal: (&str, Size),
+        typed: &mut mpsc::Receiver<Typed>,
+        show: impl FnMut(&[u8]),
+    ) -> Result<(), LinkError> {
+        let prompt = serde_json::to_string(prompt).unwrap_or_default();
+        self.log.write("shell", &prompt.as_str().into());
+        self.link.shell(&[(PROMPT, &prompt)], terminal, typed, show).await.map(drop)
+    }
+
+    /// What the guest's prompt says to one line.
+    pub async fn line(&self, prompt: &Prompt, line: &str) -> Result<Output, LinkError> {
+        self.log.write("line", &line.into());
+        let prompt = serde_json::to_string(prompt).unwrap_or_default();
+        // Only a NUL cannot be quoted, and then nothing is what is asked.
+        let command = shlex::try_join([AGENT, "shell", "-c", line]).unwrap_or_default();
+        self.link.exec(&command, &[(PROMPT, &prompt)], b"").await
     }
 
     /// Asks; what is not a reply comes back as [`Reply::Failed`] with what the agent wrote instead.

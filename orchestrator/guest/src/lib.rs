@@ -8,4 +8,4 @@ mod link;
 pub use agent::{Agent, AgentLog};
 pub use initramfs::{GuestFile, agent_binary, initramfs};
 pub use keys::Keys;
-pub use link::{Link, LinkError, Output};
+pub use link::{Link, LinkError, Output, Size, Typed};

@@ -7,6 +7,7 @@ use russh::{ChannelMsg, Preferred, kex};
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// Why a guest could not be reached or did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,24 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// All of its standard error.
     pub stderr: Vec<u8>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// In a line.
+    pub columns: u32,
+    /// How many lines.
+    pub rows: u32,
+}
+
+/// What comes from a person at a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// As the terminal gave it.
+    Bytes(Vec<u8>),
+    /// The terminal has another size.
+    Resized(Size),
 }
 
 /// A connection to a guest. Dropping it closes it.
@@ -95,6 +114,42 @@ impl Link {
         }
         // A connection that closes is not a command that ended.
         status.map(|status| Output { status, stdout, stderr }).ok_or(LinkError::Cut)
+    }
+
+    /// Gives a terminal of this kind and size to the guest's prompt, until that ends or nobody is there who types. Returns its exit status.
+    pub async fn shell(
+        &self,
+        environment: &[(&str, &str)],
+        (kind, size): (&str, Size),
+        typed: &mut mpsc::Receiver<Typed>,
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<u32, LinkError> {
+        let ssh = |doing| move |source| LinkError::Ssh { doing, source };
+        let mut channel = self.handle.channel_open_session().await.map_err(ssh("opening a channel"))?;
+        for (name, value) in environment {
+            channel.set_env(false, *name, *value).await.map_err(ssh("setting the environment"))?;
+        }
+        let Size { columns, rows } = size;
+        channel.request_pty(false, kind, columns, rows, 0, 0, &[]).await.map_err(ssh("asking for a terminal"))?;
+        channel.request_shell(false).await.map_err(ssh("asking for a prompt"))?;
+        let mut status = None;
+        loop {
+            tokio::select! {
+                message = channel.wait() => match message {
+                    Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => show(&data),
+                    Some(ChannelMsg::ExitStatus { exit_status }) => status = Some(exit_status),
+                    Some(_) => {}
+                    None => return status.ok_or(LinkError::Cut),
+                },
+                what = typed.recv() => match what {
+                    Some(Typed::Bytes(bytes)) => channel.data_bytes(bytes).await.map_err(ssh("writing to the prompt"))?,
+                    Some(Typed::Resized(Size { columns, rows })) => {
+                        channel.window_change(columns, rows, 0, 0).await.map_err(ssh("telling of a size"))?;
+                    }
+                    None => return Ok(status.unwrap_or_default()),
+                },
+            }
+        }
     }
 }
 

@@ -8,8 +8,10 @@ mod lives;
 mod phases;
 mod plant;
 mod script;
+mod visit;
 
 pub use self::core::CoresTaken;
+pub use self::visit::{Person, Visit, Visited, Visiting, Visitor, visit};
 use crate::attempts::Attempts;
 use crate::dispatch::folder_of;
 use crate::evidence::{Evidence, Stop};
@@ -154,6 +156,8 @@ pub struct Host<'a> {
     pub waits: bool,
     /// Whether each does the same every time, instruction by instruction; nobody talks to it then.
     pub deterministic: bool,
+    /// What somebody who is there wants of it.
+    pub person: Person<'a>,
     /// Turns true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
@@ -173,26 +177,7 @@ pub(crate) async fn run_once(
 ) -> Option<Vec<CellRecord>> {
     let id = boot.id();
     let folder = folder(&id, earlier);
-    let mut run = Run {
-        boot,
-        host,
-        recorder: Recorder::new(id.clone(), events.clone(), host.deadlines.clone(), host.interrupt.clone()),
-        logs: host.folder.join(&folder),
-        work: None,
-        machine: None,
-        hop: 0,
-        ticks: Vec::new(),
-        seed: host.seed.of_attempt(&id, earlier),
-        checked: boot.parts.iter().map(|_| Checked::default()).collect(),
-        source_taint: 0,
-        target_taint: 0,
-        kernel_log: Vec::new(),
-        blackout: None,
-        watched: boot.parts.iter().map(|_| None).collect(),
-        lives: boot.parts.iter().map(|_| None).collect(),
-        epoch_us: 0,
-    };
-    run.epoch_us = devices::epoch_us(run.recorder.started());
+    let mut run = Run::new(boot, host, host.folder.join(&folder), earlier, events);
     let done = if host.deterministic { run.scripted().await } else { run.sequence().await };
     let mut stop = done.err().unwrap_or(Stop::Complete);
     let (findings, late) = run.end(&stop).await;
@@ -291,6 +276,38 @@ struct Run<'a> {
     lives: Vec<Option<lives::Life>>,
     /// When it started, in microseconds since 1970.
     epoch_us: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        boot: &'a Boot<'a>,
+        host: &'a Host<'a>,
+        logs: PathBuf,
+        earlier: usize,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let id = boot.id();
+        let recorder = Recorder::new(id.clone(), events.clone(), host.deadlines.clone(), host.interrupt.clone());
+        Self {
+            boot,
+            host,
+            epoch_us: devices::epoch_us(recorder.started()),
+            recorder,
+            logs,
+            work: None,
+            machine: None,
+            hop: 0,
+            ticks: Vec::new(),
+            seed: host.seed.of_attempt(&id, earlier),
+            checked: boot.parts.iter().map(|_| Checked::default()).collect(),
+            source_taint: 0,
+            target_taint: 0,
+            kernel_log: Vec::new(),
+            blackout: None,
+            watched: boot.parts.iter().map(|_| None).collect(),
+            lives: boot.parts.iter().map(|_| None).collect(),
+        }
+    }
 }
 
 /// What one part has said so far.

@@ -36,6 +36,8 @@ pub(crate) enum Stop {
     Host(String),
     /// The user ended the run.
     Interrupted,
+    /// It was handed over to a visitor, who left.
+    Visited,
 }
 
 impl Stop {
@@ -56,6 +58,7 @@ impl Stop {
                 format!("not done within {seconds} s; the last tick was {ms} ms ago")
             }
             Self::Interrupted => "interrupted".to_owned(),
+            Self::Visited => "left".to_owned(),
         }
     }
 }

@@ -20,7 +20,7 @@ mod title;
 mod verdict;
 
 pub use attempts::{Attempts, run_boot};
-pub use cell::{Boot, BootKernel, CoresTaken, Host, Part, Program};
+pub use cell::{Boot, BootKernel, CoresTaken, Host, Part, Person, Program, Visit, Visited, Visiting, Visitor, visit};
 pub use dispatch::{CutOff, Dispatcher, JOURNAL};
 pub use fault::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use need::ability;

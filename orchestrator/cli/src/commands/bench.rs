@@ -11,7 +11,7 @@ use luqual_config::Deadlines;
 use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Attempts, Boot, BootKernel, CoresTaken, Host, Part, Seed, run_boot};
+use luqual_runner::{Attempts, Boot, BootKernel, CoresTaken, Host, Part, Person, Seed, run_boot};
 use luqual_vm::{Accel, Mode, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -81,6 +81,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
         seed: Seed::OfRun(rand::random()),
         waits: false,
         deterministic: false,
+        person: Person::default(),
         interrupt,
     };
     let key = CellKey {

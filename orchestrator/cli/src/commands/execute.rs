@@ -16,8 +16,8 @@ use luqual_kernels::{Kernel, Store};
 use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Repeated, Run, Settings, Stamped, Vmcore, VmcoreOf};
 use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CoresTaken, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Seed, Slots,
-    run_all, run_boot,
+    Attempts, Boot, BootKernel, CoresTaken, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Person, Seed,
+    Slots, run_all, run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -405,6 +405,7 @@ async fn run_cells(
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
         waits: settings.waits(),
         deterministic: settings.deterministic,
+        person: Person::default(),
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {
@@ -479,7 +480,7 @@ pub(crate) async fn before_it_begins<T>(
 }
 
 /// A run that never started leaves no folder behind, unless it has something of the user's in it.
-fn remove_if_empty(folder: &Path) {
+pub(crate) fn remove_if_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
     // The folder of all runs, if this would have been the first.
     let _ = folder.parent().filter(|parent| parent.ends_with("luqual-runs")).map(fs::remove_dir);

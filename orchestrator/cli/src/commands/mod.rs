@@ -22,6 +22,7 @@ pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod selection;
 pub(crate) mod selftests;
+pub(crate) mod shell;
 pub(crate) mod slurm;
 pub(crate) mod workloads;
 

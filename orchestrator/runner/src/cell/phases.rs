@@ -2,6 +2,7 @@
 
 use super::carry::{carried, loaded};
 use super::plant::{Moment, kill_when_it_speaks, plant_end, plant_in_device};
+use super::visit::Onward;
 use super::{Boot, Host, JITTER, Program, Run, SILENCE, explained, host, no_device, no_machine};
 use crate::evidence::Stop;
 use crate::fault::Fault;
@@ -39,7 +40,7 @@ impl Run<'_> {
         for hop in 1..=self.boot.update().hops {
             // What one kernel did not give out cannot be handed to the next.
             self.checked.iter_mut().for_each(|checked| checked.is_out = checked.first_broken.is_some());
-            if self.checked.iter().all(|checked| checked.is_out) {
+            if !self.checked.is_empty() && self.checked.iter().all(|checked| checked.is_out) {
                 break;
             }
             let next = self.boot.identity(hop, rand::random());
@@ -48,6 +49,7 @@ impl Run<'_> {
             self.hop = hop;
             self.target_taint = hello.taint;
             self.watch_ticks(&hello)?;
+            self.visited(Phase::Retrieve, &agent, None).await?;
             self.each(Phase::Retrieve, &agent, |workload, seed, device| Request::Retrieve {
                 workload,
                 seed,
@@ -57,7 +59,9 @@ impl Run<'_> {
             .await?;
             let machine = self.machine.as_ref().ok_or_else(no_machine)?;
             plant_in_device(self.host.plant.as_ref(), Moment::Taken, machine, self.watched[0].as_ref()).await?;
+            self.visited(Phase::Verify, &agent, None).await?;
             self.each(Phase::Verify, &agent, |workload, _, _| Request::Verify { workload }).await?;
+            self.visited(Phase::Finish, &agent, None).await?;
             self.each(Phase::Finish, &agent, |workload, _, _| Request::Finish { workload }).await?;
             self.unplug(Unplug::Afterwards, Phase::Finish).await?;
             now = next;
@@ -66,6 +70,7 @@ impl Run<'_> {
             [source, target, ..] => ticks::blackout(source, target),
             _ => None,
         };
+        self.visited(Phase::Collect, &agent, None).await?;
         self.collect(&agent).await
     }
 
@@ -80,10 +85,13 @@ impl Run<'_> {
     ) -> Result<(Agent, Hello), Stop> {
         let load = load_request(self.boot, self.hop + 1, next, self.boot.mode(self.host.accel, None));
         let before = self.boot.update().load == LoadTime::BeforePreserve;
+        let onward = || Some(Onward { keys, log, now, next, load: &load });
         if before {
+            self.visited(Phase::Load, &agent, onward()).await?;
             self.load(&agent, &load).await?;
         }
         self.jitter(0).await;
+        self.visited(Phase::Preserve, &agent, onward()).await?;
         self.each(Phase::Preserve, &agent, |workload, seed, device| Request::Preserve { workload, seed, device })
             .await?;
         if self.hop == 0 {
@@ -93,12 +101,14 @@ impl Run<'_> {
         }
         self.jitter(1).await;
         if !before {
+            self.visited(Phase::Load, &agent, onward()).await?;
             self.load(&agent, &load).await?;
         }
+        self.visited(Phase::Kexec, &agent, onward()).await?;
         self.kexec(agent, keys, log.clone(), now, next).await
     }
 
-    fn watch_ticks(&mut self, hello: &Hello) -> Result<(), Stop> {
+    pub(super) fn watch_ticks(&mut self, hello: &Hello) -> Result<(), Stop> {
         let machine = self.machine.as_ref().ok_or_else(no_machine)?;
         self.ticks.iter().for_each(Ticks::end);
         self.ticks.push(Ticks::watch(machine.ram().clone(), hello.tick_page, self.recorder.started()));
@@ -393,7 +403,8 @@ pub(super) async fn start(
     };
     let needed = carried(0, boot.update().hops, boot.is_one()).into_iter();
     let kernels: Vec<(Kernel, Vec<u8>)> = needed.map(read).collect::<Result<_, Stop>>()?;
-    let programs = boot.programs();
+    let mut programs = boot.programs();
+    programs.extend(host_.person.brought());
     let programs = programs.iter().map(|(path, content)| GuestFile { path, content, runs: true });
     let requests = guest.requests.map(|it| GuestFile { path: AUTORUN, content: it.as_bytes(), runs: false });
     let more: Vec<GuestFile<'_>> = programs.chain(requests).collect();

@@ -1,0 +1,342 @@
+//! A prompt for a person: the host's requests by words, and programs.
+
+use crate::call::answer;
+use luqual_protocol::{PROGRAMS, PROMPT, Prompt, Reply, Request, Said, workloads};
+use rustix::process::{ioctl_tiocsctty, setsid};
+use rustix::termios::isatty;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{SignalKind, signal};
+
+const HELP: &str = "\
+preserve WORKLOAD [SEED]  hand its state to the kernel (source)
+load                      load the next kernel, with the command line that luqual gives it
+kexec                     leave for it
+retrieve WORKLOAD [SEED]  ask the kernel for its state (target)
+verify WORKLOAD           compare it with what it was
+finish WORKLOAD           tell the kernel that it is done
+workloads [PART]          those whose names have PART in them
+log                       the kernel's log
+taint                     the kernel's taint flags
+ls [PATH…], cat FILE…
+PROGRAM [ARGUMENT…]       by its path, or by its name if it was brought along (luqual shell --add)
+exit                      end it all; so does Ctrl-D
+";
+
+/// One line is a command (`shell -c LINE`), or there is a prompt.
+pub(crate) fn run() -> Result<(), String> {
+    let prompt = match std::env::var(PROMPT) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{PROMPT}: {error}"))?,
+        Err(_) => Prompt::default(),
+    };
+    let mut words = std::env::args().skip(2);
+    match (words.next().as_deref(), words.next()) {
+        (Some("-c"), Some(line)) => parse(&line, &prompt)?.map_or(Ok(()), act),
+        (None, _) => converse(&prompt),
+        _ => Err("usage: luqual-agent shell [-c LINE]".to_owned()),
+    }
+}
+
+fn converse(prompt: &Prompt) -> Result<(), String> {
+    if isatty(io::stdin()) {
+        // What is typed as Ctrl-C goes to the processes of this terminal's session.
+        setsid().and_then(|_| ioctl_tiocsctty(io::stdin())).map_err(|errno| format!("the terminal: {errno}"))?;
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let label = format!("{} {}> ", release.trim_end(), prompt.side);
+    let waits = Arc::new(AtomicBool::new(false));
+    outlive_interrupts(label.clone(), waits.clone())?;
+    loop {
+        say(&label);
+        let mut line = String::new();
+        waits.store(true, Ordering::SeqCst);
+        let read = io::stdin().lock().read_line(&mut line);
+        waits.store(false, Ordering::SeqCst);
+        match read {
+            Ok(0) => {
+                say("\n");
+                return Ok(());
+            }
+            Ok(_) => {}
+            // What is no text is no command.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
+            Err(error) => return Err(format!("standard input: {error}")),
+        }
+        match parse(&line, prompt) {
+            Ok(Some(Order::Exit)) => return Ok(()),
+            Ok(order) => {
+                if let Err(why) = order.map_or(Ok(()), act) {
+                    say(&format!("{why}\n"));
+                }
+            }
+            Err(why) => say(&format!("{why}\n")),
+        }
+    }
+}
+
+/// Programs die of Ctrl-C and the prompt does not: what is caught here is not caught in them (signal(7), execve(2)).
+fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), String> {
+    let failed = |error: io::Error| format!("signals: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let inside = runtime.enter();
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
+    let _quits = signal(SignalKind::quit()).map_err(failed)?;
+    drop(inside);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while interrupts.recv().await.is_some() {
+                // The terminal has thrown away what was typed.
+                if waits.load(Ordering::SeqCst) {
+                    say(&format!("\n{label}"));
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Whoever does not listen any more is gone, and takes the terminal with it.
+fn say(text: &str) {
+    let mut to = io::stdout();
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    Help,
+    Workloads(String),
+    Ask(Request),
+    Log,
+    Taint,
+    List(Vec<String>),
+    Print(Vec<String>),
+    Program(Vec<String>),
+    Exit,
+}
+
+/// What a line says; nothing if it is empty. Pure.
+fn parse(line: &str, prompt: &Prompt) -> Result<Option<Order>, String> {
+    let words = shlex::split(line).ok_or("a quote is not closed")?;
+    let Some((first, rest)) = words.split_first() else { return Ok(None) };
+    let order = match (first.as_str(), rest) {
+        ("help", _) => Order::Help,
+        ("workloads", []) => Order::Workloads(String::new()),
+        ("workloads", [part]) => Order::Workloads(part.clone()),
+        ("log", []) => Order::Log,
+        ("taint", []) => Order::Taint,
+        ("exit", []) => Order::Exit,
+        ("ls", paths) => Order::List(paths.to_vec()),
+        ("cat", paths @ [_, ..]) => Order::Print(paths.to_vec()),
+        ("load", []) => {
+            let load = prompt.load.clone();
+            Order::Ask(load.ok_or("this guest carries no kernel that it could load")?)
+        }
+        ("kexec", []) => Order::Ask(Request::Kexec),
+        ("preserve", [workload, seed @ ..]) if seed.len() < 2 => Order::Ask(Request::Preserve {
+            workload: workload.clone(),
+            seed: seed_of(workload, seed, prompt)?,
+            device: prompt.devices.get(workload).cloned(),
+        }),
+        ("retrieve", [workload, seed @ ..]) if seed.len() < 2 => Order::Ask(Request::Retrieve {
+            workload: workload.clone(),
+            seed: seed_of(workload, seed, prompt)?,
+            hop: prompt.hop,
+            device: prompt.devices.get(workload).cloned(),
+        }),
+        ("verify", [workload]) => Order::Ask(Request::Verify { workload: workload.clone() }),
+        ("finish", [workload]) => Order::Ask(Request::Finish { workload: workload.clone() }),
+        (
+            word @ ("workloads" | "log" | "taint" | "exit" | "cat" | "load" | "kexec" | "preserve" | "retrieve"
+            | "verify" | "finish"),
+            _,
+        ) => {
+            let usage = HELP.lines().find(|line| line.split([' ', ',']).any(|it| it == word)).unwrap_or_default();
+            return Err(format!("usage: {usage}"));
+        }
+        _ => Order::Program(words),
+    };
+    Ok(Some(order))
+}
+
+fn seed_of(workload: &str, given: &[String], prompt: &Prompt) -> Result<u64, String> {
+    match given.first() {
+        Some(text) => text.parse().map_err(|_| format!("`{text}` is no seed, which is a number")),
+        None => Ok(prompt.seeds.get(workload).copied().unwrap_or(prompt.seed)),
+    }
+}
+
+fn act(order: Order) -> Result<(), String> {
+    match order {
+        Order::Help => say(HELP),
+        Order::Workloads(part) => {
+            let taken = workloads().filter(|workload| workload.name.contains(&part));
+            taken.for_each(|workload| say(&format!("{:<40} {}\n", workload.name, workload.asserts)));
+        }
+        Order::Ask(request) => {
+            let reply = answer(&request);
+            let text = told(&reply);
+            if !matches!(reply, Reply::Done { .. }) {
+                return Err(text);
+            }
+            say(&text);
+        }
+        Order::Log => crate::facts::kernel_log()?.lines.iter().for_each(|line| say(&format!("{line}\n"))),
+        Order::Taint => say(&format!("{}\n", crate::facts::kernel_log()?.taint)),
+        Order::List(paths) => return list(&paths),
+        Order::Print(paths) => {
+            for path in paths {
+                let mut file = fs::File::open(&path).map_err(|error| format!("{path}: {error}"))?;
+                io::copy(&mut file, &mut io::stdout()).map_err(|error| format!("{path}: {error}"))?;
+            }
+        }
+        Order::Program(words) => return program(&words),
+        Order::Exit => {}
+    }
+    Ok(())
+}
+
+/// A reply as a person reads it.
+fn told(reply: &Reply) -> String {
+    match reply {
+        Reply::Done { said, taint } => {
+            let probes: String = said
+                .probes
+                .iter()
+                .map(|it| {
+                    let word = if it.held { "held  " } else { "BROKEN" };
+                    format!("{word}  {}: expected {}, observed {}\n", it.name, it.expected, it.observed)
+                })
+                .collect();
+            let taint = if *taint == 0 { String::new() } else { format!("; the kernel is tainted: {taint}") };
+            format!("{probes}done: {}{taint}\n", counted(said))
+        }
+        Reply::Refused { call, errno, about } => format!("the kernel said no: {call}: {errno} ({about})"),
+        Reply::Missing { what } => format!("missing: {what}"),
+        Reply::Failed { message } => message.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn counted(said: &Said) -> String {
+    let broken = said.probes.iter().filter(|probe| !probe.held).count();
+    match (said.probes.len(), broken) {
+        (0, _) => "nothing to check".to_owned(),
+        (all, 0) => format!("{all} probes, all held"),
+        (all, broken) => format!("{all} probes, {broken} broken"),
+    }
+}
+
+fn list(paths: &[String]) -> Result<(), String> {
+    let here = ["/".to_owned()];
+    for path in if paths.is_empty() { &here } else { paths } {
+        let failed = |error: io::Error| format!("{path}: {error}");
+        if !fs::metadata(path).map_err(failed)?.is_dir() {
+            say(&format!("{path}\n"));
+            continue;
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            names.push(format!("{}{}\n", entry.file_name().to_string_lossy(), if is_folder { "/" } else { "" }));
+        }
+        names.sort();
+        say(&names.concat());
+    }
+    Ok(())
+}
+
+fn program(words: &[String]) -> Result<(), String> {
+    let [name, arguments @ ..] = words else { return Ok(()) };
+    let path = if name.contains('/') { PathBuf::from(name) } else { Path::new(PROGRAMS).join(name) };
+    let environment = [("PATH", format!("{PROGRAMS}:/bin")), ("HOME", "/".to_owned())];
+    let ran = Command::new(&path).args(arguments).envs(environment).env_remove(PROMPT).status();
+    match ran {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(ended(status)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("{name}: there is no such command or program; `help` says what there is"))
+        }
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn ended(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => format!("signal {signal}"),
+        None => format!("exit status {}", status.code().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_protocol::{Kernel, Probe};
+
+    fn prompt() -> Prompt {
+        Prompt {
+            side: "target".into(),
+            hop: 1,
+            seed: 7,
+            seeds: [("memfd.basic".to_owned(), 11)].into(),
+            devices: [("vfio.edu.idle".to_owned(), "0000:00:04.0".to_owned())].into(),
+            load: None,
+        }
+    }
+
+    fn order(line: &str) -> Result<Order, String> {
+        parse(line, &prompt()).map(|order| order.unwrap())
+    }
+
+    #[test]
+    fn requests_have_what_the_host_would_give_them() {
+        let retrieve = |workload: &str, seed, device: Option<&str>| {
+            let (workload, device) = (workload.to_owned(), device.map(str::to_owned));
+            Ok(Order::Ask(Request::Retrieve { workload, seed, hop: 1, device }))
+        };
+        assert_eq!(order("retrieve memfd.basic"), retrieve("memfd.basic", 11, None));
+        assert_eq!(order("retrieve memfd.basic 3"), retrieve("memfd.basic", 3, None));
+        assert_eq!(order(" retrieve  vfio.edu.idle"), retrieve("vfio.edu.idle", 7, Some("0000:00:04.0")));
+        assert_eq!(order("retrieve memfd.basic x"), Err("`x` is no seed, which is a number".into()));
+        assert_eq!(order("kexec"), Ok(Order::Ask(Request::Kexec)));
+        assert_eq!(order("load"), Err("this guest carries no kernel that it could load".into()));
+        let load = Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: "a b".into() };
+        let carries = Prompt { load: Some(load.clone()), ..prompt() };
+        assert_eq!(parse("load", &carries), Ok(Some(Order::Ask(load))));
+    }
+
+    #[test]
+    fn what_is_no_word_of_ours_is_a_program() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(order("busybox sh -c 'a b'"), Ok(Order::Program(words(&["busybox", "sh", "-c", "a b"]))));
+        assert_eq!(order("ls"), Ok(Order::List(Vec::new())));
+        assert_eq!(order("cat /a /b"), Ok(Order::Print(words(&["/a", "/b"]))));
+        assert_eq!(parse(" \n", &prompt()), Ok(None));
+        assert_eq!(order("cat 'x"), Err("a quote is not closed".into()));
+    }
+
+    #[test]
+    fn a_word_of_ours_that_is_used_otherwise_says_how() {
+        assert_eq!(order("verify"), Err("usage: verify WORKLOAD           compare it with what it was".into()));
+        assert_eq!(order("cat"), Err("usage: ls [PATH…], cat FILE…".into()));
+        for word in ["log", "taint", "exit", "load", "kexec"] {
+            let told = order(&format!("{word} x")).unwrap_err();
+            assert!(told.starts_with(&format!("usage: {word}")), "{told}");
+        }
+    }
+
+    #[test]
+    fn probes_are_told_with_what_was_expected_and_what_was_seen() {
+        let probes = vec![Probe::compare("size", 4096, 4096), Probe::compare("offset", 1, 2)];
+        let reply = Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 };
+        let text = "held    size: expected 4096, observed 4096\nBROKEN  offset: expected 1, observed 2\n\
+                    done: 2 probes, 1 broken\n";
+        assert_eq!(told(&reply), text);
+    }
+}

@@ -1,0 +1,202 @@
+//! Prompts in guests: real kernels, real QEMU, a real terminal.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{alone, assert_nothing_left, luqual, machines, text};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const OLD: &str = "7.2.12";
+const NEW: &str = "7.3.4";
+
+/// Gives these lines to a prompt.
+fn piped(folder: &Path, words: &[&str], lines: &str) -> Output {
+    let mut command = luqual(folder);
+    command.arg("shell").args(words).args(["--report-dir", "logs"]);
+    let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    shell.wait_with_output().unwrap()
+}
+
+#[test]
+fn lines_are_commands_in_a_source_and_in_the_target_that_it_is_left_for() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "cat /proc/sys/kernel/osrelease\npreserve memfd.basic 5\nload\nkexec\ncat /proc/sys/kernel/osrelease\n\
+                 retrieve memfd.basic 5\nverify memfd.basic\nfinish memfd.basic\nnonsense\nexit\ncat /proc/version\n";
+    let output = piped(folder.path(), &[OLD], lines);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = String::from_utf8(output.stdout.clone()).unwrap();
+    // Nobody named a target: it is updated to itself.
+    assert_eq!(said.matches("7.2.12\n").count(), 2, "{}", text(&output));
+    assert!(said.contains("held    memfd 64m content: expected ") && !said.contains("BROKEN"), "{}", text(&output));
+    assert!(!said.contains("Linux version"), "it went on after exit: {}", text(&output));
+    assert!(text(&output).contains("nonsense: there is no such command or program"), "{}", text(&output));
+    assert!(fs::read_to_string(folder.path().join("logs/console.log")).unwrap().contains("Linux version 7.2.12"));
+    assert_nothing_left(folder.path());
+}
+
+#[test]
+fn a_prompt_stands_in_the_target_before_any_phase() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let lines =
+        "cat /proc/sys/kernel/osrelease\nverify memfd.basic\nfinish memfd.basic\nbusybox echo a 'b  c'\ntaint\n";
+    let more = ["--at", "verify", "--add", "/bin/busybox"];
+    let output = piped(folder.path(), &[&[OLD, NEW], &more[..]].concat(), lines);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(said.starts_with("7.3.4\nheld    memfd "), "{}", text(&output));
+    // Five memfds: offset, size, content.
+    assert!(said.contains("done: 15 probes, all held\n"), "{}", text(&output));
+    assert!(said.ends_with("done: 4 probes, all held\na b  c\n0\n"), "{}", text(&output));
+    assert_nothing_left(folder.path());
+}
+
+#[test]
+fn a_kernel_that_panics_under_the_prompt_is_told() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "/bin/luqual-agent panic\ntaint\n";
+    let output = piped(folder.path(), &[OLD, NEW, "--at", "kexec"], lines);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let told = text(&output);
+    assert!(told.contains("the guest's boot ended: crashed: ") && told.contains("logs are in logs"), "{told}");
+    assert_nothing_left(folder.path());
+}
+
+/// A luqual at a terminal of its own.
+struct Seat {
+    terminal: File,
+    peer: File,
+    said: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Seat {
+    fn new() -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = openpt(flags).unwrap();
+        unlockpt(&terminal).unwrap();
+        let peer = File::from(ioctl_tiocgptpeer(&terminal, flags).unwrap());
+        let terminal = File::from(terminal);
+        let (say, said) = mpsc::channel();
+        let mut from = terminal.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = from.read(&mut bytes)
+                && say.send(bytes[..length].to_vec()).is_ok()
+            {}
+        });
+        let seat = Self { terminal, peer, said, seen: String::new() };
+        seat.resize(80);
+        seat
+    }
+
+    fn resize(&self, columns: u16) {
+        tcsetwinsize(&self.peer, Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    }
+
+    fn types(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until the terminal shows this; what it showed up to there is looked at no more.
+    fn sees(&mut self, text: &str) {
+        let until = Instant::now() + Duration::from_secs(180);
+        loop {
+            if let Some(place) = self.seen.find(text) {
+                self.seen.drain(..place + text.len());
+                return;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match self.said.recv_timeout(left) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("`{text}` is not in: {}", self.seen),
+            }
+        }
+    }
+
+    /// Whether it echoes and gathers lines, as terminals do.
+    fn is_cooked(&self) -> bool {
+        tcgetattr(&self.peer).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+}
+
+#[test]
+fn a_terminal_is_the_guests_until_the_prompt_ends_and_then_as_it_was() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut seat = Seat::new();
+    let stream = || Stdio::from(seat.peer.try_clone().unwrap());
+    // The terminal's size is told to those whose own it is.
+    let program = luqual(folder.path()).get_program().to_owned();
+    let mut shell = Command::new("setsid")
+        .args(["--ctty", "--wait"])
+        .arg(program)
+        .args(["shell", OLD, NEW, "--at", "kexec", "--add", "/bin/busybox", "--report-dir", "logs"])
+        .current_dir(folder.path())
+        .env("LUQUAL_WORK_DIR", folder.path().join("w"))
+        .env("TERM", "xterm")
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn()
+        .unwrap();
+    seat.sees("7.2.12 source> ");
+    assert!(!seat.is_cooked());
+    // What is typed comes back by the guest's terminal, and once.
+    seat.types("taint\r");
+    seat.sees("taint\r\n0\r\n7.2.12 source> ");
+    seat.types("verif\x03");
+    seat.sees("^C\r\n7.2.12 source> ");
+    seat.types("busybox sleep 600\r");
+    seat.sees("sleep 600\r\n");
+    thread::sleep(Duration::from_secs(1));
+    seat.types("\x03");
+    seat.sees("signal 2\r\n7.2.12 source> ");
+    seat.types("busybox sh\r");
+    seat.sees("# ");
+    seat.types("echo $TERM; stty size\r");
+    seat.sees("xterm\r\n24 80\r\n");
+    seat.resize(97);
+    seat.types("sleep 1; stty size\r");
+    seat.sees("24 97\r\n");
+    seat.types("exit\r");
+    seat.sees("7.2.12 source> ");
+    seat.types("kexec\r");
+    seat.sees("7.3.4 target> ");
+    seat.types("retrieve memfd.basic\r");
+    seat.sees("all held\r\n7.3.4 target> ");
+    seat.types("\x04");
+    assert_eq!(shell.wait().unwrap().code(), Some(0), "{}", seat.seen);
+    assert!(seat.is_cooked());
+    assert_nothing_left(folder.path());
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back_too() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut seat = Seat::new();
+    let stream = || Stdio::from(seat.peer.try_clone().unwrap());
+    let mut command = luqual(folder.path());
+    command.args(["shell", NEW]).stdin(stream()).stdout(stream()).stderr(stream());
+    let mut shell = command.spawn().unwrap();
+    seat.sees("7.3.4 source> ");
+    assert_eq!(machines(folder.path()).len(), 1);
+    assert!(!seat.is_cooked());
+    let pid = rustix::process::Pid::from_child(&shell);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(shell.wait().unwrap().code(), Some(130));
+    assert!(seat.is_cooked());
+    assert_nothing_left(folder.path());
+}
