@@ -29,6 +29,11 @@ impl Display {
         Self::on(std::io::stderr().is_terminal())
     }
 
+    /// With no line that moves, where others write to standard error too.
+    pub fn plain() -> Self {
+        Self::on(false)
+    }
+
     fn on(terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(0);

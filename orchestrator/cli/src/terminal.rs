@@ -23,6 +23,12 @@ pub(crate) fn line_end() -> &'static str {
     if IS_RAW.load(Ordering::SeqCst) { "\r\n" } else { "\n" }
 }
 
+/// A line of a guest's console, which may come between what is typed.
+pub(crate) fn console_line(line: &str) {
+    // Whoever does not look any more misses it.
+    let _ = write!(io::stderr(), "{line}{}", line_end());
+}
+
 /// A terminal that hands on each key, until it is dropped.
 pub(crate) struct Raw(Termios);
 

@@ -7,7 +7,7 @@ use common::{alone, assert_nothing_left, luqual, machines, text};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -198,5 +198,60 @@ fn a_signal_gives_the_terminal_back_too() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(shell.wait().unwrap().code(), Some(130));
     assert!(seat.is_cooked());
+    assert_nothing_left(folder.path());
+}
+
+#[test]
+fn gdb_reads_either_kernel_by_its_own_symbols() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = luqual(folder.path());
+    command.args(["shell", OLD, NEW, "--at", "verify", "--gdb", "--console", "--report-dir", "logs"]);
+    let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(b"verify memfd.basic\n").unwrap();
+    // What is to be typed is typed, with two looks at what the kernels say of themselves.
+    let mut told = BufReader::new(shell.stderr.take().unwrap());
+    let mut typed: Vec<String> = Vec::new();
+    while !typed.iter().any(|line| line.starts_with("  file ")) || typed.len() < 9 {
+        let mut line = String::new();
+        assert!(told.read_line(&mut line).unwrap() > 0, "{typed:?}");
+        if line.starts_with("  ") {
+            typed.push(line);
+        }
+    }
+    let rest = thread::spawn(move || {
+        let mut text = String::new();
+        told.read_to_string(&mut text).unwrap();
+        text
+    });
+    let first = shlex::split(&typed[0]).unwrap();
+    let mut gdb = Command::new(&first[0]);
+    gdb.args(["-batch", "-nx", "-iex", "set debuginfod enabled off"]).args(&first[1..]);
+    let mut started = 0;
+    for line in &typed[1..] {
+        gdb.args(["-ex", line.trim()]);
+        if line.trim() == "continue" {
+            started += 1;
+            // At the second one the source is about to leave.
+            if started != 2 {
+                gdb.args(["-ex", "info registers rip", "-ex", "x/s (char *)&linux_banner"]);
+            }
+        }
+    }
+    let output = gdb.stdin(Stdio::null()).output().unwrap();
+    let seen = text(&output);
+    for name in ["Linux version 7.2.12 ", "Linux version 7.3.4 "] {
+        assert_eq!(seen.matches(name).count(), 1, "{seen}");
+    }
+    assert_eq!(seen.matches("<start_kernel>").count(), 2, "{seen}");
+    // gdb has let go of it: it goes on.
+    let output = shell.wait_with_output().unwrap();
+    let console = rest.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{console}");
+    assert!(text(&output).contains("done: 15 probes, all held"), "{}\n{console}", text(&output));
+    let lines: Vec<&str> = console.lines().filter(|line| line.contains("Linux version ")).collect();
+    assert_eq!(lines.len(), 2, "{console}");
+    let log = fs::read_to_string(folder.path().join("logs/console.log")).unwrap();
+    assert!(lines.iter().all(|line| log.contains(line)));
     assert_nothing_left(folder.path());
 }

@@ -24,6 +24,8 @@ pub struct Launch<'a> {
     pub logs: &'a Path,
     /// Whether the devices can be reached from outside, for faults that are planted.
     pub open: bool,
+    /// Whether a debugger can be attached, at [`GDB`] in [`Launch::folder`].
+    pub gdb: bool,
 }
 
 /// How a guest is run.
@@ -53,6 +55,9 @@ pub(crate) const CONSOLE: &str = "console";
 pub(crate) const QMP: &str = "qmp";
 /// The socket to reach devices by in [`Launch::folder`], where they can be (QEMU docs/devel/qtest.rst).
 pub(crate) const QTEST: &str = "qtest";
+
+/// The socket for a debugger in [`Launch::folder`], where one is wanted (QEMU docs/system/gdb.rst).
+pub const GDB: &str = "gdb";
 
 /// What QEMU writes down of its devices: accesses to their configuration, resets, translated DMA, and faults. One that a QEMU
 /// does not have is a warning of it: `qdev_reset` is of those before 9, `resettable_phase_hold_exec` of those after.
@@ -146,6 +151,10 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     if launch.open {
         add("-qtest", format!("unix:{},server=on,wait=off", file(QTEST)));
         add("-qtest-log", "none".to_owned());
+    }
+    if launch.gdb {
+        add("-chardev", format!("socket,id=gdb,path={},server=on,wait=off", file(GDB)));
+        add("-gdb", "chardev:gdb".to_owned());
     }
     if alone.is_none() {
         // Not a socket: QEMU writes byte by byte, some 280 of which fill a Unix socket's buffer, and when the host then is
@@ -322,7 +331,7 @@ mod tests {
             [server_of(*device), input, output]
         });
         assert_eq!(names.map(|name| name.len()).max(), Some(LONGEST_SOCKET.len()));
-        assert!([QMP, QTEST, CONSOLE].iter().all(|name| name.len() < LONGEST_SOCKET.len()));
+        assert!([QMP, QTEST, CONSOLE, GDB].iter().all(|name| name.len() < LONGEST_SOCKET.len()));
     }
     use crate::profile::{self, PROFILES};
 
@@ -341,6 +350,7 @@ mod tests {
             folder: Path::new(folder),
             logs: Path::new("/run"),
             open: false,
+            gdb: false,
         }
     }
 
@@ -368,6 +378,14 @@ mod tests {
             assert!(!line.contains(outside), "{outside}: {line}");
         }
         assert!(!kernel_options(&PROFILES[0], mode).contains("ip="));
+    }
+
+    #[test]
+    fn a_debugger_has_a_socket_only_where_it_is_wanted() {
+        let plain = launch("q35-intel", Accel::Tcg, "/work");
+        let line = |gdb| command_line(Path::new("qemu"), &arguments(&Launch { gdb, ..plain }));
+        assert!(line(true).contains("-chardev socket,id=gdb,path=/work/gdb,server=on,wait=off -gdb chardev:gdb "));
+        assert!(!line(false).contains("gdb"));
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl Console {
         let _ = tokio::time::timeout(at_most, drained).await;
     }
 
+    /// Has each line told as it comes, as the log has it.
+    pub fn tell(&self, to: fn(&str)) {
+        lock(&self.state).told = Some(to);
+    }
+
     /// Says which kernel speaks from now on, where the host knows it better than the console's banner.
     pub fn set_side(&self, side: Side) {
         lock(&self.state).scanner.set_side(side);
@@ -151,6 +156,8 @@ struct State {
     lines: u64,
     recent: VecDeque<String>,
     scanner: Scanner,
+    /// To whom each line is told.
+    told: Option<fn(&str)>,
 }
 
 /// How many lines back [`Console::saw`] looks: more than the guest prints while the host is busy.
@@ -169,6 +176,7 @@ impl State {
             lines: 0,
             recent: VecDeque::new(),
             scanner: Scanner::default(),
+            told: None,
         }
     }
 
@@ -191,7 +199,11 @@ impl State {
         let text = clean(&std::mem::take(&mut self.partial));
         self.lines += 1;
         self.scanner.take(&text, self.lines, now_us);
-        self.keep(format!("[{:>4}.{:06}] {text}\n", now_us / 1_000_000, now_us % 1_000_000));
+        let line = format!("[{:>4}.{:06}] {text}\n", now_us / 1_000_000, now_us % 1_000_000);
+        if let Some(tell) = self.told {
+            tell(line.trim_end());
+        }
+        self.keep(line);
         self.recent.push_back(text);
         if self.recent.len() > RECENT {
             self.recent.pop_front();

@@ -23,7 +23,7 @@ mod work;
 
 pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
 pub use args::{
-    ANSWERS, CONSOLE_RAW, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
+    ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
 };
 pub use console::Console;
 pub use error::VmError;

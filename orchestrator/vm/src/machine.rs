@@ -298,7 +298,8 @@ async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) ->
         let ended = ended.clone();
         move |end| set_once(&ended, end)
     };
-    let (qmp, reading) = Qmp::connect(connect(&launch.folder.join(args::QMP)).await, log, on_end).await?;
+    let socket = connect(&launch.folder.join(args::QMP)).await;
+    let (qmp, reading) = Qmp::connect(socket, log, launch.gdb, on_end).await?;
     let qtest = match launch.open {
         true => Some(Qtest::new(connect(&launch.folder.join(args::QTEST)).await)),
         false => None,

@@ -25,10 +25,12 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    /// Negotiates. `on_end` hears of what ends a machine; the reader ends when QEMU does.
+    /// Negotiates. `on_end` hears of what ends a machine, to which a stop does not belong if there is a debugger; the reader ends when
+    /// QEMU does.
     pub(crate) async fn connect(
         stream: UnixStream,
         log: Log,
+        debugged: bool,
         mut on_end: impl FnMut(MachineEnd) + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), VmError> {
         let (reader, writer) = stream.into_split();
@@ -40,7 +42,7 @@ impl Qmp {
                 while let Ok(Some(line)) = lines.next_line().await {
                     log.write("received", &line);
                     let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-                    if let Some(end) = ending(&message) {
+                    if let Some(end) = ending(&message).filter(|_| !debugged || message["event"] != "STOP") {
                         on_end(end);
                     } else if message.get("return").is_some() || message.get("error").is_some() {
                         let asker = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();

@@ -213,6 +213,7 @@ async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, Vm
         folder,
         logs: &folder.join("logs"),
         open: false,
+        gdb: false,
     };
     Machine::start(&launcher, &Qemu::find(None)?, &launch, Instant::now()).await
 }

@@ -1,6 +1,7 @@
 //! From chosen cells to a run's folder: kernels, machines, journal, reports. What `run` and `qualify` share.
 
 use super::KernelSource;
+use super::attended::{Attended, patient, what_to_type};
 use super::bundle::Unpacked;
 use super::history::History;
 use super::machine::{MachineChoice, launcher};
@@ -45,6 +46,9 @@ pub(crate) struct Execution {
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     kept: Kept,
+    /// Show the guest's console on standard error while it runs, of one machine at a time
+    #[arg(long)]
+    pub(crate) console: bool,
     /// Let each cell do the same every time, instruction by instruction, from its seed: the guest is emulated, with one processor, and
     /// nobody talks to it; cells with devices or virtual machines are skipped
     #[arg(long)]
@@ -56,6 +60,18 @@ pub(crate) struct Execution {
     pub(crate) machine: MachineChoice,
     #[command(flatten)]
     pub(crate) kernels: KernelSource,
+}
+
+impl Execution {
+    /// Machines at once, if that is said.
+    fn jobs(&self) -> Result<Option<u64>, CliError> {
+        match (self.console, self.jobs) {
+            (true, Some(2..)) => Err(CliError::usage("the consoles of several machines cannot be told apart")
+                .hint("with --console leave out --jobs, or say --jobs 1")),
+            (true, _) => Ok(Some(1)),
+            (false, jobs) => Ok(jobs),
+        }
+    }
 }
 
 /// What is kept of machines, beside their logs.
@@ -115,7 +131,7 @@ pub(crate) async fn execute(
 ) -> Result<Ended, CliError> {
     // Looked at before anything is built.
     let _: Option<Fault> = fault(options.plant.as_deref())?;
-    let slots = plan::slots(options.jobs, chosen.budget);
+    let slots = plan::slots(options.jobs()?, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let (qemu, accel) = options.machine.find_for(options.deterministic).await?;
     let (id, folder) = create_folder(options.report_dir.as_deref())?;
@@ -141,7 +157,9 @@ pub(crate) async fn execute(
     };
     options.kept.set(&mut run.settings);
     let registry = &chosen.registry;
-    let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
+    let person = Attended { console: options.console, gdb: false }.person(&|_| {});
+    let stage =
+        Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, person, interrupt };
     let record = run_whole(&run, stage).await?;
     Ok(Ended::Run(Box::new(record), folder))
 }
@@ -158,6 +176,8 @@ pub(crate) struct Again<'a> {
     pub(crate) anyway: bool,
     /// Whether it does the same every time.
     pub(crate) deterministic: bool,
+    /// What whoever makes it again wants to see.
+    pub(crate) attended: Attended,
 }
 
 /// Makes an attempt again, in a run of its own: all that it is made with comes from the earlier run.
@@ -177,7 +197,16 @@ pub(crate) async fn repeat(
     let (id, folder) = create_folder(report_dir)?;
     let interrupt = interrupt_on_ctrl_c();
     let looking = kernels_of(again.run, images, again.planned.iter(), since);
-    let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
+    let Some(mut kernels) = before_it_begins(&folder, &interrupt, looking).await? else {
+        return Ok(Ended::Interrupted);
+    };
+    again.attended.prepare(&mut kernels);
+    // One pair of kernels: those of the boot.
+    let key = again.planned.first().map(|cell| cell.key.clone());
+    let pair = key.and_then(|key| Some((kernels.get(&key.source)?.clone(), kernels.get(&key.target)?.clone())));
+    let wait = |socket: &Path| {
+        pair.iter().for_each(|(source, target)| eprint!("{}", what_to_type(socket, source, Some(target))));
+    };
     let kernels = all_bootable(kernels);
     let mut run = begun(id, &qemu, &accel, &kernels);
     run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
@@ -195,7 +224,9 @@ pub(crate) async fn repeat(
     };
     kept.set(&mut run.settings);
     let registry = &registry;
-    let stage = Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, interrupt };
+    let person = again.attended.person(&wait);
+    let stage =
+        Stage { kernels: &kernels, registry, qemu: &qemu, accel: &accel, folder: &folder, slots, person, interrupt };
     let record = run_whole(&run, stage).await?;
     Ok(Ended::Run(Box::new(record), folder))
 }
@@ -215,7 +246,8 @@ fn begun(id: String, qemu: &Qemu, accel: &AccelFound, kernels: &BTreeMap<String,
 
 /// Runs all of a new run.
 async fn run_whole(run: &Run, stage: Stage<'_>) -> Result<Record, CliError> {
-    let mut display = Display::new();
+    let is_attended = stage.person.console.is_some() || stage.person.gdb.is_some();
+    let mut display = if is_attended { Display::plain() } else { Display::new() };
     let mut observer = |stamped: &Stamped| display.event(stamped);
     let dispatcher = Dispatcher::create(stage.folder, run, &mut observer).map_err(journal_error(stage.folder))?;
     let cells: Vec<&Planned> = run.planned.iter().collect();
@@ -248,7 +280,9 @@ pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice
     let mut observer = |stamped: &Stamped| display.event(stamped);
     let dispatcher = cut_off.go_on(&mut observer).map_err(journal_error(folder))?;
     let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
-    let stage = Stage { kernels: &kernels, registry: &registry, qemu: &qemu, accel: &accel, folder, slots, interrupt };
+    let person = Person::default();
+    let stage =
+        Stage { kernels: &kernels, registry: &registry, qemu: &qemu, accel: &accel, folder, slots, person, interrupt };
     let record = run_cells(dispatcher, &run.settings, &left, stage).await?;
     Ok(Ended::Run(Box::new(record), folder.to_owned()))
 }
@@ -364,6 +398,7 @@ struct Stage<'a> {
     accel: &'a AccelFound,
     folder: &'a Path,
     slots: Slots,
+    person: Person<'a>,
     interrupt: watch::Receiver<bool>,
 }
 
@@ -374,7 +409,7 @@ async fn run_cells(
     planned: &[&Planned],
     stage: Stage<'_>,
 ) -> Result<Record, CliError> {
-    let Stage { kernels, registry, qemu, accel, folder, slots, interrupt } = stage;
+    let Stage { kernels, registry, qemu, accel, folder, slots, person, interrupt } = stage;
     let plant = fault(settings.plant.as_deref())?;
     // A fault is planted in a workload, not in a boot; and what is deterministic does not depend on what it is run with.
     let alone = plant.is_some() || settings.deterministic;
@@ -384,6 +419,9 @@ async fn run_cells(
         boots.iter().map(|it| boot(&plans(it), kernels, registry)).collect::<Result<Vec<Boot<'_>>, CliError>>()?;
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
+    if person.gdb.is_some() {
+        deadlines = patient(deadlines);
+    }
 
     let (work, swept) = WorkFolder::create()?;
     if swept > 0 {
@@ -405,7 +443,7 @@ async fn run_cells(
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
         waits: settings.waits(),
         deterministic: settings.deterministic,
-        person: Person::default(),
+        person,
         interrupt: interrupt.clone(),
     };
     let start = |index: usize, events: mpsc::UnboundedSender<Event>| {

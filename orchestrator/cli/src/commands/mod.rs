@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod attended;
 pub(crate) mod bench;
 pub(crate) mod bisect;
 pub(crate) mod bundle;

@@ -1,6 +1,7 @@
 //! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
 
 use super::KernelSource;
+use super::attended::Attended;
 use super::bundle::Unpacked;
 use super::execute::{Again, Ended, Images, Kept, repeat};
 use super::machine::MachineChoice;
@@ -47,6 +48,8 @@ pub(crate) struct Repro {
     #[command(flatten)]
     kept: Kept,
     #[command(flatten)]
+    attended: Attended,
+    #[command(flatten)]
     machine: MachineChoice,
     #[command(flatten)]
     kernels: KernelSource,
@@ -79,6 +82,7 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
         planned: in_its_boot(&record.run.planned, &then, deterministic),
         anyway: command.anyway,
         deterministic,
+        attended: command.attended,
     };
     let (now, folder) =
         match repeat(again, images, &command.machine, command.report_dir.as_deref(), command.kept).await? {

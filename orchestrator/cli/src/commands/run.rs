@@ -40,11 +40,11 @@ pub(crate) struct Run {
     /// Go on with a run that was cut off: its folder or id. It has its own cells, kernels and settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "plant", "deterministic",
-        "report_dir", "jobs", "seed", "partition",
+        "report_dir", "jobs", "seed", "partition", "console",
     ])]
     resume: Option<PathBuf>,
     /// Go on with the run in --report-dir if it is this one and was cut off; if there is none, begin it
-    #[arg(long, requires = "report_dir")]
+    #[arg(long, requires = "report_dir", conflicts_with = "console")]
     go_on: bool,
     #[command(flatten)]
     demand: Demand,

@@ -1,6 +1,7 @@
 //! `luqual shell`: a prompt in a guest, at any phase of a cell.
 
 use super::KernelSource;
+use super::attended::{Attended, patient, what_to_type};
 use super::execute::{bootable, create_folder, find_kernels, interrupted, remove_if_empty};
 use super::machine::{MachineChoice, launcher};
 use super::plan;
@@ -63,6 +64,8 @@ pub(crate) struct Shell {
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]
+    attended: Attended,
+    #[command(flatten)]
     machine: MachineChoice,
     #[command(flatten)]
     kernels: KernelSource,
@@ -86,15 +89,17 @@ pub(crate) async fn run(command: &Shell) -> Result<Exit, CliError> {
     let files = command.add.iter().map(|file| brought(file)).collect::<Result<_, CliError>>()?;
     let (qemu, accel) = command.machine.find().await?;
     let interrupt = interrupt_by_signals()?;
-    let kernels = tokio::select! {
+    let mut kernels = tokio::select! {
         kernels = find_kernels(&store, std::iter::once(&key)) => kernels?,
         () = interrupted(interrupt.clone()) => return Ok(Exit::Interrupted),
     };
+    command.attended.prepare(&mut kernels);
     let kernel = |name: &str| {
-        let kernel = kernels.get(name).ok_or_else(|| CliError::harness(format!("kernel {name} was not looked for")))?;
-        Ok::<_, CliError>(bootable(kernel.clone()))
+        kernels.get(name).cloned().ok_or_else(|| CliError::harness(format!("kernel {name} was not looked for")))
     };
-    let (source, target) = (kernel(&key.source)?, kernel(&key.target)?);
+    let (old, new) = (kernel(&key.source)?, kernel(&key.target)?);
+    let wait = |socket: &Path| eprint!("{}", what_to_type(socket, &old, command.target.as_ref().map(|_| &new)));
+    let (source, target) = (bootable(old.clone()), bootable(new.clone()));
     let (work, _) = WorkFolder::create()?;
     let (_, folder) = create_folder(command.report_dir.as_deref())?;
     let planned = Planned { key, prediction: None, expectation: None };
@@ -103,13 +108,17 @@ pub(crate) async fn run(command: &Shell) -> Result<Exit, CliError> {
     let boot = Boot { source: &source, target: &target, profile, parts };
     let before = if command.target.is_some() { command.at } else { Phase::Preserve };
     let visitor = Seat::new();
+    let mut deadlines = Deadlines::default().stretched(accel.accel.deadline_factor());
+    if command.attended.gdb {
+        deadlines = patient(deadlines);
+    }
     let host = Host {
         launcher: &launcher()?,
         qemu: &qemu,
         accel: accel.accel,
         work: &work,
         folder: &folder,
-        deadlines: Deadlines::default().stretched(accel.accel.deadline_factor()),
+        deadlines,
         keep: false,
         vmcore: None,
         cores_taken: CoresTaken::default(),
@@ -118,7 +127,7 @@ pub(crate) async fn run(command: &Shell) -> Result<Exit, CliError> {
         seed: Seed::OfRun(rand::random()),
         waits: false,
         deterministic: false,
-        person: Person { visit: Some(Visit { before, files, visitor: &visitor }) },
+        person: Person { visit: Some(Visit { before, files, visitor: &visitor }), ..command.attended.person(&wait) },
         interrupt,
     };
     eprintln!("{}; logs: {}", command.told(&planned.key), folder.display());

@@ -13,7 +13,7 @@ use crate::ticks::{self, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_model::{Phase, Refused, Side};
 use luqual_protocol::{AUTORUN, Hello, Kernel, KernelLog, LoadTime, Need, Reply, Request, Said, Unplug};
-use luqual_vm::{Launch, Machine, Mode};
+use luqual_vm::{GDB, Launch, Machine, Mode};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -419,9 +419,17 @@ pub(super) async fn start(
         folder,
         logs,
         open: matches!(host_.plant, Some(Fault::Device(_))),
+        gdb: host_.person.gdb.is_some(),
     };
     let machine = Machine::start(host_.launcher, host_.qemu, &launch, started).await.map_err(explained)?;
-    machine.resume().await.map_err(explained)?;
+    if let Some(tell) = host_.person.console {
+        machine.console().tell(tell);
+    }
+    match host_.person.gdb {
+        // It is the debugger that lets it run.
+        Some(wait) => wait(&folder.join(GDB)),
+        None => machine.resume().await.map_err(explained)?,
+    }
     Ok(machine)
 }
 

@@ -8,6 +8,7 @@ use crate::verdict::judge;
 use luqual_guest::{Agent, AgentLog, Keys, LinkError};
 use luqual_model::{Event, Outcome, Phase, Side};
 use luqual_protocol::{Prompt, READY_LINE, Request};
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -17,6 +18,10 @@ use tokio::sync::mpsc;
 pub struct Person<'a> {
     /// To be let into the guest.
     pub visit: Option<Visit<'a>>,
+    /// To be told each line of the console.
+    pub console: Option<fn(&str)>,
+    /// To debug the guest: it waits, paused, at the socket that is told.
+    pub gdb: Option<&'a dyn Fn(&Path)>,
 }
 
 /// A visit to a guest.
