@@ -102,11 +102,13 @@ async fn talk(
     Ok(status.map_or(255, exit_status))
 }
 
+type Bytes = Vec<u8>;
+
 /// How long a terminal may be silent after the end of what was at it.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What is said at the other end, and what is typed at this one. Each is a thread, since files of this kind block.
-fn ends(terminal: &File) -> std::io::Result<(mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>)> {
+fn ends(terminal: &File) -> std::io::Result<(mpsc::Receiver<Bytes>, mpsc::Sender<Bytes>)> {
     let (mut from, mut to) = (terminal.try_clone()?, terminal.try_clone()?);
     let (say, said) = mpsc::channel(16);
     thread::spawn(move || {
@@ -116,7 +118,7 @@ fn ends(terminal: &File) -> std::io::Result<(mpsc::Receiver<Vec<u8>>, mpsc::Send
             && say.blocking_send(bytes[..length].to_vec()).is_ok()
         {}
     });
-    let (typed, mut types) = mpsc::channel::<Vec<u8>>(16);
+    let (typed, mut types) = mpsc::channel::<Bytes>(16);
     thread::spawn(move || {
         while let Some(bytes) = types.blocking_recv()
             && to.write_all(&bytes).is_ok()
