@@ -137,9 +137,14 @@ fn a_red_cell_is_made_again_as_it_was() {
         fs::write(&journal, text.replace(from, to)).unwrap();
     };
     changed("memfd 64m content", "memfd 64k content");
+    changed("kho=on liveupdate=on", "kho=on liveupdate=on printk.time=1");
     let output = repro(&[id, "--report-dir", "other"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("\nnot as then, when it was lost: memfd 64k content: "), "{}", text(&output));
+    // A kernel is told what it was told then, though the catalog says otherwise today.
+    let words = again["kernels"][OLD]["command_line"].as_str().unwrap();
+    let evidence = folder.path().join("other").join(then["folder"].as_str().unwrap());
+    assert!(fs::read_to_string(evidence.join("command.txt")).unwrap().contains(&format!("{words} printk.time=1 ")));
     let digest = again["kernels"][NEW]["image_sha256"].as_str().unwrap();
     changed(digest, &"0".repeat(64));
     let output = repro(&[id, "--report-dir", "none"]);

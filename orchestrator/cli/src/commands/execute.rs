@@ -347,13 +347,17 @@ pub(crate) async fn kernels_of<'a>(
             return names.into_iter().map(|name| Ok((name.clone(), bundle.kernel(name)?))).collect();
         }
     };
-    let kernels = find_kernels(store, cells).await?;
-    for (name, kernel) in &kernels {
-        let then = run.kernels.get(name).map_or("", |info| &info.image_sha256);
-        let now = &kernel.info.image_sha256;
-        if then != now {
-            let hint = format!("its image was {then}, and is {now}");
+    let mut kernels = find_kernels(store, cells).await?;
+    for (name, kernel) in &mut kernels {
+        let then = run.kernels.get(name);
+        let (was, is) = (then.map_or("", |info| &info.image_sha256), &kernel.info.image_sha256);
+        if was != is {
+            let hint = format!("its image was {was}, and is {is}");
             since.differs(&format!("{name} is not the kernel that the run was started with"), &hint)?;
+        }
+        if let Some(then) = then {
+            // It is the catalog's, and may be another today.
+            kernel.info.command_line.clone_from(&then.command_line);
         }
     }
     Ok(kernels)
