@@ -26,7 +26,12 @@ fn refused(folder: &Path, words: &[&str], exit: i32, told: &[&str]) {
 fn an_unknown_kernel_is_told_with_the_known_ones() {
     let folder = tempfile::tempdir().unwrap();
     let words = ["run", "--source", "7.9.9", "--target", "7.3.4"];
-    refused(folder.path(), &words, 2, &["there is no kernel `7.9.9`", "7.2.12", "or a path, to a bzImage", "TREE@COMMIT"]);
+    refused(
+        folder.path(),
+        &words,
+        2,
+        &["there is no kernel `7.9.9`", "7.2.12", "or a path, to a bzImage", "TREE@COMMIT"],
+    );
     refused(folder.path(), &["kernels", "build", "7.9.9"], 2, &["no kernel `7.9.9`", "7.3.4"]);
 }
 
