@@ -2,7 +2,7 @@
 
 use crate::journal::write_journal;
 use crate::record::Record;
-use luqual_model::{Partition, Run, Settings};
+use luqual_model::{Course, Partition, Run};
 use std::io::{self, Write};
 
 /// Several parts that are one run.
@@ -84,12 +84,8 @@ fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
     if a.tool != b.tool {
         return differ("luqual");
     }
-    let told = |settings: &Settings| {
-        let Settings { seed, retries, repeat, plant, deterministic, .. } = settings.clone();
-        (seed, retries, repeat, plant, deterministic)
-    };
-    if told(&a.settings) != told(&b.settings) {
-        return differ("settings: seed, retries, repeat, deterministic or a planted fault");
+    if (a.settings.seed, a.settings.course()) != (b.settings.seed, b.settings.course()) {
+        return differ(&format!("settings: {}", Course::WORDS));
     }
     let is_other =
         |name: &&String| b.kernels.get(*name).is_some_and(|info| info.image_sha256 != a.kernels[*name].image_sha256);

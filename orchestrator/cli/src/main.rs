@@ -88,31 +88,24 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Repro(command) => repro::run(&command).await,
         Command::Bisect(command) => bisect::run(&command).await,
         Command::Shell(command) => shell::run(&command).await,
-        Command::Bundle(command) => {
-            tokio::select! {
-                done = bundle::run(&command) => done,
-                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-            }
-        }
+        Command::Bundle(command) => unless_interrupted(bundle::run(&command)).await,
         Command::Plan(command) => plan::run(&command),
         Command::Report(command) => report::run(&command),
         Command::Expect(command) => expect::run(&command),
         Command::Doctor(command) => doctor::run(&command).await,
         Command::Bench(command) => bench::run(&command).await,
         Command::Mutants(command) => mutants::run(&command).await,
-        Command::Kernels(command) => {
-            tokio::select! {
-                done = kernels::run(&command) => done,
-                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-            }
-        }
-        Command::Selftests(command) => {
-            tokio::select! {
-                done = selftests::run(&command) => done,
-                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-            }
-        }
+        Command::Kernels(command) => unless_interrupted(kernels::run(&command)).await,
+        Command::Selftests(command) => unless_interrupted(selftests::run(&command)).await,
         Command::Workloads(command) => workloads::run(&command),
+    }
+}
+
+/// For commands that leave nothing behind where they are cut off.
+async fn unless_interrupted(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    tokio::select! {
+        done = command => done,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     }
 }
 

@@ -4,14 +4,13 @@ use crate::build::configure_and_make;
 use crate::catalog::{Catalog, Entry, Source};
 use crate::digest;
 use crate::error::KernelError;
-use crate::git::{Failed, git, plain_git};
+use crate::git::{Failed, git, git_meanwhile};
 use crate::progress::Progress;
 use crate::store::Store;
 use luqual_model::Version;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// A git tree of kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,26 +143,15 @@ pub(crate) async fn build(
     let failed = |failed: Failed| KernelError::Commit { tree: tree.to_owned(), why: failed.in_words() };
     progress.start(&format!("checking out {}", entry.version), None);
     if !clone.join(".git").is_dir() {
-        let words = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
-        run(&folder, words.into_iter().chain([tree.as_os_str(), OsStr::new("tree")])).await.map_err(failed)?;
+        let options = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
+        let words = [&options[..], &[tree.as_os_str(), OsStr::new("tree")]].concat();
+        git_meanwhile(&folder, &words).await.map_err(failed)?;
     }
     let words = ["checkout", "--quiet", "--force", "--detach", id].map(OsStr::new);
-    run(&clone, words.into_iter()).await.map_err(failed)?;
+    git_meanwhile(&clone, &words).await.map_err(failed)?;
     progress.end();
     configure_and_make(entry, &clone, &folder, log, progress).await?;
     Ok(clone)
-}
-
-/// Where other things may go on meanwhile.
-async fn run<'a>(folder: &Path, words: impl Iterator<Item = &'a OsStr> + Clone) -> Result<(), Failed> {
-    let mut command = tokio::process::Command::from(plain_git(folder));
-    command.args(words.clone()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.map_err(Failed::Start)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let goal = words.clone().next().map_or_else(String::new, |goal| goal.to_string_lossy().into_owned());
-    Err(Failed::Git { goal, why: crate::git::said(&output.stderr) })
 }
 
 #[cfg(test)]

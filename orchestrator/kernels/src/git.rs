@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// How many of its lines are shown.
 const LINES: usize = 12;
@@ -35,7 +35,17 @@ impl Failed {
 /// What it prints.
 pub(crate) fn git(folder: &Path, words: &[&OsStr], input: Option<File>) -> Result<Vec<u8>, Failed> {
     let input = input.map_or_else(Stdio::null, Stdio::from);
-    let output = plain_git(folder).args(words).stdin(input).output().map_err(Failed::Start)?;
+    printed(words, plain_git(folder).args(words).stdin(input).output())
+}
+
+/// The same where other things go on meanwhile.
+pub(crate) async fn git_meanwhile(folder: &Path, words: &[&OsStr]) -> Result<Vec<u8>, Failed> {
+    let mut command = tokio::process::Command::from(plain_git(folder));
+    printed(words, command.args(words).stdin(Stdio::null()).kill_on_drop(true).output().await)
+}
+
+fn printed(words: &[&OsStr], ended: std::io::Result<Output>) -> Result<Vec<u8>, Failed> {
+    let output = ended.map_err(Failed::Start)?;
     if output.status.success() {
         return Ok(output.stdout);
     }

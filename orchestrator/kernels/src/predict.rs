@@ -70,20 +70,13 @@ fn word(strings: &[&str], part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn kernel(abi: Option<&[&str]>) -> KernelInfo {
         KernelInfo {
             name: "x".into(),
             release: "7.3.4".into(),
-            build_id: None,
-            image_sha256: String::new(),
-            provenance: String::new(),
             abi: abi.map(|strings| strings.iter().map(|string| (*string).to_owned()).collect()),
-            abilities: None,
-            command_line: String::new(),
-            patches: Vec::new(),
-            facts: BTreeMap::new(),
+            ..KernelInfo::default()
         }
     }
 

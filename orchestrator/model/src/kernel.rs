@@ -44,7 +44,7 @@ impl fmt::Display for Ability {
 }
 
 /// What the record says of a kernel. `None` means unknown, which is not the same as empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelInfo {
     /// The name by which cells refer to it: a catalog version, or the path that was given.
     pub name: String,

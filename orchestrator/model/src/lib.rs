@@ -30,8 +30,8 @@ pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status, Told};
 pub use phase::{Phase, Side};
 pub use rate::Rate;
 pub use record::{
-    Attempt, Blackout, CellRecord, Finding, FindingKind, HostInfo, Measure, Partition, PhaseEnd, PhaseRecord, Planned,
-    Probe, ProgramFile, ProgramInfo, Repeated, Run, RunRecord, Settings, Vmcore, VmcoreOf,
+    Attempt, Blackout, CellRecord, Course, Finding, FindingKind, HostInfo, Measure, Partition, PhaseEnd, PhaseRecord,
+    Planned, Probe, ProgramFile, ProgramInfo, Repeated, Run, RunRecord, Settings, Vmcore, VmcoreOf,
 };
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 

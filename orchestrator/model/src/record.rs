@@ -167,7 +167,31 @@ pub struct Settings {
     pub repeats: Option<Repeated>,
 }
 
+/// What decides how cells end, beside the seed: the parts of a run have it in common, and so has a run that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course<'a> {
+    /// See [`Settings::retries`].
+    pub retries: u32,
+    /// See [`Settings::repeat`].
+    pub repeat: u32,
+    /// See [`Settings::deterministic`].
+    pub deterministic: bool,
+    /// See [`Settings::plant`].
+    pub plant: Option<&'a str>,
+}
+
+impl Course<'_> {
+    /// All of it and the seed, for messages.
+    pub const WORDS: &'static str = "seed, retries, repeat, deterministic or a planted fault";
+}
+
 impl Settings {
+    /// See [`Course`].
+    pub fn course(&self) -> Course<'_> {
+        let Self { retries, repeat, deterministic, .. } = *self;
+        Course { retries, repeat, deterministic, plant: self.plant.as_deref() }
+    }
+
     /// Whether attempts wait around preserve: where each cell is run several times, and where one of those is made again.
     pub fn waits(&self) -> bool {
         self.repeats.as_ref().map_or(self.repeat > 1, |it| it.waits)

@@ -162,6 +162,37 @@ pub struct Host<'a> {
     pub interrupt: watch::Receiver<bool>,
 }
 
+impl<'a> Host<'a> {
+    /// For boots outside of a run: one attempt each, with the usual deadlines, of which nothing is kept but the logs.
+    pub fn once(
+        launcher: &'a Launcher,
+        qemu: &'a Qemu,
+        accel: Accel,
+        work: &'a WorkFolder,
+        folder: &'a Path,
+        interrupt: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            launcher,
+            qemu,
+            accel,
+            work,
+            folder,
+            deadlines: Deadlines::default().stretched(accel.deadline_factor()),
+            keep: false,
+            vmcore: None,
+            cores_taken: CoresTaken::default(),
+            plant: None,
+            attempts: Attempts { repeat: 1, retries: 0 },
+            seed: Seed::OfRun(rand::random()),
+            waits: false,
+            deterministic: false,
+            person: Person::default(),
+            interrupt,
+        }
+    }
+}
+
 /// Ticks that did not come for this long mean that the source is gone.
 const SILENCE: Duration = Duration::from_millis(100);
 

@@ -79,9 +79,9 @@ impl Lines {
     /// The next line, as soon as all of it is there.
     pub async fn next(&mut self) -> String {
         loop {
-            match self.try_next() {
-                Some(line) => return line,
-                None => Follow::pause().await,
+            self.ready().await;
+            if let Some(line) = self.try_next() {
+                return line;
             }
         }
     }

@@ -72,18 +72,7 @@ mod tests {
     use luqual_model::KernelInfo;
 
     fn kernel(name: &str, symbols: Option<&str>) -> Kernel {
-        let info = KernelInfo {
-            name: name.into(),
-            release: name.into(),
-            build_id: None,
-            image_sha256: String::new(),
-            provenance: String::new(),
-            abi: None,
-            abilities: None,
-            command_line: "console=ttyS0".into(),
-            patches: Vec::new(),
-            facts: BTreeMap::new(),
-        };
+        let info = KernelInfo { name: name.into(), command_line: "console=ttyS0".into(), ..KernelInfo::default() };
         Kernel { info, image: "/bzImage".into(), symbols: symbols.map(Into::into) }
     }
 

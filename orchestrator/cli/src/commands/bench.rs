@@ -7,11 +7,10 @@ use super::scale;
 use crate::error::{CliError, Exit};
 use crate::progress::Shown;
 use clap::Args;
-use luqual_config::Deadlines;
 use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Attempts, Boot, BootKernel, CoresTaken, Host, Part, Person, Seed, run_boot};
+use luqual_runner::{Boot, BootKernel, Host, Part, run_boot};
 use luqual_vm::{Accel, Mode, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -66,24 +65,8 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let (work, _) = WorkFolder::create()?;
     let folder = work.cell(profile.memory_mib)?;
     let (_keep, interrupt) = watch::channel(false);
-    let host = Host {
-        launcher: &launcher()?,
-        qemu: &qemu,
-        accel: accel.accel,
-        work: &work,
-        folder: &folder,
-        deadlines: Deadlines::default().stretched(accel.accel.deadline_factor()),
-        keep: false,
-        vmcore: None,
-        cores_taken: CoresTaken::default(),
-        plant: None,
-        attempts: Attempts { repeat: 1, retries: 0 },
-        seed: Seed::OfRun(rand::random()),
-        waits: false,
-        deterministic: false,
-        person: Person::default(),
-        interrupt,
-    };
+    let launcher = launcher()?;
+    let host = Host::once(&launcher, &qemu, accel.accel, &work, &folder, interrupt);
     let key = CellKey {
         source: command.source.clone(),
         target: command.target.clone(),

@@ -4,7 +4,7 @@ use super::execute::{Execution, TOOL};
 use super::report::read;
 use super::selection::Chosen;
 use crate::error::CliError;
-use luqual_model::{CellKey, Partition, Run};
+use luqual_model::{CellKey, Course, Partition, Run};
 use luqual_reports::Record;
 use luqual_runner::JOURNAL;
 use std::fs::{self, File};
@@ -17,10 +17,7 @@ pub(crate) struct Asked<'a> {
     partition: Option<&'a Partition>,
     /// Where nobody gave one, any will do.
     seed: Option<u64>,
-    retries: u32,
-    repeat: u32,
-    deterministic: bool,
-    plant: Option<&'a str>,
+    course: Course<'a>,
 }
 
 impl<'a> Asked<'a> {
@@ -30,10 +27,12 @@ impl<'a> Asked<'a> {
             cells: &chosen.cells,
             partition: chosen.partition.as_ref(),
             seed: options.seed.or(chosen.seed),
-            retries: options.retries,
-            repeat,
-            deterministic: options.deterministic,
-            plant: options.plant.as_deref(),
+            course: Course {
+                retries: options.retries,
+                repeat,
+                deterministic: options.deterministic,
+                plant: options.plant.as_deref(),
+            },
         }
     }
 
@@ -51,27 +50,24 @@ impl<'a> Asked<'a> {
     }
 
     /// What a run has that is another.
-    fn differs(&self, run: &Run) -> Option<&'static str> {
+    fn differs(&self, run: &Run) -> Option<String> {
         let settings = &run.settings;
-        let told = (settings.retries, settings.repeat, settings.deterministic, settings.plant.as_deref());
         let is_other_seed = self.seed.is_some_and(|seed| seed != settings.seed);
         if run.tool != TOOL {
-            Some("another luqual")
+            Some("another luqual".to_owned())
         } else if run.partition.as_ref().map(|it| (it.number, it.of)) != self.partition.map(|it| (it.number, it.of)) {
-            Some("another part")
+            Some("another part".to_owned())
         } else if !run.planned.iter().map(|planned| &planned.key).eq(self.cells)
             || run.partition.as_ref() != self.partition
         {
-            Some("another selection")
-        } else if is_other_seed || told != (self.retries, self.repeat, self.deterministic, self.plant) {
-            Some(OTHER)
+            Some("another selection".to_owned())
+        } else if is_other_seed || settings.course() != self.course {
+            Some(format!("other settings: {}", Course::WORDS))
         } else {
             None
         }
     }
 }
-
-const OTHER: &str = "other settings: seed, retries, repeat, deterministic or a planted fault";
 
 /// Whether a journal has a whole first line. Without one the run never began, and what is there of it is removed.
 fn has_begun(journal: &Path) -> io::Result<bool> {
@@ -98,6 +94,8 @@ mod tests {
         CellKey { source, target, profile, workload }
     }
 
+    const OTHER: &str = "other settings: seed, retries, repeat, deterministic or a planted fault";
+
     #[test]
     fn a_run_is_the_one_that_is_asked_for_or_it_is_told_why_not() {
         let cells = [key("x.one"), key("x.two")];
@@ -106,10 +104,7 @@ mod tests {
             cells: &cells,
             partition: Some(&partition),
             seed,
-            retries: 0,
-            repeat: 1,
-            deterministic: false,
-            plant: None,
+            course: Course { retries: 0, repeat: 1, deterministic: false, plant: None },
         };
         let mut run = Run::new("id".into(), TOOL.into(), Vec::new(), String::new(), HostInfo::default());
         run.partition = Some(partition.clone());
@@ -132,7 +127,7 @@ mod tests {
         for (change, told) in changes {
             let mut run = run.clone();
             change(&mut run);
-            assert_eq!(asked(Some(7)).differs(&run), Some(told));
+            assert_eq!(asked(Some(7)).differs(&run).as_deref(), Some(told));
         }
     }
 

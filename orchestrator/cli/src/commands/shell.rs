@@ -11,12 +11,12 @@ use crate::error::{CliError, Exit};
 use crate::terminal::{self, Raw};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use luqual_config::{Budget, Deadlines};
+use luqual_config::Budget;
 use luqual_guest::{Agent, LinkError, Typed};
 use luqual_kernels::not_a_program;
 use luqual_model::{CellKey, Event, Outcome, Phase, Planned};
 use luqual_protocol::{PROGRAMS, Prompt};
-use luqual_runner::{Attempts, Boot, CoresTaken, Host, Part, Person, Seed, Visit, Visited, Visiting, Visitor, visit};
+use luqual_runner::{Boot, Host, Part, Person, Visit, Visited, Visiting, Visitor, visit};
 use luqual_vm::WorkFolder;
 use luqual_vm::profile::PROFILES;
 use std::fs;
@@ -108,28 +108,12 @@ pub(crate) async fn run(command: &Shell) -> Result<Exit, CliError> {
     let boot = Boot { source: &source, target: &target, profile, parts };
     let before = if command.target.is_some() { command.at } else { Phase::Preserve };
     let visitor = Seat::new();
-    let mut deadlines = Deadlines::default().stretched(accel.accel.deadline_factor());
+    let launcher = launcher()?;
+    let mut host = Host::once(&launcher, &qemu, accel.accel, &work, &folder, interrupt);
     if command.attended.gdb {
-        deadlines = patient(deadlines);
+        host.deadlines = patient(host.deadlines);
     }
-    let host = Host {
-        launcher: &launcher()?,
-        qemu: &qemu,
-        accel: accel.accel,
-        work: &work,
-        folder: &folder,
-        deadlines,
-        keep: false,
-        vmcore: None,
-        cores_taken: CoresTaken::default(),
-        plant: None,
-        attempts: Attempts { repeat: 1, retries: 0 },
-        seed: Seed::OfRun(rand::random()),
-        waits: false,
-        deterministic: false,
-        person: Person { visit: Some(Visit { before, files, visitor: &visitor }), ..command.attended.person(&wait) },
-        interrupt,
-    };
+    host.person = Person { visit: Some(Visit { before, files, visitor: &visitor }), ..command.attended.person(&wait) };
     eprintln!("{}; logs: {}", command.told(&planned.key), folder.display());
     let (events, taken) = mpsc::unbounded_channel();
     let telling = tokio::spawn(tell(taken));

@@ -178,7 +178,7 @@ fn needs_the_host(boot: &Boot<'_>, plant: Option<&Fault>) -> Option<String> {
 fn script(boot: &Boot<'_>, seed: u64, plant: Option<&Fault>, identities: &[Identity<'_>], mode: Mode) -> Vec<Step> {
     let name = boot.parts[0].workload.name;
     let (workload, content) = (|| name.to_owned(), seed::of_content(seed, name));
-    let (update, device) = (boot.update(), None);
+    let update = boot.update();
     let mut steps = Vec::new();
     let mut add = |phase, hop, request| steps.push(Step { phase, hop, request });
     let hello = || Request::Hello { protocol: VERSION };
@@ -189,7 +189,7 @@ fn script(boot: &Boot<'_>, seed: u64, plant: Option<&Fault>, identities: &[Ident
         if update.load == LoadTime::BeforePreserve {
             add(Phase::Load, before, load.clone());
         }
-        add(Phase::Preserve, before, Request::Preserve { workload: workload(), seed: content, device: device.clone() });
+        add(Phase::Preserve, before, Request::Preserve { workload: workload(), seed: content, device: None });
         if let Some((place, offset)) = plant.filter(|_| before == 0).and_then(flipped) {
             add(Phase::Preserve, before, Request::Flip { workload: workload(), place, offset });
         }
@@ -198,11 +198,7 @@ fn script(boot: &Boot<'_>, seed: u64, plant: Option<&Fault>, identities: &[Ident
         }
         add(Phase::Kexec, before, Request::Kexec);
         add(Phase::Reconnect, hop, hello());
-        add(
-            Phase::Retrieve,
-            hop,
-            Request::Retrieve { workload: workload(), seed: content, hop, device: device.clone() },
-        );
+        add(Phase::Retrieve, hop, Request::Retrieve { workload: workload(), seed: content, hop, device: None });
         add(Phase::Verify, hop, Request::Verify { workload: workload() });
         add(Phase::Finish, hop, Request::Finish { workload: workload() });
     }
@@ -229,14 +225,9 @@ mod tests {
         let info = KernelInfo {
             name: name.into(),
             release: name.into(),
-            build_id: None,
             image_sha256: name.into(),
-            provenance: String::new(),
-            abi: None,
-            abilities: None,
             command_line: format!("console=ttyS0 of={name}"),
-            patches: Vec::new(),
-            facts: std::collections::BTreeMap::new(),
+            ..KernelInfo::default()
         };
         BootKernel { info, image: PathBuf::new() }
     }

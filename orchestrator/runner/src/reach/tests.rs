@@ -7,13 +7,8 @@ fn kernel() -> KernelInfo {
         name: "7.3.4".into(),
         release: "7.3.4".into(),
         build_id: Some("ab".into()),
-        image_sha256: String::new(),
-        provenance: String::new(),
-        abi: None,
-        abilities: None,
         command_line: "console=ttyS0".into(),
-        patches: Vec::new(),
-        facts: std::collections::BTreeMap::new(),
+        ..KernelInfo::default()
     }
 }
 
