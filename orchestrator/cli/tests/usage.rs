@@ -120,6 +120,9 @@ fn a_folder_with_a_run_is_not_written_to() {
     refused(folder.path(), &words, 2, &["old has a run in it"]);
     assert_eq!(fs::read(folder.path().join("old/run.json")).unwrap(), b"{}");
     refused(folder.path(), &["run", "--go-on"], 2, &["--report-dir"]);
+    let elsewhere = [&words[..5], &["--report-dir", "100%"]].concat();
+    refused(folder.path(), &elsewhere, 2, &["100%: QEMU writes no log into a folder with a % in its name"]);
+    assert!(!folder.path().join("100%").exists());
     let mut run = Run::new("x".into(), "another".into(), Vec::new(), String::new(), HostInfo::default());
     run.settings.repeat = 1;
     let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };

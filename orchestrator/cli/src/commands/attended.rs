@@ -28,11 +28,17 @@ impl Attended {
 
     /// The kernels have to be where their symbols say that they are.
     pub(crate) fn prepare(self, kernels: &mut BTreeMap<String, Kernel>) {
-        for kernel in kernels.values_mut().filter(|_| self.gdb) {
-            kernel.info.command_line.push_str(" nokaslr");
+        for line in kernels.values_mut().map(|kernel| &mut kernel.info.command_line).filter(|_| self.gdb) {
+            // What is made again may have been with gdb itself.
+            if !line.split(' ').any(|option| option == NOKASLR) {
+                line.push(' ');
+                line.push_str(NOKASLR);
+            }
         }
     }
 }
+
+const NOKASLR: &str = "nokaslr";
 
 /// Whoever stands in a debugger is given a year for each phase.
 pub(crate) fn patient(mut deadlines: Deadlines) -> Deadlines {
@@ -88,10 +94,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_debugger_changes_what_a_kernel_is_told() {
+    fn only_a_debugger_changes_what_a_kernel_is_told_and_once() {
         let told = |gdb| {
             let mut kernels = BTreeMap::from([("a".to_owned(), kernel("a", None))]);
-            Attended { console: true, gdb }.prepare(&mut kernels);
+            (0..2).for_each(|_| Attended { console: true, gdb }.prepare(&mut kernels));
             kernels["a"].info.command_line.clone()
         };
         assert_eq!([told(false), told(true)], ["console=ttyS0", "console=ttyS0 nokaslr"]);

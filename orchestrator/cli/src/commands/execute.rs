@@ -501,6 +501,14 @@ pub(crate) fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), C
         return Err(CliError::usage(format!("{} has a run in it", folder.display()))
             .hint("name another folder, or remove that one"));
     }
+    // QEMU takes it for the place of its process id in the name of a log, and has no way to write it out (util/log.c).
+    if folder.to_string_lossy().contains('%') {
+        return Err(CliError::usage(format!(
+            "{}: QEMU writes no log into a folder with a % in its name",
+            folder.display()
+        ))
+        .hint("name another folder"));
+    }
     fs::create_dir_all(&folder).map_err(CliError::file(folder.display()))?;
     Ok((id, folder))
 }
