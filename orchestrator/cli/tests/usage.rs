@@ -8,7 +8,7 @@ use luqual_model::{Event, HostInfo, Run, Stamped};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Runs `words`, expects the exit code and each of `told`, and that nothing was made.
 fn refused(folder: &Path, words: &[&str], exit: i32, told: &[&str]) {
@@ -43,6 +43,30 @@ fn a_file_that_is_no_kernel_is_told_why() {
     refused(folder.path(), &words, 2, &["./script: not a bzImage", "a bzImage, or the folder of a kernel"]);
     fs::create_dir(folder.path().join("tree")).unwrap();
     refused(folder.path(), &["kernels", "show", "./tree"], 2, &["arch/x86/boot/bzImage"]);
+}
+
+#[test]
+fn a_branch_is_planned_as_the_commit_that_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
+        let output = Command::new("git").current_dir(folder.path()).args(identity).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text(&output).trim().to_owned()
+    };
+    git(&["init", "--quiet"]);
+    git(&["commit", "--quiet", "--allow-empty", "-m", "first"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    let output = luqual(folder.path()).args(["plan", "--source", "7.2.12", "--target", ".@HEAD"]).output().unwrap();
+    let said = text(&output);
+    let name = format!("{}@{}", folder.path().canonicalize().unwrap().display(), &commit[..12]);
+    assert!(said.contains(&format!("7.2.12 → {name} memfd.basic")), "{said}");
+    refused(
+        folder.path(),
+        &["plan", "--source", "7.2.12", "--target", ".@nowhere"],
+        2,
+        &["it has no commit `nowhere`"],
+    );
 }
 
 #[test]

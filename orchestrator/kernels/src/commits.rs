@@ -48,7 +48,12 @@ impl GitTree {
     /// The commit that a name means.
     pub fn commit(&self, name: &str) -> Result<Commit, KernelError> {
         // A name that is an option is none.
-        let id = self.ask(&["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")])?;
+        let found = self.git(&["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")]);
+        let id = found.map_err(|failed| match failed {
+            // It answers with what it needs, and not with what it was asked for.
+            Failed::Git { .. } => self.wrong(format!("it has no commit `{name}`")),
+            Failed::Start(_) => self.wrong(failed.in_words()),
+        })?;
         let subject = self.ask(&["log", "-1", "--format=%s", id.trim(), "--"])?;
         Ok(Commit { id: id.trim().to_owned(), subject: subject.trim().to_owned() })
     }
@@ -78,13 +83,16 @@ impl GitTree {
     }
 
     fn ask(&self, words: &[&str]) -> Result<String, KernelError> {
-        let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
-        let text = git(&self.path, &words, None).map_err(|failed| self.failed(&failed))?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        self.git(words).map_err(|failed| self.wrong(failed.in_words()))
     }
 
-    fn failed(&self, failed: &Failed) -> KernelError {
-        KernelError::Commit { tree: self.path.clone(), why: failed.in_words() }
+    fn git(&self, words: &[&str]) -> Result<String, Failed> {
+        let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        Ok(String::from_utf8_lossy(&git(&self.path, &words, None)?).into_owned())
+    }
+
+    fn wrong(&self, why: String) -> KernelError {
+        KernelError::Commit { tree: self.path.clone(), why }
     }
 }
 
@@ -103,7 +111,7 @@ fn release(makefile: &str) -> String {
     }
 }
 
-/// The entry of `TREE@COMMIT`, if that is what `spec` is: made as those of the catalog of its series are, or else as the last.
+/// The entry of `TREE@COMMIT`, if that is what `spec` is, named after what that means today, since a branch moves: made as those of the catalog of its series are, or else as the last.
 pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, KernelError> {
     let Some((path, name)) = spec.rsplit_once('@').filter(|(path, _)| Path::new(path).is_dir()) else {
         return Ok(None);
@@ -115,8 +123,9 @@ pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, Kern
         tree: tree.path.clone(),
         why: "the catalog has no kernel after which it could be configured".to_owned(),
     })?;
+    let version = tree.spec(&commit.id);
     let source = Source::Commit { tree: tree.path, id: commit.id, release };
-    Ok(Some(Entry { version: spec.to_owned(), source, patches: None, ..like.clone() }))
+    Ok(Some(Entry { version, source, patches: None, ..like.clone() }))
 }
 
 fn recipe<'a>(catalog: &'a Catalog, release: &str) -> Option<&'a Entry> {
@@ -187,7 +196,9 @@ mod tests {
         let catalog = Catalog::load(None).unwrap();
         let spec = tree.spec(&ids[2]);
         assert!(spec.ends_with(&format!("@{}", &ids[2][..12])));
-        let entry = entry(&spec, &catalog).unwrap().unwrap();
+        let entry = |spec: &str| entry(spec, &catalog).unwrap().unwrap();
+        assert_eq!(entry(&format!("{}@HEAD~2", folder.path().display())), entry(&spec));
+        let entry = entry(&spec);
         let like = catalog.find("7.3.4").unwrap();
         assert_eq!((&entry.version, &entry.fragment, &entry.patches), (&spec, &like.fragment, &None));
         assert!(matches!(&entry.source, Source::Commit { id, release, .. } if *id == ids[2] && release == "7.3.2"));

@@ -100,6 +100,11 @@ impl Store {
         }
     }
 
+    /// What the kernel that `spec` names is called ever after: a commit by its own name, any other as it is.
+    pub fn name(&self, spec: &str) -> Result<String, KernelError> {
+        Ok(self.entry(spec)?.map_or_else(|| spec.to_owned(), |entry| entry.version.clone()))
+    }
+
     /// The release of the kernel that `spec` names, which for one of the catalog is its name; nothing is built.
     pub fn release(&self, spec: &str) -> Result<String, KernelError> {
         match self.entry(spec)?.as_deref() {

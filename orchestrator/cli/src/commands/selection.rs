@@ -5,7 +5,7 @@ use crate::error::CliError;
 use clap::Args;
 use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
 use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject};
-use luqual_kernels::Store;
+use luqual_kernels::{KernelError, Store};
 use luqual_model::{CellKey, Partition};
 use luqual_protocol::{Workload, workloads};
 use luqual_vm::profile::{self, PROFILES, Profile};
@@ -86,8 +86,10 @@ impl Selection {
         let workloads = self.workloads(matrix.as_ref(), &registry, asked)?;
         let profiles = self.profiles(matrix.as_ref())?;
 
-        let names = pairs.iter().flat_map(|(source, target)| [source.as_str(), target.as_str()]);
-        let releases = releases(store, names)?;
+        let names = of_each(in_pairs(&pairs), |name| store.name(name))?;
+        let pairs: Vec<(String, String)> =
+            pairs.iter().map(|(source, target)| (names[source].clone(), names[target].clone())).collect();
+        let releases = releases(store, in_pairs(&pairs))?;
         let release = |name: &str| releases.get(name).cloned().unwrap_or_default();
         let cells: Vec<CellKey> = pairs
             .iter()
@@ -214,13 +216,25 @@ fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, CliError> {
 
 /// The releases of kernels by name, before any of them is built.
 fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, CliError> {
-    let mut releases = BTreeMap::new();
+    of_each(names, |name| store.release(name))
+}
+
+fn in_pairs(pairs: &[(String, String)]) -> impl Iterator<Item = &str> {
+    pairs.iter().flat_map(|(source, target)| [source.as_str(), target.as_str()])
+}
+
+/// What is to be known of each name, asked once.
+fn of_each<'a>(
+    names: impl Iterator<Item = &'a str>,
+    ask: impl Fn(&str) -> Result<String, KernelError>,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let mut known = BTreeMap::new();
     for name in names {
-        if !releases.contains_key(name) {
-            releases.insert(name.to_owned(), store.release(name)?);
+        if !known.contains_key(name) {
+            known.insert(name.to_owned(), ask(name)?);
         }
     }
-    Ok(releases)
+    Ok(known)
 }
 
 /// The ending of a word that is counted.
