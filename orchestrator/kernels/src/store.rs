@@ -124,7 +124,11 @@ impl Store {
 
     /// The kernel of a catalog entry, if it is in the store and as it was put there.
     pub fn ready(&self, entry: &Entry) -> Result<Option<Kernel>, KernelError> {
-        Ok(load(&self.folder(entry, &patches_of(entry)?)?, entry))
+        match self.folder(entry, &patches_of(entry)?) {
+            // Where it could not even be built.
+            Err(KernelError::Tools(_)) => Ok(None),
+            folder => Ok(load(&folder?, entry)),
+        }
     }
 
     /// Removes the kernel of an entry, so that it is built again.
@@ -141,7 +145,13 @@ impl Store {
     pub(crate) fn folder_of(&self, kind: &str, entry: &Entry, patches: &[Patch]) -> Result<PathBuf, KernelError> {
         // A commit's begins with the path of its tree.
         let name = entry.version.rsplit('/').next().unwrap_or_default();
-        Ok(self.root.join(kind).join(format!("{name}-{}", &key(entry, patches)?[..16])))
+        let determined = determined(entry, patches)?;
+        let folder = |gcc: &str| self.root.join(kind).join(format!("{name}-{}", &key(&determined, gcc)[..16]));
+        match tools::compiler() {
+            Ok((major, _)) => Ok(folder(&major)),
+            // A machine that builds none takes what was built for it.
+            Err(none) => built_by_any(folder).ok_or(none),
+        }
     }
 
     /// One process builds, the others wait for it.
@@ -319,24 +329,41 @@ pub(crate) fn series_error(entry: &Entry, trouble: patches::Trouble) -> KernelEr
 }
 
 /// Everything that determines the bytes of a kernel, and what is said of its patches.
-fn key(entry: &Entry, patches: &[Patch]) -> Result<String, KernelError> {
-    let (major, _) = tools::compiler()?;
+fn key(determined: &Determined, gcc: &str) -> String {
+    let Determined { before, after } = determined;
+    let parts = before.iter().cloned().chain([format!("gcc {gcc}")]).chain(after.iter().cloned());
+    let digests: Vec<String> = parts.map(|part| digest::of_bytes(part.as_bytes())).collect();
+    digest::of_bytes(digests.join(" ").as_bytes())
+}
+
+/// What else a kernel's bytes depend on: before the compiler in its key, and after it.
+struct Determined {
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+fn determined(entry: &Entry, patches: &[Patch]) -> Result<Determined, KernelError> {
     let source = match &entry.source {
         Source::Debian { sha256, .. } | Source::Tarball { sha256, .. } => sha256.clone(),
         Source::Tree(path) => digest::of_bytes(listing(path)?.as_bytes()),
         Source::Commit { id, .. } => format!("commit {id}"),
     };
-    let mut parts =
-        vec![RECIPE.to_string(), entry.version.clone(), source, entry.fragment.clone(), format!("gcc {major}")];
+    let before = vec![RECIPE.to_string(), entry.version.clone(), source, entry.fragment.clone()];
     // An entry without them has the key that it had before there were any.
+    let mut after = Vec::new();
     if let Base::File { text, .. } = &entry.base {
-        parts.push(format!("base {text}"));
+        after.push(format!("base {text}"));
     }
     for luqual_model::Patch { subject, sha256 } in patches.iter().map(Patch::described) {
-        parts.push(format!("patch {sha256} {subject}"));
+        after.push(format!("patch {sha256} {subject}"));
     }
-    let digests: Vec<String> = parts.iter().map(|part| digest::of_bytes(part.as_bytes())).collect();
-    Ok(digest::of_bytes(digests.join(" ").as_bytes()))
+    Ok(Determined { before, after })
+}
+
+/// The folder that is there of those which compilers of different major versions build, the newest.
+fn built_by_any(folder: impl Fn(&str) -> PathBuf) -> Option<PathBuf> {
+    // 8 is the oldest that builds these kernels (Documentation/process/changes.rst).
+    (8..64).rev().map(|major| folder(&major.to_string())).find(|folder| folder.is_dir())
 }
 
 /// A tree's files with their sizes and times: another edit is another kernel.
@@ -506,7 +533,7 @@ mod tests {
 
     #[test]
     fn everything_that_determines_the_bytes_is_in_the_key() {
-        let key = |entry: Entry| super::key(&entry, &[]).unwrap();
+        let key = |entry: Entry| super::key(&determined(&entry, &[]).unwrap(), "14");
         let base = key(entry());
         let other_source = Source::Tarball { url: "x".into(), sha256: "cd".into() };
         assert_ne!(base, key(Entry { source: other_source, ..entry() }));
@@ -517,7 +544,7 @@ mod tests {
         let with = |text: &str| Entry { base: Base::File { name: "x".into(), text: text.into() }, ..entry() };
         assert_ne!(base, key(with("CONFIG_B=m\n")));
         assert_ne!(key(with("")), key(with("CONFIG_B=m\n")));
-        let patched = |patches: &[Patch]| super::key(&entry(), patches).unwrap();
+        let patched = |patches: &[Patch]| super::key(&determined(&entry(), patches).unwrap(), "14");
         let keys = [
             base,
             patched(&[patch("b")]),
@@ -532,9 +559,19 @@ mod tests {
     /// A kernel takes minutes to build: one that has neither patches nor another base stays where it is.
     #[test]
     fn the_key_of_a_plain_entry_is_what_it_was() {
-        let (major, _) = tools::compiler().unwrap();
-        let parts = ["1", "9.9.9", "ab", "CONFIG_A=y\n", &format!("gcc {major}")];
+        let parts = ["1", "9.9.9", "ab", "CONFIG_A=y\n", "gcc 14"];
         let joined = parts.map(|part| digest::of_bytes(part.as_bytes())).join(" ");
-        assert_eq!(key(&entry(), &[]).unwrap(), digest::of_bytes(joined.as_bytes()));
+        let plain = determined(&entry(), &[]).unwrap();
+        assert_eq!(key(&plain, "14"), digest::of_bytes(joined.as_bytes()));
+        assert_ne!(key(&plain, "14"), key(&plain, "15"));
+    }
+
+    #[test]
+    fn without_a_compiler_the_newest_that_is_there_is_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |gcc: &str| root.path().join(gcc);
+        assert_eq!(built_by_any(folder), None);
+        ["9", "14", "12"].iter().for_each(|gcc| fs::create_dir(folder(gcc)).unwrap());
+        assert_eq!(built_by_any(folder), Some(folder("14")));
     }
 }

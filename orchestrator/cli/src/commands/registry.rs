@@ -117,7 +117,7 @@ impl Registry {
     }
 }
 
-/// The selftests of a kernel, if they are built. They are kept by the compiler that built them: where there is none, nothing is.
+/// The selftests of a kernel, if they are built. Where there is no compiler, those of any are; where there are none, nothing is.
 fn built(version: &str, store: &Store) -> Result<Option<Selftests>, CliError> {
     match store.catalog().find(version).map(|entry| store.selftests(entry)).transpose() {
         Err(KernelError::Tools(_)) => Ok(None),
