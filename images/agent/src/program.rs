@@ -90,7 +90,7 @@ enum Line<'a> {
     Test { text: &'a str, result: &'static str },
     /// `1..3`.
     Plan(usize),
-    /// Anything with `PASSED` in it.
+    /// Anything with `PASSED` in it, but for `NOT PASSED`.
     Passed,
     /// `Bail out! why`.
     BailOut,
@@ -113,7 +113,7 @@ fn line(text: &str) -> Option<Line<'_>> {
     }
     let step = text.strip_prefix('#').map(str::trim).filter(|step| !step.is_empty() && !step.starts_with("Totals:"));
     match step {
-        _ if text.contains("PASSED") => Some(Line::Passed),
+        _ if text.contains("PASSED") && !text.contains("NOT PASSED") => Some(Line::Passed),
         Some(step) => Some(Line::Step(step)),
         None => None,
     }
@@ -141,7 +141,7 @@ impl Told {
     /// What it checked in that stage. Each step is done when the program went on after it; of a program that did not end
     /// well the last step is not. A program has to say that it passed if it `is_last`: one that says nothing has not.
     pub(crate) fn probes(&self, stage: &str, is_last: bool) -> Vec<Probe> {
-        let well = self.end == End::Exit(0);
+        let well = self.end == End::Exit(0) && self.bailed_out().is_none();
         let said: Vec<Line<'_>> = self.lines.iter().filter_map(|text| line(text)).collect();
         let last_step = said.iter().rposition(|line| matches!(line, Line::Step(_)));
         let mut probes: Vec<Probe> = said
@@ -195,6 +195,12 @@ mod tests {
             told(text, End::Exit(0)).probes("-s 2", true).into_iter().map(|probe| probe.name).collect();
         assert_eq!(names, ["-s 2 “[STAGE 2] Starting…”", "-s 2 end", "-s 2 says"]);
         assert_eq!(broken(&told("", End::Exit(0))), ["-s 2 says: nothing of it"], "silence is no pass");
+        assert_eq!(broken(&told("NOT PASSED", End::Exit(0))), ["-s 2 says: nothing of it"]);
+        assert_eq!(
+            broken(&told("ok 1 a\nBail out! no device\n", End::Exit(0))),
+            ["-s 2 end: exit status 0: Bail out! no device"],
+            "whoever gives up has not passed, whatever it exits with"
+        );
         assert_eq!(broken(&told("PASSED", End::Exit(1))), ["-s 2 end: exit status 1: PASSED"]);
         assert_eq!(broken(&told("PASSED", End::Late)), ["-s 2 end: killed, since it ran for more than 25 s: PASSED"]);
     }
