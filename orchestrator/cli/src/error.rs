@@ -83,15 +83,20 @@ impl CliError {
 
     /// To standard error, and the code to exit with.
     pub(crate) fn print(&self) -> Exit {
-        eprintln!("error: {}", self.message);
+        eprintln!("error: {}", plain(&self.message));
         for cause in &self.causes {
-            eprintln!("  because: {cause}");
+            eprintln!("  because: {}", plain(cause));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("  hint: {hint}");
+            eprintln!("  hint: {}", plain(hint));
         }
         self.exit
     }
+}
+
+/// Lines in which nothing moves a terminal's cursor: they may have somebody else's record in them.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
 }
 
 impl From<KernelError> for CliError {

@@ -3,7 +3,7 @@
 use luqual_guest::{Size, Typed};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -95,13 +95,22 @@ fn until_escape(bytes: &[u8]) -> (&[u8], bool) {
 pub(crate) fn lines() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(16);
     std::thread::spawn(move || {
-        for line in io::stdin().lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
+        let mut from = io::stdin().lock();
+        let mut line = Vec::new();
+        while let Ok(1..) = from.read_until(b'\n', &mut line) {
+            if sender.blocking_send(as_text(&line)).is_err() {
                 break;
             }
+            line.clear();
         }
     });
     receiver
+}
+
+/// A line without its end. What is no UTF-8 in it is shown as such, and does not end the input.
+fn as_text(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
 }
 
 /// Shows what a guest printed. Whoever does not look any more misses it.
@@ -113,6 +122,11 @@ pub(crate) fn show(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_one_whatever_is_in_it() {
+        assert_eq!([&b"a b\r\n"[..], b"\n", b"c", b"\xff\xfe\n"].map(as_text), ["a b", "", "c", "\u{fffd}\u{fffd}"]);
+    }
 
     #[test]
     fn the_escape_ends_what_is_typed() {

@@ -31,10 +31,16 @@ pub enum LinkError {
     /// Another host key than the one made for this VM, or our key was not taken.
     #[error("SSH: the guest did not take the key that was made for it")]
     NotAuthenticated,
+    /// More than [`MOST`] bytes of output.
+    #[error("SSH: the command printed more than {} MiB", MOST >> 20)]
+    TooMuch,
     /// The channel ended before the command did.
     #[error("SSH: the connection ended before the command did")]
     Cut,
 }
+
+/// The most that a command may print, in bytes: a guest's size is never trusted.
+pub(crate) const MOST: usize = 64 << 20;
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +111,9 @@ impl Link {
         channel.eof().await.map_err(ssh("writing to a command"))?;
         let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
         while let Some(message) = channel.wait().await {
+            if stdout.len() + stderr.len() > MOST {
+                return Err(LinkError::TooMuch);
+            }
             match message {
                 ChannelMsg::Data { data } => stdout.extend_from_slice(&data),
                 ChannelMsg::ExtendedData { data, ext: 1 } => stderr.extend_from_slice(&data),
