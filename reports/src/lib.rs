@@ -41,4 +41,4 @@ pub use qualification::Qualification;
 pub use record::{Record, Totals, json};
 pub use suite::suite;
 pub use terminal::{grid, summary};
-pub use words::end;
+pub use words::{command, end};

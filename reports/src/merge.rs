@@ -2,7 +2,8 @@
 
 use crate::journal::write_journal;
 use crate::record::Record;
-use luqual_model::{Course, Partition, Run};
+use luqual_model::{Course, KernelInfo, Partition, ProgramInfo, Run};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Several parts that are one run.
@@ -36,11 +37,16 @@ impl<'a> Merged<'a> {
                 return Err(format!("{} and {} are both part {} of {}", x.name, y.name, a.number, a.of));
             }
         }
+        let mut known = Known::default();
         for (partition, record) in &parts {
             are_of_one_run(one, record)?;
-            if (partition.of, partition.cells) != (first.of, first.cells) {
+            known.take(record)?;
+            if (partition.of, partition.cells, &partition.selection) != (first.of, first.cells, &first.selection) {
                 return Err(format!("{} is a part of another selection than {}", record.name, one.name));
             }
+        }
+        if parts.iter().map(|(partition, _)| partition.places.len()).sum::<usize>() != first.cells {
+            return Err(NOT_ALL.to_owned());
         }
         let mut places = vec![None; first.cells];
         for (whose, (partition, record)) in parts.iter().enumerate() {
@@ -54,8 +60,7 @@ impl<'a> Merged<'a> {
                 }
             }
         }
-        let places: Vec<(usize, usize)> =
-            places.into_iter().collect::<Option<_>>().ok_or("the parts have not all of the cells")?;
+        let places: Vec<(usize, usize)> = places.into_iter().collect::<Option<_>>().ok_or(NOT_ALL)?;
         let parts: Vec<&Record> = parts.into_iter().map(|(_, record)| record).collect();
         let runs = || parts.iter().map(|part| &part.run);
         let mut run = one.run.clone();
@@ -87,12 +92,37 @@ fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
     if (a.settings.seed, a.settings.course()) != (b.settings.seed, b.settings.course()) {
         return differ(&format!("settings: {}", Course::WORDS));
     }
-    let is_other =
-        |name: &&String| b.kernels.get(*name).is_some_and(|info| info.image_sha256 != a.kernels[*name].image_sha256);
-    if let Some(name) = a.kernels.keys().find(is_other) {
-        return differ(&format!("kernel {name}"));
-    }
     Ok(())
+}
+
+const NOT_ALL: &str = "the parts have not all of the cells";
+
+/// What the parts name, each as the first part has it that names it.
+#[derive(Default)]
+struct Known<'a> {
+    kernels: BTreeMap<&'a str, (&'a KernelInfo, &'a Record)>,
+    programs: BTreeMap<&'a str, (&'a ProgramInfo, &'a Record)>,
+}
+
+impl<'a> Known<'a> {
+    /// An error if a part means something else by a name.
+    fn take(&mut self, record: &'a Record) -> Result<(), String> {
+        let differ =
+            |other: &Record, what: String| Err(format!("{} and {} have not the same {what}", other.name, record.name));
+        for (name, info) in &record.run.kernels {
+            let (known, whose) = *self.kernels.entry(name).or_insert((info, record));
+            if !known.boots_as(info) {
+                return differ(whose, format!("kernel {name}"));
+            }
+        }
+        for (name, info) in &record.run.programs {
+            let (known, whose) = *self.programs.entry(name).or_insert((info, record));
+            if !known.runs_as(info) {
+                return differ(whose, format!("program {name}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +135,8 @@ mod tests {
         let names = ["a", "b", "c", "d", "e"];
         let cells = places.iter().map(|place| cell(names[*place], "z", Outcome::Survived, "")).collect();
         let mut record = record_of(cells);
-        record.run.partition = Some(Partition { number, of, cells: 5, places: places.to_vec() });
+        record.run.partition =
+            Some(Partition { number, of, cells: 5, places: places.to_vec(), selection: "all".into() });
         record.name = format!("part-{number}");
         record
     }
@@ -158,12 +189,44 @@ mod tests {
             "part-2 is a part of another selection than part-1"
         );
         assert_eq!(
+            change(|run| run.partition.as_mut().unwrap().selection.push('x')),
+            "part-2 is a part of another selection than part-1"
+        );
+        assert_eq!(
             change(|run| run.partition.as_mut().unwrap().places = vec![0, 4]),
             "part-2 has a cell that is not its own"
         );
         assert_eq!(
             change(|run| run.partition.as_mut().unwrap().places = vec![1]),
-            "part-2 has other cells than its part"
+            "the parts have not all of the cells"
         );
+        assert_eq!(change(|run| drop(run.planned.pop())), "part-2 has other cells than its part");
+        let mut huge = all();
+        huge.iter_mut().for_each(|part| part.run.partition.as_mut().unwrap().cells = usize::MAX);
+        assert_eq!(refused(&huge), "the parts have not all of the cells");
+    }
+
+    #[test]
+    fn a_name_means_the_same_in_all_parts_though_the_first_has_it_not() {
+        let kernel = |digest: &str| KernelInfo { image_sha256: digest.into(), ..KernelInfo::default() };
+        let with = |second: &str, third: &str| {
+            let mut all = [part(1, 3, &[0, 3]), part(2, 3, &[1, 4]), part(3, 3, &[2])];
+            all[1].run.kernels.insert("k".into(), kernel(second));
+            all[2].run.kernels.insert("k".into(), kernel(third));
+            refused(&all)
+        };
+        assert_eq!(
+            (with("1", "1"), with("1", "2")),
+            (String::new(), "part-2 and part-3 have not the same kernel k".into())
+        );
+        let program = |digest: &str| {
+            let file = luqual_model::ProgramFile::Here { path: "/p".into(), sha256: digest.into() };
+            ProgramInfo { asserts: String::new(), origin: String::new(), shares_boot: false, file }
+        };
+        let mut all = [part(1, 3, &[0, 3]), part(2, 3, &[1, 4]), part(3, 3, &[2])];
+        for (place, digest) in [(0, "1"), (1, "1"), (2, "2")] {
+            all[place].run.programs.insert("external.x".into(), program(digest));
+        }
+        assert_eq!(refused(&all), "part-1 and part-3 have not the same program external.x");
     }
 }

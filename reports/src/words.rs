@@ -55,8 +55,13 @@ pub(crate) fn repro(record: &Record, cell: &CellRecord) -> Option<String> {
     // What came from a bundle has its kernels there.
     let bundle = record.run.settings.repeats.as_ref().and_then(|it| it.bundle.as_ref());
     let words = ["luqual", "repro", bundle.unwrap_or(&record.name), &cell.id.0];
-    // Only a NUL cannot be quoted, and no folder's name has one.
-    is_told.then(|| shlex::try_join(words).unwrap_or_default())
+    is_told.then(|| command(&words))
+}
+
+/// A command as it is typed.
+pub fn command(words: &[&str]) -> String {
+    // Only a NUL cannot be quoted, and no argument has one.
+    shlex::try_join(words.iter().copied()).unwrap_or_default()
 }
 
 /// Why a loss that is expected is not the one that is known.
@@ -141,8 +146,12 @@ mod tests {
         assert!(!tainted.ended_as(&cell("a", "b", Outcome::Survived, "")));
         let written =
             |digest: &str| CellRecord { digest: Some(digest.into()), ..cell("a", "b", Outcome::Survived, "") };
-        assert!(written("1").ended_as(&written("1")) && !written("1").ended_as(&written("2")));
-        assert!(written("1").ended_as(&cell("a", "b", Outcome::Survived, "")), "one was not deterministic");
+        assert!(written("1").ended_as(&written("2")));
+        let identical = |now: &str, then| written(now).is_identical_to(&then);
+        assert_eq!([identical("1", written("1")), identical("1", written("2"))], [Some(true), Some(false)]);
+        assert_eq!(identical("1", cell("a", "b", Outcome::Survived, "")), None, "one was not deterministic");
+        let skipped = |why| cell("a", "b", Outcome::Skipped, why);
+        assert!(skipped("a").ended_as(&skipped("a")) && !skipped("a").ended_as(&skipped("b")));
     }
 
     #[test]

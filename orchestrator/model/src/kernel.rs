@@ -70,6 +70,13 @@ pub struct KernelInfo {
     pub facts: BTreeMap<String, String>,
 }
 
+impl KernelInfo {
+    /// Whether it boots as that one: the same image, told the same.
+    pub fn boots_as(&self, other: &Self) -> bool {
+        (&self.image_sha256, &self.command_line) == (&other.image_sha256, &other.command_line)
+    }
+}
+
 /// A patch that a kernel carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Patch {

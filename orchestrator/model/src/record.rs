@@ -64,6 +64,8 @@ pub struct Partition {
     pub cells: usize,
     /// The places of this one's in the plan of the whole, from 0.
     pub places: Vec<usize>,
+    /// The digest of all ids of the whole's cells, as hex: parts of different selections have different ones.
+    pub selection: String,
 }
 
 impl Run {
@@ -114,6 +116,17 @@ pub struct ProgramInfo {
     /// Its file, if there is one.
     #[serde(flatten)]
     pub file: ProgramFile,
+}
+
+impl ProgramInfo {
+    /// Whether it does the same as that one, wherever either is.
+    pub fn runs_as(&self, other: &Self) -> bool {
+        match (&self.file, &other.file) {
+            (ProgramFile::Here { sha256: own, .. }, ProgramFile::Here { sha256: others, .. }) => own == others,
+            (ProgramFile::Missing { .. }, ProgramFile::Missing { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Whether there is a program's file.
@@ -346,20 +359,21 @@ impl CellRecord {
         std::iter::once(self.outcome).chain(self.attempts.iter().map(|attempt| attempt.outcome))
     }
 
-    /// Whether it ended as another attempt at the same did: with the same outcome, of a crash by the same line, else by the same
-    /// probes. What they observed may differ, but not where both were deterministic.
+    /// Whether it ended as another attempt at the same did: with the same outcome, of a crash by the same line, where nothing is known
+    /// for the same reason, else by the same probes. What they observed may differ.
     pub fn ended_as(&self, other: &Self) -> bool {
-        if let (Some(digest), Some(then)) = (&self.digest, &other.digest)
-            && digest != then
-        {
-            return false;
-        }
         let end = |it: &Self| {
             let broken: BTreeSet<String> = Told::of(&it.probes).broken.into_iter().map(str::to_owned).collect();
-            let line = Some(it.title.clone()).filter(|_| it.outcome == Outcome::Crashed);
+            let is_by_its_title = it.outcome == Outcome::Crashed || !it.outcome.says_something();
+            let line = Some(it.title.clone()).filter(|_| is_by_its_title);
             (it.outcome, it.tainted.is_empty(), line, broken)
         };
         end(self) == end(other)
+    }
+
+    /// Whether it is another's equal to the last byte; `None` where not both have a digest.
+    pub fn is_identical_to(&self, other: &Self) -> Option<bool> {
+        self.digest.as_ref().zip(other.digest.as_ref()).map(|(own, other)| own == other)
     }
 
     /// Whether the kernels did what their ABI strings say; `None` where nothing was predicted or nothing is known.

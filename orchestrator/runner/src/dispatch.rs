@@ -2,9 +2,10 @@
 
 use luqual_model::{CellId, Event, Journal, Run, Stamped};
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
-use std::io::{self, BufReader, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
 use std::time::Instant;
 
 /// The journal's name in the run's folder.
@@ -38,8 +39,13 @@ pub struct CutOff {
 impl<'a> Dispatcher<'a> {
     /// A new run: its journal begins with it. A journal that is there already belongs to another run.
     pub fn create(folder: &Path, run: &Run, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
-        let journal = File::create_new(folder.join(JOURNAL))?;
+        let path = folder.join(JOURNAL);
+        let journal = File::create_new(&path)?;
         lock(&journal)?;
+        // Before it was locked another luqual may have taken it for one that was cut off at its beginning.
+        if path.metadata()?.ino() != journal.metadata()?.ino() {
+            return Err(busy());
+        }
         let mut dispatcher = Self { started: Instant::now(), before_us: 0, journal, whole: 0, observer, failed: None };
         dispatcher.take(Event::RunStarted { run: Box::new(run.clone()) });
         Ok(dispatcher)
@@ -94,6 +100,10 @@ impl CutOff {
                     kept.insert(boot_folder(&record.folder));
                     ended.insert(record.id);
                 }
+                // What it left behind is removed.
+                Event::BootStarted { boot, .. } if !is_a_name(&boot) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{boot:?} is no boot's name")));
+                }
                 Event::BootStarted { boot, cells } => boots.push((boot, cells)),
                 _ => {}
             }
@@ -119,6 +129,29 @@ impl CutOff {
     }
 }
 
+/// Whether a run has begun in `folder`: whether its journal has a whole first line. Where it has not, what is there of it is removed.
+pub fn has_begun(folder: &Path) -> io::Result<bool> {
+    let path = folder.join(JOURNAL);
+    let journal = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        journal => journal?,
+    };
+    let mut line = Vec::new();
+    BufReader::new(&journal).read_until(b'\n', &mut line)?;
+    if line.ends_with(b"\n") {
+        return Ok(true);
+    }
+    lock(&journal)?;
+    fs::remove_file(path)?;
+    Ok(false)
+}
+
+/// Whether it names a folder in another one, and nothing else.
+fn is_a_name(boot: &CellId) -> bool {
+    let mut parts = Path::new(&boot.0).components();
+    matches!(parts.next(), Some(Component::Normal(name)) if name == boot.0.as_str()) && parts.next().is_none()
+}
+
 /// The folder of a boot's evidence, relative to the run's.
 pub(crate) fn folder_of(boot: &CellId) -> String {
     format!("cells/{boot}")
@@ -132,16 +165,19 @@ fn boot_folder(attempt: &str) -> String {
 /// One luqual writes a journal; the lock goes with the process.
 fn lock(journal: &File) -> io::Result<()> {
     journal.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another luqual is running this run"),
+        TryLockError::WouldBlock => busy(),
         TryLockError::Error(error) => error,
     })
+}
+
+fn busy() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "another luqual is running this run")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use luqual_model::{CellRecord, HostInfo};
-    use std::fs;
 
     fn run() -> Run {
         Run::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
@@ -171,6 +207,44 @@ mod tests {
         assert!(busy.to_string().contains("another luqual"), "{busy}");
         drop(running);
         assert!(CutOff::read(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_run_has_begun_when_its_journal_has_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join(JOURNAL);
+        let begun = || has_begun(folder.path());
+        assert!(!begun().unwrap());
+        for cut_off in ["", "{\"at_us\":0,\"ev"] {
+            fs::write(&journal, cut_off).unwrap();
+            assert!(!begun().unwrap() && !journal.exists(), "`{cut_off}` is no beginning");
+        }
+        let beginning = File::create_new(&journal).unwrap();
+        lock(&beginning).unwrap();
+        assert!(begun().unwrap_err().to_string().contains("another luqual") && journal.exists());
+        drop(beginning);
+        fs::write(&journal, "{}\n{").unwrap();
+        assert!(begun().unwrap() && journal.exists());
+    }
+
+    #[test]
+    fn a_journal_that_names_folders_elsewhere_is_not_gone_on_with() {
+        for (boot, is_one) in [
+            ("7.2.12_7.3.4", true),
+            ("/etc", false),
+            ("../x", false),
+            ("a/b", false),
+            (".", false),
+            ("a/", false),
+            ("", false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut observer = |_: &Stamped| {};
+            let mut dispatcher = Dispatcher::create(folder.path(), &run(), &mut observer).unwrap();
+            dispatcher.take(Event::BootStarted { boot: CellId(boot.into()), cells: vec![CellId("x".into())] });
+            dispatcher.finish().unwrap();
+            assert_eq!(CutOff::read(folder.path()).is_ok(), is_one, "{boot}");
+        }
     }
 
     #[test]

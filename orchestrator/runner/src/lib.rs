@@ -21,7 +21,7 @@ mod verdict;
 
 pub use attempts::{Attempts, run_boot};
 pub use cell::{Boot, BootKernel, CoresTaken, Host, Part, Person, Program, Visit, Visited, Visiting, Visitor, visit};
-pub use dispatch::{CutOff, Dispatcher, JOURNAL};
+pub use dispatch::{CutOff, Dispatcher, JOURNAL, has_begun};
 pub use fault::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use need::ability;
 pub use run::run_all;

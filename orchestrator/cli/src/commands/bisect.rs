@@ -2,7 +2,7 @@
 
 mod order;
 
-use super::execute::{Ended, Execution, execute};
+use super::execute::{Ended, Execution, There, execute};
 use super::report::read;
 use super::selection::{Chosen, Pairs, Selection};
 use crate::error::{CliError, Exit};
@@ -11,7 +11,7 @@ use crate::progress::Shown;
 use clap::Args;
 use luqual_kernels::{GitTree, Store, digest};
 use luqual_model::{CellRecord, Outcome, Phase};
-use luqual_reports::{Record, end};
+use luqual_reports::end;
 use order::{Known, Next, Order};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,8 @@ pub(crate) async fn run(command: &Bisect) -> Result<Exit, CliError> {
                 output::line(format_args!("first: {}: {}", order.told(&name), end(&cell)))?;
                 let place = looks.place(&name);
                 output::line(format_args!("  before it: {}", end(&first)))?;
-                output::line(format_args!("  again: luqual repro {} {}", place.display(), cell.id))?;
+                let again = luqual_reports::command(&["luqual", "repro", &place.to_string_lossy(), &cell.id.0]);
+                output::line(format_args!("  again: {again}"))?;
                 return Ok(Exit::Ok);
             }
             Next::Among(names) => {
@@ -213,16 +214,12 @@ impl Looks<'_> {
             Err(error) => return Err(error.into()),
         }
         let chosen = self.chosen(&spec)?;
-        let record = match seen_before(&place, &chosen)? {
-            Some(record) => record,
-            None => {
-                let mut options = self.command.execution.clone();
-                options.report_dir = Some(place.clone());
-                match execute(self.store, &chosen, &options, 1).await? {
-                    Ended::Run(record, _) if !record.run.interrupted => *record,
-                    Ended::Run(..) | Ended::Interrupted => return Ok(None),
-                }
-            }
+        forget_what_says_nothing(&place)?;
+        let mut options = self.command.execution.clone();
+        options.report_dir = Some(place.clone());
+        let record = match execute(self.store, &chosen, &options, 1, There::GoesOn).await? {
+            Ended::Run(record, _) if !record.run.interrupted => record,
+            Ended::Run(..) | Ended::Interrupted => return Ok(None),
         };
         let cell = record.cell_of(0).map_err(CliError::file(place.display()))?;
         Ok(Some(Seen::Cell(Box::new(cell.ok_or_else(|| CliError::harness("the cell did not end"))?))))
@@ -244,35 +241,21 @@ impl Looks<'_> {
 /// Where no other is named.
 const WORKLOAD: &str = "memfd.basic";
 
-/// What was run there before, if that says something; what does not is removed.
-fn seen_before(place: &Path, chosen: &Chosen) -> Result<Option<Record>, CliError> {
-    let Ok(record) = read(place) else { return Ok(None) };
-    if !record.run.planned.iter().map(|planned| &planned.key).eq(&chosen.cells) {
-        return Err(CliError::usage(format!("{} has a run of something else in it", place.display()))
-            .hint("name another folder with --report-dir"));
-    }
-    let ended = record.run.duration_us.is_some() && !record.run.interrupted;
-    if ended && record.briefs().all(|(_, brief)| brief.is_some_and(|brief| brief.outcome != Outcome::HarnessFailed)) {
-        return Ok(Some(record));
-    }
+/// Removes a run of before that says nothing, so that it is run again.
+fn forget_what_says_nothing(place: &Path) -> Result<(), CliError> {
+    let Ok(record) = read(place) else { return Ok(()) };
+    let is_broken = record.briefs().any(|(_, brief)| brief.is_some_and(|it| it.outcome == Outcome::HarnessFailed));
     drop(record);
-    fs::remove_dir_all(place).map_err(CliError::file(place.display()))?;
-    Ok(None)
+    if is_broken { fs::remove_dir_all(place).map_err(CliError::file(place.display())) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::scale::life;
-    use luqual_model::{CellKey, Event, Planned};
+    use crate::commands::scale::ended;
 
     fn cell(outcome: Outcome, phase: Phase) -> CellRecord {
-        let [source, target, profile, workload] = ["7.2.12", "7.3.4", "p", "memfd.basic"].map(str::to_owned);
-        let key = CellKey { source, target, profile, workload };
-        match life(Planned { key, prediction: None, expectation: None }, 1).pop() {
-            Some(Event::CellFinished { record }) => CellRecord { outcome, phase, ..*record },
-            other => panic!("{other:?}"),
-        }
+        CellRecord { phase, ..ended(outcome) }
     }
 
     #[test]

@@ -90,13 +90,16 @@ pub(crate) async fn run(command: &Bundle) -> Result<Exit, CliError> {
         write_journal(&run, cells.into_iter().map(Ok), &mut journal)?;
         packer.add(JOURNAL, &journal)?;
         add_logs(&mut packer, &source.join(&cell.folder))?;
-        add_kernels(&mut packer, &kernels)?;
         add_programs(&mut packer, &run)?;
+        add_kernels(&mut packer, &kernels)?;
         packer.finish().map(drop)
     })?;
     let size = fs::metadata(&command.output).map_or(0, |about| about.len());
     output::line(format_args!("{}: {} MiB, {}", command.output.display(), size.div_ceil(1 << 20), cell.id))?;
-    output::line(format_args!("again: luqual repro {}", command.output.display()))?;
+    output::line(format_args!(
+        "again: {}",
+        luqual_reports::command(&["luqual", "repro", &command.output.to_string_lossy()])
+    ))?;
     Ok(Exit::Ok)
 }
 
@@ -128,7 +131,8 @@ fn add_logs(packer: &mut Packer<impl Write>, from: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?,
     };
-    files.retain(|path| path.is_file());
+    // No link: what is packed is the run's own.
+    files.retain(|path| path.symlink_metadata().is_ok_and(|about| about.is_file()));
     files.sort();
     for path in files {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -140,18 +144,20 @@ fn add_logs(packer: &mut Packer<impl Write>, from: &Path) -> io::Result<()> {
 }
 
 fn add_kernels(packer: &mut Packer<impl Write>, kernels: &BTreeMap<String, Kernel>) -> io::Result<()> {
-    let mut packed = Vec::new();
-    for kernel in kernels.values() {
-        let digest = &kernel.info.image_sha256;
-        if packed.contains(&digest) {
-            continue;
-        }
-        packed.push(digest);
+    let images: BTreeMap<&str, &Kernel> =
+        kernels.values().map(|kernel| (kernel.info.image_sha256.as_str(), kernel)).collect();
+    for (digest, kernel) in &images {
         packer.add_file(&image_of(digest), &kernel.image)?;
+    }
+    for (digest, kernel) in &images {
         let beside = kernel.symbols.as_deref().and_then(Path::parent);
         for (name, path) in BESIDE.iter().filter_map(|name| Some((name, beside?.join(name)))) {
-            if path.is_file() {
-                packer.add_file(&format!("{KERNELS}/{digest}/{name}"), &path)?;
+            match path.metadata().ok().filter(fs::Metadata::is_file) {
+                Some(about) if packer.has_room_for(about.len()) => {
+                    packer.add_file(&format!("{KERNELS}/{digest}/{name}"), &path)?;
+                }
+                Some(_) => eprintln!("warning: left out, since it is too large for a bundle: {}", path.display()),
+                None => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::KernelSource;
 use super::attended::{Attended, patient, what_to_type};
 use super::bundle::Unpacked;
+use super::go_on::{Asked, new_run};
 use super::history::History;
 use super::machine::{MachineChoice, launcher};
 use super::plan;
@@ -24,6 +25,7 @@ use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tokio::sync::{mpsc, watch};
 
 /// What wrote a record.
@@ -122,39 +124,51 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
+/// What becomes of a run that is in the folder already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum There {
+    /// It is an error.
+    Refused,
+    /// It goes on where it was cut off, if it is the one that is asked for.
+    GoesOn,
+}
+
 /// Runs what was chosen, each cell `repeat` times. Everything that can be wrong is looked at before anything is started.
 pub(crate) async fn execute(
     store: &Store,
     chosen: &Chosen,
     options: &Execution,
     repeat: u32,
+    there: There,
 ) -> Result<Ended, CliError> {
     // Looked at before anything is built.
     let _: Option<Fault> = fault(options.plant.as_deref())?;
     let slots = plan::slots(options.jobs()?, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let (qemu, accel) = options.machine.find_for(options.deterministic).await?;
-    let (id, folder) = create_folder(options.report_dir.as_deref())?;
+    let (id, folder) = create_folder(options.report_dir.as_deref(), there)?;
     let interrupt = interrupt_on_ctrl_c();
     let looking = find_kernels(store, chosen.cells.iter());
     let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
+    let asked = Asked::of(chosen, options, repeat, &kernels, store);
+    if there == There::GoesOn {
+        if let Some(begun) = asked.find(&folder)? {
+            made_with_the_same(
+                &begun.run,
+                &qemu,
+                (&begun.run.host.accel, &accel),
+                Since::Refused("or name another folder"),
+            )?;
+            return resume(&folder, store, &options.machine).await;
+        }
+        has_no_run(&folder)?;
+    }
     let kernels = all_bootable(kernels);
-    let mut run = begun(id, &qemu, &accel, &kernels);
-    run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
-    run.partition = chosen.partition.clone();
-    run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
+    let mut run = asked.run;
+    (run.id, run.host) = (id, host_info(&qemu, &accel));
     let deadlines = chosen.deadlines.stretched(accel.accel.deadline_factor());
-    run.settings = Settings {
-        deadlines: Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect(),
-        jobs: slots.jobs,
-        memory_mib: chosen.budget.memory_mib,
-        seed: options.seed.or(chosen.seed).unwrap_or_else(rand::random),
-        retries: options.retries,
-        repeat,
-        plant: options.plant.clone(),
-        deterministic: options.deterministic,
-        ..Settings::default()
-    };
+    run.settings.deadlines = Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect();
+    (run.settings.jobs, run.settings.memory_mib) = (slots.jobs, chosen.budget.memory_mib);
     options.kept.set(&mut run.settings);
     let registry = &chosen.registry;
     let person = Attended { console: options.console, gdb: false }.person(&|_| {});
@@ -188,13 +202,16 @@ pub(crate) async fn repeat(
     report_dir: Option<&Path>,
     kept: Kept,
 ) -> Result<Ended, CliError> {
+    fault(again.run.settings.plant.as_deref())?;
     let (qemu, accel) = machine.find_for(again.deterministic).await?;
     let since = if again.anyway { Since::Told } else { Since::Refused("--anyway takes what is there today") };
-    made_with_the_same(again.run, &qemu, &accel, since)?;
+    // What becomes deterministic is emulated, whatever it was.
+    let then = if again.deterministic { accel.accel.word() } else { &again.run.host.accel };
+    made_with_the_same(again.run, &qemu, (then, &accel), since)?;
     let registry = Registry::of_run(&again.run.programs)?;
     let slots = plan::slots(Some(1), Budget::default());
     again.planned.iter().try_for_each(|cell| plan::fits(&cell.key, slots).map(drop))?;
-    let (id, folder) = create_folder(report_dir)?;
+    let (id, folder) = create_folder(report_dir, There::Refused)?;
     let interrupt = interrupt_on_ctrl_c();
     let looking = kernels_of(again.run, images, again.planned.iter(), since);
     let Some(mut kernels) = before_it_begins(&folder, &interrupt, looking).await? else {
@@ -207,8 +224,9 @@ pub(crate) async fn repeat(
     let wait = |socket: &Path| {
         pair.iter().for_each(|(source, target)| eprint!("{}", what_to_type(socket, source, Some(target))));
     };
+    let mut run = new_run(&kernels);
     let kernels = all_bootable(kernels);
-    let mut run = begun(id, &qemu, &accel, &kernels);
+    (run.id, run.host) = (id, host_info(&qemu, &accel));
     run.programs = registry.programs(again.planned.iter().map(|cell| cell.key.workload.as_str()));
     run.planned = again.planned;
     let (repeats, jobs) = (Some(again.repeated), slots.jobs);
@@ -231,19 +249,6 @@ pub(crate) async fn repeat(
     Ok(Ended::Run(Box::new(record), folder))
 }
 
-/// A run that begins now and here, with these kernels.
-fn begun(id: String, qemu: &Qemu, accel: &AccelFound, kernels: &BTreeMap<String, BootKernel>) -> Run {
-    let mut run = Run::new(
-        id,
-        TOOL.to_owned(),
-        std::env::args().collect(),
-        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        host_info(qemu, accel),
-    );
-    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
-    run
-}
-
 /// Runs all of a new run.
 async fn run_whole(run: &Run, stage: Stage<'_>) -> Result<Record, CliError> {
     let is_attended = stage.person.console.is_some() || stage.person.gdb.is_some();
@@ -258,13 +263,13 @@ async fn run_whole(run: &Run, stage: Stage<'_>) -> Result<Record, CliError> {
 pub(crate) async fn resume(folder: &Path, store: &Store, machine: &MachineChoice) -> Result<Ended, CliError> {
     let cut_off = CutOff::read(folder).map_err(|error| CliError::usage(format!("{}: {error}", folder.display())))?;
     if cut_off.left.is_empty() && cut_off.run.duration_us.is_some() {
-        eprintln!("every cell of the run has ended: nothing is left to run");
+        eprintln!("{}: every cell of the run has ended: nothing is left to run", folder.display());
         return Ok(Ended::Run(Box::new(write_reports(folder)?), folder.to_owned()));
     }
     let run = cut_off.run.clone();
     let (qemu, accel) = machine.find_for(run.settings.deterministic).await?;
     let since = Since::Refused("or start a new run");
-    made_with_the_same(&run, &qemu, &accel, since)?;
+    made_with_the_same(&run, &qemu, (&run.host.accel, &accel), since)?;
     let interrupt = interrupt_on_ctrl_c();
     let left: Vec<&Planned> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
     let kernels = tokio::select! {
@@ -309,12 +314,17 @@ impl Since {
 }
 
 /// The rest of a run, and what is repeated of one, has to be made with what its beginning was made with.
-fn made_with_the_same(run: &Run, qemu: &Qemu, accel: &AccelFound, since: Since) -> Result<(), CliError> {
+fn made_with_the_same(
+    run: &Run,
+    qemu: &Qemu,
+    (accel_then, accel): (&str, &AccelFound),
+    since: Since,
+) -> Result<(), CliError> {
     let version = qemu.version.to_string();
     for (what, then, now, hint) in [
-        ("luqual", &run.tool, TOOL, "take the luqual that started it".to_owned()),
+        ("luqual", run.tool.as_str(), TOOL, "take the luqual that started it".to_owned()),
         ("QEMU", &run.host.qemu, &version, "name that QEMU with --qemu".to_owned()),
-        ("accelerator", &run.host.accel, accel.accel.word(), format!("--accel {}", run.host.accel)),
+        ("accelerator", accel_then, accel.accel.word(), format!("--accel {accel_then}")),
     ] {
         if then != now {
             since.differs(&format!("the run was started with another {what}: {then}, this is {now}"), &hint)?;
@@ -493,13 +503,12 @@ pub(crate) async fn interrupted(mut interrupt: watch::Receiver<bool>) {
 }
 
 /// The run's id and folder.
-pub(crate) fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), CliError> {
+pub(crate) fn create_folder(asked: Option<&Path>, there: There) -> Result<(String, PathBuf), CliError> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let id = format!("{now}-{:04x}", std::process::id() & 0xffff);
     let folder = asked.map_or_else(|| Path::new("luqual-runs").join(&id), Path::to_owned);
-    if ["run.json", "events.jsonl"].iter().any(|name| folder.join(name).exists()) {
-        return Err(CliError::usage(format!("{} has a run in it", folder.display()))
-            .hint("name another folder, or remove that one"));
+    if there == There::Refused {
+        has_no_run(&folder)?;
     }
     // QEMU takes it for the place of its process id in the name of a log, and has no way to write it out (util/log.c).
     if folder.to_string_lossy().contains('%') {
@@ -511,6 +520,15 @@ pub(crate) fn create_folder(asked: Option<&Path>) -> Result<(String, PathBuf), C
     }
     fs::create_dir_all(&folder).map_err(CliError::file(folder.display()))?;
     Ok((id, folder))
+}
+
+fn has_no_run(folder: &Path) -> Result<(), CliError> {
+    // The last is what a shell leaves.
+    if ["run.json", JOURNAL, "console.log"].iter().any(|name| folder.join(name).exists()) {
+        return Err(CliError::usage(format!("{} has a run in it", folder.display()))
+            .hint("name another folder, or remove that one"));
+    }
+    Ok(())
 }
 
 /// What is looked for before a run begins, in whose folder nothing is yet; `None` when the user ended it.
@@ -555,18 +573,23 @@ fn host_info(qemu: &Qemu, accel: &AccelFound) -> HostInfo {
 
 /// The first Ctrl-C ends the run in order; the second one is not waited for.
 pub(crate) fn interrupt_on_ctrl_c() -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("ending the run; once more to end at once");
-            // Nobody listens any more once the run has ended.
-            let _ = sender.send(true);
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    });
-    receiver
+    // One for all runs of a command.
+    static INTERRUPT: OnceLock<watch::Receiver<bool>> = OnceLock::new();
+    let listen = || {
+        let (sender, receiver) = watch::channel(false);
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                eprintln!("ending the run; once more to end at once");
+                // Nobody listens any more once the run has ended.
+                let _ = sender.send(true);
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        });
+        receiver
+    };
+    INTERRUPT.get_or_init(listen).clone()
 }
 
 pub(crate) fn write_json(folder: &Path, record: &Record) -> Result<(), CliError> {

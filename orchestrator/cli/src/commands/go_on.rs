@@ -1,44 +1,53 @@
 //! Whether a folder has the run that is asked for, so that it can go on there.
 
 use super::execute::{Execution, TOOL};
+use super::plan;
 use super::report::read;
 use super::selection::Chosen;
 use crate::error::CliError;
-use luqual_model::{CellKey, Course, Partition, Run};
+use luqual_kernels::{Kernel, Store};
+use luqual_model::{Course, HostInfo, KernelInfo, Planned, ProgramInfo, Run, Settings};
 use luqual_reports::Record;
-use luqual_runner::JOURNAL;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use luqual_runner::has_begun;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What is asked for, as far as a run's record has it.
-pub(crate) struct Asked<'a> {
-    cells: &'a [CellKey],
-    partition: Option<&'a Partition>,
-    /// Where nobody gave one, any will do.
-    seed: Option<u64>,
-    course: Course<'a>,
+/// What is asked for, looked up.
+pub(crate) struct Asked {
+    /// The run that it would be, on no machine yet.
+    pub(crate) run: Run,
+    /// Where nobody gave a seed, any will do.
+    any_seed: bool,
 }
 
-impl<'a> Asked<'a> {
-    /// By this luqual.
-    pub(crate) fn of(chosen: &'a Chosen, options: &'a Execution, repeat: u32) -> Self {
-        Self {
-            cells: &chosen.cells,
-            partition: chosen.partition.as_ref(),
-            seed: options.seed.or(chosen.seed),
-            course: Course {
-                retries: options.retries,
-                repeat,
-                deterministic: options.deterministic,
-                plant: options.plant.as_deref(),
-            },
-        }
+impl Asked {
+    /// By this luqual, with these kernels.
+    pub(crate) fn of(
+        chosen: &Chosen,
+        options: &Execution,
+        repeat: u32,
+        kernels: &BTreeMap<String, Kernel>,
+        store: &Store,
+    ) -> Self {
+        let seed = options.seed.or(chosen.seed);
+        let mut run = new_run(kernels);
+        run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
+        run.partition = chosen.partition.clone();
+        run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
+        run.settings = Settings {
+            seed: seed.unwrap_or_else(rand::random),
+            retries: options.retries,
+            repeat,
+            plant: options.plant.clone(),
+            deterministic: options.deterministic,
+            ..Settings::default()
+        };
+        Self { run, any_seed: seed.is_none() }
     }
 
     /// The run in that folder, if one has begun there; an error if it is another than this.
     pub(crate) fn find(&self, folder: &Path) -> Result<Option<Record>, CliError> {
-        if !has_begun(&folder.join(JOURNAL)).map_err(CliError::file(folder.display()))? {
+        if !has_begun(folder).map_err(CliError::file(folder.display()))? {
             return Ok(None);
         }
         let record = read(folder)?;
@@ -49,98 +58,108 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What a run has that is another.
-    fn differs(&self, run: &Run) -> Option<String> {
-        let settings = &run.settings;
-        let is_other_seed = self.seed.is_some_and(|seed| seed != settings.seed);
-        if run.tool != TOOL {
+    /// What a run has that is another. Of the kernels and programs of a larger run, those count that it has a use for.
+    fn differs(&self, then: &Run) -> Option<String> {
+        let now = &self.run;
+        let part = |run: &Run| run.partition.as_ref().map(|it| (it.number, it.of));
+        let keys = |run: &Run| run.planned.iter().map(|planned| planned.key.clone()).collect::<Vec<_>>();
+        let expectation = |planned: &Planned| planned.expectation.clone();
+        let is_other_seed = !self.any_seed && now.settings.seed != then.settings.seed;
+        if then.tool != now.tool {
             Some("another luqual".to_owned())
-        } else if run.partition.as_ref().map(|it| (it.number, it.of)) != self.partition.map(|it| (it.number, it.of)) {
+        } else if part(then) != part(now) {
             Some("another part".to_owned())
-        } else if !run.planned.iter().map(|planned| &planned.key).eq(self.cells)
-            || run.partition.as_ref() != self.partition
-        {
+        } else if keys(then) != keys(now) || then.partition != now.partition {
             Some("another selection".to_owned())
-        } else if is_other_seed || settings.course() != self.course {
+        } else if is_other_seed || then.settings.course() != now.settings.course() {
             Some(format!("other settings: {}", Course::WORDS))
+        } else if let Some(name) = other_kernel(now, then) {
+            Some(format!("another kernel {name}"))
+        } else if !then.planned.iter().map(expectation).eq(now.planned.iter().map(expectation)) {
+            Some("other expectations".to_owned())
         } else {
-            None
+            let is_same =
+                |(name, info): (&String, &ProgramInfo)| then.programs.get(name).is_some_and(|it| it.runs_as(info));
+            now.programs.iter().find(|it| !is_same(*it)).map(|(name, _)| format!("another program {name}"))
         }
     }
 }
 
-/// Whether a journal has a whole first line. Without one the run never began, and what is there of it is removed.
-fn has_begun(journal: &Path) -> io::Result<bool> {
-    let file = match File::open(journal) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file?,
-    };
-    let mut line = Vec::new();
-    BufReader::new(file).read_until(b'\n', &mut line)?;
-    if line.ends_with(b"\n") {
-        return Ok(true);
-    }
-    fs::remove_file(journal)?;
-    Ok(false)
+fn other_kernel<'a>(now: &Run, then: &'a Run) -> Option<&'a String> {
+    let names = then.planned.iter().flat_map(|planned| [&planned.key.source, &planned.key.target]);
+    let is_the_same = |(now, then): (&KernelInfo, &KernelInfo)| now.boots_as(then);
+    names.into_iter().find(|name| !now.kernels.get(*name).zip(then.kernels.get(*name)).is_some_and(is_the_same))
+}
+
+/// A run of nothing yet by this luqual, on no machine yet.
+pub(crate) fn new_run(kernels: &BTreeMap<String, Kernel>) -> Run {
+    let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut run = Run::new(String::new(), TOOL.to_owned(), std::env::args().collect(), started, HostInfo::default());
+    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    run
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_model::{HostInfo, Planned};
+    use luqual_model::{CellKey, Expectation, Partition, ProgramFile};
 
     fn key(workload: &str) -> CellKey {
         let [source, target, profile, workload] = ["a", "b", "p", workload].map(str::to_owned);
         CellKey { source, target, profile, workload }
     }
 
+    fn program(sha256: &str) -> ProgramInfo {
+        let file = ProgramFile::Here { path: "/p".into(), sha256: sha256.into() };
+        ProgramInfo { asserts: String::new(), origin: String::new(), shares_boot: false, file }
+    }
+
     const OTHER: &str = "other settings: seed, retries, repeat, deterministic or a planted fault";
 
     #[test]
     fn a_run_is_the_one_that_is_asked_for_or_it_is_told_why_not() {
-        let cells = [key("x.one"), key("x.two")];
-        let partition = Partition { number: 2, of: 3, cells: 6, places: vec![1, 4] };
-        let asked = |seed| Asked {
-            cells: &cells,
-            partition: Some(&partition),
-            seed,
-            course: Course { retries: 0, repeat: 1, deterministic: false, plant: None },
-        };
-        let mut run = Run::new("id".into(), TOOL.into(), Vec::new(), String::new(), HostInfo::default());
-        run.partition = Some(partition.clone());
-        run.planned = cells.clone().map(|key| Planned { key, prediction: None, expectation: None }).to_vec();
+        let mut run = new_run(&BTreeMap::new());
+        run.partition = Some(Partition { number: 2, of: 3, cells: 6, places: vec![1, 4], selection: "s".into() });
+        run.planned = ["x.one", "external.two"]
+            .map(|name| Planned { key: key(name), prediction: None, expectation: None })
+            .into();
+        run.kernels =
+            ["a", "b"].map(|name| (name.to_owned(), KernelInfo { name: name.into(), ..Default::default() })).into();
+        run.programs.insert("external.two".into(), program("1"));
         (run.settings.seed, run.settings.repeat) = (7, 1);
-        assert_eq!((asked(Some(7)).differs(&run), asked(None).differs(&run)), (None, None));
-        assert!(asked(Some(8)).differs(&run).is_some_and(|what| what.starts_with("other settings")));
-        type Change = fn(&mut Run);
-        let changes: [(Change, &str); 9] = [
-            (|run| run.tool.push('x'), "another luqual"),
-            (|run| run.partition = None, "another part"),
-            (|run| run.partition.as_mut().unwrap().number = 3, "another part"),
-            (|run| run.partition.as_mut().unwrap().cells = 7, "another selection"),
-            (|run| run.planned[1].key.workload.push('x'), "another selection"),
-            (|run| drop(run.planned.pop()), "another selection"),
-            (|run| run.settings.retries = 1, OTHER),
-            (|run| run.settings.deterministic = true, OTHER),
-            (|run| run.settings.plant = Some("x".into()), OTHER),
+        let differs = |any_seed, then: &Run| Asked { run: run.clone(), any_seed }.differs(then);
+        assert_eq!(differs(false, &run), None);
+        let mut seeded = run.clone();
+        seeded.settings.seed = 8;
+        assert_eq!((differs(true, &seeded), differs(false, &seeded)), (None, Some(OTHER.to_owned())));
+        let known: Expectation = serde_json::from_str(r#"{"outcome": "lost", "reason": "known"}"#).unwrap();
+        type Change<'a> = &'a dyn Fn(&mut Run);
+        let changes: [(Change<'_>, &str); 16] = [
+            (&|run| run.tool.push('x'), "another luqual"),
+            (&|run| run.partition = None, "another part"),
+            (&|run| run.partition.as_mut().unwrap().number = 3, "another part"),
+            (&|run| run.partition.as_mut().unwrap().cells = 7, "another selection"),
+            (&|run| run.partition.as_mut().unwrap().selection.push('x'), "another selection"),
+            (&|run| run.planned[1].key.workload.push('x'), "another selection"),
+            (&|run| drop(run.planned.pop()), "another selection"),
+            (&|run| run.settings.retries = 1, OTHER),
+            (&|run| run.settings.deterministic = true, OTHER),
+            (&|run| run.settings.plant = Some("x".into()), OTHER),
+            (&|run| run.planned[0].expectation = Some(known.clone()), "other expectations"),
+            (&|run| run.kernels.get_mut("b").unwrap().image_sha256.push('x'), "another kernel b"),
+            (&|run| run.kernels.get_mut("a").unwrap().command_line.push('x'), "another kernel a"),
+            (&|run| drop(run.kernels.remove("a")), "another kernel a"),
+            (&|run| drop(run.programs.insert("external.two".into(), program("2"))), "another program external.two"),
+            (&|run| run.programs.clear(), "another program external.two"),
         ];
         for (change, told) in changes {
-            let mut run = run.clone();
-            change(&mut run);
-            assert_eq!(asked(Some(7)).differs(&run).as_deref(), Some(told));
+            let mut then = run.clone();
+            change(&mut then);
+            assert_eq!(differs(false, &then).as_deref(), Some(told));
         }
-    }
-
-    #[test]
-    fn a_run_has_begun_when_its_journal_has_a_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = folder.path().join(JOURNAL);
-        assert!(!has_begun(&journal).unwrap());
-        for cut_off in ["", "{\"at_us\":0,\"ev"] {
-            fs::write(&journal, cut_off).unwrap();
-            assert!(!has_begun(&journal).unwrap() && !journal.exists(), "`{cut_off}` is no beginning");
-        }
-        fs::write(&journal, "{}\n{").unwrap();
-        assert!(has_begun(&journal).unwrap() && journal.exists());
+        // What it is called says nothing of how it boots.
+        let mut told = run.clone();
+        told.kernels.get_mut("a").unwrap().facts.insert("built".into(), "today".into());
+        assert_eq!(differs(false, &told), None);
     }
 }

@@ -1,6 +1,6 @@
 //! `luqual report merge`: the parts of a run become one, with their evidence.
 
-use super::execute::{create_folder, write_reports};
+use super::execute::{There, create_folder, write_reports};
 use super::report::{folder, read, tell};
 use super::run::Demand;
 use crate::error::{CliError, Exit};
@@ -26,7 +26,7 @@ pub(crate) struct Merge {
 
 /// Merges them, and exits as a run of the whole would.
 pub(crate) fn run(command: &Merge) -> Result<Exit, CliError> {
-    let (record, folder) = merge(&command.runs, || create_folder(command.report_dir.as_deref()))?;
+    let (record, folder) = merge(&command.runs, || create_folder(command.report_dir.as_deref(), There::Refused))?;
     tell(&record, &folder)?;
     Ok(command.demand.exit_of(&record))
 }

@@ -1,8 +1,7 @@
 //! `luqual mutants`: what the workloads find of faults that were put into a kernel on purpose.
 
 use super::KernelSource;
-use super::execute::{Ended, Execution, execute};
-use super::report::read;
+use super::execute::{Ended, Execution, There, execute};
 use super::selection::{Chosen, Pairs, Selection};
 use crate::error::{CliError, Exit};
 use crate::output;
@@ -139,19 +138,12 @@ async fn killers(
             continue;
         }
         let place = folder.join(format!("{}{suffix}", mutant.name));
-        let record = match read(&place) {
-            // What was run there before.
-            Ok(record) if record.run.duration_us.is_some() && !record.run.interrupted => record,
-            _ => {
-                let _ = fs::remove_dir_all(&place);
-                let chosen = Chosen { cells, ..all.clone() };
-                let mut options = command.execution.clone();
-                options.report_dir = Some(place);
-                match execute(store, &chosen, &options, 1).await? {
-                    Ended::Run(record, _) if !record.run.interrupted => *record,
-                    Ended::Run(..) | Ended::Interrupted => return Ok(None),
-                }
-            }
+        let chosen = Chosen { cells, ..all.clone() };
+        let mut options = command.execution.clone();
+        options.report_dir = Some(place);
+        let record = match execute(store, &chosen, &options, 1, There::GoesOn).await? {
+            Ended::Run(record, _) if !record.run.interrupted => record,
+            Ended::Run(..) | Ended::Interrupted => return Ok(None),
         };
         let killers = killed_by(&record);
         if !killers.is_empty() {

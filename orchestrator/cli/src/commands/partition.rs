@@ -46,14 +46,18 @@ impl Part {
         });
         let is_own = |turn: u32| turn % self.of == self.number - 1;
         let places = turns.enumerate().filter(|(_, turn)| is_own(*turn)).map(|(place, _)| place).collect();
-        Partition { number: self.number, of: self.of, cells: cells.len(), places }
+        let selection = luqual_kernels::digest::of_bytes(ids(cells).as_bytes());
+        Partition { number: self.number, of: self.of, cells: cells.len(), places, selection }
     }
+}
+
+fn ids(cells: &[CellKey]) -> String {
+    cells.iter().map(|key| key.id().0).collect::<Vec<_>>().join("\n")
 }
 
 /// What all parts of a selection draw from where nothing else is given, since they are one run.
 pub(crate) fn seed(cells: &[CellKey]) -> u64 {
-    let ids: Vec<String> = cells.iter().map(|key| key.id().0).collect();
-    drawn(0, &ids.join("\n"))
+    drawn(0, &ids(cells))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `luqual qualify`: may a host that runs this be live-updated to that?
 
-use super::execute::{Ended, Execution, execute};
+use super::execute::{Ended, Execution, There, execute};
 use super::selection::{Pairs, Selection};
 use crate::error::{CliError, Exit};
 use crate::output;
@@ -40,7 +40,7 @@ pub(crate) async fn run(command: &Qualify) -> Result<Exit, CliError> {
     let store = command.execution.kernels.store()?;
     let pair = Pairs::One(&command.source, &command.target);
     let chosen = command.selection.choose(&store, pair, |workload| workload.qualifies)?;
-    let (record, folder) = match execute(&store, &chosen, &command.execution, command.repeat).await? {
+    let (record, folder) = match execute(&store, &chosen, &command.execution, command.repeat, There::Refused).await? {
         Ended::Run(record, folder) => (record, folder),
         Ended::Interrupted => return Ok(Exit::Interrupted),
     };

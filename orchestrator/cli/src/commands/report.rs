@@ -275,7 +275,7 @@ pub(crate) fn folder(run: &Path) -> Result<PathBuf, CliError> {
     let candidates = [run.to_owned(), Path::new("luqual-runs").join(run)];
     candidates.into_iter().find(|folder| folder.join(JOURNAL).exists()).ok_or_else(|| {
         CliError::usage(format!("there is no run `{}`", run.display()))
-            .hint("name a run's folder, which has an events.jsonl, or the id of one in luqual-runs/")
+            .hint("name a run's folder, which has an events.jsonl, or the id of one in luqual-runs/; of repro the file of a bundle, too")
     })
 }
 

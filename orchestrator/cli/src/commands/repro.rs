@@ -9,7 +9,7 @@ use super::report::{folder, read, tell};
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Args;
-use luqual_model::{CellKey, CellRecord, Planned, Repeated};
+use luqual_model::{CellKey, CellRecord, Outcome, Planned, Repeated};
 use luqual_reports::{Record, end};
 use std::path::PathBuf;
 
@@ -93,15 +93,27 @@ pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
     if now.run.interrupted {
         return Ok(Exit::Interrupted);
     }
-    let now = cell_of(&now, &then.id.0)?;
-    if now.ended_as(&then) {
-        let digest = now.digest.as_ref().filter(|_| then.digest.is_some());
-        let digest = digest.map_or_else(String::new, |digest| format!("; digest {digest}"));
-        output::line(format_args!("as then: {}{digest}", end(&then)))?;
-        Ok(Exit::Ok)
-    } else {
-        output::line(format_args!("not as then, when it was {}", end(&then)))?;
-        Ok(Exit::NotAsExpected)
+    let (told, exit) = against(&cell_of(&now, &then.id.0)?, &then);
+    output::line(told)?;
+    Ok(exit)
+}
+
+/// What is said of how it ended now and then.
+fn against(now: &CellRecord, then: &CellRecord) -> (String, Exit) {
+    match (now.outcome, now.ended_as(then), now.is_identical_to(then), now.digest.as_deref().unwrap_or_default()) {
+        (Outcome::HarnessFailed, ..) => {
+            (format!("nothing is known of it now; then it was {}", end(then)), Exit::Harness)
+        }
+        (_, true, None, _) => (format!("as then: {}", end(now)), Exit::Ok),
+        (_, true, Some(true), digest) => (format!("as then: {}; digest {digest}", end(now)), Exit::Ok),
+        (_, true, Some(false), digest) => {
+            let was = then.digest.as_deref().unwrap_or_default();
+            (
+                format!("as then: {}; but not to the last byte: digest {digest}, then {was}", end(now)),
+                Exit::NotAsExpected,
+            )
+        }
+        (_, false, ..) => (format!("not as then, when it was {}", end(then)), Exit::NotAsExpected),
     }
 }
 
@@ -154,6 +166,32 @@ pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord, alone: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scale::ended;
+
+    #[test]
+    fn it_is_as_then_or_it_is_told_what_is_not() {
+        let cell = |outcome, title: &str, digest: Option<&str>| -> CellRecord {
+            CellRecord { title: title.into(), digest: digest.map(str::to_owned), ..ended(outcome) }
+        };
+        let (lost, crashed, broken) = (Outcome::Lost, Outcome::Crashed, Outcome::HarnessFailed);
+        for (now, then, told, exit) in [
+            (cell(lost, "x: 1", None), cell(lost, "x: 2", None), "as then: lost: x: 1", Exit::Ok),
+            (cell(lost, "x", Some("d")), cell(lost, "x", Some("d")), "as then: lost: x; digest d", Exit::Ok),
+            (cell(lost, "x", Some("d")), cell(lost, "x", Some("e")), "digest d, then e", Exit::NotAsExpected),
+            (
+                cell(crashed, "a", None),
+                cell(crashed, "b", None),
+                "not as then, when it was crashed: b",
+                Exit::NotAsExpected,
+            ),
+            (cell(broken, "a", None), cell(broken, "a", None), "nothing is known of it now", Exit::Harness),
+            (cell(broken, "a", None), cell(lost, "a", None), "nothing is known of it now", Exit::Harness),
+        ] {
+            let (said, code) = against(&now, &then);
+            assert!(said.contains(told), "{said}");
+            assert_eq!(code as i32, exit as i32, "{said}");
+        }
+    }
 
     #[test]
     fn a_cell_is_named_by_its_id_or_by_what_no_other_has() {

@@ -1,16 +1,15 @@
 //! `luqual run`: cells, their outcomes, and what to exit with.
 
-use super::execute::{Ended, Execution, execute, resume};
-use super::go_on::Asked;
+use super::execute::{Ended, Execution, There, execute, resume};
 use super::plan::What;
 use super::report::{folder, tell};
-use super::selection::{Chosen, Selection};
+use super::selection::Selection;
 use super::slurm::{self, Executor};
 use crate::error::{CliError, Exit};
 use clap::{Args, ValueEnum};
 use luqual_model::{Outcome, Status};
 use luqual_reports::Record;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What to run.
 #[derive(Args, Debug)]
@@ -79,10 +78,11 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
         Some(run) => resume(&folder(run)?, &store, &command.execution.machine).await?,
         None => {
             let chosen = command.what.part_of(command.selection.choose(&store, command.what.pairs(), |_| true)?);
-            match (array, command.begun(&chosen)?) {
-                (Some(array), _) => slurm::run(array, &store, &chosen, &command.execution, command.repeat).await?,
-                (None, Some(folder)) => resume(folder, &store, &command.execution.machine).await?,
-                (None, None) => execute(&store, &chosen, &command.execution, command.repeat).await?,
+            let (options, repeat) = (&command.execution, command.repeat);
+            match (array, command.go_on) {
+                (Some(array), _) => slurm::run(array, &store, &chosen, options, repeat).await?,
+                (None, true) => execute(&store, &chosen, options, repeat, There::GoesOn).await?,
+                (None, false) => execute(&store, &chosen, options, repeat, There::Refused).await?,
             }
         }
     };
@@ -92,14 +92,6 @@ pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
     };
     tell(&record, &folder)?;
     Ok(command.demand.exit_of(&record))
-}
-
-impl Run {
-    /// The folder in which it has begun, where it is to go on.
-    fn begun(&self, chosen: &Chosen) -> Result<Option<&Path>, CliError> {
-        let Some(folder) = self.execution.report_dir.as_deref().filter(|_| self.go_on) else { return Ok(None) };
-        Ok(Asked::of(chosen, &self.execution, self.repeat).find(folder)?.map(|_| folder))
-    }
 }
 
 impl Demand {

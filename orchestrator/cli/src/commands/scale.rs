@@ -192,6 +192,17 @@ pub(crate) fn life(plan: Planned, number: usize) -> Vec<Event> {
     events
 }
 
+/// A cell that ended so, for tests.
+#[cfg(test)]
+pub(crate) fn ended(outcome: luqual_model::Outcome) -> CellRecord {
+    let [source, target, profile, workload] = ["7.2.12", "7.3.4", "p", "memfd.basic"].map(str::to_owned);
+    let key = CellKey { source, target, profile, workload };
+    match life(Planned { key, prediction: None, expectation: None }, 1).pop() {
+        Some(Event::CellFinished { record }) => CellRecord { outcome, ..*record },
+        other => panic!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use super::KernelSource;
 use super::attended::{Attended, patient, what_to_type};
-use super::execute::{bootable, create_folder, find_kernels, interrupted, remove_if_empty};
+use super::execute::{There, bootable, create_folder, find_kernels, interrupted, remove_if_empty};
 use super::machine::{MachineChoice, launcher};
 use super::plan;
 use super::registry::Registry;
@@ -101,7 +101,7 @@ pub(crate) async fn run(command: &Shell) -> Result<Exit, CliError> {
     let wait = |socket: &Path| eprint!("{}", what_to_type(socket, &old, command.target.as_ref().map(|_| &new)));
     let (source, target) = (bootable(old.clone()), bootable(new.clone()));
     let (work, _) = WorkFolder::create()?;
-    let (_, folder) = create_folder(command.report_dir.as_deref())?;
+    let (_, folder) = create_folder(command.report_dir.as_deref(), There::Refused)?;
     let planned = Planned { key, prediction: None, expectation: None };
     let workload = registry.find(&planned.key.workload);
     let parts = workload.map(|workload| Part { workload, plan: &planned, program: None }).into_iter().collect();

@@ -3,7 +3,9 @@
 mod job;
 mod script;
 
-use super::execute::{Ended, Execution, before_it_begins, create_folder, fault, find_kernels, interrupt_on_ctrl_c};
+use super::execute::{
+    Ended, Execution, There, before_it_begins, create_folder, fault, find_kernels, interrupt_on_ctrl_c,
+};
 use super::go_on::Asked;
 use super::merge::merge;
 use super::partition::Part;
@@ -26,7 +28,7 @@ pub(crate) struct Executor {
     executor: Place,
     /// Of how many parts; each is one task
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(required_if_eq("executor", "slurm"), conflicts_with_all = ["resume", "partition", "go_on"])]
+    #[arg(required_if_eq("executor", "slurm"), conflicts_with_all = ["resume", "partition", "go_on", "console"])]
     parts: Option<u32>,
     /// What sbatch is told besides, such as --mem=8G; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true, value_parser = script::option)]
@@ -89,7 +91,7 @@ pub(crate) async fn run(
 ) -> Result<Ended, CliError> {
     fault(options.plant.as_deref())?;
     job::there_is_a_slurm().await?;
-    let (id, folder) = create_folder(options.report_dir.as_deref())?;
+    let (id, folder) = create_folder(options.report_dir.as_deref(), There::Refused)?;
     let folder = folder.canonicalize().map_err(CliError::file(folder.display()))?;
     let parts = Parts::new(array.parts, chosen, &folder);
     let interrupt = interrupt_on_ctrl_c();
@@ -98,7 +100,7 @@ pub(crate) async fn run(
     let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
     let slurm = Slurm::create(&folder.join("slurm"))?;
     slurm.is_free().await?;
-    let find_unended = || parts.unended(&kernels, options, repeat);
+    let find_unended = || parts.unended(options, repeat, &kernels, store);
     let mut unended = find_unended()?;
     slurm.write_script(&array.script(&folder)?)?;
     let quoted = script::quoted(&folder.display().to_string())?;
@@ -152,14 +154,14 @@ impl Parts {
     /// The numbers of those that have not ended; an error if a folder has something else in it, which could not be merged.
     fn unended(
         &self,
-        kernels: &BTreeMap<String, Kernel>,
         options: &Execution,
         repeat: u32,
+        kernels: &BTreeMap<String, Kernel>,
+        store: &Store,
     ) -> Result<Vec<u32>, CliError> {
         let mut unended = Vec::new();
         for (number, (part, folder)) in (1..).zip(&self.0) {
-            let record = Asked::of(part, options, repeat).find(folder)?;
-            record.as_ref().map_or(Ok(()), |record| has_these_kernels(record, kernels))?;
+            let record = Asked::of(part, options, repeat, kernels, store).find(folder)?;
             if !record.as_ref().is_some_and(has_ended) {
                 unended.push(number);
             }
@@ -170,16 +172,4 @@ impl Parts {
 
 fn has_ended(record: &Record) -> bool {
     record.run.duration_us.is_some() && record.briefs().all(|(_, brief)| brief.is_some())
-}
-
-fn has_these_kernels(record: &Record, kernels: &BTreeMap<String, Kernel>) -> Result<(), CliError> {
-    let other =
-        record.run.kernels.iter().find(|(name, then)| {
-            kernels.get(*name).is_some_and(|kernel| kernel.info.image_sha256 != then.image_sha256)
-        });
-    match other {
-        None => Ok(()),
-        Some((name, _)) => Err(CliError::usage(format!("{} was run with another kernel {name}", record.name))
-            .hint("name another folder, or remove that one")),
-    }
 }

@@ -30,21 +30,35 @@ enum Kind {
     Folder,
 }
 
-/// A bundle that is being written.
+/// A bundle that is being written, no larger than one may be that is read.
 pub(super) struct Packer<W: Write> {
     builder: Builder<GzEncoder<W>>,
+    /// In bytes.
+    left: u64,
 }
 
 impl<W: Write> Packer<W> {
     pub(super) fn new(to: W) -> Self {
-        Self { builder: Builder::new(GzEncoder::new(to, Compression::default())) }
+        Self::of_at_most(to, LARGEST)
+    }
+
+    fn of_at_most(to: W, largest: u64) -> Self {
+        Self { builder: Builder::new(GzEncoder::new(to, Compression::default())), left: largest }
+    }
+
+    /// Whether there is room for a file of so many bytes.
+    pub(super) fn has_room_for(&self, size: u64) -> bool {
+        taken(size).is_some_and(|taken| taken <= self.left)
     }
 
     /// Adds a file with that content, whoever owned it and whenever it was written.
     pub(super) fn add(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let size = content.len() as u64;
+        let left = taken(size).and_then(|taken| self.left.checked_sub(taken));
+        self.left = left.ok_or_else(|| io::Error::other(format!("{name} is too large for a bundle")))?;
         let mut header = Header::new_ustar();
         header.set_path(name)?;
-        header.set_size(content.len() as u64);
+        header.set_size(size);
         header.set_mode(0o644);
         header.set_cksum();
         self.builder.append(&header, content)
@@ -58,6 +72,11 @@ impl<W: Write> Packer<W> {
     pub(super) fn finish(self) -> io::Result<W> {
         self.builder.into_inner()?.finish()
     }
+}
+
+/// What a file takes: headers are a block of 512 bytes each, and so is what is left of its last.
+fn taken(size: u64) -> Option<u64> {
+    size.checked_add(1024)
 }
 
 /// Unpacks a bundle into an empty folder, or says what is wrong with it.
@@ -82,8 +101,7 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), String> {
         if number >= MOST {
             return Err(format!("it has more than {MOST} files"));
         }
-        // Headers are a block of 512 bytes each, and so is what is left of a file's last.
-        let taken = entry.size().checked_add(1024).filter(|taken| *taken <= left);
+        let taken = taken(entry.size()).filter(|taken| *taken <= left);
         let Some(taken) = taken else { return Err(format!("it unpacks to more than {} MiB", largest >> 20)) };
         left -= taken;
         let path = into.join(place);
@@ -100,7 +118,8 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), String> {
             return refused("is cut off");
         }
     }
-    Ok(())
+    // Its checksum stands at its end.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(no_archive).map(drop)
 }
 
 /// Where a file of that name belongs: only below one of the known places, by plain words.
@@ -224,6 +243,26 @@ mod tests {
             });
             assert_eq!(refused(&bytes), "`logs/x` in it is not a plain file", "{kind:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let mut packer = Packer::of_at_most(Vec::new(), 3000);
+        assert!(packer.has_room_for(1976) && !packer.has_room_for(1977) && !packer.has_room_for(u64::MAX));
+        packer.add("logs/a", &[1; 1000]).unwrap();
+        assert!(!packer.has_room_for(0));
+        assert_eq!(packer.add("logs/b", b"").unwrap_err().to_string(), "logs/b is too large for a bundle");
+    }
+
+    #[test]
+    fn a_changed_byte_is_seen_and_so_is_one_that_is_missing() {
+        let bytes = packed(&[("logs/a", b"a long line of a console")]);
+        for place in [bytes.len() - 8, bytes.len() - 1] {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 1;
+            assert!(refused(&bytes).contains("no gzipped tar"), "{place}");
+        }
+        assert!(refused(&bytes[..bytes.len() - 1]).contains("no gzipped tar"));
     }
 
     #[test]
