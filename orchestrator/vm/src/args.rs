@@ -169,7 +169,8 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
         }
     }
     add("-qmp", format!("unix:{},server=on,wait=off", file(QMP)));
-    add("-action", "reboot=shutdown,panic=pause".to_owned());
+    // However it ends, it stays where it ended, to be looked into; luqual is told by an event.
+    add("-action", "reboot=shutdown,shutdown=pause,panic=pause".to_owned());
     add("-display", "none".to_owned());
     arguments.extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);

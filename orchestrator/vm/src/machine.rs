@@ -126,7 +126,7 @@ impl Machine {
     }
 
     /// Writes the guest's memory and registers into an ELF core (QEMU qapi/dump.json, dump-guest-memory), with holes where it is
-    /// zero. Returns how many bytes it takes on disk.
+    /// zero. Returns how many bytes it takes on disk. A machine that runs stands still meanwhile.
     pub async fn dump(&self, path: &Path) -> Result<u64, VmError> {
         let protocol = format!("file:{}", path.display());
         let whole = qapi::qmp::dump_guest_memory {
@@ -137,6 +137,7 @@ impl Machine {
             length: None,
             format: None,
         };
+        self.qmp.expect_stops();
         self.qmp.ask(whole).await?;
         let (file, path) = (path.to_owned(), path.to_owned());
         let dug = tokio::task::spawn_blocking(move || holes::dig(&file)).await;

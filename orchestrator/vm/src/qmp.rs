@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -16,11 +17,14 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::task::JoinHandle;
 
 type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<Value>>>>;
+/// Whether a stop of the machine is asked for.
+type Stops = Arc<AtomicBool>;
 
 /// A connection that is past its greeting.
 pub(crate) struct Qmp {
     writer: AsyncMutex<OwnedWriteHalf>,
     waiting: Waiting,
+    stops: Stops,
     log: Log,
 }
 
@@ -34,15 +38,15 @@ impl Qmp {
         mut on_end: impl FnMut(MachineEnd) + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), VmError> {
         let (reader, writer) = stream.into_split();
-        let waiting = Waiting::default();
+        let (waiting, stops) = (Waiting::default(), Stops::new(debugged.into()));
         let reading = tokio::spawn({
-            let (waiting, log) = (waiting.clone(), log.clone());
+            let (waiting, stops, log) = (waiting.clone(), stops.clone(), log.clone());
             async move {
                 let mut lines = BufReader::new(reader).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
                     log.write("received", &line);
                     let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-                    if let Some(end) = ending(&message).filter(|_| !debugged || message["event"] != "STOP") {
+                    if let Some(end) = ending(&message, stops.load(Ordering::SeqCst)) {
                         on_end(end);
                     } else if message.get("return").is_some() || message.get("error").is_some() {
                         let asker = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -53,7 +57,7 @@ impl Qmp {
                 waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
             }
         });
-        let qmp = Self { writer: AsyncMutex::new(writer), waiting, log };
+        let qmp = Self { writer: AsyncMutex::new(writer), waiting, stops, log };
         qmp.ask(qapi::qmp::qmp_capabilities { enable: None }).await?;
         Ok((qmp, reading))
     }
@@ -78,6 +82,11 @@ impl Qmp {
         serde_json::from_value(answer["return"].take()).map_err(|error| failed(error.to_string()))
     }
 
+    /// From now on a machine that is stopped has not ended.
+    pub(crate) fn expect_stops(&self) {
+        self.stops.store(true, Ordering::SeqCst);
+    }
+
     /// Runs a command of the human monitor.
     pub(crate) async fn hmp(&self, line: &str) -> Result<String, VmError> {
         let command_line = line.to_owned();
@@ -85,8 +94,8 @@ impl Qmp {
     }
 }
 
-/// What an event says of the machine's end (QEMU qapi/run-state.json).
-fn ending(message: &Value) -> Option<MachineEnd> {
+/// What an event says of the machine's end (QEMU qapi/run-state.json), which a stop that is asked for is not.
+fn ending(message: &Value, stops: bool) -> Option<MachineEnd> {
     let data = &message["data"];
     match message["event"].as_str()? {
         "GUEST_PANICKED" => Some(MachineEnd::Panicked),
@@ -97,7 +106,8 @@ fn ending(message: &Value) -> Option<MachineEnd> {
             "guest-shutdown" => MachineEnd::PoweredOff,
             reason => MachineEnd::Qemu(format!("QEMU was shut down: {reason}")),
         }),
-        // luqual never stops a machine: QEMU did, and says why on its standard error.
+        "STOP" if stops => None,
+        // Nobody asked for it: QEMU did it, and says why on its standard error.
         "STOP" => Some(MachineEnd::Qemu("QEMU stopped the machine by itself".to_owned())),
         _ => None,
     }
@@ -127,17 +137,25 @@ mod tests {
     #[test]
     fn events_that_end_a_machine() {
         let shutdown = |reason| json!({"event": "SHUTDOWN", "data": {"guest": true, "reason": reason}});
-        assert_eq!(ending(&shutdown("guest-reset")), Some(MachineEnd::Reset));
-        assert_eq!(ending(&shutdown("guest-shutdown")), Some(MachineEnd::PoweredOff));
-        assert!(matches!(ending(&shutdown("host-signal")), Some(MachineEnd::Qemu(_))));
-        assert_eq!(ending(&json!({"event": "GUEST_PANICKED"})), Some(MachineEnd::Panicked));
-        assert_eq!(ending(&json!({"event": "RESET", "data": {"guest": true}})), Some(MachineEnd::Reset));
+        assert_eq!(ending(&shutdown("guest-reset"), false), Some(MachineEnd::Reset));
+        assert_eq!(ending(&shutdown("guest-shutdown"), false), Some(MachineEnd::PoweredOff));
+        assert!(matches!(ending(&shutdown("host-signal"), false), Some(MachineEnd::Qemu(_))));
+        assert_eq!(ending(&json!({"event": "GUEST_PANICKED"}), false), Some(MachineEnd::Panicked));
+        assert_eq!(ending(&json!({"event": "RESET", "data": {"guest": true}}), false), Some(MachineEnd::Reset));
     }
 
     #[test]
     fn events_that_nobody_knows_are_no_end() {
-        assert_eq!(ending(&json!({"event": "SOMETHING_NEW", "data": 7})), None);
-        assert_eq!(ending(&json!({"event": "RESUME"})), None);
-        assert_eq!(ending(&json!({"return": {}})), None);
+        assert_eq!(ending(&json!({"event": "SOMETHING_NEW", "data": 7}), false), None);
+        assert_eq!(ending(&json!({"event": "RESUME"}), false), None);
+        assert_eq!(ending(&json!({"return": {}}), false), None);
+    }
+
+    #[test]
+    fn a_stop_is_an_end_unless_it_is_asked_for() {
+        let stop = json!({"event": "STOP"});
+        assert!(matches!(ending(&stop, false), Some(MachineEnd::Qemu(_))));
+        assert_eq!(ending(&stop, true), None);
+        assert_eq!(ending(&json!({"event": "GUEST_PANICKED"}), true), Some(MachineEnd::Panicked));
     }
 }

@@ -15,8 +15,7 @@ impl Run<'_> {
     pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
         let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
         let console = machine.console().clone();
-        let hangs = matches!(stop, Stop::Deadline { .. });
-        let crashed = hangs || matches!(stop, Stop::Machine(MachineEnd::Panicked));
+        let (hangs, crashed) = (matches!(stop, Stop::Deadline { .. }), is_crash(stop));
         let vmcore = self.host.vmcore.filter(|it| is_wanted(*it, crashed));
         let mut deadline = self.host.deadlines.of(Phase::Teardown);
         if vmcore.is_some() {
@@ -31,16 +30,16 @@ impl Run<'_> {
             if crashed {
                 write_registers(&machine, &logs).await;
             }
-            if hangs {
-                ask_why_it_hangs(&machine).await;
-            }
-            // A crash goes on printing after the host has heard of it.
-            let (quiet, at_most) = if *stop == Stop::Complete { (10, 1000) } else { (300, 5000) };
-            console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
-            late = machine.ended();
+            // Before anything is done to it: what is asked of it by an NMI is answered by a panic, which may end it.
             if let Some(vmcore) = vmcore {
                 dump(&machine, memory_mib, vmcore.limit_mib, taken, &logs).await;
             }
+            if hangs {
+                ask_why_it_hangs(&machine).await;
+            }
+            let (quiet, at_most) = still_prints(stop);
+            console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
+            late = machine.ended();
             machine.quit().await;
             let Some(work) = work else { return Ok(()) };
             if keep {
@@ -55,6 +54,26 @@ impl Run<'_> {
         let mut findings = console.findings();
         add_lost_lines(&mut findings, &self.kernel_log, self.recorder.now_us());
         (findings, late)
+    }
+}
+
+/// Whether a kernel came to its end, or to none.
+fn is_crash(stop: &Stop) -> bool {
+    match stop {
+        Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) | Stop::Deadline { .. } => true,
+        Stop::Machine(MachineEnd::Qemu(_)) => false,
+        Stop::Complete | Stop::Requirement(_) | Stop::Refused { .. } | Stop::Stranger(_) => false,
+        Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::Visited => false,
+    }
+}
+
+/// For how long the console has to be quiet, and how long that is waited for, in milliseconds: a crash goes on printing after the host
+/// has heard of it.
+fn still_prints(stop: &Stop) -> (u64, u64) {
+    match stop {
+        // Nothing runs any more, or nothing of interest.
+        Stop::Complete | Stop::Machine(MachineEnd::Reset | MachineEnd::PoweredOff) => (10, 1000),
+        _ => (300, 5000),
     }
 }
 
@@ -96,6 +115,15 @@ fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64
 mod tests {
     use super::*;
     use luqual_model::FindingKind;
+
+    #[test]
+    fn what_ends_a_kernel_is_looked_into() {
+        for end in [MachineEnd::Panicked, MachineEnd::Reset, MachineEnd::PoweredOff] {
+            assert!(is_crash(&Stop::Machine(end)));
+        }
+        assert!(is_crash(&Stop::Deadline { seconds: 1, silent_ms: None }));
+        assert!(!is_crash(&Stop::Machine(MachineEnd::Qemu("killed".to_owned()))) && !is_crash(&Stop::Complete));
+    }
 
     #[test]
     fn what_the_console_lost_comes_from_the_kernels_log_once() {
