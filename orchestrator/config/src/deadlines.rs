@@ -30,11 +30,25 @@ impl Deadlines {
     /// All of them, longer by `factor`.
     #[must_use]
     pub fn stretched(&self, factor: u32) -> Self {
-        Self { seconds: self.seconds.iter().map(|(phase, seconds)| (*phase, seconds * u64::from(factor))).collect() }
+        let longer = |(phase, seconds): (&Phase, &u64)| (*phase, seconds.saturating_mul(factor.into()));
+        Self { seconds: self.seconds.iter().map(longer).collect() }
     }
 
     /// How long `phase` may take.
     pub fn of(&self, phase: Phase) -> Duration {
         Duration::from_secs(self.seconds.get(&phase).copied().unwrap_or(60))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_is_none_stays_so() {
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Phase::Boot, u64::MAX);
+        let stretched = deadlines.stretched(4);
+        assert_eq!([Phase::Boot, Phase::Kexec].map(|phase| stretched.of(phase).as_secs()), [u64::MAX, 120]);
     }
 }

@@ -19,7 +19,8 @@ impl Run<'_> {
         let vmcore = self.host.vmcore.filter(|it| is_wanted(*it, crashed));
         let mut deadline = self.host.deadlines.of(Phase::Teardown);
         if vmcore.is_some() {
-            deadline += DUMP;
+            // A record may have a deadline that is none.
+            deadline = deadline.saturating_add(DUMP);
         }
         let (memory_mib, taken) = (self.boot.profile.memory_mib, &self.host.cores_taken);
         let hop = self.hop;
