@@ -22,9 +22,9 @@ impl Agent {
     }
 
     /// Has a role of the agent's plant a fault on purpose: `kill serve`, `panic`. The connection may end with it, which is no error.
-    pub async fn plant(&self, fault: &str) {
+    pub async fn plant(&self, fault: &str) -> Result<Output, LinkError> {
         self.log.write("plant", &fault.into());
-        let _ = self.link.exec(&format!("{AGENT} {fault}"), &[], b"").await;
+        self.link.exec(&format!("{AGENT} {fault}"), &[], b"").await
     }
 
     /// Gives the guest's prompt to a person at a terminal, until it ends or nobody types any more.

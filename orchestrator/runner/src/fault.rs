@@ -124,6 +124,11 @@ impl FromStr for Fault {
             }
             phase => Ok(phase),
         };
+        // By its teardown all is decided, and QEMU is killed anyway.
+        let outside = || match phase()? {
+            Phase::Teardown => Err(format!("`{text}`: nothing is decided in teardown any more")),
+            phase => Ok(phase),
+        };
         match name {
             "flip" => {
                 let [memfd, page, offset] = rest[..] else { return Err(wrong()) };
@@ -143,7 +148,7 @@ impl FromStr for Fault {
                 Item::ALL.into_iter().find(|item| item.word() == word).map(Self::Machine).ok_or_else(wrong)
             }
             "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
-            "kill-qemu" => Ok(Self::Kill { victim: Victim::Qemu, phase: phase()? }),
+            "kill-qemu" => Ok(Self::Kill { victim: Victim::Qemu, phase: outside()? }),
             "kill-agent" => Ok(Self::Kill { victim: Victim::Agent, phase: inside()? }),
             "kill-holder" => Ok(Self::Kill { victim: Victim::Holder, phase: inside()? }),
             "panic" => Ok(Self::Kernel { end: KernelEnd::Panic, phase: inside()? }),
@@ -201,6 +206,7 @@ mod tests {
             ("device:tea", "is not a fault"),
             ("device", "is not a fault"),
             ("kill-qemu:lunch", "the phases are boot,"),
+            ("kill-qemu:teardown", "nothing is decided in teardown"),
             ("kill-agent:boot", "nobody can reach"),
             ("panic:reconnect", "nobody can reach"),
             ("hang", "is not a fault"),

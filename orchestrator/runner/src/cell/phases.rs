@@ -270,15 +270,15 @@ impl Run<'_> {
             .recorder
             .phase(Phase::Kexec, hop, Some((machine, Some(ticks))), async {
                 let left = async {
-                    plant_end(plant, Phase::Kexec, machine, Some(&agent)).await;
-                    tokio::select! {
+                    plant_end(plant, Phase::Kexec, machine, Some(&agent)).await?;
+                    Ok(tokio::select! {
                         reply = &mut going => Some(reply),
                         () = ticks.stopped(started, SILENCE) => None,
-                    }
+                    })
                 };
                 tokio::select! {
                     end = machine.wait_end() => Err(Stop::Machine(end)),
-                    left = left => Ok(left),
+                    left = left => left,
                 }
             })
             .await?;
@@ -288,10 +288,10 @@ impl Run<'_> {
         let reached = if refusal.is_some() {
             None
         } else {
-            plant_end(plant, Phase::Reconnect, machine, None).await;
             plant_in_device(plant, Moment::Blackout, machine, self.watched[0].as_ref()).await?;
             self.recorder
                 .phase(Phase::Reconnect, hop + 1, Some((machine, None)), async {
+                    plant_end(plant, Phase::Reconnect, machine, None).await?;
                     tokio::select! {
                         end = machine.wait_end() => Err(Stop::Machine(end)),
                         reply = &mut going => { refusal = Some(reply); Ok(None) },
@@ -345,7 +345,7 @@ impl Run<'_> {
         self.recorder
             .phase(phase, self.hop, Some((machine, ticks)), async {
                 let planted = async {
-                    plant_end(plant, phase, machine, agent).await;
+                    plant_end(plant, phase, machine, agent).await?;
                     body.await
                 };
                 let done = tokio::select! {

@@ -5,7 +5,7 @@ use super::{Run, explained, host, no_machine};
 use crate::evidence::Stop;
 use crate::fault::{DeviceFault, Fault, Victim};
 use crate::reach::ask;
-use luqual_guest::Agent;
+use luqual_guest::{Agent, LinkError, Output};
 use luqual_model::Phase;
 use luqual_protocol::{Located, Place, Reply, Request};
 use luqual_vm::{Machine, PciAddress};
@@ -203,18 +203,41 @@ impl Planted<'_> {
 /// Which of the quiet pages is written: one that no driver uses.
 const QUIET_PAGE: usize = 20;
 
-/// A planted end, if its phase has come. Whoever is ended may not be able to say so: it is to be raced with the machine's end.
-pub(super) async fn plant_end(plant: Option<&Fault>, now: Phase, machine: &Machine, agent: Option<&Agent>) {
+/// A planted end, if its phase has come; `Err` where it could not be planted, too. Whoever is ended may not be able to say so: it is to
+/// be raced with the machine's end.
+pub(super) async fn plant_end(
+    plant: Option<&Fault>,
+    now: Phase,
+    machine: &Machine,
+    agent: Option<&Agent>,
+) -> Result<(), Stop> {
     let fault = match plant {
-        Some(Fault::Kill { victim: Victim::Qemu, phase }) if *phase == now => return machine.kill(),
+        Some(Fault::Kill { victim: Victim::Qemu, phase }) if *phase == now => {
+            machine.kill();
+            return Err(Stop::Machine(machine.wait_end().await));
+        }
         Some(Fault::Kill { victim: Victim::Agent, phase }) if *phase == now => "kill serve",
         Some(Fault::Kill { victim: Victim::Holder, phase }) if *phase == now => "kill hold",
         Some(Fault::Kernel { end, phase }) if *phase == now => end.word(),
-        _ => return,
+        _ => return Ok(()),
     };
-    if let Some(agent) = agent {
-        agent.plant(fault).await;
+    match agent {
+        Some(agent) => is_planted(fault, agent.plant(fault).await),
+        None => Err(not_planted(fault, "there is nobody to do it")),
     }
+}
+
+/// Whether somebody in the guest was ended. A connection that is cut is a sign that it was.
+fn is_planted(fault: &str, done: Result<Output, LinkError>) -> Result<(), Stop> {
+    match done {
+        Ok(output) if output.status != 0 => Err(not_planted(fault, String::from_utf8_lossy(&output.stderr).trim_end())),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Of what was not planted nothing can be said.
+fn not_planted(fault: &str, why: &str) -> Stop {
+    Stop::Host(format!("`{fault}` was not planted: {why}"))
 }
 
 /// Pending for ever unless QEMU is to be killed while it boots.
@@ -224,4 +247,17 @@ pub(super) async fn kill_when_it_speaks(machine: &Machine, plant: Option<&Fault>
     }
     machine.console().spoke().await;
     machine.kill();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_could_not_be_planted_is_told() {
+        let with = |status| Output { status, stdout: Vec::new(), stderr: b"no process has the role hold\n".to_vec() };
+        assert_eq!(is_planted("kill hold", Ok(with(0))), Ok(()));
+        let Err(Stop::Host(why)) = is_planted("kill hold", Ok(with(1))) else { panic!("it passes") };
+        assert_eq!(why, "`kill hold` was not planted: no process has the role hold");
+    }
 }
