@@ -86,6 +86,15 @@ impl Console {
         }
     }
 
+    /// Waits until the `number`-th kernel begins to speak.
+    pub async fn began(&self, number: u32) {
+        let mut changes = self.changes.clone();
+        if changes.wait_for(|_| lock(&self.state).scanner.kernels() >= number).await.is_err() {
+            // Whether it is the end of QEMU is somebody else's to tell.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until the first byte.
     pub async fn spoke(&self) {
         let mut changes = self.changes.clone();

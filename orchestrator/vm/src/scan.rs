@@ -38,6 +38,11 @@ impl Scanner {
         &self.findings
     }
 
+    /// How many kernels have begun to speak.
+    pub(crate) fn kernels(&self) -> u32 {
+        self.banners
+    }
+
     /// Says which kernel speaks from now on.
     pub fn set_side(&mut self, side: Side) {
         self.side = Some(side);

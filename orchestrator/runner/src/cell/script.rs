@@ -14,6 +14,7 @@ use luqual_vm::{ANSWERS, CONSOLE_RAW, Lines, Machine, MachineEnd, Mode};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// What the guest does on its own, and the phase that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +43,30 @@ impl Run<'_> {
         let mut lines = self.start_alone(&identities[0], &requests, mode).await?;
         // Whether something broke in this kernel, and whether it begins no other update since (autorun.rs in the agent).
         let (mut broke, mut is_out) = (false, false);
+        // What the next kernel said before it was seen to begin.
+        let mut early = None;
         for step in &steps {
             let is_last = step.phase == Phase::Collect;
             // Nothing is answered by a kernel that is gone; that it is not is the answer to what comes next.
-            if matches!(step.request, Request::Kexec | Request::Panic) || is_out && !is_last {
+            if step.request == Request::Panic || is_out && !is_last {
                 continue;
             }
             let machine = self.machine.as_ref().ok_or_else(no_machine)?;
+            if step.request == Request::Kexec {
+                let left = leave(machine, &mut lines, step.hop + 2);
+                match self.recorder.phase(step.phase, step.hop, Some((machine, None)), left).await? {
+                    None => {}
+                    Some(hello @ Reply::Hello(_)) => early = Some(hello),
+                    Some(reply) => drop(self.take_in(step, reply, &identities, &mut lines).await?),
+                }
+                continue;
+            }
+            let early = early.take();
             let asked = self.recorder.phase(step.phase, step.hop, Some((machine, None)), async {
-                let reply = answer(machine, &mut lines).await?;
+                let reply = match early {
+                    Some(reply) => reply,
+                    None => answer(machine, &mut lines).await?,
+                };
                 if is_last {
                     match machine.wait_end().await {
                         MachineEnd::PoweredOff => {}
@@ -145,6 +161,39 @@ async fn answer(machine: &Machine, lines: &mut Lines) -> Result<Reply, Stop> {
     };
     serde_json::from_str(&line).map_err(|error| Stop::Agent(format!("{ANSWERS}: `{line}`: {error}")))
 }
+
+/// Waits until a kernel is left for the `number`-th, or for an answer: the next one's first if nothing of that was to be seen, else what
+/// this one has to say to a kexec that it did not make.
+async fn leave(machine: &Machine, lines: &mut Lines, number: u32) -> Result<Option<Reply>, Stop> {
+    let console = machine.console();
+    // One that dies before its banner has been entered all the same.
+    let left = || async {
+        tokio::select! {
+            () = console.saw(LEAVING, number as usize - 1) => {}
+            () = console.began(number) => {}
+        }
+    };
+    let answered = tokio::select! {
+        biased;
+        () = left() => return Ok(None),
+        answered = answer(machine, lines) => answered,
+    };
+    match answered {
+        // The end is told sooner than what was said before it.
+        Err(Stop::Machine(end)) => {
+            console.drain(LAST_WORDS, Duration::from_secs(1)).await;
+            let is_left = tokio::time::timeout(Duration::ZERO, left()).await.is_ok();
+            if is_left { Ok(None) } else { Err(Stop::Machine(end)) }
+        }
+        answered => answered.map(Some),
+    }
+}
+
+/// A kernel's last words before the next one (kernel/kexec_core.c, kernel_kexec()).
+const LEAVING: &str = "kexec_core: Starting new kernel";
+
+/// A console that is quiet for so long has been read to its end.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The SHA-256 of all that such a boot wrote: its console, then its answers.
 pub(super) fn digest(logs: &Path) -> Option<String> {

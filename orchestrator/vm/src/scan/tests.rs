@@ -130,3 +130,16 @@ fn a_long_stream_without_ends_of_messages_is_not_kept() {
     }
     assert!(scanner.open.len() <= LOOK_BACK);
 }
+
+#[test]
+fn kernels_are_counted_by_their_banners() {
+    let mut scanner = Scanner::default();
+    let mut after = |line: &str| {
+        scanner.take(line, 1, 0);
+        scanner.kernels()
+    };
+    assert_eq!(after("[    0.000000] Linux version 7.2.12 (luqual@luqual)"), 1);
+    assert_eq!(after("[    1.000000] a program: Linux version 7.2.12"), 1);
+    assert_eq!(after("[    9.000000] kexec_core: Starting new kernel"), 1);
+    assert_eq!(after("[    0.000000] Linux version 7.3.4 (luqual@luqual)"), 2);
+}
