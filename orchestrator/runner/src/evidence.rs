@@ -23,9 +23,11 @@ pub(crate) enum Stop {
     Machine(MachineEnd),
     /// A phase did not end in time.
     Deadline {
+        /// Which.
+        phase: Phase,
         /// How long it was given, in seconds.
         seconds: u64,
-        /// For how long the guest had not ticked, in milliseconds; `None` where there was no tick to expect.
+        /// For how long the guest had not ticked, in milliseconds; `None` where no tick was seen, or nobody watches.
         silent_ms: Option<u64>,
     },
     /// The kernel that answered after the kexec is not the target.
@@ -53,8 +55,8 @@ impl Stop {
                 MachineEnd::PoweredOff => "the guest powered the machine off".to_owned(),
                 MachineEnd::Qemu(why) => why.clone(),
             },
-            Self::Deadline { seconds, silent_ms: None } => format!("not done within {seconds} s"),
-            Self::Deadline { seconds, silent_ms: Some(ms) } => {
+            Self::Deadline { seconds, silent_ms: None, .. } => format!("not done within {seconds} s"),
+            Self::Deadline { seconds, silent_ms: Some(ms), .. } => {
                 format!("not done within {seconds} s; the last tick was {ms} ms ago")
             }
             Self::Interrupted => "interrupted".to_owned(),

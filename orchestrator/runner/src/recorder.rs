@@ -77,7 +77,8 @@ impl Recorder {
                 done = body => done,
                 () = tokio::time::sleep(limit) => {
                     let silent_us = watched.and_then(|(_, ticks)| ticks?.silent_us(started.elapsed()));
-                    Err(Stop::Deadline { seconds: limit.as_secs(), silent_ms: silent_us.map(|us| us / 1000) })
+                    let silent_ms = silent_us.map(|us| us / 1000);
+                    Err(Stop::Deadline { phase, seconds: limit.as_secs(), silent_ms })
                 }
             }
         };
@@ -92,7 +93,7 @@ impl Recorder {
         limit: Duration,
         body: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
-        let late = Stop::Deadline { seconds: limit.as_secs(), silent_ms: None };
+        let late = Stop::Deadline { phase, seconds: limit.as_secs(), silent_ms: None };
         let raced = async { tokio::time::timeout(limit, body).await.unwrap_or(Err(late)) };
         self.write_down(phase, hop, raced).await
     }

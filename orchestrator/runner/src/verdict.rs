@@ -30,8 +30,8 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
             let without_a_line = || say(Outcome::Crashed, format!("{}, with no word of it", evidence.stop.in_words()));
             death(evidence).unwrap_or_else(without_a_line)
         }
-        Stop::Deadline { seconds, silent_ms } => {
-            death(evidence).unwrap_or_else(|| late(evidence.phase, *seconds, *silent_ms))
+        Stop::Deadline { phase, seconds, silent_ms } => {
+            death(evidence).unwrap_or_else(|| late(*phase, *seconds, *silent_ms))
         }
         Stop::Refused { refused, side, intact } => death(evidence).unwrap_or_else(|| match (side, intact) {
             (Side::Source, Ok(())) => say(Outcome::Refused, refused),
@@ -125,7 +125,12 @@ fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>) -> Verdict {
     let (outcome, why) = match silent_ms {
         Some(silent) if silent < LIVES_MS => (Outcome::HarnessFailed, "the guest lives and its agent did not answer"),
         Some(_) => (Outcome::Crashed, "hang: no ticks any more"),
-        None => (Outcome::Crashed, "hang: the agent was never heard"),
+        None if matches!(phase, Phase::Boot | Phase::Reconnect) => {
+            (Outcome::Crashed, "hang: the agent was never heard")
+        }
+        // It was heard before, and nobody watches its ticks, as in a boot that nobody talks to. What cannot be told to be the agent's
+        // fault is held against the kernel.
+        None => (Outcome::Crashed, "no answer, and no ticks to tell a kernel that hangs from an agent that is late"),
     };
     say(outcome, format!("{why}; {phase} was given {seconds} s"))
 }

@@ -61,7 +61,9 @@ impl Run<'_> {
 /// Whether a kernel came to its end, or to none.
 fn is_crash(stop: &Stop) -> bool {
     match stop {
-        Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) | Stop::Deadline { .. } => true,
+        Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) | Stop::Deadline { .. } => {
+            true
+        }
         Stop::Machine(MachineEnd::Qemu(_)) => false,
         Stop::Complete | Stop::Requirement(_) | Stop::Refused { .. } | Stop::Stranger(_) => false,
         Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::Visited => false,
@@ -122,7 +124,7 @@ mod tests {
         for end in [MachineEnd::Panicked, MachineEnd::Reset, MachineEnd::PoweredOff] {
             assert!(is_crash(&Stop::Machine(end)));
         }
-        assert!(is_crash(&Stop::Deadline { seconds: 1, silent_ms: None }));
+        assert!(is_crash(&Stop::Deadline { phase: Phase::Verify, seconds: 1, silent_ms: None }));
         assert!(!is_crash(&Stop::Machine(MachineEnd::Qemu("killed".to_owned()))) && !is_crash(&Stop::Complete));
     }
 

@@ -109,7 +109,7 @@ fn machines_that_stop_are_crashes_unless_it_was_qemu() {
 fn the_panic_that_the_host_asked_for_is_no_cause() {
     let findings = vec![said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: NMI: Not continuing")];
     let judged = |stop| judge(&Evidence { stop, findings: findings.clone(), ..complete() });
-    let late = |silent_ms| judged(Stop::Deadline { seconds: 60, silent_ms });
+    let late = |silent_ms| judged(Stop::Deadline { phase: Phase::Reconnect, seconds: 60, silent_ms });
     assert_eq!(late(Some(3)).outcome, Outcome::HarnessFailed);
     assert_eq!(late(None).outcome, Outcome::Crashed);
     assert!(late(None).title.starts_with("hang: the agent was never heard"), "{}", late(None).title);
@@ -164,13 +164,30 @@ fn a_target_without_the_device_has_lost_what_it_took() {
 
 #[test]
 fn a_deadline_is_a_hang_only_when_the_guest_is_silent() {
-    let stop = |silent_ms| Stop::Deadline { seconds: 60, silent_ms };
+    let stop = |silent_ms| Stop::Deadline { phase: Phase::Verify, seconds: 60, silent_ms };
     assert_eq!(outcome(&Evidence { stop: stop(Some(3)), ..complete() }), Outcome::HarnessFailed);
     assert_eq!(outcome(&Evidence { stop: stop(Some(59_000)), ..complete() }), Outcome::Crashed);
     assert_eq!(outcome(&Evidence { stop: stop(None), ..complete() }), Outcome::Crashed);
     // A kernel that says why is heard, whoever ticks.
     let findings = vec![said(FindingKind::HungTask, Side::Source, "INFO: task hold:70 blocked")];
     assert_eq!(outcome(&Evidence { stop: stop(Some(3)), findings, ..complete() }), Outcome::Crashed);
+}
+
+#[test]
+fn who_was_heard_before_is_not_said_to_be_never_heard() {
+    let late = |phase| {
+        let verdict = judge(&Evidence { stop: Stop::Deadline { phase, seconds: 2, silent_ms: None }, ..complete() });
+        assert_eq!(verdict.outcome, Outcome::Crashed);
+        verdict.title
+    };
+    for phase in [Phase::Boot, Phase::Reconnect] {
+        assert_eq!(late(phase), format!("hang: the agent was never heard; {phase} was given 2 s"));
+    }
+    let unknown = "no answer, and no ticks to tell a kernel that hangs from an agent that is late";
+    // Whatever phase a probe was broken in before.
+    for phase in [Phase::Kexec, Phase::Verify] {
+        assert_eq!(late(phase), format!("{unknown}; {phase} was given 2 s"));
+    }
 }
 
 #[test]
@@ -199,7 +216,7 @@ fn only_a_complete_cell_survives() {
         Stop::Requirement("x".into()),
         Stop::Refused { refused: refused("open", "EIO"), side: Side::Target, intact: Ok(()) },
         Stop::Machine(MachineEnd::Reset),
-        Stop::Deadline { seconds: 1, silent_ms: Some(0) },
+        Stop::Deadline { phase: Phase::Verify, seconds: 1, silent_ms: Some(0) },
         Stop::Stranger("x".into()),
         Stop::Agent("x".into()),
         Stop::Host("x".into()),
