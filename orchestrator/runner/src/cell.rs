@@ -212,6 +212,8 @@ pub(crate) async fn run_once(
     let done = if host.deterministic { run.scripted().await } else { run.sequence().await };
     let mut stop = done.err().unwrap_or(Stop::Complete);
     let (findings, late) = run.end(&stop).await;
+    let is_same = host.deterministic && script::is_of_its_own(&stop, late.as_ref());
+    let digest = if is_same { script::digest(&run.logs) } else { None };
     // A machine that ended after the last phase did not run on.
     if let (Stop::Complete, Some(end)) = (&stop, late)
         && !(host.deterministic && end == MachineEnd::PoweredOff)
@@ -233,7 +235,6 @@ pub(crate) async fn run_once(
     for finding in &findings {
         let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
     }
-    let digest = if host.deterministic { script::digest(&run.logs) } else { None };
     let (duration_us, entered) = (run.recorder.now_us(), run.recorder.decided_in());
     let record = |(number, (part, checked)): (usize, (&Part<'_>, Checked))| {
         let evidence = Evidence {

@@ -195,6 +195,13 @@ const LEAVING: &str = "kexec_core: Starting new kernel";
 /// A console that is quiet for so long has been read to its end.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// Whether all that such a boot wrote is its own doing: it came to its end, and was not ended by the host, whose clock is another each time.
+pub(super) fn is_of_its_own(stop: &Stop, end: Option<&MachineEnd>) -> bool {
+    let is_by_the_host = matches!(stop, Stop::Deadline { .. } | Stop::Host(_) | Stop::Interrupted);
+    let has_ended = matches!(end, Some(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff));
+    has_ended && !is_by_the_host
+}
+
 /// The SHA-256 of all that such a boot wrote: its console, then its answers.
 pub(super) fn digest(logs: &Path) -> Option<String> {
     let mut digest = Sha256::new();
@@ -339,5 +346,17 @@ mod tests {
         }
         assert!(asked("vfio.edu.idle", None).unwrap_err().contains("edu, a live device"));
         assert!(asked("vmm.basic-linux", None).unwrap_err().contains("virtual machines"));
+    }
+    #[test]
+    fn what_the_host_ended_has_no_digest() {
+        let late = Stop::Deadline { phase: Phase::Verify, seconds: 2, silent_ms: None };
+        // An NMI has it panic.
+        assert!(!is_of_its_own(&late, Some(&MachineEnd::Panicked)) && !is_of_its_own(&late, None));
+        let failed = Stop::Agent("x".to_owned());
+        assert!(is_of_its_own(&failed, Some(&MachineEnd::PoweredOff)) && !is_of_its_own(&failed, None));
+        assert!(is_of_its_own(&Stop::Complete, Some(&MachineEnd::PoweredOff)));
+        let panicked = MachineEnd::Panicked;
+        assert!(is_of_its_own(&Stop::Machine(panicked.clone()), Some(&panicked)));
+        assert!(!is_of_its_own(&Stop::Complete, Some(&MachineEnd::Qemu("killed".to_owned()))));
     }
 }
