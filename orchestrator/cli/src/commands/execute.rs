@@ -451,7 +451,7 @@ async fn run_cells(
         deadlines,
         keep: settings.keep,
         vmcore: settings.vmcore,
-        cores_taken: CoresTaken::default(),
+        cores_taken: CoresTaken::of(folder),
         plant,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
