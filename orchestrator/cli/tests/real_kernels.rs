@@ -220,11 +220,14 @@ fn a_kernel_that_panics_or_hangs_at_once_has_crashed() {
          [matrix.hang.deadlines]\nboot = 2\n",
     )
     .unwrap();
-    let words = ["run", "--matrix", "hang", "--matrix-file", "m.toml", "--report-dir", "run"];
+    let words = ["run", "--matrix", "hang", "--matrix-file", "m.toml", "--report-dir", "run", "--vmcore"];
     let output = luqual(folder.path()).args(words).output().unwrap();
     let cell = record(folder.path())["cells"][0].clone();
     assert_eq!((&cell["outcome"], output.status.code()), (&"crashed".into(), Some(1)), "{cell}");
     assert!(cell["title"].as_str().unwrap().starts_with("hang: the agent was never heard"), "{cell}");
+    let told = folder.path().join("run").join(cell["folder"].as_str().unwrap()).join("vmcore.txt");
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.starts_with("vmcore has 1024 MiB of memory, ") && told.contains("no kernel's note"), "{told}");
     assert_nothing_left(folder.path());
 
     // A catalog of our own: the same kernel, told to start an init that is not there.

@@ -3,6 +3,7 @@
 use luqual_model::{Vmcore, VmcoreOf};
 use luqual_vm::{Machine, free_mib};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,9 +66,10 @@ pub(super) async fn dump(machine: &Machine, memory_mib: u64, limit_mib: u64, tak
         Ok(size) => {
             taken.settle(memory_mib << 20, size);
             tell(&format!(
-                "vmcore has {memory_mib} MiB of memory, {} MiB on disk. `drgn -c vmcore -s VMLINUX` and `crash VMLINUX vmcore` open \
-                 it; VMLINUX is the kernel's, and with CONFIG_DEBUG_INFO says the most.",
-                size >> 20
+                "vmcore has {memory_mib} MiB of memory, {} MiB on disk, and {}. `drgn -c vmcore -s VMLINUX` and `crash VMLINUX vmcore` \
+                 open it; VMLINUX is that kernel's, and with CONFIG_DEBUG_INFO says the most.",
+                size >> 20,
+                noted(&core)
             ));
         }
         Err(error) => {
@@ -76,6 +78,30 @@ pub(super) async fn dump(machine: &Machine, memory_mib: u64, limit_mib: u64, tak
             tell(&format!("there is no vmcore: {}", crate::reach::chain(&error)));
         }
     }
+}
+
+/// Whose note a core has, by which it is opened: each kernel tells QEMU where its own is, some time in its boot, and the one before
+/// stands until then.
+fn noted(core: &Path) -> String {
+    // The notes stand at its beginning.
+    let mut head = Vec::new();
+    let read = fs::File::open(core).and_then(|file| file.take(1 << 20).read_to_end(&mut head));
+    match read.ok().and_then(|_| release(&head)) {
+        Some(release) => {
+            format!("the note of Linux {release}: if that is not the kernel that ended, it ended before it had one")
+        }
+        None => "no kernel's note: it ended before it had one".to_owned(),
+    }
+}
+
+/// The release in a note (Documentation/admin-guide/kdump/vmcoreinfo.rst). It is the guest's: no release is that long, or has other
+/// characters.
+fn release(notes: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"OSRELEASE=";
+    let at = notes.windows(NAME.len()).position(|bytes| bytes == NAME)? + NAME.len();
+    let line = notes[at..].split(|byte| *byte == b'\n').next()?;
+    let line = line.get(..line.len().min(64))?;
+    line.iter().all(u8::is_ascii_graphic).then(|| String::from_utf8_lossy(line).into_owned())
 }
 
 /// Reserves what one takes at most: it is as large as the memory until its holes are found. Says why there is no room.
@@ -105,6 +131,13 @@ mod tests {
         let of = |of| Vmcore { of, limit_mib: 1 };
         assert!(is_wanted(of(VmcoreOf::Crashed), true) && !is_wanted(of(VmcoreOf::Crashed), false));
         assert!(is_wanted(of(VmcoreOf::All), true) && is_wanted(of(VmcoreOf::All), false));
+    }
+
+    #[test]
+    fn the_note_of_a_core_names_its_kernel() {
+        assert_eq!(release(b"\0VMCOREINFO\0OSRELEASE=7.3.4\nBUILD-ID=1\n").as_deref(), Some("7.3.4"));
+        assert_eq!((release(b"CORE"), release(b"OSRELEASE=<b>\x1b\n")), (None, None));
+        assert_eq!(release(&[b"OSRELEASE=".as_slice(), &[b'7'; 100]].concat()).map(|it| it.len()), Some(64));
     }
 
     #[test]
