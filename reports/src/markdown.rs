@@ -55,7 +55,8 @@ pub fn markdown(record: &Record) -> io::Result<String> {
         let _ = writeln!(text, "* {}", plain(&line));
     }
     let host = &record.run.host;
-    let _ = writeln!(text, "\n{}, QEMU {} with {}, run {}", record.run.tool, host.qemu, host.accel, record.run.id);
+    let made = format!("{}, QEMU {} with {}, run {}", record.run.tool, host.qemu, host.accel, record.run.id);
+    let _ = writeln!(text, "\n{}", plain(&made));
     Ok(text)
 }
 

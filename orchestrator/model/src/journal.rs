@@ -46,8 +46,11 @@ impl<R: BufRead> Journal<R> {
         }
         self.lines += 1;
         check(&self.line)?;
-        let event = serde_json::from_slice(&self.line)
-            .map_err(|error| invalid(&format!("line {} of the journal: {error}", self.lines)))?;
+        let wrong = |why: String| invalid(&format!("line {} of the journal: {why}", self.lines));
+        let event: Stamped = serde_json::from_slice(&self.line).map_err(|error| wrong(error.to_string()))?;
+        if let Some(place) = astray(&event.event) {
+            return Err(wrong(format!("{place:?} is no place in a run's folder")));
+        }
         let place = Place { offset: self.whole, length };
         self.whole += length;
         Ok(Some((place, event)))
@@ -60,6 +63,25 @@ impl<R: BufRead> Iterator for Journal<R> {
     fn next(&mut self) -> Option<Self::Item> {
         self.line(|_| Ok(())).transpose()
     }
+}
+
+/// What is not below the run's folder of the places that an event names, and of the workloads, which name files in the guest: a run may be
+/// somebody else's.
+fn astray(event: &Event) -> Option<&str> {
+    match event {
+        Event::RunStarted { run } => run.programs.keys().map(String::as_str).find(|name| !is_below(name, 1)),
+        Event::BootStarted { boot, .. } => Some(boot.0.as_str()).filter(|name| !is_below(name, 1)),
+        Event::CellFinished { record } => {
+            let folders = record.attempts.iter().map(|attempt| &attempt.folder).chain([&record.folder]);
+            folders.map(String::as_str).find(|folder| !is_below(folder, usize::MAX))
+        }
+        _ => None,
+    }
+}
+
+/// Whether it leads from a folder to one below it, by at most so many plain names.
+fn is_below(path: &str, at_most: usize) -> bool {
+    path.split('/').count() <= at_most && path.split('/').all(|name| !["", ".", ".."].contains(&name))
 }
 
 /// A run of another version may have another shape: its version is looked at before the rest.
@@ -88,7 +110,7 @@ fn invalid(why: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HostInfo;
+    use crate::{CellId, HostInfo, ProgramFile, ProgramInfo};
 
     fn lines(events: &[Event]) -> String {
         let line = |event: &Event| serde_json::to_string(&Stamped { at_us: 1, event: event.clone() }).unwrap() + "\n";
@@ -110,6 +132,39 @@ mod tests {
         assert_eq!((place.offset, stamped.event), (first.len() as u64, Event::RunResumed { left: 1 }));
         assert!(journal.next().is_none());
         assert_eq!(journal.whole(), place.offset + place.length);
+    }
+
+    #[test]
+    fn places_elsewhere_are_refused() {
+        for (path, one, several) in [
+            ("a", true, true),
+            ("cells/a b", false, true),
+            ("/etc", false, false),
+            ("../x", false, false),
+            ("a/../../x", false, false),
+            ("a//b", false, false),
+            ("a/", false, false),
+            (".", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((is_below(path, 1), is_below(path, usize::MAX)), (one, several), "{path}");
+        }
+        let boot = |name: &str| Event::BootStarted { boot: CellId(name.into()), cells: Vec::new() };
+        let read = |event: Event| {
+            let text = lines(&[start(), event]);
+            let (_, mut journal) = Journal::begin(text.as_bytes()).unwrap();
+            journal.next().unwrap().map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(boot("7.2.12_7.3.4")), Ok(()));
+        assert_eq!(
+            read(boot("../../x")).unwrap_err(),
+            "line 2 of the journal: \"../../x\" is no place in a run's folder"
+        );
+        let Event::RunStarted { mut run } = start() else { unreachable!() };
+        let file = ProgramFile::Missing { why: String::new() };
+        let info = ProgramInfo { asserts: String::new(), origin: String::new(), shares_boot: false, file };
+        run.programs.insert("external.../../../init".into(), info);
+        assert!(Journal::begin(lines(&[Event::RunStarted { run }]).as_bytes()).is_err());
     }
 
     #[test]
