@@ -147,10 +147,14 @@ pub(crate) async fn execute(
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let (qemu, accel) = options.machine.find_for(options.deterministic).await?;
     let (id, folder) = create_folder(options.report_dir.as_deref(), there)?;
+    if there == There::GoesOn {
+        // Before a kernel is built for it.
+        Asked::of(chosen, options, repeat, None, store).find(&folder)?;
+    }
     let interrupt = interrupt_on_ctrl_c();
     let looking = find_kernels(store, chosen.cells.iter());
     let Some(kernels) = before_it_begins(&folder, &interrupt, looking).await? else { return Ok(Ended::Interrupted) };
-    let asked = Asked::of(chosen, options, repeat, &kernels, store);
+    let asked = Asked::of(chosen, options, repeat, Some(&kernels), store);
     if there == There::GoesOn {
         if let Some(begun) = asked.find(&folder)? {
             made_with_the_same(

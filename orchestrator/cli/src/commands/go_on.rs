@@ -12,23 +12,27 @@ use luqual_runner::has_begun;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What is asked for, looked up.
+/// What is asked for.
 pub(crate) struct Asked {
     /// The run that it would be, on no machine yet.
     pub(crate) run: Run,
+    /// Whether it has its kernels, and what is expected of them.
+    has_kernels: bool,
     /// Where nobody gave a seed, any will do.
     any_seed: bool,
 }
 
 impl Asked {
-    /// By this luqual, with these kernels.
+    /// By this luqual; with these kernels, or before any of them is looked for, which may build it.
     pub(crate) fn of(
         chosen: &Chosen,
         options: &Execution,
         repeat: u32,
-        kernels: &BTreeMap<String, Kernel>,
+        kernels: Option<&BTreeMap<String, Kernel>>,
         store: &Store,
     ) -> Self {
+        let (has_kernels, none) = (kernels.is_some(), BTreeMap::new());
+        let kernels = kernels.unwrap_or(&none);
         let seed = options.seed.or(chosen.seed);
         let mut run = new_run(kernels);
         run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
@@ -42,7 +46,7 @@ impl Asked {
             deterministic: options.deterministic,
             ..Settings::default()
         };
-        Self { run, any_seed: seed.is_none() }
+        Self { run, has_kernels, any_seed: seed.is_none() }
     }
 
     /// The run in that folder, if one has begun there; an error if it is another than this.
@@ -73,16 +77,23 @@ impl Asked {
             Some("another selection".to_owned())
         } else if is_other_seed || then.settings.course() != now.settings.course() {
             Some(format!("other settings: {}", Course::WORDS))
+        } else if let Some(name) = other_program(now, then) {
+            Some(format!("another program {name}"))
+        } else if !self.has_kernels {
+            None
         } else if let Some(name) = other_kernel(now, then) {
             Some(format!("another kernel {name}"))
         } else if !then.planned.iter().map(expectation).eq(now.planned.iter().map(expectation)) {
             Some("other expectations".to_owned())
         } else {
-            let is_same =
-                |(name, info): (&String, &ProgramInfo)| then.programs.get(name).is_some_and(|it| it.runs_as(info));
-            now.programs.iter().find(|it| !is_same(*it)).map(|(name, _)| format!("another program {name}"))
+            None
         }
     }
+}
+
+fn other_program<'a>(now: &'a Run, then: &Run) -> Option<&'a String> {
+    let is_same = |(name, info): (&String, &ProgramInfo)| then.programs.get(name).is_some_and(|it| it.runs_as(info));
+    now.programs.iter().find(|it| !is_same(*it)).map(|(name, _)| name)
 }
 
 fn other_kernel<'a>(now: &Run, then: &'a Run) -> Option<&'a String> {
@@ -127,7 +138,7 @@ mod tests {
             ["a", "b"].map(|name| (name.to_owned(), KernelInfo { name: name.into(), ..Default::default() })).into();
         run.programs.insert("external.two".into(), program("1"));
         (run.settings.seed, run.settings.repeat) = (7, 1);
-        let differs = |any_seed, then: &Run| Asked { run: run.clone(), any_seed }.differs(then);
+        let differs = |any_seed, then: &Run| Asked { run: run.clone(), has_kernels: true, any_seed }.differs(then);
         assert_eq!(differs(false, &run), None);
         let mut seeded = run.clone();
         seeded.settings.seed = 8;
@@ -157,6 +168,10 @@ mod tests {
             change(&mut then);
             assert_eq!(differs(false, &then).as_deref(), Some(told));
         }
+        let mut without = run.clone();
+        without.kernels.clear();
+        let early = Asked { run: without, has_kernels: false, any_seed: true };
+        assert_eq!(early.differs(&run), None, "nothing is said of kernels that nobody looked for");
         // What it is called says nothing of how it boots.
         let mut told = run.clone();
         told.kernels.get_mut("a").unwrap().facts.insert("built".into(), "today".into());

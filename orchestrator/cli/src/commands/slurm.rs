@@ -161,7 +161,7 @@ impl Parts {
     ) -> Result<Vec<u32>, CliError> {
         let mut unended = Vec::new();
         for (number, (part, folder)) in (1..).zip(&self.0) {
-            let record = Asked::of(part, options, repeat, kernels, store).find(folder)?;
+            let record = Asked::of(part, options, repeat, Some(kernels), store).find(folder)?;
             if !record.as_ref().is_some_and(has_ended) {
                 unended.push(number);
             }
