@@ -111,7 +111,8 @@ fn release(makefile: &str) -> String {
     }
 }
 
-/// The entry of `TREE@COMMIT`, if that is what `spec` is, named after what that means today, since a branch moves: made as those of the catalog of its series are, or else as the last.
+/// The entry of `TREE@COMMIT`, if that is what `spec` is: made as those of the catalog of its series are, or else as the last. It is named
+/// after what that means today, since a branch moves.
 pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, KernelError> {
     let Some((path, name)) = spec.rsplit_once('@').filter(|(path, _)| Path::new(path).is_dir()) else {
         return Ok(None);
