@@ -6,12 +6,14 @@
 mod archive;
 mod digest;
 pub mod frames;
+mod progression;
 mod prompt;
 mod request;
 mod workload;
 
 pub use archive::Archive;
 pub use digest::digest;
+pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{
     Account, Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Place, Probe, Reaches, Reply, Request,

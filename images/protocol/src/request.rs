@@ -83,6 +83,35 @@ pub enum Request {
     KernelLog,
 }
 
+impl Request {
+    /// The workload that it is about, if it is about one.
+    pub fn workload(&self) -> Option<&str> {
+        match self {
+            Self::Preserve { workload, .. }
+            | Self::Spoil { workload, .. }
+            | Self::Flip { workload, .. }
+            | Self::Locate { workload, .. }
+            | Self::Retrieve { workload, .. }
+            | Self::Verify { workload }
+            | Self::Finish { workload } => Some(workload),
+            Self::Hello { .. } | Self::Panic | Self::Load { .. } | Self::Kexec | Self::KernelLog => None,
+        }
+    }
+
+    /// Whether it is the kernel which is left that is asked for something.
+    pub const fn is_of_a_source(&self) -> bool {
+        matches!(
+            self,
+            Self::Preserve { .. }
+                | Self::Spoil { .. }
+                | Self::Flip { .. }
+                | Self::Locate { .. }
+                | Self::Load { .. }
+                | Self::Kexec
+        )
+    }
+}
+
 /// One of the two kernels of an update, as a file in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,30 +1,25 @@
-//! Runs cells: the dispatcher, the cell's state machine, planted faults and the verdict.
+//! Runs cells: a boot as a value, the driver that goes through its steps, injected faults, what the host observes, and the verdict.
+//!
+//! Bottom-up: [`seed`] and [`requirements`]; [`judge`], from evidence to outcome; [`lab`], what a boot is made with; [`observe`], what
+//! the host sees; [`inject`]; [`journal`]; [`boot`], one attempt; [`run`], all of them.
 
-mod attempts;
-mod cell;
-mod dispatch;
-mod evidence;
-mod eye;
-mod fault;
-mod frames;
-mod need;
-mod poll;
-mod reach;
-mod recorder;
+mod boot;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod inject;
+mod journal;
+mod judge;
+mod lab;
+mod observe;
+mod requirements;
 mod run;
-mod schedule;
 mod seed;
-mod share;
-mod ticks;
-mod title;
-mod verdict;
 
-pub use attempts::{Attempts, run_boot};
-pub use cell::{Boot, BootKernel, CoresTaken, Host, Part, Person, Program, Visit, Visited, Visiting, Visitor, visit};
-pub use dispatch::{CutOff, Dispatcher, JOURNAL, has_begun};
-pub use fault::{DeviceFault, FAULT_SYNTAX, Fault};
-pub use need::ability;
-pub use run::run_all;
-pub use schedule::{Load, Slots};
+pub use boot::{Boot, BootKernel, CoresTaken, Host, Part, Person, Program, Visit, Visited, Visiting, Visitor, visit};
+pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
+pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
+pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting};
+pub use observe::Ticks;
+pub use requirements::capability;
+pub use run::{Attempts, Load, Slots, boots, run_all, run_boot};
 pub use seed::{Seed, drawn};
-pub use share::boots;

@@ -29,7 +29,7 @@ pub struct Console {
 impl Console {
     /// Reads `stream` into the file at `log`; times are relative to `started`.
     pub(crate) fn attach(mut stream: Receiver, log: &Path, started: Instant) -> std::io::Result<Self> {
-        let (console, mut feed) = Self::new(log, started)?;
+        let (console, mut feed) = Self::fed(log, started)?;
         tokio::spawn(async move {
             let mut bytes = vec![0; 64 << 10];
             while let Ok(length @ 1..) = stream.read(&mut bytes).await {
@@ -41,7 +41,7 @@ impl Console {
 
     /// Reads a file that QEMU writes until it is `gone`.
     pub(crate) fn follow(raw: &Path, gone: Arc<AtomicBool>, log: &Path, started: Instant) -> std::io::Result<Self> {
-        let (console, mut feed) = Self::new(log, started)?;
+        let (console, mut feed) = Self::fed(log, started)?;
         let mut follow = Follow::open(raw)?;
         tokio::spawn(async move {
             loop {
@@ -60,7 +60,8 @@ impl Console {
         Ok(console)
     }
 
-    fn new(log: &Path, started: Instant) -> std::io::Result<(Self, Feed)> {
+    /// A console that is written into the file at `log`, and by what it is fed.
+    pub fn fed(log: &Path, started: Instant) -> std::io::Result<(Self, Feed)> {
         let state = Arc::new(Mutex::new(State::new(File::create(log)?, HALF)));
         let (changed, changes) = watch::channel(0);
         Ok((Self { state: state.clone(), changes }, Feed { state, changed, started }))
@@ -126,7 +127,7 @@ impl Console {
 }
 
 /// Where what was read goes; the console ends with it.
-struct Feed {
+pub struct Feed {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
     started: Instant,
@@ -137,7 +138,8 @@ impl Feed {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    /// Takes what the guest has written.
+    pub fn take(&mut self, bytes: &[u8]) {
         lock(&self.state).take(bytes, self.now_us());
         self.changed.send_modify(|count| *count += bytes.len() as u64);
     }

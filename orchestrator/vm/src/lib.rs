@@ -25,7 +25,7 @@ pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as
 pub use args::{
     ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
 };
-pub use console::Console;
+pub use console::{Console, Feed};
 pub use error::VmError;
 pub use follow::Lines;
 pub use machine::{Machine, MachineEnd};

@@ -10,7 +10,7 @@ use clap::Args;
 use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Planned};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Boot, BootKernel, Host, Part, run_boot};
+use luqual_runner::{Boot, BootKernel, Host, Part, QemuLab, run_boot};
 use luqual_vm::{Accel, Mode, Qemu, WorkFolder, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,8 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let folder = work.cell(profile.memory_mib)?;
     let (_keep, interrupt) = watch::channel(false);
     let launcher = launcher()?;
-    let host = Host::once(&launcher, &qemu, accel.accel, &work, &folder, interrupt);
+    let lab = QemuLab { launcher: &launcher, qemu: &qemu, accel: accel.accel, work: &work };
+    let host = Host::once(&lab, &folder, interrupt);
     let key = CellKey {
         source: command.source.clone(),
         target: command.target.clone(),

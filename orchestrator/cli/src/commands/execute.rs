@@ -18,8 +18,8 @@ use luqual_kernels::{Kernel, Store};
 use luqual_model::{CellKey, Event, HostInfo, Phase, Planned, Repeated, Run, Settings, Stamped, Vmcore, VmcoreOf};
 use luqual_reports::{Display, Evidence, Record};
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CoresTaken, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Person, Seed,
-    Slots, run_all, run_boot,
+    Attempts, Boot, BootKernel, CoresTaken, CutOff, Dispatcher, FAULT_SYNTAX, Fault, Host, JOURNAL, Part, Person,
+    QemuLab, Seed, Slots, run_all, run_boot,
 };
 use luqual_vm::{AccelFound, Qemu, WorkFolder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -428,9 +428,9 @@ async fn run_cells(
     stage: Stage<'_>,
 ) -> Result<Record, CliError> {
     let Stage { kernels, registry, qemu, accel, folder, slots, person, interrupt } = stage;
-    let plant = fault(settings.plant.as_deref())?;
+    let fault = fault(settings.plant.as_deref())?;
     // A fault is planted in a workload, not in a boot; and what is deterministic does not depend on what it is run with.
-    let alone = plant.is_some() || settings.deterministic;
+    let alone = fault.is_some() || settings.deterministic;
     let (boots, loads) = plan::boots_and_loads(planned, registry, alone, slots, &History::load())?;
     let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&Planned>>();
     let boots =
@@ -446,17 +446,15 @@ async fn run_cells(
         eprintln!("removed {swept} working folder(s) that a killed luqual left behind");
     }
     let launcher = launcher()?;
+    let lab = QemuLab { launcher: &launcher, qemu, accel: accel.accel, work: &work };
     let host = &Host {
-        launcher: &launcher,
-        qemu,
-        accel: accel.accel,
-        work: &work,
+        lab: &lab,
         folder,
         deadlines,
         keep: settings.keep,
         vmcore: settings.vmcore,
         cores_taken: CoresTaken::of(folder),
-        plant,
+        fault,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
         waits: settings.waits(),

@@ -16,7 +16,7 @@ use luqual_guest::{Agent, LinkError, Typed};
 use luqual_kernels::not_a_program;
 use luqual_model::{CellKey, Event, Outcome, Phase, Planned};
 use luqual_protocol::{PROGRAMS, Prompt};
-use luqual_runner::{Boot, Host, Part, Person, Visit, Visited, Visiting, Visitor, visit};
+use luqual_runner::{Boot, Host, Part, Person, QemuLab, Visit, Visited, Visiting, Visitor, visit};
 use luqual_vm::WorkFolder;
 use luqual_vm::profile::PROFILES;
 use std::fs;
@@ -109,7 +109,8 @@ pub(crate) async fn run(command: &Shell) -> Result<Exit, CliError> {
     let before = if command.target.is_some() { command.at } else { Phase::Preserve };
     let visitor = Seat::new();
     let launcher = launcher()?;
-    let mut host = Host::once(&launcher, &qemu, accel.accel, &work, &folder, interrupt);
+    let lab = QemuLab { launcher: &launcher, qemu: &qemu, accel: accel.accel, work: &work };
+    let mut host = Host::once(&lab, &folder, interrupt);
     if command.attended.gdb {
         host.deadlines = patient(host.deadlines);
     }

@@ -8,7 +8,7 @@ use crate::output;
 use clap::{Args, Subcommand};
 use luqual_model::Outcome;
 use luqual_protocol::{LoadTime, Unplug, Workload};
-use luqual_runner::{Program, ability};
+use luqual_runner::{Program, capability};
 use std::path::PathBuf;
 
 /// What to do with workloads.
@@ -77,7 +77,7 @@ fn shown_as(workload: &Workload) -> String {
     let Workload {
         name, asserts, rule, finds, profile, needs, shares_boot, update, qualifies, long, busy, unplug, ..
     } = workload;
-    let needs: Vec<&str> = needs.iter().map(|need| ability(*need).word()).collect();
+    let needs: Vec<&str> = needs.iter().map(|need| capability(*need).word()).collect();
     let mut lines = vec![
         format!("{name}\n  asserts   {asserts}"),
         format!("  rule      {rule}"),

@@ -1,0 +1,189 @@
+//! What follows from a reply: the one rule of which requests are still made. The host goes by it when it asks a guest step by step,
+//! and the agent goes by it when nobody asks it.
+
+use crate::{Reply, Request};
+use std::collections::BTreeSet;
+
+/// How far a boot has gone. Pure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progression {
+    /// The workloads that were to be preserved or retrieved, in order: what a refusal may have damaged.
+    begun: Vec<String>,
+    /// Of which a probe failed in this kernel.
+    failed: BTreeSet<String>,
+    /// What did not come through an update whole is not handed to the next kernel: nothing more is learnt by that.
+    out: BTreeSet<String>,
+}
+
+/// What follows from a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next request.
+    GoOn,
+    /// A source said no: each workload that was begun is verified once more, by these requests, and then it is over.
+    LookAgain(Vec<Request>),
+    /// It is over.
+    Stop,
+}
+
+impl Progression {
+    /// Whether nothing is learnt by a request any more.
+    pub fn leaves_out(&self, request: &Request) -> bool {
+        match request.workload() {
+            Some(workload) => self.out.contains(workload),
+            // What begins an update, for workloads of which none is left.
+            None if matches!(request, Request::KernelLog) => false,
+            None => !self.begun.is_empty() && self.begun.iter().all(|workload| self.out.contains(workload)),
+        }
+    }
+
+    /// Another kernel runs: what failed before it was judged in the kernel before.
+    pub fn begins_a_kernel(&mut self) {
+        self.failed.clear();
+    }
+
+    /// A probe of a workload failed, whoever saw it.
+    pub fn failed(&mut self, workload: &str) {
+        self.failed.insert(workload.to_owned());
+    }
+
+    /// Takes in the reply to a request.
+    pub fn after(&mut self, request: &Request, reply: &Reply) -> Next {
+        self.begin(request);
+        match reply {
+            Reply::Refused { .. } if request.is_of_a_source() => Next::LookAgain(self.verified()),
+            Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => Next::Stop,
+            Reply::Done { said, .. } => {
+                if let Some(workload) = request.workload() {
+                    if said.probes.iter().any(|probe| !probe.held) {
+                        self.failed(workload);
+                    }
+                    // A workload whose update failed is still finished; only what begins another update is left out.
+                    if matches!(request, Request::Finish { .. }) && self.failed.contains(workload) {
+                        self.out.insert(workload.to_owned());
+                    }
+                }
+                Next::GoOn
+            }
+            Reply::Hello(_) | Reply::Located(_) | Reply::KernelLog(_) => Next::GoOn,
+        }
+    }
+
+    /// The requests that look at the state which a refusal may have damaged.
+    pub fn verified(&self) -> Vec<Request> {
+        self.begun.iter().map(|workload| Request::Verify { workload: workload.clone() }).collect()
+    }
+
+    fn begin(&mut self, request: &Request) {
+        match request {
+            Request::Hello { .. } => self.begins_a_kernel(),
+            Request::Preserve { workload, .. } | Request::Retrieve { workload, .. }
+                if !self.begun.contains(workload) =>
+            {
+                self.begun.push(workload.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Probe, Said};
+
+    fn done(held: bool) -> Reply {
+        let probes = vec![Probe { name: "x".into(), expected: "1".into(), observed: "2".into(), held }];
+        Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 }
+    }
+
+    fn preserve(workload: &str) -> Request {
+        Request::Preserve { workload: workload.into(), seed: 1, device: None }
+    }
+
+    fn finish(workload: &str) -> Request {
+        Request::Finish { workload: workload.into() }
+    }
+
+    fn verify(workload: &str) -> Request {
+        Request::Verify { workload: workload.into() }
+    }
+
+    const HELLO: Request = Request::Hello { protocol: 1 };
+
+    fn refused() -> Reply {
+        Reply::Refused { call: "x".into(), errno: "EBUSY".into(), about: String::new() }
+    }
+
+    #[test]
+    fn what_failed_in_an_update_is_finished_and_not_handed_on() {
+        let mut progression = Progression::default();
+        assert_eq!(progression.after(&preserve("a"), &done(true)), Next::GoOn);
+        assert_eq!(progression.after(&verify("a"), &done(false)), Next::GoOn);
+        assert!(!progression.leaves_out(&finish("a")));
+        assert_eq!(progression.after(&finish("a"), &done(true)), Next::GoOn);
+        assert!(
+            progression.leaves_out(&preserve("a"))
+                && progression.leaves_out(&Request::Kexec)
+                && progression.leaves_out(&HELLO)
+        );
+        assert!(!progression.leaves_out(&Request::KernelLog));
+    }
+
+    #[test]
+    fn a_target_that_knows_no_source_hands_nothing_on_that_failed() {
+        let mut progression = Progression::default();
+        progression.after(&HELLO, &done(true));
+        progression.after(&Request::Retrieve { workload: "a".into(), seed: 1, hop: 1, device: None }, &done(false));
+        progression.after(&finish("a"), &done(true));
+        assert!(progression.leaves_out(&preserve("a")) && progression.leaves_out(&Request::Kexec));
+    }
+
+    #[test]
+    fn an_update_is_made_while_one_workload_is_left() {
+        let mut progression = Progression::default();
+        for workload in ["a", "b"] {
+            progression.after(&preserve(workload), &done(true));
+        }
+        progression.after(&finish("a"), &done(false));
+        assert!(progression.leaves_out(&preserve("a")) && !progression.leaves_out(&preserve("b")));
+        assert!(!progression.leaves_out(&Request::Kexec));
+        progression.after(&finish("b"), &done(false));
+        assert!(progression.leaves_out(&Request::Kexec));
+    }
+
+    #[test]
+    fn what_failed_in_one_kernel_is_no_failure_of_the_next() {
+        let mut progression = Progression::default();
+        progression.after(&preserve("a"), &done(false));
+        progression.after(&HELLO, &done(true));
+        progression.after(&finish("a"), &done(true));
+        assert!(!progression.leaves_out(&preserve("a")));
+    }
+
+    #[test]
+    fn a_failure_that_the_host_saw_counts_as_the_guests_own() {
+        let mut progression = Progression::default();
+        progression.after(&preserve("a"), &done(true));
+        progression.failed("a");
+        progression.after(&finish("a"), &done(true));
+        assert!(progression.leaves_out(&Request::Kexec));
+    }
+
+    #[test]
+    fn what_a_source_refused_is_looked_at_once_more() {
+        let mut progression = Progression::default();
+        progression.after(&preserve("a"), &done(true));
+        assert_eq!(progression.after(&preserve("b"), &refused()), Next::LookAgain(vec![verify("a"), verify("b")]));
+        assert_eq!(Progression::default().after(&Request::Kexec, &refused()), Next::LookAgain(vec![]));
+    }
+
+    #[test]
+    fn what_a_target_refused_and_what_cannot_be_done_is_the_end() {
+        let mut progression = Progression::default();
+        let retrieve = Request::Retrieve { workload: "a".into(), seed: 1, hop: 1, device: None };
+        assert_eq!(progression.after(&retrieve, &refused()), Next::Stop);
+        assert_eq!(progression.after(&preserve("a"), &Reply::Failed { message: String::new() }), Next::Stop);
+        assert_eq!(progression.after(&preserve("a"), &Reply::Missing { what: String::new() }), Next::Stop);
+    }
+}

@@ -1,0 +1,70 @@
+//! A boot that nobody talks to: all that it is told stands in its first initramfs, and all that it answers in a file, so that it does
+//! the same each time. What needs the host while it runs is left out.
+
+use super::Boot;
+use crate::inject::{Fault, KernelEnd};
+use crate::judge::Stop;
+use luqual_protocol::Need;
+use luqual_vm::{ANSWERS, CONSOLE_RAW, MachineEnd};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+
+/// Whether all that such a boot wrote is its own doing: it came to its end, and was not ended by the host, whose clock is another each time.
+pub(super) fn is_of_its_own(stop: &Stop, end: Option<&MachineEnd>) -> bool {
+    let is_by_the_host = matches!(stop, Stop::Deadline { .. } | Stop::Host(_) | Stop::Interrupted);
+    let has_ended = matches!(end, Some(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff));
+    has_ended && !is_by_the_host
+}
+
+/// The SHA-256 of all that such a boot wrote: its console, then its answers.
+pub(super) async fn digest(logs: &Path) -> Option<String> {
+    let logs = logs.to_owned();
+    // Megabytes: not on the loop that other machines are watched by.
+    let digested = tokio::task::spawn_blocking(move || {
+        let mut digest = Sha256::new();
+        for name in [CONSOLE_RAW, ANSWERS] {
+            digest.update(fs::read(logs.join(name)).ok()?);
+        }
+        Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    });
+    digested.await.ok()?
+}
+
+/// Why a boot cannot be left alone.
+pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<String> {
+    let [part] = boot.parts.as_slice() else { return Some("cells that share a boot are not deterministic".to_owned()) };
+    let workload = part.workload;
+    if let Some(device) = workload.device() {
+        return Some(format!("{} has {device}, a live device, which is not deterministic", workload.name));
+    }
+    if workload.needs.contains(&Need::Kvm) {
+        return Some(format!(
+            "{} has virtual machines that the host looks at, which is not deterministic",
+            workload.name
+        ));
+    }
+    match fault {
+        None | Some(Fault::Flip { .. } | Fault::FlipUnpreserved | Fault::Kernel { end: KernelEnd::Panic, .. }) => None,
+        Some(fault) => Some(format!("{fault} is planted by the host, which is not deterministic")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::Phase;
+
+    #[test]
+    fn what_the_host_ended_has_no_digest() {
+        let late = Stop::Deadline { phase: Phase::Verify, seconds: 2, silent_ms: None, link: None };
+        // An NMI has it panic.
+        assert!(!is_of_its_own(&late, Some(&MachineEnd::Panicked)) && !is_of_its_own(&late, None));
+        let failed = Stop::Agent("x".to_owned());
+        assert!(is_of_its_own(&failed, Some(&MachineEnd::PoweredOff)) && !is_of_its_own(&failed, None));
+        assert!(is_of_its_own(&Stop::Complete, Some(&MachineEnd::PoweredOff)));
+        let panicked = MachineEnd::Panicked;
+        assert!(is_of_its_own(&Stop::Machine(panicked.clone()), Some(&panicked)));
+        assert!(!is_of_its_own(&Stop::Complete, Some(&MachineEnd::Qemu("killed".to_owned()))));
+    }
+}

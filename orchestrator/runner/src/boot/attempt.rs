@@ -1,0 +1,92 @@
+//! One attempt at a boot, and the records that come of it.
+
+use super::driver::Driver;
+use super::part::Checked;
+use super::{Boot, Host, Part, alone};
+use crate::inject::Fault;
+use crate::journal::folder_of;
+use crate::judge::{Evidence, Stop, judge};
+use luqual_model::{CellId, CellRecord, Event, Status, Told};
+use luqual_vm::MachineEnd;
+use tokio::sync::mpsc;
+
+/// Makes one attempt at a boot, of which `earlier` ones were made; `None` when the user ended the run before it was done.
+pub(crate) async fn run_once(
+    boot: &Boot<'_>,
+    host: &Host<'_>,
+    earlier: usize,
+    events: &mpsc::UnboundedSender<Event>,
+) -> Option<Vec<CellRecord>> {
+    let id = boot.id();
+    let folder = folder(&id, earlier);
+    let mut driver = Driver::new(boot, host, host.folder.join(&folder), earlier, events);
+    let mut stop = driver.run().await;
+    let (findings, late) = driver.end(&stop).await;
+    let is_same = host.deterministic && alone::is_of_its_own(&stop, late.as_ref());
+    let digest = if is_same { alone::digest(driver.logs()).await } else { None };
+    // A machine that ended after the last phase did not run on.
+    if let (Stop::Complete, Some(end)) = (&stop, late)
+        && !(host.deterministic && end == MachineEnd::PoweredOff)
+    {
+        stop = Stop::Machine(end);
+    }
+    if stop == Stop::Interrupted {
+        return None;
+    }
+    match driver.host_views().await {
+        Ok(()) => {}
+        Err(unseen) if stop == Stop::Complete => stop = unseen,
+        Err(_) => {}
+    }
+    for finding in &findings {
+        let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
+    }
+    let (duration_us, entered) = (driver.guard().now_us(), driver.guard().decided_in());
+    let (seed, blackout) = (driver.seed(), driver.blackout());
+    let (source_taint, target_taint) = driver.taints();
+    let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
+    let record = |(number, ((part, checked), phases)): (usize, ((&Part<'_>, Checked), _))| {
+        let evidence = Evidence {
+            // What a probe said is decided where it was said, though the boot went on.
+            phase: checked.first_failed.unwrap_or(entered),
+            stop: stop.clone(),
+            probes: checked.probes,
+            findings: findings.clone(),
+            source_taint,
+            target_taint,
+        };
+        let verdict = judge(&evidence);
+        let (tainted, told) = (!verdict.tainted.is_empty(), Told::of(&evidence.probes));
+        let others = boot.parts.iter().enumerate().filter(|(other, _)| *other != number);
+        CellRecord {
+            id: part.plan.key.id(),
+            plan: part.plan.clone(),
+            outcome: verdict.outcome,
+            status: Status::of(verdict.outcome, tainted, &told, part.plan.expectation.as_ref()),
+            title: verdict.title,
+            tainted: verdict.tainted,
+            phase: evidence.phase,
+            seed,
+            digest: digest.clone(),
+            planted: host.fault.as_ref().map(Fault::to_string),
+            duration_us,
+            phases,
+            probes: evidence.probes,
+            measures: checked.measures,
+            frames: checked.frames,
+            accounts: checked.accounts,
+            blackout,
+            findings: evidence.findings,
+            folder: folder.clone(),
+            shared_with: others.map(|(_, part)| part.workload.name.to_owned()).collect(),
+            attempts: Vec::new(),
+        }
+    };
+    Some(boot.parts.iter().zip(driver.into_checked()).zip(phases).enumerate().map(record).collect())
+}
+
+/// Where the evidence of an attempt is, relative to the run's folder.
+fn folder(boot: &CellId, earlier: usize) -> String {
+    let folder = folder_of(boot);
+    if earlier == 0 { folder } else { format!("{folder}/attempt-{}", earlier + 1) }
+}

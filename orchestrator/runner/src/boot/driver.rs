@@ -1,0 +1,661 @@
+//! Goes through the steps of a boot.
+
+use super::connect::{ask, connect, connect_next, hello};
+use super::guard::{At, Guard, Watched};
+use super::identity::Identity;
+use super::part::Checked;
+use super::steps::{Act, Step, flip_request, load_request, requests, steps};
+use super::{Boot, Host, Program, alone, carry};
+use crate::inject;
+use crate::judge::{Link, Stop};
+use crate::lab::{File, Guest, Machine, Start};
+use crate::observe::{Devices, NestedVms, Ticks, blackout, observed};
+use crate::requirements::capability;
+use crate::seed;
+use luqual_guest::{AgentLog, Keys};
+use luqual_model::{Ability, Blackout, Event, KernelInfo, Phase, Probe, Refused, Side};
+use luqual_protocol::{
+    AUTORUN, Hello, Kernel, KernelLog, Need, Next, Progression, Reply, Request, Said, Unplug, Workload,
+};
+use luqual_vm::{MachineEnd, Mode};
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// Ticks that did not come for this long mean that the source is gone.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// Around preserve, a boot that waits does so for up to this long, by its seed.
+const JITTER: Duration = Duration::from_millis(300);
+
+/// How long after its machine's end the answers of a guest that goes on alone are read: they are in a file that is looked at now and
+/// then.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A boot while it runs.
+pub(super) struct Driver<'a> {
+    pub(super) boot: &'a Boot<'a>,
+    pub(super) host: &'a Host<'a>,
+    pub(super) guard: Guard,
+    pub(super) logs: PathBuf,
+    pub(super) machine: Option<Box<dyn Machine>>,
+    pub(super) seed: u64,
+    /// How many kexecs are behind it.
+    pub(super) hop: u32,
+    progression: Progression,
+    /// In the order of the boot's parts.
+    pub(super) checked: Vec<Checked>,
+    pub(super) kernels: Kernels,
+    /// Of each kernel that ran, where they are watched.
+    pub(super) ticks: Vec<Ticks>,
+    pub(super) devices: Devices,
+    nested: NestedVms,
+}
+
+/// What the kernels of a boot said of themselves.
+#[derive(Default)]
+pub(super) struct Kernels {
+    pub(super) source_taint: u64,
+    pub(super) target_taint: u64,
+    /// The log of the last one.
+    pub(super) log: Vec<String>,
+}
+
+/// By what a guest is reached.
+pub(super) struct Line<'a> {
+    pub(super) keys: &'a Keys,
+    pub(super) log: AgentLog,
+    /// Of each kernel, from the first source on.
+    pub(super) identities: &'a [Identity<'a>],
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        boot: &'a Boot<'a>,
+        host: &'a Host<'a>,
+        logs: PathBuf,
+        earlier: usize,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let id = boot.id();
+        let count = boot.parts.len();
+        Self {
+            boot,
+            host,
+            seed: host.seed.of_attempt(&id, earlier),
+            guard: Guard::new(id, events.clone(), host.deadlines.clone(), host.interrupt.clone()),
+            logs,
+            machine: None,
+            hop: 0,
+            progression: Progression::default(),
+            checked: boot.parts.iter().map(|_| Checked::default()).collect(),
+            kernels: Kernels::default(),
+            ticks: Vec::new(),
+            devices: Devices::of(count),
+            nested: NestedVms::of(count),
+        }
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    pub(super) fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Of the source and of the target.
+    pub(super) fn taints(&self) -> (u64, u64) {
+        (self.kernels.source_taint, self.kernels.target_taint)
+    }
+
+    /// That of the first update.
+    pub(super) fn blackout(&self) -> Option<Blackout> {
+        match self.ticks.as_slice() {
+            [source, target, ..] => blackout(source, target),
+            _ => None,
+        }
+    }
+
+    pub(super) fn into_checked(self) -> Vec<Checked> {
+        self.checked
+    }
+
+    /// Goes through all steps up to the last one that needs a guest, and says why there was no further one.
+    pub(super) async fn run(&mut self) -> Stop {
+        self.go().await.err().unwrap_or(Stop::Complete)
+    }
+
+    async fn go(&mut self) -> Result<(), Stop> {
+        self.check_requirements()?;
+        let boot = self.boot;
+        let nonce = |hop: u32| match self.host.deterministic {
+            true => seed::drawn(self.seed, &format!("nonce {hop}")),
+            false => rand::random(),
+        };
+        let identities: Vec<Identity<'_>> =
+            (0..=boot.update().hops).map(|hop| boot.identity(hop, nonce(hop))).collect();
+        let steps = steps(boot, self.seed, &identities, self.mode());
+        let keys = Keys::make().map_err(host("the keys of the VM"))?;
+        let (mut guest, log) = self.start(&steps, &identities[0], &keys).await?;
+        let line = Line { keys: &keys, log, identities: &identities };
+        for step in &steps {
+            let is_left_out = step.request().is_some_and(|request| self.progression.leaves_out(&request));
+            // What is done to a device whose workload is out does not matter any more.
+            if !is_left_out {
+                self.step(step, &steps, &mut guest, &line).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How the guest is run.
+    fn mode(&self) -> Mode {
+        self.boot.mode(self.host.lab.accel(), self.host.deterministic.then_some(self.seed))
+    }
+
+    /// Which of the two kernels runs.
+    pub(super) fn side(&self) -> Side {
+        if self.hop == 0 { Side::Source } else { Side::Target }
+    }
+
+    /// Whose part a phase is: a target that is to hand on what it was given is a source.
+    fn side_in(&self, phase: Phase) -> Side {
+        if phase.is_of_a_source() { Side::Source } else { self.side() }
+    }
+
+    pub(super) fn machine(&self) -> Result<&dyn Machine, Stop> {
+        self.machine.as_deref().ok_or_else(|| Stop::Host("the machine is gone".to_owned()))
+    }
+
+    /// What can be known to be absent before anything is started.
+    fn check_requirements(&self) -> Result<(), Stop> {
+        if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {
+            return Err(Stop::Requirement(lacking));
+        }
+        let Boot { source, parts, .. } = self.boot;
+        for part in parts {
+            if let Some(Program::Missing(why)) = part.program {
+                return Err(Stop::Requirement(why.to_owned()));
+            }
+        }
+        for need in parts.iter().flat_map(|part| part.workload.needs) {
+            let needed = capability(*need);
+            if source.info.abilities.as_ref().is_some_and(|there| !there.contains(&needed)) {
+                let name = &source.info.name;
+                return Err(Stop::Requirement(format!("the source {name} is built without {needed}")));
+            }
+        }
+        match self.host.deterministic {
+            true => alone::needs_the_host(self.boot, self.host.fault.as_ref())
+                .map_or(Ok(()), |why| Err(Stop::Requirement(why))),
+            false => Ok(()),
+        }
+    }
+
+    /// The boot phase: until a guest is there.
+    async fn start(
+        &mut self,
+        steps: &[Step],
+        source: &Identity<'_>,
+        keys: &Keys,
+    ) -> Result<(Box<dyn Guest>, AgentLog), Stop> {
+        let (boot, host_, logs, mode) = (self.boot, self.host, &self.logs, self.mode());
+        let is_alone = mode.alone.is_some();
+        let started = self.guard.started();
+        let fault = host_.fault.as_ref();
+        let slot = &mut self.machine;
+        let link = RefCell::new(Link::default());
+        let watched = Watched { link: Some(&link), ..Watched::default() };
+        let body = async {
+            fs::create_dir_all(logs).map_err(host(logs.display()))?;
+            let log = AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(host("agent.jsonl"))?;
+            let autorun = if is_alone { Some(requests(steps, fault).map_err(host("the script"))?) } else { None };
+            let command_line = source.command_line(boot.profile, mode);
+            let carried = carry::carried(0, boot.update().hops, boot.is_one()).into_iter();
+            let image =
+                |kernel| (kernel, if kernel == Kernel::Target { boot.target } else { boot.source }.image.as_path());
+            let start = Start {
+                profile: boot.profile,
+                mode,
+                kernel: (&boot.source.info, &boot.source.image),
+                command_line: &command_line,
+                carried: carried.map(image).collect(),
+                keys: (!is_alone).then_some(keys),
+                files: files(boot, host_, autorun.as_deref()),
+                logs,
+                open: inject::is_from_outside(fault),
+                console: host_.person.console,
+                gdb: host_.person.gdb,
+                started,
+            };
+            let machine: &dyn Machine = &**slot.insert(host_.lab.start(start).await.map_err(Stop::Host)?);
+            tokio::select! {
+                biased;
+                end = machine.wait_end() => Err(Stop::Machine(end)),
+                guest = connect(machine, keys, &log, 1, &link) => Ok((guest, log.clone())),
+                () = inject::kill_when_it_speaks(machine, fault) => Err(Stop::Machine(machine.wait_end().await)),
+            }
+        };
+        self.guard.phase(At { phase: Phase::Boot, hop: 0, part: None }, watched, body).await
+    }
+
+    async fn step(
+        &mut self,
+        step: &Step,
+        steps: &[Step],
+        guest: &mut Box<dyn Guest>,
+        line: &Line<'_>,
+    ) -> Result<(), Stop> {
+        let Step { phase, hop, part, act } = step;
+        if step.request().is_some() {
+            self.interactive(step, &**guest, line).await?;
+        }
+        match act {
+            Act::Handshake if *hop == 0 => {
+                let at = At { phase: *phase, hop: 0, part: None };
+                let guest_ = &**guest;
+                let hello = self.guarded(at, Some(guest_), async { hello(guest_).await }).await?;
+                let source = &line.identities[0];
+                source.check(&hello).map_err(Stop::WrongKernel)?;
+                self.kernels.source_taint = hello.taint;
+                if self.boot.needs(Need::Luo) && !hello.liveupdate {
+                    return Err(no_device(source.kernel));
+                }
+                self.watch_ticks(&hello)?;
+                let workloads = self.workloads();
+                let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+                let found = self.devices.find(machine, self.boot.profile, &workloads);
+                let watched = Watched { machine: Some(machine), ..Watched::default() };
+                self.guard.within(Phase::Handshake, watched, found).await
+            }
+            Act::Handshake => {
+                let hello;
+                (*guest, hello) = self.reconnect(*hop, line).await?;
+                self.arrived(*hop, &hello)
+            }
+            Act::Ask(request) => match part {
+                Some(number) => self.turn(step, *number, request, &**guest).await,
+                None => self.ask(step, request, &**guest).await.map(drop),
+            },
+            Act::Kexec => self.kexec(step, &**guest).await,
+            Act::Jitter(which) => {
+                // Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
+                if self.host.waits && !self.host.deterministic {
+                    let wait = JITTER.mul_f64(seed::fraction(self.seed, *which));
+                    let watched = Watched { machine: self.machine.as_deref(), ..Watched::default() };
+                    let waited = async {
+                        sleep(wait).await;
+                        Ok(())
+                    };
+                    self.guard.within(*phase, watched, waited).await?;
+                }
+                Ok(())
+            }
+            Act::Unplug(when) => self.unplug(*when, *phase).await,
+            Act::Inject => {
+                match flip_request(step, steps, self.host.fault.as_ref()).filter(|_| self.host.deterministic) {
+                    // The guest does it by itself.
+                    Some(request) => self.ask(step, &request, &**guest).await.map(drop),
+                    None => self.inject(*phase, &**guest).await,
+                }
+            }
+            Act::InjectIntoDevice(moment) => {
+                let machine = self.machine()?;
+                let injected = inject::into_device(self.host.fault.as_ref(), *moment, machine, self.devices.of_part(0));
+                let watched = Watched { machine: Some(machine), ..Watched::default() };
+                self.guard.within(*phase, watched, injected).await
+            }
+            Act::Collect => self.collect(step, &**guest).await,
+        }
+    }
+
+    fn workloads(&self) -> Vec<&'a Workload> {
+        self.boot.parts.iter().map(|part| part.workload).collect()
+    }
+
+    pub(super) fn watch_ticks(&mut self, hello: &Hello) -> Result<(), Stop> {
+        let watched = self.machine()?.watch_ticks(hello.tick_page);
+        self.ticks.iter().for_each(Ticks::end);
+        self.ticks.extend(watched);
+        Ok(())
+    }
+
+    /// The next kernel has proved itself.
+    pub(super) fn arrived(&mut self, hop: u32, hello: &Hello) -> Result<(), Stop> {
+        self.hop = hop;
+        self.kernels.target_taint = hello.taint;
+        self.machine()?.console().set_side(Side::Target);
+        self.progression.begins_a_kernel();
+        self.watch_ticks(hello)
+    }
+
+    /// What the kernel that runs is asked for before it is left.
+    pub(super) fn load_request(&self, line: &Line<'_>) -> Option<Request> {
+        let next = self.hop + 1;
+        line.identities.get(next as usize).map(|identity| load_request(self.boot, next, identity, self.mode()))
+    }
+
+    /// A part's turn in a phase.
+    async fn turn(&mut self, step: &Step, number: usize, request: &Request, guest: &dyn Guest) -> Result<(), Stop> {
+        let (phase, hop) = (step.phase, self.hop);
+        let request = with_device(request.clone(), self.devices.address(number));
+        if phase == Phase::Retrieve {
+            let (machine, now_us) = (self.machine.as_deref().ok_or_else(no_machine)?, self.guard.now_us());
+            let watched = Watched { machine: Some(machine), ..Watched::default() };
+            let looked = self.devices.before_it_is_taken(number, hop, machine, now_us);
+            self.guard.within(phase, watched, looked).await?;
+        }
+        let said = self.ask(step, &request, guest).await?;
+        let (now_us, started) = (self.guard.now_us(), self.guard.started());
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let of_device = self.devices.after(number, (phase, hop), &said, machine, (now_us, started))?;
+        if phase == Phase::Preserve {
+            self.nested.paused(number, &said, machine.ram(), now_us, started);
+        }
+        self.add(number, of_device, phase);
+        if phase == Phase::Verify {
+            let seen = self.nested.went_on(number, &said, hop);
+            self.checked[number].measures.extend(seen.measures);
+            self.checked[number].accounts.extend(seen.accounts);
+            self.add(number, seen.probes, phase);
+        }
+        self.checked[number].take(said, phase, hop);
+        Ok(())
+    }
+
+    /// Adds what the host found out about a part.
+    fn add(&mut self, number: usize, probes: Vec<Probe>, phase: Phase) {
+        if probes.iter().any(|probe| !probe.held) {
+            self.progression.failed(self.boot.parts[number].workload.name);
+        }
+        self.checked[number].add(probes, phase);
+    }
+
+    /// One request. What was refused in a source has its state looked at once more.
+    async fn ask(&mut self, step: &Step, request: &Request, guest: &dyn Guest) -> Result<Said, Stop> {
+        let at = At { phase: step.phase, hop: self.hop, part: step.part };
+        let reply = self.guarded(at, Some(guest), ask(guest, request)).await?;
+        match (self.progression.after(request, &reply), reply) {
+            (Next::GoOn, Reply::Done { said, taint }) => {
+                match self.side() {
+                    Side::Source => self.kernels.source_taint = taint,
+                    Side::Target => self.kernels.target_taint = taint,
+                }
+                Ok(said)
+            }
+            (next, reply) => Err(self.not_done(step.phase, reply, next, guest).await),
+        }
+    }
+
+    /// What a reply says that is not what was asked for.
+    pub(super) async fn not_done(&self, phase: Phase, reply: Reply, next: Next, guest: &dyn Guest) -> Stop {
+        let intact = match next {
+            Next::LookAgain(requests) => match self.is_intact(&requests, guest).await {
+                Ok(intact) => intact,
+                // A machine that ends, or a run that is ended, meanwhile is told as that.
+                Err(stop) => return stop,
+            },
+            Next::GoOn | Next::Stop => Ok(()),
+        };
+        match reply {
+            Reply::Refused { call, errno, about } => {
+                let side = self.side_in(phase);
+                Stop::Refused { refused: Refused { call, errno, about }, side, intact }
+            }
+            Reply::Missing { what } => Stop::Requirement(what),
+            Reply::Failed { message } => Stop::Agent(message),
+            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
+        }
+    }
+
+    /// After a refusal: does the source still hold what it had? `Err` is a stop that says more than that.
+    async fn is_intact(&self, requests: &[Request], guest: &dyn Guest) -> Result<Result<(), String>, Stop> {
+        for request in requests {
+            let asked = self.guard.within(Phase::Verify, self.watched(), ask(guest, request)).await;
+            let intact = match asked {
+                Ok(reply) => says_intact(reply),
+                Err(Stop::Agent(why)) => Err(why),
+                Err(Stop::Deadline { .. }) => Err("no answer".to_owned()),
+                Err(stop) => return Err(stop),
+            };
+            if intact.is_err() {
+                return Ok(intact);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// From the request to leave until this kernel is left.
+    async fn kexec(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (ticks, fault, hop) = (self.ticks.last(), self.host.fault.as_ref(), self.hop);
+        let watched = Watched { machine: Some(machine), ticks, link: None, last_words: self.last_words() };
+        let body = async {
+            inject::end(fault, Phase::Kexec, machine, Some(guest).filter(|_| !self.host.deterministic)).await?;
+            // The call answers only when the source said no. The connection ends with the kernel that held it.
+            let mut going = pin!(async {
+                match guest.ask(&Request::Kexec).await {
+                    Ok(reply) => reply,
+                    Err(_) => std::future::pending().await,
+                }
+            });
+            tokio::select! {
+                biased;
+                reply = &mut going => Ok(Some(reply)),
+                () = left(machine, ticks, hop) => Ok(None),
+            }
+        };
+        match self.guard.phase(At { phase: Phase::Kexec, hop, part: None }, watched, body).await? {
+            // The next kernel's word.
+            None | Some(Reply::Hello(_)) => Ok(()),
+            Some(reply) => {
+                let next = self.progression.after(&Request::Kexec, &reply);
+                Err(self.not_done(step.phase, reply, next, guest).await)
+            }
+        }
+    }
+
+    /// From the silence to a handshake that proves the next kernel.
+    async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Box<dyn Guest>, Hello), Stop> {
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (fault, link) = (self.host.fault.as_ref(), RefCell::new(Link::default()));
+        let watched = Watched { machine: Some(machine), ticks: None, link: Some(&link), last_words: self.last_words() };
+        let [now, next] = [hop - 1, hop].map(|hop| &line.identities[hop as usize]);
+        let body = async {
+            inject::end(fault, Phase::Reconnect, machine, None).await?;
+            connect_next(machine, line.keys, &line.log, hop, (now, next), &link).await
+        };
+        self.guard.phase(At { phase: Phase::Reconnect, hop, part: None }, watched, body).await
+    }
+
+    /// The kernel's own log has what the console lost.
+    async fn collect(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
+        let at = At { phase: step.phase, hop: self.hop, part: None };
+        let is_alone = self.host.deterministic;
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (ticks, last_words) = (self.ticks.last(), self.last_words());
+        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
+        let fault = self.host.fault.as_ref();
+        let body = async {
+            inject::end(fault, step.phase, machine, Some(guest).filter(|_| !is_alone)).await?;
+            let reply = ask(guest, &Request::KernelLog).await?;
+            // A guest that goes on alone powers its machine off when it is done.
+            if is_alone {
+                match machine.wait_end().await {
+                    MachineEnd::PoweredOff => {}
+                    end => return Err(Stop::Machine(end)),
+                }
+            }
+            Ok(reply)
+        };
+        match self.guard.phase(at, watched, body).await? {
+            Reply::KernelLog(log) => self.collected(log),
+            reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
+        }
+    }
+
+    fn collected(&mut self, log: KernelLog) -> Result<(), Stop> {
+        self.kernels.target_taint = log.taint;
+        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
+        self.kernels.log = log.lines;
+        Ok(())
+    }
+
+    /// Unplugs the devices whose time for it has come, and waits until they are gone.
+    async fn unplug(&mut self, when: Unplug, phase: Phase) -> Result<(), Stop> {
+        for (number, part) in self.boot.parts.iter().enumerate() {
+            let Some(id) =
+                self.devices.of_part(number).map(|it| it.name()).filter(|_| part.workload.unplug == Some(when))
+            else {
+                continue;
+            };
+            let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+            let watched = Watched { machine: Some(machine), ticks: self.ticks.last(), ..Watched::default() };
+            let at = At { phase, hop: self.hop, part: None };
+            let is_gone = self.guard.phase(at, watched, Devices::unplug(machine, id)).await?;
+            let observed = if is_gone { "gone" } else { "still there" };
+            let name = "D0 host: after it was unplugged".to_owned();
+            let probe = Probe { name, expected: "gone".to_owned(), observed: observed.to_owned(), held: is_gone };
+            self.add(number, vec![probe], phase);
+        }
+        Ok(())
+    }
+
+    /// Injects a fault into what the first part has preserved: where one is injected, every cell has a boot of its own.
+    async fn inject(&self, phase: Phase, guest: &dyn Guest) -> Result<(), Stop> {
+        let (Some(fault), Some(part)) = (&self.host.fault, self.boot.parts.first()) else { return Ok(()) };
+        let machine = self.machine()?;
+        let watched = self.watched();
+        let injected = inject::into_preserved(fault, part.workload.name, machine.ram(), guest);
+        match self.guard.within(phase, watched, injected).await? {
+            None => Ok(()),
+            Some(reply) => {
+                let next = match reply {
+                    Reply::Refused { .. } => Next::LookAgain(self.progression.verified()),
+                    _ => Next::Stop,
+                };
+                Err(self.not_done(phase, reply, next, guest).await)
+            }
+        }
+    }
+
+    /// Adds what the host says of each part's device, once the machine is gone.
+    pub(super) async fn host_views(&mut self) -> Result<(), Stop> {
+        let (logs, started) = (self.logs.clone(), self.guard.started());
+        let guest: Vec<&[Probe]> = self.checked.iter().map(|checked| checked.probes.as_slice()).collect();
+        let views = observed(&self.devices, self.boot.profile, &guest, self.ticks.first(), (&logs, started)).await?;
+        for (checked, view) in self.checked.iter_mut().zip(views) {
+            crate::observe::overrule(&mut checked.probes, &view.probes);
+            checked.add(view.probes, Phase::Retrieve);
+            checked.frames = view.frames;
+        }
+        Ok(())
+    }
+
+    /// What everything that needs the guest is raced with.
+    fn watched(&self) -> Watched<'_> {
+        Watched { machine: self.machine.as_deref(), ticks: None, link: None, last_words: self.last_words() }
+    }
+
+    fn last_words(&self) -> Duration {
+        if self.host.deterministic { LAST_ANSWERS } else { Duration::ZERO }
+    }
+
+    /// A phase that needs the guest, with any injected end first.
+    async fn guarded<T>(
+        &mut self,
+        at: At,
+        guest: Option<&dyn Guest>,
+        body: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let fault = self.host.fault.as_ref();
+        let last_words = self.last_words();
+        let watched =
+            Watched { machine: Some(machine), ticks: self.ticks.get(self.hop as usize), link: None, last_words };
+        // A guest that goes on alone has it among its own requests.
+        let guest = guest.filter(|_| !self.host.deterministic);
+        let is_alone = self.host.deterministic;
+        let body = async {
+            if !is_alone {
+                inject::end(fault, at.phase, machine, guest).await?;
+            }
+            body.await
+        };
+        self.guard.phase(at, watched, body).await
+    }
+}
+
+/// Waits until a kernel is seen to be left. Ticks that stop say so; where they are not watched, its last words do, or the next one's
+/// first, since a kernel that dies before its banner has been entered all the same.
+async fn left(machine: &dyn Machine, ticks: Option<&Ticks>, hop: u32) {
+    match ticks {
+        Some(ticks) => ticks.stopped(SILENCE).await,
+        None => {
+            let console = machine.console();
+            tokio::select! {
+                () = console.saw(LEAVING, hop as usize + 1) => {}
+                () = console.began(hop + 2) => {}
+            }
+        }
+    }
+}
+
+/// A kernel's last words before the next one (kernel/kexec_core.c, kernel_kexec()).
+const LEAVING: &str = "kexec_core: Starting new kernel";
+
+/// The files that the first guest is given.
+fn files<'a>(boot: &'a Boot<'_>, host: &'a Host<'_>, autorun: Option<&'a str>) -> Vec<File<'a>> {
+    let brought = boot.programs().into_iter().chain(host.person.brought());
+    let programs = brought.map(|(path, content)| File { path, content, runs: true });
+    let autorun = autorun.map(|it| File { path: AUTORUN.to_owned(), content: it.as_bytes(), runs: false });
+    programs.chain(autorun).collect()
+}
+
+/// The request, with where the workload's device is.
+fn with_device(request: Request, address: Option<String>) -> Request {
+    match request {
+        Request::Preserve { workload, seed, .. } => Request::Preserve { workload, seed, device: address },
+        Request::Retrieve { workload, seed, hop, .. } => Request::Retrieve { workload, seed, hop, device: address },
+        other => other,
+    }
+}
+
+/// Whether a workload that was looked at once more, after something was refused, has all that it had.
+fn says_intact(reply: Reply) -> Result<(), String> {
+    let Reply::Done { said, .. } = reply else { return Err(format!("{reply:?}")) };
+    match said.probes.iter().find(|probe| !probe.held) {
+        Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
+        None => Ok(()),
+    }
+}
+
+/// A source without the device: one that is known to be built with LUO says no by that.
+fn no_device(source: &KernelInfo) -> Stop {
+    if source.abilities.as_ref().is_some_and(|there| there.contains(&Ability::Luo)) {
+        let about = "/dev/liveupdate, though it is built with LUO".to_owned();
+        let refused = Refused { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
+        return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
+    }
+    Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.name))
+}
+
+fn no_machine() -> Stop {
+    Stop::Host("the machine is gone".to_owned())
+}
+
+fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
+    move |error| Stop::Host(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The end of a boot: why a machine hangs, what its console still says, and what is kept.
+
+use super::driver::Driver;
+use super::guard::At;
+use super::vmcore::{dump, is_wanted};
+use crate::judge::Stop;
+use crate::lab::Machine;
+use luqual_model::{Finding, Phase, Side};
+use luqual_vm::{MachineEnd, Scanner};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::timeout;
+
+impl Driver<'_> {
+    /// Asks a machine that hangs why, reads the console to its end, and ends the machine. Returns all findings, and the
+    /// machine's end if it came before.
+    pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
+        let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
+        let console = machine.console().clone();
+        let (hangs, crashed) = (matches!(stop, Stop::Deadline { .. }), is_crash(stop));
+        let vmcore = self.host.vmcore.filter(|it| is_wanted(*it, crashed));
+        let mut deadline = self.host.deadlines.of(Phase::Teardown);
+        if vmcore.is_some() {
+            // A record may have a deadline that is none.
+            deadline = deadline.saturating_add(DUMP);
+        }
+        let (memory_mib, taken) = (self.boot.profile.memory_mib, &self.host.cores_taken);
+        let logs = self.logs.clone();
+        let keep = self.host.keep.then_some(logs.as_path());
+        let mut late = None;
+        let ending = async {
+            if crashed {
+                write_registers(&*machine, &logs).await;
+            }
+            // Before anything is done to it: what is asked of it by an NMI is answered by a panic, which may end it.
+            if let Some(vmcore) = vmcore {
+                dump(&*machine, memory_mib, vmcore.limit_mib, taken, &logs).await;
+            }
+            if hangs {
+                ask_why_it_hangs(&*machine).await;
+            }
+            let (quiet, at_most) = still_prints(stop);
+            console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
+            late = machine.ended();
+            // Whether it ends in time or not, its files are gone with it.
+            machine.quit(keep).await.map_err(Stop::Host)
+        };
+        let at = At { phase: Phase::Teardown, hop: self.hop, part: None };
+        let _: Result<(), Stop> = self.guard.last_phase(at, deadline, ending).await;
+        let mut findings = console.findings();
+        add_lost_lines(&mut findings, &self.kernels.log, self.guard.now_us());
+        (findings, late)
+    }
+}
+
+/// Whether a kernel came to its end, or to none.
+fn is_crash(stop: &Stop) -> bool {
+    match stop {
+        Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) | Stop::Deadline { .. } => {
+            true
+        }
+        Stop::Machine(MachineEnd::Qemu(_)) => false,
+        Stop::Complete | Stop::Requirement(_) | Stop::Refused { .. } | Stop::WrongKernel(_) => false,
+        Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::Visited => false,
+    }
+}
+
+/// For how long the console has to be quiet, and how long that is waited for, in milliseconds: a crash goes on printing after the host
+/// has heard of it.
+fn still_prints(stop: &Stop) -> (u64, u64) {
+    match stop {
+        // Nothing runs any more, or nothing of interest.
+        Stop::Complete | Stop::Machine(MachineEnd::Reset | MachineEnd::PoweredOff) => (10, 1000),
+        _ => (300, 5000),
+    }
+}
+
+/// How long it may take to write a machine's memory, which takes 2 s.
+const DUMP: Duration = Duration::from_secs(120);
+
+/// Where each processor is, by QEMU.
+async fn write_registers(machine: &dyn Machine, logs: &Path) {
+    if let Ok(registers) = machine.registers().await {
+        // Evidence beside the record, as the console is.
+        let _ = fs::write(logs.join("registers.txt"), registers);
+    }
+}
+
+/// An NMI, so that the kernel says it itself, of each processor.
+async fn ask_why_it_hangs(machine: &dyn Machine) {
+    if machine.inject_nmi().await.is_ok() {
+        // The panic that it causes ends the machine; one that does not hear it stays silent.
+        let _ = timeout(Duration::from_secs(10), machine.wait_end()).await;
+    }
+}
+
+/// Adds what only the target's own log says, with line 0.
+fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64) {
+    let mut scanner = Scanner::default();
+    scanner.set_side(Side::Target);
+    for line in kernel_log {
+        scanner.take(&format!("[    0.000000] {line}"), 0, at_us);
+    }
+    for finding in scanner.findings() {
+        let known = findings.iter().any(|known| known.text == finding.text);
+        if !known {
+            findings.push(finding.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::FindingKind;
+
+    #[test]
+    fn what_ends_a_kernel_is_looked_into() {
+        for end in [MachineEnd::Panicked, MachineEnd::Reset, MachineEnd::PoweredOff] {
+            assert!(is_crash(&Stop::Machine(end)));
+        }
+        assert!(is_crash(&Stop::Deadline { phase: Phase::Verify, seconds: 1, silent_ms: None, link: None }));
+        assert!(!is_crash(&Stop::Machine(MachineEnd::Qemu("killed".to_owned()))) && !is_crash(&Stop::Complete));
+    }
+
+    #[test]
+    fn what_the_console_lost_comes_from_the_kernels_log_once() {
+        let line = "KHO: disabling KHO revival".to_owned();
+        let mut findings = Vec::new();
+        add_lost_lines(&mut findings, &[line.clone(), "nothing".to_owned()], 7);
+        add_lost_lines(&mut findings, &[line], 8);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(
+            (findings[0].kind, findings[0].side, findings[0].line),
+            (FindingKind::HandoverRefused, Side::Target, 0)
+        );
+    }
+}

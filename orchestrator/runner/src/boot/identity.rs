@@ -1,0 +1,54 @@
+//! What makes one boot of a kernel recognisable, and what proves that a guest is the one.
+
+use luqual_model::KernelInfo;
+use luqual_protocol::{Hello, NONCE_OPTION};
+use luqual_vm::{Mode, Profile, kernel_options};
+
+/// One boot of a kernel.
+pub(crate) struct Identity<'a> {
+    pub(crate) kernel: &'a KernelInfo,
+    /// What its command line has besides.
+    options: String,
+    nonce: String,
+}
+
+impl Identity<'_> {
+    /// The nonce has to be another for each boot.
+    pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: String, nonce: u64) -> Identity<'a> {
+        Identity { kernel, options, nonce: format!("{nonce:016x}") }
+    }
+
+    /// Whether `hello` has the nonce of this boot, whatever else it has.
+    pub(crate) fn has_nonce_of(&self, hello: &Hello) -> bool {
+        hello.nonce == self.nonce
+    }
+
+    /// The kernel's whole command line.
+    pub(crate) fn command_line(&self, profile: &Profile, mode: Mode) -> String {
+        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, mode)];
+        let mut line =
+            words.into_iter().filter(|words| !words.is_empty()).map(String::as_str).collect::<Vec<&str>>().join(" ");
+        line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));
+        line
+    }
+
+    /// Whether `hello` is this boot: its nonce, and the release and build id of the image that was given.
+    pub(crate) fn check(&self, hello: &Hello) -> Result<(), String> {
+        let differ = |what: &str, expected: &str, observed: &str| {
+            Err(format!("the kernel that answered has {what} {observed}, {} has {expected}", self.kernel.name))
+        };
+        if hello.nonce != self.nonce {
+            return differ("nonce", &self.nonce, &hello.nonce);
+        }
+        if hello.release != self.kernel.release {
+            return differ("release", &self.kernel.release, &hello.release);
+        }
+        match &self.kernel.build_id {
+            Some(build_id) if *build_id != hello.build_id => differ("build id", build_id, &hello.build_id),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

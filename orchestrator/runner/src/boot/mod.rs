@@ -1,0 +1,132 @@
+//! One boot, from the start of its source to the end of its machine, and the cells that are run in it. A boot is a value; what is done
+//! in it is a list of steps ([`steps`]), through which [`driver`] goes.
+
+mod alone;
+mod attempt;
+mod carry;
+mod connect;
+mod driver;
+mod end;
+mod guard;
+mod host;
+mod identity;
+mod interactive;
+mod part;
+mod steps;
+mod vmcore;
+
+pub(crate) use attempt::run_once;
+pub use host::Host;
+pub use interactive::{Person, Visit, Visited, Visiting, Visitor, visit};
+pub use vmcore::CoresTaken;
+
+use crate::requirements::machine_lacks;
+use identity::Identity;
+use luqual_model::{CellId, KernelInfo, Planned};
+use luqual_protocol::{Need, Update, Workload, program_path};
+use luqual_vm::{Accel, Mode, Profile, QemuVersion};
+use std::path::PathBuf;
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub struct BootKernel {
+    /// What is known of it.
+    pub info: KernelInfo,
+    /// Its bzImage.
+    pub image: PathBuf,
+}
+
+/// One life of a machine, and the cells that are run in it: one, or several that share it.
+#[derive(Clone)]
+pub struct Boot<'a> {
+    /// The kernel before the kexec.
+    pub source: &'a BootKernel,
+    /// The kernel after it.
+    pub target: &'a BootKernel,
+    /// The machine.
+    pub profile: &'a Profile,
+    /// What runs in it; one at least.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// What one cell adds to a boot.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// What runs in the guest.
+    pub workload: &'a Workload,
+    /// The cell's name, and what is thought of it before.
+    pub plan: &'a Planned,
+    /// What the workload brings into the guest, if it is somebody's program.
+    pub program: Option<Program<'a>>,
+}
+
+/// Somebody's program, which runs as a workload.
+#[derive(Clone, Copy, Debug)]
+pub enum Program<'a> {
+    /// Its file's content.
+    Here(&'a [u8]),
+    /// Why there is no such file, and what to do.
+    Missing(&'a str),
+}
+
+impl Boot<'_> {
+    /// How its update is made, but for the options of the command lines.
+    fn update(&self) -> Update {
+        self.parts.first().map_or(Update::PLAIN, |part| part.workload.update)
+    }
+
+    /// The kernel that runs after so many kexecs.
+    fn kernel(&self, hop: u32) -> &BootKernel {
+        if hop.is_multiple_of(2) { self.source } else { self.target }
+    }
+
+    /// Whether both kernels are one image.
+    fn is_one(&self) -> bool {
+        self.source.info.image_sha256 == self.target.info.image_sha256
+    }
+
+    /// The kernel that runs after so many kexecs, with a nonce of its own.
+    fn identity(&self, hop: u32, nonce: u64) -> Identity<'_> {
+        let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
+        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).collect();
+        // Several may ask for the same.
+        options.sort_unstable();
+        options.dedup();
+        options.retain(|options| !options.is_empty());
+        Identity::new(&self.kernel(hop).info, options.join(" "), nonce)
+    }
+
+    /// How its guest is run.
+    fn mode(&self, accel: Accel, alone: Option<u64>) -> Mode {
+        Mode { accel, nested: self.needs(Need::Kvm), alone }
+    }
+
+    /// Somebody's programs that its parts run: where each is in the guest, and its content.
+    fn programs(&self) -> Vec<(String, &[u8])> {
+        let parts = self.parts.iter().filter_map(|part| match part.program {
+            Some(Program::Here(content)) => program_path(part.workload.name).zip(Some(content)),
+            Some(Program::Missing(_)) | None => None,
+        });
+        parts.collect()
+    }
+
+    /// What its machine lacks, by this QEMU or by what the machine is.
+    fn lacks(&self, qemu: QemuVersion) -> Option<String> {
+        let of_parts = || self.parts.iter().find_map(|part| machine_lacks(self.profile, part.workload));
+        self.profile.lacks(qemu).or_else(of_parts)
+    }
+
+    /// Whether one of its parts needs that.
+    fn needs(&self, need: Need) -> bool {
+        self.parts.iter().any(|part| part.workload.needs.contains(&need))
+    }
+
+    /// Unique in a run: a lone cell's own, else that of the first with the number of the others, as in `…_memfd.basic+3`.
+    pub fn id(&self) -> CellId {
+        let first = self.parts.first().map_or_else(String::new, |part| part.plan.key.id().to_string());
+        match self.parts.len() {
+            0 | 1 => CellId(first),
+            count => CellId(format!("{first}+{}", count - 1)),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a boot does, as one list: a boot whose guest is asked step by step goes through it, and so does one whose guest goes on alone.
+//! Pure.
+
+use super::carry::{carried, loaded};
+use super::identity::Identity;
+use super::{Boot, Part};
+use crate::inject::{Fault, Moment, flipped};
+use crate::seed;
+use luqual_model::Phase;
+use luqual_protocol::{LoadTime, Request, Unplug, VERSION};
+use luqual_vm::Mode;
+
+/// One step of a boot. Its start is none: nobody is there yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// The phase that it belongs to.
+    pub(super) phase: Phase,
+    /// How many kexecs are made before it.
+    pub(super) hop: u32,
+    /// Whose turn it is; `None` is everybody's.
+    pub(super) part: Option<usize>,
+    /// What is done.
+    pub(super) act: Act,
+}
+
+/// What is done in a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// The first handshake, and after each kexec the one that proves the next kernel.
+    Handshake,
+    /// A request to the guest, which is answered.
+    Ask(Request),
+    /// The request to leave this kernel, which is answered only when it says no.
+    Kexec,
+    /// Waits for a moment that the seed says, if the boot waits at all.
+    Jitter(u32),
+    /// Devices are unplugged whose time for it has come.
+    Unplug(Unplug),
+    /// A fault is injected into what is preserved.
+    Inject,
+    /// A fault is injected into a device.
+    InjectIntoDevice(Moment),
+    /// The kernel's log is brought to the host.
+    Collect,
+}
+
+impl Step {
+    /// What is asked of the guest, if anything is.
+    pub(super) fn request(&self) -> Option<Request> {
+        match &self.act {
+            Act::Handshake => Some(Request::Hello { protocol: VERSION }),
+            Act::Ask(request) => Some(request.clone()),
+            Act::Kexec => Some(Request::Kexec),
+            Act::Collect => Some(Request::KernelLog),
+            Act::Jitter(_) | Act::Unplug(_) | Act::Inject | Act::InjectIntoDevice(_) => None,
+        }
+    }
+}
+
+/// All steps of a boot in order. `identities` has that of each kernel, from the first source on.
+pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mode: Mode) -> Vec<Step> {
+    let update = boot.update();
+    let mut list = List { boot, steps: Vec::new() };
+    list.add(Phase::Handshake, 0, Act::Handshake);
+    for (hop, identity) in (1..=update.hops).zip(identities.iter().skip(1)) {
+        let before = hop - 1;
+        let load = Act::Ask(load_request(boot, hop, identity, mode));
+        let is_first = before == 0;
+        if update.load == LoadTime::BeforePreserve {
+            list.add(Phase::Load, before, load.clone());
+        }
+        list.add(Phase::Preserve, before, Act::Jitter(0));
+        list.each(Phase::Preserve, before, |name| Request::Preserve {
+            workload: name.to_owned(),
+            seed: seed::of_content(seed, name),
+            device: None,
+        });
+        if is_first {
+            list.add(Phase::Preserve, before, Act::Unplug(Unplug::WhilePreserved));
+            list.add(Phase::Preserve, before, Act::Inject);
+        }
+        list.add(Phase::Preserve, before, Act::Jitter(1));
+        if update.load == LoadTime::AfterPreserve {
+            list.add(Phase::Load, before, load);
+        }
+        list.add(Phase::Kexec, before, Act::Kexec);
+        if is_first {
+            list.add(Phase::Reconnect, before, Act::InjectIntoDevice(Moment::Blackout));
+        }
+        list.add(Phase::Reconnect, hop, Act::Handshake);
+        list.each(Phase::Retrieve, hop, |name| Request::Retrieve {
+            workload: name.to_owned(),
+            seed: seed::of_content(seed, name),
+            hop,
+            device: None,
+        });
+        list.add(Phase::Verify, hop, Act::InjectIntoDevice(Moment::Taken));
+        list.each(Phase::Verify, hop, |name| Request::Verify { workload: name.to_owned() });
+        list.each(Phase::Finish, hop, |name| Request::Finish { workload: name.to_owned() });
+        list.add(Phase::Finish, hop, Act::Unplug(Unplug::Afterwards));
+    }
+    list.add(Phase::Collect, update.hops, Act::Collect);
+    list.steps
+}
+
+/// What is asked of the kernel before that update.
+pub(super) fn load_request(boot: &Boot<'_>, hop: u32, next: &Identity<'_>, mode: Mode) -> Request {
+    let (hops, is_one) = (boot.update().hops, boot.is_one());
+    let command_line = next.command_line(boot.profile, mode);
+    Request::Load { kernel: loaded(hop, is_one), carry: carried(hop, hops, is_one), command_line }
+}
+
+/// What a guest that goes on alone is told: a request each line. What is injected is injected by itself.
+pub(super) fn requests(steps: &[Step], fault: Option<&Fault>) -> Result<String, serde_json::Error> {
+    let panics_in = fault.and_then(Fault::panics_in);
+    let mut is_to_panic = panics_in.is_some();
+    let mut text = String::new();
+    let mut add = |request: &Request| serde_json::to_string(request).map(|line| text.extend([line.as_str(), "\n"]));
+    for step in steps {
+        if is_to_panic && Some(step.phase) == panics_in && step.request().is_some() {
+            add(&Request::Panic)?;
+            is_to_panic = false;
+        }
+        match flip_request(step, steps, fault) {
+            Some(flip) => add(&flip)?,
+            None => step.request().iter().try_for_each(&mut add)?,
+        }
+    }
+    Ok(text)
+}
+
+/// The flip that a guest makes by itself in a step in which the host would inject one.
+pub(super) fn flip_request(step: &Step, steps: &[Step], fault: Option<&Fault>) -> Option<Request> {
+    let (place, offset) = fault.filter(|_| step.act == Act::Inject).and_then(flipped)?;
+    let workload = steps.iter().find_map(|step| step.request()?.workload().map(str::to_owned))?;
+    Some(Request::Flip { workload, place, offset })
+}
+
+struct List<'a> {
+    boot: &'a Boot<'a>,
+    steps: Vec<Step>,
+}
+
+impl List<'_> {
+    fn add(&mut self, phase: Phase, hop: u32, act: Act) {
+        self.steps.push(Step { phase, hop, part: None, act });
+    }
+
+    /// Each part has its turn.
+    fn each(&mut self, phase: Phase, hop: u32, request: impl Fn(&str) -> Request) {
+        let of = |(number, part): (usize, &Part<'_>)| {
+            let act = Act::Ask(request(part.workload.name));
+            Step { phase, hop, part: Some(number), act }
+        };
+        self.steps.extend(self.boot.parts.iter().enumerate().map(of));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+use super::*;
+use crate::boot::alone::needs_the_host;
+use crate::boot::{BootKernel, Part};
+use luqual_model::{CellKey, KernelInfo, Planned};
+use luqual_protocol::find_workload;
+use luqual_vm::{Accel, profile};
+use std::path::PathBuf;
+
+fn kernel(name: &str) -> BootKernel {
+    let info = KernelInfo {
+        name: name.into(),
+        release: name.into(),
+        image_sha256: name.into(),
+        command_line: format!("console=ttyS0 of={name}"),
+        ..KernelInfo::default()
+    };
+    BootKernel { info, image: PathBuf::new() }
+}
+
+/// What is asked of a boot of that workload; or why it cannot be left alone.
+fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
+    let (source, target) = (kernel("old"), kernel("new"));
+    let workload = find_workload(workload).unwrap();
+    let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
+    let key = CellKey { source: a, target: b, profile: c, workload: d };
+    let plan = Planned { key, prediction: None, expectation: None };
+    let parts = vec![Part { workload, plan: &plan, program: None }];
+    let profile = profile::find(workload.profile).unwrap();
+    let boot = Boot { source: &source, target: &target, profile, parts };
+    let fault = fault.map(|it| it.parse::<Fault>().unwrap());
+    if let Some(why) = needs_the_host(&boot, fault.as_ref()) {
+        return Err(why);
+    }
+    let identities: Vec<Identity<'_>> = (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into())).collect();
+    let mode = boot.mode(Accel::Tcg, Some(7));
+    let steps = steps(&boot, 7, &identities, mode);
+    let text = requests(&steps, fault.as_ref()).unwrap();
+    let word =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["request"].as_str().unwrap().to_owned();
+    Ok(text.lines().map(word).collect())
+}
+
+#[test]
+fn a_script_has_the_phases_in_order() {
+    let plain = ["hello", "preserve", "load", "kexec", "hello", "retrieve", "verify", "finish", "kernel-log"];
+    assert_eq!(asked("memfd.basic", None).unwrap(), plain);
+    assert_eq!(asked("kexec.loaded-before", None).unwrap()[1..3], ["load", "preserve"]);
+    let there_and_back = asked("lifecycle.there-and-back", None).unwrap();
+    assert_eq!(there_and_back.iter().filter(|it| *it == "kexec").count(), 2);
+    assert_eq!(there_and_back.last().unwrap(), "kernel-log");
+}
+
+#[test]
+fn faults_of_the_guests_own_are_planted_and_others_are_not() {
+    let with = |fault| asked("memfd.basic", Some(fault));
+    assert_eq!(with("flip:64m:3:17").unwrap()[1..3], ["preserve", "flip"]);
+    assert_eq!(with("panic:verify").unwrap()[6..8], ["panic", "verify"]);
+    for fault in ["kill-agent:verify", "hang:verify", "device:reset"] {
+        assert!(with(fault).unwrap_err().ends_with("is planted by the host, which is not deterministic"), "{fault}");
+    }
+    assert!(asked("vfio.edu.idle", None).unwrap_err().contains("edu, a live device"));
+    assert!(asked("vmm.basic-linux", None).unwrap_err().contains("virtual machines"));
+}

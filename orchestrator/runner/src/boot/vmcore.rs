@@ -1,0 +1,188 @@
+//! A machine's memory as an ELF core, for those who look into a kernel that crashed.
+
+use crate::lab::{Machine, chain};
+use luqual_model::{Vmcore, VmcoreOf};
+use luqual_vm::free_mib;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The core in a cell's folder.
+const VMCORE: &str = "vmcore";
+/// What is said of it, whether it is there or not.
+const ABOUT: &str = "vmcore.txt";
+
+/// How much the cores of a run take, in bytes on disk.
+#[derive(Debug, Default)]
+pub struct CoresTaken(AtomicU64);
+
+impl CoresTaken {
+    /// With those that are in a run's folder already.
+    pub fn of(folder: &Path) -> Self {
+        Self(AtomicU64::new(on_disk(folder)))
+    }
+
+    /// Takes as much for one that is yet to be written, at once with the look whether there is room; else says what is taken.
+    fn reserve(&self, bytes: u64, limit: u64) -> Result<(), u64> {
+        let more = |taken: u64| taken.checked_add(bytes).filter(|all| *all <= limit);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(drop)
+    }
+
+    /// What was reserved came to this. In between it is both: never too little.
+    fn settle(&self, reserved: u64, size: u64) {
+        self.0.fetch_add(size, Ordering::Relaxed);
+        self.0.fetch_sub(reserved, Ordering::Relaxed);
+    }
+}
+
+/// What the cores below a folder take. What cannot be read is no core that could be written either.
+fn on_disk(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match (entry.file_type(), entry.metadata()) {
+        (Ok(kind), _) if kind.is_dir() => on_disk(&entry.path()),
+        (Ok(kind), Ok(about)) if kind.is_file() && entry.file_name() == VMCORE => about.blocks() * 512,
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+/// Whether a core is wanted of a machine that ended so.
+pub(super) fn is_wanted(vmcore: Vmcore, crashed: bool) -> bool {
+    vmcore.of == VmcoreOf::All || crashed
+}
+
+/// Writes it, unless there is no room for it. Either is told beside it: a cell is not worth less without.
+pub(super) async fn dump(machine: &dyn Machine, memory_mib: u64, limit_mib: u64, taken: &CoresTaken, logs: &Path) {
+    // Evidence beside the record, as the console is.
+    let tell = |told: &str| drop(fs::write(logs.join(ABOUT), format!("{told}\n")));
+    if let Err(why) = make_room(memory_mib, limit_mib, taken, logs) {
+        return tell(&format!("there is no vmcore: {why}"));
+    }
+    // This stands if the machine has to be ended before it is done; what was reserved is then taken, too.
+    tell("vmcore is not whole: the deadline passed while it was written");
+    let core = logs.join(VMCORE);
+    match machine.dump(&core).await {
+        Ok(size) => {
+            taken.settle(memory_mib << 20, size);
+            tell(&format!(
+                "vmcore has {memory_mib} MiB of memory, {} MiB on disk, and {}. `drgn -c vmcore -s VMLINUX` and `crash VMLINUX vmcore` \
+                 open it; VMLINUX is that kernel's, and with CONFIG_DEBUG_INFO says the most.",
+                size >> 20,
+                noted(&core)
+            ));
+        }
+        Err(error) => {
+            let _ = fs::remove_file(core);
+            taken.settle(memory_mib << 20, 0);
+            tell(&format!("there is no vmcore: {error}"));
+        }
+    }
+}
+
+/// Whose note a core has, by which it is opened: each kernel tells QEMU where its own is, some time in its boot, and the one before
+/// stands until then.
+fn noted(core: &Path) -> String {
+    // The notes stand at its beginning.
+    let mut head = Vec::new();
+    let read = fs::File::open(core).and_then(|file| file.take(1 << 20).read_to_end(&mut head));
+    match read.ok().and_then(|_| release(&head)) {
+        Some(release) => {
+            format!("the note of Linux {release}: if that is not the kernel that ended, it ended before it had one")
+        }
+        None => "no kernel's note: it ended before it had one".to_owned(),
+    }
+}
+
+/// The release in a note (Documentation/admin-guide/kdump/vmcoreinfo.rst). It is the guest's: no release is that long, or has other
+/// characters.
+fn release(notes: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"OSRELEASE=";
+    let at = notes.windows(NAME.len()).position(|bytes| bytes == NAME)? + NAME.len();
+    let line = notes[at..].split(|byte| *byte == b'\n').next()?;
+    let line = line.get(..line.len().min(64))?;
+    line.iter().all(u8::is_ascii_graphic).then(|| String::from_utf8_lossy(line).into_owned())
+}
+
+/// Reserves what one takes at most: it is as large as the memory until its holes are found. Says why there is no room.
+fn make_room(memory_mib: u64, limit_mib: u64, taken: &CoresTaken, logs: &Path) -> Result<(), String> {
+    let free = free_mib(logs).map_err(|error| chain(&error))?;
+    if free < memory_mib.saturating_add(SPARE_MIB) {
+        return Err(format!("{} has {free} MiB free", logs.display()));
+    }
+    let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+    taken.reserve(bytes(memory_mib), bytes(limit_mib)).map_err(|taken| {
+        let taken_mib = taken >> 20;
+        format!(
+            "it may take {memory_mib} MiB, those of this run take {taken_mib} MiB, and --vmcore-limit is {limit_mib}"
+        )
+    })
+}
+
+/// What is left on the disk for everybody else, in MiB.
+const SPARE_MIB: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_is_kept_of_what_crashed_or_of_all() {
+        let of = |of| Vmcore { of, limit_mib: 1 };
+        assert!(is_wanted(of(VmcoreOf::Crashed), true) && !is_wanted(of(VmcoreOf::Crashed), false));
+        assert!(is_wanted(of(VmcoreOf::All), true) && is_wanted(of(VmcoreOf::All), false));
+    }
+
+    #[test]
+    fn the_note_of_a_core_names_its_kernel() {
+        assert_eq!(release(b"\0VMCOREINFO\0OSRELEASE=7.3.4\nBUILD-ID=1\n").as_deref(), Some("7.3.4"));
+        assert_eq!((release(b"CORE"), release(b"OSRELEASE=<b>\x1b\n")), (None, None));
+        assert_eq!(release(&[b"OSRELEASE=".as_slice(), &[b'7'; 100]].concat()).map(|it| it.len()), Some(64));
+    }
+
+    #[test]
+    fn what_has_no_room_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = CoresTaken::default();
+        let room = |mib, limit| make_room(mib, limit, &taken, folder.path());
+        assert!(room(1 << 40, u64::MAX).unwrap_err().contains("MiB free"));
+        assert_eq!(room(2, 3), Ok(()));
+        // Though nothing is written yet.
+        assert!(room(2, 3).unwrap_err().ends_with("those of this run take 2 MiB, and --vmcore-limit is 3"));
+        // Its holes are found.
+        taken.settle(2 << 20, 1 << 20);
+        assert_eq!((room(2, 3), room(1, u64::MAX)), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn of_two_that_have_room_for_one_one_gets_it() {
+        for _ in 0..100 {
+            let taken = CoresTaken::default();
+            let got = std::thread::scope(|scope| {
+                let each = [(); 2].map(|()| scope.spawn(|| taken.reserve(2, 3).is_ok()));
+                each.map(|it| it.join().unwrap())
+            });
+            assert_ne!(got[0], got[1]);
+        }
+    }
+
+    #[test]
+    fn cores_from_before_count_as_what_they_take() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(CoresTaken::of(folder.path()).0.into_inner(), 0);
+        let mut sum = 0;
+        for cell in ["cells/a", "cells/a/attempt-2"] {
+            let cell = folder.path().join(cell);
+            fs::create_dir_all(&cell).unwrap();
+            let path = cell.join(VMCORE);
+            fs::write(&path, [1; 100_000]).unwrap();
+            // It is what is on disk that counts, not the file's length.
+            fs::File::options().write(true).open(&path).unwrap().set_len(1 << 30).unwrap();
+            fs::write(cell.join(ABOUT), [1; 100_000]).unwrap();
+            sum += fs::metadata(&path).unwrap().blocks() * 512;
+        }
+        let taken = CoresTaken::of(folder.path()).0.into_inner();
+        assert!(taken == sum && (200_000..1 << 20).contains(&taken), "{taken}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The guest.
+
+use super::machine::{A_MOMENT, State};
+use super::script::Play;
+use crate::lab::{Guest, Waiting};
+use luqual_guest::Agent;
+use luqual_protocol::{Hello, KernelLog, Located, Probe, Reply, Request, Said, VERSION};
+use luqual_vm::MachineEnd;
+use std::future::pending;
+use std::rc::Rc;
+use tokio::time::sleep;
+
+/// A guest that is not there.
+pub(super) struct FakeGuest {
+    state: Rc<State>,
+    /// After how many kexecs its kernel runs.
+    hop: u32,
+}
+
+impl FakeGuest {
+    pub(super) fn new(state: Rc<State>) -> Self {
+        let hop = state.hop();
+        Self { state, hop }
+    }
+
+    async fn play(&self, mut play: Play, request: &Request) -> Result<Reply, String> {
+        loop {
+            play = match play {
+                Play::Well => return self.well(request).await,
+                Play::Reply(reply) => return Ok(reply),
+                Play::Silent => return pending().await,
+                Play::Hang => {
+                    self.state.hang();
+                    return pending().await;
+                }
+                Play::Cut => return Err("SSH: the connection ended before the command did".to_owned()),
+                Play::End(end) => {
+                    self.state.end(end);
+                    return pending().await;
+                }
+                Play::Leave => {
+                    self.state.kexec();
+                    return pending().await;
+                }
+                Play::Say(line, then) => {
+                    self.state.say(line);
+                    *then
+                }
+                Play::After(time, then) => {
+                    sleep(time).await;
+                    *then
+                }
+            };
+        }
+    }
+
+    async fn well(&self, request: &Request) -> Result<Reply, String> {
+        let (kernel, nonce) = self.state.kernel(self.hop);
+        Ok(match request {
+            Request::Hello { .. } => Reply::Hello((self.state.script.hello)(
+                self.hop,
+                Hello {
+                    protocol: VERSION,
+                    agent: "fake".to_owned(),
+                    release: kernel.release.clone(),
+                    build_id: kernel.build_id.clone().unwrap_or_default(),
+                    nonce,
+                    boot_id: String::new(),
+                    tick_page: 0,
+                    taint: 0,
+                    liveupdate: true,
+                },
+            )),
+            Request::Load { command_line, .. } => {
+                *self.state.loaded.borrow_mut() = Some(command_line.clone());
+                done(Vec::new())
+            }
+            Request::Kexec => {
+                sleep(A_MOMENT).await;
+                self.state.kexec();
+                // A kernel that is left cuts no connection.
+                return pending().await;
+            }
+            Request::Panic => {
+                self.state.end(MachineEnd::Panicked);
+                return pending().await;
+            }
+            Request::Locate { .. } => Reply::Located(Located { address: Some(0x1000) }),
+            Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0 }),
+            Request::Retrieve { .. } => done(vec![Probe::compare("memfd 4k retrieve", "yes", "yes")]),
+            Request::Verify { .. } => done(vec![Probe::compare("memfd 4k content", "as it was", "as it was")]),
+            Request::Preserve { .. } | Request::Spoil { .. } | Request::Flip { .. } | Request::Finish { .. } => {
+                done(Vec::new())
+            }
+        })
+    }
+}
+
+fn done(probes: Vec<Probe>) -> Reply {
+    Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 }
+}
+
+impl Guest for FakeGuest {
+    fn ask<'a>(&'a self, request: &'a Request) -> Waiting<'a, Result<Reply, String>> {
+        Box::pin(async move {
+            sleep(A_MOMENT).await;
+            if self.state.hop() != self.hop {
+                return Err("SSH: the connection ended with its kernel".to_owned());
+            }
+            self.play((self.state.script.plays)(self.hop, request), request).await
+        })
+    }
+
+    fn inject<'a>(&'a self, fault: &'a str) -> Waiting<'a, Result<(), String>> {
+        Box::pin(async move {
+            match fault {
+                "panic" => self.state.end(MachineEnd::Panicked),
+                "hang" => self.state.hang(),
+                _ => return Err(format!("a guest that is not there cannot `{fault}`")),
+            }
+            Ok(())
+        })
+    }
+
+    fn agent(&self) -> Option<&Agent> {
+        None
+    }
+}

@@ -1,0 +1,160 @@
+//! Faults that are injected into the device of a workload, from outside of the guest.
+
+use super::fault::{DeviceFault, Fault};
+use crate::judge::Stop;
+use crate::lab::Machine;
+use crate::observe::Watched;
+use luqual_vm::PciAddress;
+
+/// When a device can be got at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// The source is gone, the target has not spoken.
+    Blackout,
+    /// The target has taken the device again, and not used it yet.
+    Taken,
+}
+
+/// A fault of a device, if its moment has come.
+pub(crate) async fn into_device(
+    fault: Option<&Fault>,
+    now: Moment,
+    machine: &dyn Machine,
+    watched: Option<&Watched>,
+) -> Result<(), Stop> {
+    let Some(Fault::Device(fault)) = fault else { return Ok(()) };
+    let moment = if *fault == DeviceFault::InterruptLost { Moment::Taken } else { Moment::Blackout };
+    if moment != now {
+        return Ok(());
+    }
+    let Some(watched) = watched else {
+        return Err(Stop::Requirement("the workload owns no device into which a fault could be injected".to_owned()));
+    };
+    let device = Reached { machine, watched };
+    match fault {
+        DeviceFault::BarMoved => device.move_bar().await,
+        DeviceFault::DmaWrite => device.write_by_dma().await,
+        DeviceFault::InterruptLost => device.lose_interrupts().await,
+        DeviceFault::Reset => device.reset().await,
+        DeviceFault::Unplugged => device.power_off().await,
+    }
+}
+
+/// A device that is reached from outside of the guest.
+struct Reached<'a> {
+    machine: &'a dyn Machine,
+    watched: &'a Watched,
+}
+
+/// Configuration space (PCI Local Bus Specification 3.0, 6.1) and capabilities (PCI Code and ID Assignment Specification, 2).
+const COMMAND: u8 = 0x04;
+const MEMORY_AND_BUS_MASTER: u32 = 1 << 1 | 1 << 2;
+const FIRST_BAR: u8 = 0x10;
+const CAPABILITIES: u8 = 0x34;
+const CAPABILITY_MSI: u8 = 0x05;
+const CAPABILITY_EXPRESS: u8 = 0x10;
+const CAPABILITY_MSI_X: u8 = 0x11;
+
+impl Reached<'_> {
+    async fn read(&self, of: PciAddress, offset: u8) -> Result<u32, Stop> {
+        self.machine.config(of, offset).await.map_err(Stop::Host)
+    }
+
+    async fn write(&self, of: PciAddress, offset: u8, value: u32) -> Result<(), Stop> {
+        self.machine.set_config(of, offset, value).await.map_err(Stop::Host)
+    }
+
+    async fn capability(&self, of: PciAddress, wanted: u8) -> Result<Option<u8>, Stop> {
+        let mut at = self.read(of, CAPABILITIES).await? as u8 & !3;
+        // A list that goes round ends.
+        for _ in 0..48 {
+            if at < 0x40 {
+                break;
+            }
+            let header = self.read(of, at).await?;
+            if header as u8 == wanted {
+                return Ok(Some(at));
+            }
+            at = (header >> 8) as u8 & !3;
+        }
+        Ok(None)
+    }
+
+    fn lacks(&self, what: &str) -> Stop {
+        Stop::Requirement(format!("{} {what}", self.watched.name()))
+    }
+
+    /// To an address that nothing else has, 64 MiB below.
+    async fn move_bar(&self) -> Result<(), Stop> {
+        let function = self.watched.address();
+        let bar = self.read(function, FIRST_BAR).await?;
+        self.write(function, FIRST_BAR, bar.wrapping_sub(64 << 20)).await
+    }
+
+    /// QEMU docs/specs/edu.rst: 8 bytes of its buffer, 100 ms after it was told.
+    async fn write_by_dma(&self) -> Result<(), Stop> {
+        if self.watched.name() != "edu" {
+            return Err(self.lacks("cannot be told from outside to write"));
+        }
+        let Some(page) = self.watched.quiet().nth(QUIET_PAGE) else {
+            return Err(self.lacks("reaches no preserved page"));
+        };
+        let function = self.watched.address();
+        let command = self.read(function, COMMAND).await?;
+        self.write(function, COMMAND, command & 0xffff | MEMORY_AND_BUS_MASTER).await?;
+        let registers = u64::from(self.read(function, FIRST_BAR).await? & !0xf);
+        for (register, value) in [(0x80, 0x40000), (0x88, page), (0x90, 8), (0x98, 1 | 2)] {
+            self.machine.set_register(registers + register, value).await.map_err(Stop::Host)?;
+        }
+        Ok(())
+    }
+
+    /// The enable bits of MSI and MSI-X.
+    async fn lose_interrupts(&self) -> Result<(), Stop> {
+        let function = self.watched.address();
+        let mut lost = false;
+        for (capability, enable) in [(CAPABILITY_MSI, 1 << 16), (CAPABILITY_MSI_X, 1 << 31)] {
+            let Some(at) = self.capability(function, capability).await? else { continue };
+            let control = self.read(function, at).await?;
+            lost |= control & enable != 0;
+            self.write(function, at, control & !enable).await?;
+        }
+        if lost { Ok(()) } else { Err(self.lacks("has no interrupt that is on")) }
+    }
+
+    /// By PCI Express (Base Specification, 6.6.2), with its command register and BARs put back as a kernel does.
+    async fn reset(&self) -> Result<(), Stop> {
+        let function = self.watched.address();
+        let express = self.capability(function, CAPABILITY_EXPRESS).await?;
+        let express = express.ok_or_else(|| self.lacks("has no function level reset"))?;
+        if self.read(function, express + 4).await? & 1 << 28 == 0 {
+            return Err(self.lacks("has no function level reset"));
+        }
+        let restored = [COMMAND, FIRST_BAR, 0x14, 0x18, 0x1c, 0x20, 0x24];
+        let mut known = Vec::new();
+        for offset in restored {
+            known.push((offset, self.read(function, offset).await?));
+        }
+        let control = self.read(function, express + 8).await?;
+        self.write(function, express + 8, control & 0xffff | 1 << 15).await?;
+        // The command register last: it is what turns the others on. Its upper half is of bits that writing clears.
+        for (offset, value) in known.into_iter().rev() {
+            self.write(function, offset, if offset == COMMAND { value & 0xffff } else { value }).await?;
+        }
+        Ok(())
+    }
+
+    /// By its port's slot control (PCI Express Base Specification, 7.5.3.10): indicator and power off.
+    async fn power_off(&self) -> Result<(), Stop> {
+        const SLOT_CONTROL: u8 = 0x18;
+        const OFF: u32 = 3 << 8 | 1 << 10;
+        let port = self.watched.port().ok_or_else(|| self.lacks("is in no slot whose power could be turned off"))?;
+        let express = self.capability(port, CAPABILITY_EXPRESS).await?;
+        let at = express.ok_or_else(|| self.lacks("is behind no PCI Express port"))? + SLOT_CONTROL;
+        let control = self.read(port, at).await?;
+        self.write(port, at, control & 0xffff | OFF).await
+    }
+}
+
+/// Which of the quiet pages is written: one that no driver uses.
+const QUIET_PAGE: usize = 20;

@@ -1,0 +1,242 @@
+//! What can be injected, and how it is written.
+
+use luqual_model::Phase;
+use luqual_protocol::{Item, Place};
+use std::fmt;
+use std::str::FromStr;
+
+/// A fault that is injected into a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Flips the lowest bit of one byte of a preserved memfd, through the RAM file, between preserve and kexec.
+    Flip {
+        /// The memfd's name.
+        memfd: String,
+        /// The page, from 0.
+        page: u64,
+        /// The byte in the page.
+        offset: u64,
+    },
+    /// The same to a page that nobody preserves; it must change nothing.
+    FlipUnpreserved,
+    /// Something that happens to the device of a workload.
+    Device(DeviceFault),
+    /// Something of a virtual machine is falsified while it is paused.
+    Machine(Item),
+    /// SIGKILL when a phase starts.
+    Kill {
+        /// To whom.
+        victim: Victim,
+        /// When.
+        phase: Phase,
+    },
+    /// The guest does not go on when a phase starts.
+    Kernel {
+        /// In which way.
+        end: KernelEnd,
+        /// When.
+        phase: Phase,
+    },
+}
+
+/// How a guest does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelEnd {
+    /// Its kernel panics, by SysRq c.
+    Panic,
+    /// Everything in it stops, by SIGSTOP; its kernel is idle.
+    Hang,
+}
+
+impl KernelEnd {
+    /// How it is written, and the agent's role that does it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Hang => "hang",
+        }
+    }
+}
+
+/// What happens to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceFault {
+    /// Its first BAR is put elsewhere in the blackout.
+    BarMoved,
+    /// It writes into a preserved page in the blackout, by its own DMA.
+    DmaWrite,
+    /// Its interrupts are turned off once the target has taken it again.
+    InterruptLost,
+    /// Its function is reset in the blackout; its configuration is restored.
+    Reset,
+    /// Its slot's power is turned off in the blackout.
+    Unplugged,
+}
+
+impl DeviceFault {
+    const ALL: [Self; 5] = [Self::BarMoved, Self::DmaWrite, Self::InterruptLost, Self::Reset, Self::Unplugged];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::BarMoved => "bar-moved",
+            Self::DmaWrite => "dma-write",
+            Self::InterruptLost => "interrupt-lost",
+            Self::Reset => "reset",
+            Self::Unplugged => "unplugged",
+        }
+    }
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The QEMU of the cell.
+    Qemu,
+    /// The agent's SSH server.
+    Agent,
+    /// The agent's holder of descriptors.
+    Holder,
+}
+
+impl Fault {
+    /// The phase in which the kernel is to panic, if that is the fault.
+    pub(crate) fn panics_in(&self) -> Option<Phase> {
+        match self {
+            Self::Kernel { end: KernelEnd::Panic, phase } => Some(*phase),
+            _ => None,
+        }
+    }
+}
+
+/// What a flip flips.
+pub(crate) fn flipped(fault: &Fault) -> Option<(Place, u64)> {
+    match fault {
+        Fault::Flip { memfd, page, offset } => Some((Place::Memfd { memfd: memfd.clone(), page: *page }, *offset)),
+        Fault::FlipUnpreserved => Some((Place::Unpreserved, 0)),
+        Fault::Kill { .. } | Fault::Kernel { .. } | Fault::Device(_) | Fault::Machine(_) => None,
+    }
+}
+
+/// Whether it reaches into the machine from outside of the guest.
+pub(crate) fn is_from_outside(fault: Option<&Fault>) -> bool {
+    matches!(fault, Some(Fault::Device(_)))
+}
+
+/// How faults are written, for `--help` and for messages.
+pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
+     device:FAULT \
+     with FAULT one of bar-moved, dma-write, interrupt-lost, reset and unplugged, or machine:ITEM with ITEM one of register, fpu, msr, \
+     page, interrupt, timer and clock";
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is not a fault; write {FAULT_SYNTAX}");
+        let mut words = text.split(':');
+        let name = words.next().unwrap_or_default();
+        let rest: Vec<&str> = words.collect();
+        let phase = || {
+            let [phase] = rest[..] else { return Err(wrong()) };
+            let known = || Phase::ALL.map(Phase::word).join(", ");
+            Phase::from_word(phase).ok_or_else(|| format!("`{phase}` is not a phase; the phases are {}", known()))
+        };
+        // It is asked for over a connection, and there is none in these.
+        let inside = || match phase()? {
+            phase @ (Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => {
+                Err(format!("`{text}`: nobody can reach into the guest in {phase}"))
+            }
+            phase => Ok(phase),
+        };
+        // By its teardown all is decided, and QEMU is killed anyway.
+        let outside = || match phase()? {
+            Phase::Teardown => Err(format!("`{text}`: nothing is decided in teardown any more")),
+            phase => Ok(phase),
+        };
+        match name {
+            "flip" => {
+                let [memfd, page, offset] = rest[..] else { return Err(wrong()) };
+                let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+                let (page, offset) = (number(page)?, number(offset)?);
+                if offset >= 4096 {
+                    return Err(format!("`{text}`: a page has 4096 bytes, from 0"));
+                }
+                Ok(Self::Flip { memfd: memfd.to_owned(), page, offset })
+            }
+            "device" => {
+                let [word] = rest[..] else { return Err(wrong()) };
+                DeviceFault::ALL.into_iter().find(|fault| fault.word() == word).map(Self::Device).ok_or_else(wrong)
+            }
+            "machine" => {
+                let [word] = rest[..] else { return Err(wrong()) };
+                Item::ALL.into_iter().find(|item| item.word() == word).map(Self::Machine).ok_or_else(wrong)
+            }
+            "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
+            "kill-qemu" => Ok(Self::Kill { victim: Victim::Qemu, phase: outside()? }),
+            "kill-agent" => Ok(Self::Kill { victim: Victim::Agent, phase: inside()? }),
+            "kill-holder" => Ok(Self::Kill { victim: Victim::Holder, phase: inside()? }),
+            "panic" => Ok(Self::Kernel { end: KernelEnd::Panic, phase: inside()? }),
+            "hang" => Ok(Self::Kernel { end: KernelEnd::Hang, phase: inside()? }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flip { memfd, page, offset } => write!(f, "flip:{memfd}:{page}:{offset}"),
+            Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
+            Self::Device(fault) => write!(f, "device:{}", fault.word()),
+            Self::Machine(item) => write!(f, "machine:{}", item.word()),
+            Self::Kernel { end, phase } => write!(f, "{}:{phase}", end.word()),
+            Self::Kill { victim: Victim::Qemu, phase } => write!(f, "kill-qemu:{phase}"),
+            Self::Kill { victim: Victim::Agent, phase } => write!(f, "kill-agent:{phase}"),
+            Self::Kill { victim: Victim::Holder, phase } => write!(f, "kill-holder:{phase}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_can_be_read() {
+        let kills = ["kill-qemu:boot", "kill-agent:verify", "kill-holder:kexec", "panic:preserve", "hang:kexec"];
+        for text in ["flip:64m:3:17", "flip-unpreserved"].into_iter().chain(kills) {
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+        for fault in DeviceFault::ALL {
+            let text = format!("device:{}", fault.word());
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+            assert!(FAULT_SYNTAX.contains(fault.word()));
+        }
+        for item in Item::ALL {
+            let text = format!("machine:{}", item.word());
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+            assert!(FAULT_SYNTAX.contains(item.word()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_fault_is_told_why() {
+        for (text, why) in [
+            ("", "is not a fault"),
+            ("flip:64m", "is not a fault"),
+            ("flip:64m:x:1", "is not a fault"),
+            ("flip:64m:0:4096", "4096 bytes"),
+            ("flip-unpreserved:1", "is not a fault"),
+            ("device:tea", "is not a fault"),
+            ("device", "is not a fault"),
+            ("kill-qemu:lunch", "the phases are boot,"),
+            ("kill-qemu:teardown", "nothing is decided in teardown"),
+            ("kill-agent:boot", "nobody can reach"),
+            ("panic:reconnect", "nobody can reach"),
+            ("hang", "is not a fault"),
+        ] {
+            let message = text.parse::<Fault>().unwrap_err();
+            assert!(message.contains(why), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Faults that end somebody, or falsify what a workload has preserved.
+
+use super::fault::{Fault, Victim, flipped};
+use crate::judge::Stop;
+use crate::lab::{Guest, Machine};
+use luqual_model::Phase;
+use luqual_protocol::{Located, Reply, Request};
+use luqual_vm::Ram;
+
+/// Flips a byte of what is preserved, through the RAM file, or falsifies something of a virtual machine, if that is the fault. `Some` is
+/// a reply that says why not.
+pub(crate) async fn into_preserved(
+    fault: &Fault,
+    workload: &str,
+    ram: &Ram,
+    guest: &dyn Guest,
+) -> Result<Option<Reply>, Stop> {
+    let workload = || workload.to_owned();
+    if let Fault::Machine(item) = *fault {
+        let reply = guest.ask(&Request::Spoil { workload: workload(), item }).await.map_err(Stop::Agent)?;
+        return Ok(Some(reply).filter(|reply| !matches!(reply, Reply::Done { .. })));
+    }
+    let Some((place, offset)) = flipped(fault) else { return Ok(None) };
+    let request = Request::Locate { workload: workload(), place: place.clone() };
+    let address = match guest.ask(&request).await.map_err(Stop::Agent)? {
+        Reply::Located(Located { address: Some(address) }) => address + offset,
+        Reply::Located(Located { address: None }) => {
+            let workload = workload();
+            return Err(Stop::Requirement(format!("{workload} has no {place} into which a fault could be injected")));
+        }
+        reply => return Ok(Some(reply)),
+    };
+    let failed = |error| Stop::Host(format!("the RAM file: {error}"));
+    let mut byte = [0];
+    ram.read(address, &mut byte).map_err(failed)?;
+    ram.write(address, &[byte[0] ^ 1]).map_err(failed)?;
+    Ok(None)
+}
+
+/// An injected end, if its phase has come; `Err` where it could not be injected, too. Whoever is ended may not be able to say so: it is
+/// to be raced with the machine's end.
+pub(crate) async fn end(
+    fault: Option<&Fault>,
+    now: Phase,
+    machine: &dyn Machine,
+    guest: Option<&dyn Guest>,
+) -> Result<(), Stop> {
+    let role = match fault {
+        Some(Fault::Kill { victim: Victim::Qemu, phase }) if *phase == now => {
+            machine.kill();
+            return Err(Stop::Machine(machine.wait_end().await));
+        }
+        Some(Fault::Kill { victim: Victim::Agent, phase }) if *phase == now => "kill serve",
+        Some(Fault::Kill { victim: Victim::Holder, phase }) if *phase == now => "kill hold",
+        Some(Fault::Kernel { end, phase }) if *phase == now => end.word(),
+        _ => return Ok(()),
+    };
+    // Of what was not injected nothing can be said.
+    let not_injected = |why: &str| Stop::Host(format!("`{role}` was not injected: {why}"));
+    match guest {
+        Some(guest) => guest.inject(role).await.map_err(|why| not_injected(&why)),
+        None => Err(not_injected("there is nobody to do it")),
+    }
+}
+
+/// Pending for ever unless QEMU is to be killed while it boots.
+pub(crate) async fn kill_when_it_speaks(machine: &dyn Machine, fault: Option<&Fault>) {
+    if !matches!(fault, Some(Fault::Kill { victim: Victim::Qemu, phase: Phase::Boot })) {
+        return std::future::pending().await;
+    }
+    machine.console().spoke().await;
+    machine.kill();
+}

@@ -1,0 +1,11 @@
+//! Faults that are injected on purpose, so that everyone can see the tool find what it is there to find.
+
+mod device;
+mod fault;
+mod guest;
+
+pub use fault::{DeviceFault, FAULT_SYNTAX, Fault};
+
+pub(crate) use device::{Moment, into_device};
+pub(crate) use fault::{KernelEnd, flipped, is_from_outside};
+pub(crate) use guest::{end, into_preserved, kill_when_it_speaks};

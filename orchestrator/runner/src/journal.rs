@@ -1,0 +1,303 @@
+//! One dispatcher puts the events of a run in order: what is written to the journal is what everyone else sees.
+
+use luqual_model::{CellId, Event, Journal, Run, Stamped};
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Instant;
+
+/// The journal's name in the run's folder.
+pub const JOURNAL: &str = "events.jsonl";
+
+/// Takes events, stamps them, writes them to the journal, and shows them to an observer. It keeps nothing of them.
+pub struct Dispatcher<'a> {
+    started: Instant,
+    /// Microseconds that the run had before it was cut off.
+    before_us: u64,
+    journal: File,
+    /// The length of the journal up to its last whole line, in bytes.
+    whole: u64,
+    observer: &'a mut dyn FnMut(&Stamped),
+    failed: Option<io::Error>,
+}
+
+/// A run that was cut off, as its journal has it. Nothing is written before it goes on.
+pub struct CutOff {
+    journal: File,
+    whole: u64,
+    before_us: u64,
+    /// The run, as it was begun, and its end if it has one.
+    pub run: Run,
+    /// The places in its plan of the cells that are left.
+    pub left: Vec<usize>,
+    /// Those cells, and the shared boots that they may have been in: what they left behind is no evidence of anything.
+    pub stale: Vec<CellId>,
+}
+
+impl<'a> Dispatcher<'a> {
+    /// A new run: its journal begins with it. A journal that is there already belongs to another run.
+    pub fn create(folder: &Path, run: &Run, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
+        let path = folder.join(JOURNAL);
+        let journal = File::create_new(&path)?;
+        lock(&journal)?;
+        // Before it was locked another luqual may have taken it for one that was cut off at its beginning.
+        if path.metadata()?.ino() != journal.metadata()?.ino() {
+            return Err(busy());
+        }
+        let mut dispatcher = Self { started: Instant::now(), before_us: 0, journal, whole: 0, observer, failed: None };
+        dispatcher.take(Event::RunStarted { run: Box::new(run.clone()) });
+        Ok(dispatcher)
+    }
+
+    /// Takes one event, unless the journal could not be written before: what it does not have did not happen. True if it
+    /// was taken; why not is told by [`Self::finish`].
+    pub fn take(&mut self, event: Event) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
+        let at_us = self.before_us + u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let stamped = Stamped { at_us, event };
+        let written = serde_json::to_vec(&stamped).map_err(io::Error::other).and_then(|mut line| {
+            line.push(b'\n');
+            // One write a line: a killed run leaves whole lines, but for the last.
+            self.journal.write_all(&line).map(|()| self.whole += line.len() as u64)
+        });
+        match written {
+            Ok(()) => (self.observer)(&stamped),
+            Err(error) => {
+                // Half a line would be taken for the beginning of the next. Where this fails too, the half is the last
+                // line, which readers leave out.
+                let _ = self.journal.set_len(self.whole);
+                self.failed = Some(error);
+            }
+        }
+        self.failed.is_none()
+    }
+
+    /// Whether the journal has all of it.
+    pub fn finish(self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+impl CutOff {
+    /// Reads the journal in `folder`: it is the truth, but for a last line that was not written to its end.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
+        lock(&journal)?;
+        let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
+        let (mut before_us, mut boots) = (0, Vec::new());
+        let (mut ended, mut kept) = (HashSet::<CellId>::new(), HashSet::<String>::new());
+        for line in lines.by_ref() {
+            let (_, stamped) = line?;
+            before_us = stamped.at_us;
+            run.fold(&stamped);
+            match stamped.event {
+                Event::CellFinished { record } => {
+                    kept.extend(record.attempts.iter().map(|attempt| boot_folder(&attempt.folder)));
+                    kept.insert(boot_folder(&record.folder));
+                    ended.insert(record.id);
+                }
+                Event::BootStarted { boot, cells } => boots.push((boot, cells)),
+                _ => {}
+            }
+        }
+        let whole = lines.whole();
+        let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
+        let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
+        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains(cell)));
+        let own = left.iter().map(|place| run.planned[*place].key.id());
+        let all = own.chain(shared.map(|(boot, _)| boot));
+        let stale = all.filter(|id| !kept.contains(&folder_of(id))).collect();
+        Ok(Self { journal, whole, before_us, run, left, stale })
+    }
+
+    /// Goes on where the journal ended.
+    pub fn go_on<'a>(self, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Dispatcher<'a>> {
+        let Self { mut journal, whole, before_us, left, .. } = self;
+        journal.set_len(whole)?;
+        journal.seek(SeekFrom::End(0))?;
+        let mut dispatcher = Dispatcher { started: Instant::now(), before_us, journal, whole, observer, failed: None };
+        dispatcher.take(Event::RunResumed { left: left.len() });
+        Ok(dispatcher)
+    }
+}
+
+/// Whether a run has begun in `folder`: whether its journal has a whole first line. Where it has not, what is there of it is removed.
+pub fn has_begun(folder: &Path) -> io::Result<bool> {
+    let path = folder.join(JOURNAL);
+    let journal = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        journal => journal?,
+    };
+    let mut line = Vec::new();
+    BufReader::new(&journal).read_until(b'\n', &mut line)?;
+    if line.ends_with(b"\n") {
+        return Ok(true);
+    }
+    lock(&journal)?;
+    fs::remove_file(path)?;
+    Ok(false)
+}
+
+/// The folder of a boot's evidence, relative to the run's.
+pub(crate) fn folder_of(boot: &CellId) -> String {
+    format!("cells/{boot}")
+}
+
+/// That of the boot of an attempt, whose own folder may be in it.
+fn boot_folder(attempt: &str) -> String {
+    attempt.split('/').take(2).collect::<Vec<_>>().join("/")
+}
+
+/// One luqual writes a journal; the lock goes with the process.
+fn lock(journal: &File) -> io::Result<()> {
+    journal.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => busy(),
+        TryLockError::Error(error) => error,
+    })
+}
+
+fn busy() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "another luqual is running this run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::{CellRecord, HostInfo};
+
+    fn run() -> Run {
+        Run::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
+    }
+
+    #[test]
+    fn the_journal_and_the_observer_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = Vec::new();
+        let mut observer = |stamped: &Stamped| seen.push(stamped.clone());
+        let mut dispatcher = Dispatcher::create(folder.path(), &run(), &mut observer).unwrap();
+        dispatcher.take(Event::RunFinished { interrupted: true });
+        dispatcher.finish().unwrap();
+        let text = fs::read_to_string(folder.path().join(JOURNAL)).unwrap();
+        let journal: Vec<Stamped> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(journal, seen);
+        assert_eq!(journal.len(), 2);
+    }
+
+    #[test]
+    fn a_folder_holds_one_run_and_one_luqual_runs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut first, mut second) = (|_: &Stamped| {}, |_: &Stamped| {});
+        let running = Dispatcher::create(folder.path(), &run(), &mut first).unwrap();
+        assert!(Dispatcher::create(folder.path(), &run(), &mut second).is_err());
+        let busy = CutOff::read(folder.path()).err().unwrap();
+        assert!(busy.to_string().contains("another luqual"), "{busy}");
+        drop(running);
+        assert!(CutOff::read(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_run_has_begun_when_its_journal_has_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join(JOURNAL);
+        let begun = || has_begun(folder.path());
+        assert!(!begun().unwrap());
+        for cut_off in ["", "{\"at_us\":0,\"ev"] {
+            fs::write(&journal, cut_off).unwrap();
+            assert!(!begun().unwrap() && !journal.exists(), "`{cut_off}` is no beginning");
+        }
+        let beginning = File::create_new(&journal).unwrap();
+        lock(&beginning).unwrap();
+        assert!(begun().unwrap_err().to_string().contains("another luqual") && journal.exists());
+        drop(beginning);
+        fs::write(&journal, "{}\n{").unwrap();
+        assert!(begun().unwrap() && journal.exists());
+    }
+
+    #[test]
+    fn a_journal_that_names_folders_elsewhere_is_not_gone_on_with() {
+        for (boot, is_one) in [("7.2.12_7.3.4", true), ("../x", false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut observer = |_: &Stamped| {};
+            let mut dispatcher = Dispatcher::create(folder.path(), &run(), &mut observer).unwrap();
+            dispatcher.take(Event::BootStarted { boot: CellId(boot.into()), cells: vec![CellId("x".into())] });
+            dispatcher.finish().unwrap();
+            assert_eq!(CutOff::read(folder.path()).is_ok(), is_one, "{boot}");
+        }
+    }
+
+    #[test]
+    fn what_unfinished_cells_left_behind_is_stale_and_what_an_ended_one_names_is_not() {
+        use crate::run::tests::record;
+        use luqual_model::{Outcome, Planned};
+        let folder = tempfile::tempdir().unwrap();
+        let mut observer = |_: &Stamped| {};
+        let mut run = run();
+        let cell = |workload: &str, folder: &str| {
+            let mut cell = record(Outcome::Survived, folder);
+            cell.plan.key.workload = workload.into();
+            cell.id = cell.plan.key.id();
+            cell
+        };
+        let all = [cell("w.a", "cells/kept/attempt-2"), cell("w.b", ""), cell("w.c", "")];
+        run.planned = all.iter().map(|cell| cell.plan.clone()).collect::<Vec<Planned>>();
+        let boot = |name: &str, cells: &[&CellRecord]| Event::BootStarted {
+            boot: CellId(name.into()),
+            cells: cells.iter().map(|cell| cell.id.clone()).collect(),
+        };
+        let mut dispatcher = Dispatcher::create(folder.path(), &run, &mut observer).unwrap();
+        dispatcher.take(boot("ended", &[&all[0]]));
+        dispatcher.take(boot("cut-off", &[&all[0], &all[1]]));
+        dispatcher.take(boot("kept", &[&all[0], &all[1]]));
+        dispatcher.take(Event::CellFinished { record: Box::new(all[0].clone()) });
+        dispatcher.finish().unwrap();
+        let cut_off = CutOff::read(folder.path()).unwrap();
+        assert_eq!((cut_off.left, cut_off.run.duration_us), (vec![1, 2], None));
+        assert_eq!(cut_off.stale, [all[1].id.clone(), all[2].id.clone(), CellId("cut-off".into())]);
+    }
+
+    #[test]
+    fn a_journal_goes_on_after_its_last_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(JOURNAL);
+        let mut observer = |_: &Stamped| {};
+        drop(Dispatcher::create(folder.path(), &run(), &mut observer).unwrap());
+        let whole = fs::read_to_string(&path).unwrap();
+        let cut = format!("{whole}{{\"at_us\":7,\"event\":\"run-fin");
+        fs::write(&path, &cut).unwrap();
+        let cut_off = CutOff::read(folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "it was only looked at");
+        let mut dispatcher = cut_off.go_on(&mut observer).unwrap();
+        dispatcher.take(Event::RunFinished { interrupted: false });
+        dispatcher.finish().unwrap();
+        let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        assert!(lines.len() == 3 && lines[1].contains("run-resumed") && lines[2].contains("run-finished"), "{lines:?}");
+
+        fs::write(&path, format!("{whole}nonsense\n")).unwrap();
+        let error = CutOff::read(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("line 2 of the journal"), "{error}");
+    }
+
+    #[test]
+    fn what_the_journal_does_not_have_is_not_shown() {
+        let mut seen = 0;
+        let mut observer = |_: &Stamped| seen += 1;
+        // A disk that is full, as one can have it anywhere.
+        let journal = File::options().write(true).open("/dev/full").unwrap();
+        let mut dispatcher = Dispatcher {
+            started: Instant::now(),
+            before_us: 0,
+            journal,
+            whole: 0,
+            observer: &mut observer,
+            failed: None,
+        };
+        assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
+        assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
+        assert_eq!(dispatcher.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(seen, 0);
+    }
+}

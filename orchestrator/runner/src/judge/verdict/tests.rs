@@ -1,0 +1,229 @@
+use super::*;
+use luqual_model::Probe;
+
+fn complete() -> Evidence {
+    Evidence {
+        phase: Phase::Finish,
+        stop: Stop::Complete,
+        probes: vec![held("memfd 1 retrieve"), held("memfd 1 content")],
+        findings: Vec::new(),
+        source_taint: 0,
+        target_taint: 0,
+    }
+}
+
+fn held(name: &str) -> Probe {
+    Probe { name: name.into(), expected: "a".into(), observed: "a".into(), held: true }
+}
+
+fn broken(name: &str) -> Probe {
+    Probe { name: name.into(), expected: "a".into(), observed: "b".into(), held: false }
+}
+
+fn said(kind: FindingKind, side: Side, text: &str) -> Finding {
+    Finding { kind, side, at_us: 0, line: 1, text: text.into() }
+}
+
+fn refused(call: &str, errno: &str) -> Refused {
+    Refused { call: call.into(), errno: errno.into(), about: "/dev/liveupdate".into() }
+}
+
+fn outcome(evidence: &Evidence) -> Outcome {
+    judge(evidence).outcome
+}
+
+#[test]
+fn all_probes_held_is_a_survival() {
+    let verdict = judge(&complete());
+    assert_eq!(verdict, Verdict { outcome: Outcome::Survived, title: String::new(), tainted: Vec::new() });
+}
+
+#[test]
+fn nothing_checked_is_no_survival() {
+    assert_eq!(outcome(&Evidence { probes: Vec::new(), ..complete() }), Outcome::HarnessFailed);
+}
+
+#[test]
+fn one_broken_probe_is_a_loss_that_names_it() {
+    let verdict = judge(&Evidence { probes: vec![held("x"), broken("memfd 64m content"), broken("y")], ..complete() });
+    assert_eq!(verdict.outcome, Outcome::Lost);
+    assert_eq!(verdict.title, "memfd 64m content: expected a, observed b");
+}
+
+#[test]
+fn no_crash_line_on_either_side_lets_a_cell_survive() {
+    for side in [Side::Source, Side::Target] {
+        for kind in [FindingKind::Panic, FindingKind::Oops, FindingKind::Bug] {
+            let verdict = judge(&Evidence { findings: vec![said(kind, side, "the line")], ..complete() });
+            assert_eq!((verdict.outcome, verdict.title.as_str()), (Outcome::Crashed, "the line"));
+        }
+    }
+}
+
+#[test]
+fn a_warning_a_stall_or_a_taint_spoils_a_survival() {
+    for kind in [FindingKind::Warning, FindingKind::Stall, FindingKind::HungTask] {
+        let verdict = judge(&Evidence { findings: vec![said(kind, Side::Source, "the line")], ..complete() });
+        assert_eq!(
+            (verdict.outcome, verdict.tainted.as_slice()),
+            (Outcome::Survived, &["source: the line".to_owned()][..])
+        );
+    }
+    let verdict = judge(&Evidence { target_taint: 1 << 9 | 1 << 7, ..complete() });
+    assert_eq!(verdict.tainted, ["target: taint 640 (DW)"]);
+}
+
+#[test]
+fn the_first_line_of_a_crash_is_its_title() {
+    let findings = vec![
+        said(FindingKind::Kho, Side::Target, "KHO: found"),
+        said(FindingKind::Oops, Side::Target, "BUG: kernel NULL pointer dereference"),
+        said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: Fatal exception"),
+    ];
+    let evidence = Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() };
+    assert_eq!(judge(&evidence).title, "BUG: kernel NULL pointer dereference");
+}
+
+#[test]
+fn the_death_of_init_is_the_agents() {
+    let line = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100";
+    let findings = vec![said(FindingKind::Panic, Side::Source, line)];
+    assert_eq!(
+        outcome(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() }),
+        Outcome::HarnessFailed
+    );
+}
+
+#[test]
+fn machines_that_stop_are_crashes_unless_it_was_qemu() {
+    for stop in [MachineEnd::Panicked, MachineEnd::Reset, MachineEnd::PoweredOff] {
+        assert_eq!(outcome(&Evidence { stop: Stop::Machine(stop), ..complete() }), Outcome::Crashed);
+    }
+    let stop = Stop::Machine(MachineEnd::Qemu("killed by signal 9".into()));
+    // Even with a crash on the console: who knows what the dying QEMU did to the guest.
+    let findings = vec![said(FindingKind::Panic, Side::Target, "Kernel panic")];
+    assert_eq!(outcome(&Evidence { stop, findings, ..complete() }), Outcome::HarnessFailed);
+}
+
+#[test]
+fn the_panic_that_the_host_asked_for_is_no_cause() {
+    let findings = vec![said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: NMI: Not continuing")];
+    let judged = |stop| judge(&Evidence { stop, findings: findings.clone(), ..complete() });
+    let late = |silent_ms| judged(Stop::Deadline { phase: Phase::Reconnect, seconds: 60, silent_ms, link: None });
+    assert_eq!(late(Some(3)).outcome, Outcome::HarnessFailed);
+    assert_eq!(late(None).outcome, Outcome::Crashed);
+    assert!(late(None).title.starts_with("hang: the agent was never heard"), "{}", late(None).title);
+    // Where nobody asked, an NMI is the machine's.
+    assert!(judged(Stop::Machine(MachineEnd::Panicked)).title.contains("NMI: Not continuing"));
+}
+
+#[test]
+fn a_refusal_in_the_source_needs_an_intact_source() {
+    let stop = |intact| Stop::Refused { refused: refused("ioctl X", "EBUSY"), side: Side::Source, intact };
+    assert_eq!(outcome(&Evidence { stop: stop(Ok(())), ..complete() }), Outcome::Refused);
+    assert_eq!(outcome(&Evidence { stop: stop(Err("memfd 1".into())), ..complete() }), Outcome::Lost);
+}
+
+#[test]
+fn a_target_that_refuses_as_a_whole_is_incompatible() {
+    let line = "KHO: setup: handover FDT (0x1) is incompatible with 'kho-v4': -22";
+    let findings = vec![said(FindingKind::HandoverRefused, Side::Target, line)];
+    let stop = |errno| Stop::Refused { refused: refused("open", errno), side: Side::Target, intact: Ok(()) };
+    // By its log, with or without a device, and when nothing could be retrieved.
+    for stop in [stop("ENOENT"), stop("EIO")] {
+        let verdict = judge(&Evidence { stop, findings: findings.clone(), probes: Vec::new(), ..complete() });
+        // The address is another one in the next boot.
+        let title = line.replace("0x1", "…");
+        assert_eq!((verdict.outcome, verdict.title), (Outcome::Incompatible, title));
+    }
+    let nothing = vec![broken("session a retrieve"), broken("memfd 1 retrieve")];
+    assert_eq!(outcome(&Evidence { probes: nothing, findings: findings.clone(), ..complete() }), Outcome::Incompatible);
+    // By an errno from the device.
+    assert_eq!(outcome(&Evidence { stop: stop("EIO"), probes: Vec::new(), ..complete() }), Outcome::Incompatible);
+    // Not after it gave something out.
+    assert_eq!(outcome(&Evidence { stop: stop("EBUSY"), ..complete() }), Outcome::Lost);
+    // Something of it was used all the same: then it is not the whole.
+    let some = vec![held("session a retrieve"), broken("memfd 1 retrieve")];
+    assert_eq!(outcome(&Evidence { probes: some, findings, ..complete() }), Outcome::Lost);
+}
+
+#[test]
+fn a_refusal_that_the_source_printed_is_not_the_targets() {
+    let findings = vec![said(FindingKind::HandoverRefused, Side::Source, "KHO: disabling KHO revival")];
+    assert_eq!(outcome(&Evidence { probes: vec![broken("memfd 1 retrieve")], findings, ..complete() }), Outcome::Lost);
+}
+
+#[test]
+fn a_target_without_the_device_has_lost_what_it_took() {
+    let stop = Stop::Refused { refused: refused("open", "ENOENT"), side: Side::Target, intact: Ok(()) };
+    let findings = vec![said(FindingKind::Kho, Side::Target, "KHO: found kexec handover data.")];
+    let verdict = judge(&Evidence { stop, findings, probes: Vec::new(), ..complete() });
+    assert_eq!(verdict.outcome, Outcome::Lost);
+    assert_eq!(verdict.title, "the target has no /dev/liveupdate; its console: KHO: found kexec handover data.");
+}
+
+#[test]
+fn a_deadline_is_a_hang_only_when_the_guest_is_silent() {
+    let stop = |silent_ms| Stop::Deadline { phase: Phase::Verify, seconds: 60, silent_ms, link: None };
+    assert_eq!(outcome(&Evidence { stop: stop(Some(3)), ..complete() }), Outcome::HarnessFailed);
+    assert_eq!(outcome(&Evidence { stop: stop(Some(59_000)), ..complete() }), Outcome::Crashed);
+    assert_eq!(outcome(&Evidence { stop: stop(None), ..complete() }), Outcome::Crashed);
+    // A kernel that says why is heard, whoever ticks.
+    let findings = vec![said(FindingKind::HungTask, Side::Source, "INFO: task hold:70 blocked")];
+    assert_eq!(outcome(&Evidence { stop: stop(Some(3)), findings, ..complete() }), Outcome::Crashed);
+}
+
+#[test]
+fn who_was_heard_before_is_not_said_to_be_never_heard() {
+    let late = |phase| {
+        let verdict =
+            judge(&Evidence { stop: Stop::Deadline { phase, seconds: 2, silent_ms: None, link: None }, ..complete() });
+        assert_eq!(verdict.outcome, Outcome::Crashed);
+        verdict.title
+    };
+    for phase in [Phase::Boot, Phase::Reconnect] {
+        assert_eq!(late(phase), format!("hang: the agent was never heard; {phase} was given 2 s"));
+    }
+    let unknown = "no answer, and no ticks to tell a kernel that hangs from an agent that is late";
+    // Whatever phase a probe was broken in before.
+    for phase in [Phase::Kexec, Phase::Verify] {
+        assert_eq!(late(phase), format!("{unknown}; {phase} was given 2 s"));
+    }
+}
+
+#[test]
+fn nothing_is_claimed_of_kernels_when_the_tool_or_the_agent_failed() {
+    for stop in [Stop::Host("x".into()), Stop::Agent("x".into()), Stop::WrongKernel("x".into()), Stop::Interrupted] {
+        assert_eq!(outcome(&Evidence { stop, ..complete() }), Outcome::HarnessFailed);
+    }
+    assert_eq!(outcome(&Evidence { stop: Stop::Requirement("LUO".into()), ..complete() }), Outcome::Skipped);
+}
+
+#[test]
+fn what_a_crash_took_away_is_no_requirement_and_no_fault_of_the_agent() {
+    let oops = said(FindingKind::Oops, Side::Source, "Oops: general protection fault");
+    let init = said(FindingKind::Panic, Side::Source, "Kernel panic - not syncing: Attempted to kill init!");
+    let missing = Stop::Requirement("no /dev/liveupdate".into());
+    let findings = vec![oops.clone()];
+    assert_eq!(outcome(&Evidence { stop: missing, findings, ..complete() }), Outcome::Crashed);
+    let ended = |findings| outcome(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() });
+    assert_eq!(ended(vec![init.clone()]), Outcome::HarnessFailed);
+    assert_eq!(ended(vec![oops, init]), Outcome::Crashed);
+}
+
+#[test]
+fn only_a_complete_cell_survives() {
+    let stops = [
+        Stop::Requirement("x".into()),
+        Stop::Refused { refused: refused("open", "EIO"), side: Side::Target, intact: Ok(()) },
+        Stop::Machine(MachineEnd::Reset),
+        Stop::Deadline { phase: Phase::Verify, seconds: 1, silent_ms: Some(0), link: None },
+        Stop::WrongKernel("x".into()),
+        Stop::Agent("x".into()),
+        Stop::Host("x".into()),
+        Stop::Interrupted,
+    ];
+    for stop in stops {
+        assert_ne!(outcome(&Evidence { stop, ..complete() }), Outcome::Survived);
+    }
+}

@@ -1,0 +1,238 @@
+//! Machines of QEMU.
+
+use super::alone::Alone;
+use super::{Guest, Lab, Machine, Start, Waiting, chain};
+use crate::observe::Ticks;
+use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
+use luqual_protocol::{READY_LINE, Reply, Request};
+use luqual_vm::{
+    ANSWERS, Accel, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu, QemuVersion, Ram,
+    VmError, WorkFolder,
+};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokio::time::Instant;
+
+/// Starts machines of QEMU.
+pub struct QemuLab<'a> {
+    /// How QEMU is started.
+    pub launcher: &'a Launcher,
+    /// The QEMU.
+    pub qemu: &'a Qemu,
+    /// What runs the guests' code.
+    pub accel: Accel,
+    /// Where machines have their files.
+    pub work: &'a WorkFolder,
+}
+
+impl Lab for QemuLab<'_> {
+    fn qemu(&self) -> QemuVersion {
+        self.qemu.version
+    }
+
+    fn accel(&self) -> Accel {
+        self.accel
+    }
+
+    fn start<'a>(&'a self, start: Start<'a>) -> Waiting<'a, Result<Box<dyn Machine>, String>> {
+        Box::pin(async move {
+            let folder = Folder(self.work.cell(start.profile.memory_mib).map_err(explained)?);
+            let initrd = folder.0.join("initrd");
+            fs::create_dir_all(start.logs).map_err(at(start.logs))?;
+            let archive = first_initramfs(&start)?;
+            // A few MiB in memory or on disk, before there is a guest that could wait.
+            fs::write(&initrd, archive).map_err(at(&initrd))?;
+            let launch = Launch {
+                profile: start.profile,
+                mode: start.mode,
+                kernel: start.kernel.1,
+                initrd: &initrd,
+                command_line: start.command_line,
+                folder: &folder.0,
+                logs: start.logs,
+                open: start.open,
+                gdb: start.gdb.is_some(),
+            };
+            let machine = luqual_vm::Machine::start(self.launcher, self.qemu, &launch, start.started.into_std());
+            let machine = machine.await.map_err(explained)?;
+            if let Some(tell) = start.console {
+                machine.console().tell(tell);
+            }
+            match start.gdb {
+                // It is the debugger that lets it run.
+                Some(wait) => wait(&folder.0.join(GDB)),
+                None => machine.resume().await.map_err(explained)?,
+            }
+            let answers = start.logs.join(ANSWERS);
+            let alone = match start.mode.alone {
+                Some(_) => Some(Alone::new(Lines::open(&answers).map_err(at(&answers))?)),
+                None => None,
+            };
+            Ok(Box::new(QemuMachine { machine, folder, alone, started: start.started }) as Box<dyn Machine>)
+        })
+    }
+}
+
+/// The initramfs of the first guest.
+fn first_initramfs(start: &Start<'_>) -> Result<Vec<u8>, String> {
+    let mut kernels = Vec::new();
+    for (kernel, image) in &start.carried {
+        kernels.push((*kernel, fs::read(image).map_err(at(image))?));
+    }
+    let file = |file: &super::File<'_>| (file.path.clone(), file.content.to_owned(), file.runs);
+    let files: Vec<(String, Vec<u8>, bool)> = start.files.iter().map(file).collect();
+    let files: Vec<GuestFile<'_>> =
+        files.iter().map(|(path, content, runs)| GuestFile { path, content, runs: *runs }).collect();
+    initramfs(start.keys, &kernels, &files).map_err(|error| format!("the initramfs: {error}"))
+}
+
+/// The folder of a machine, which is gone when the machine is, however that ends.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A QEMU that runs.
+struct QemuMachine {
+    machine: luqual_vm::Machine,
+    folder: Folder,
+    /// The guest, if it goes on alone.
+    alone: Option<Alone>,
+    started: Instant,
+}
+
+impl Machine for QemuMachine {
+    fn ended(&self) -> Option<MachineEnd> {
+        self.machine.ended()
+    }
+
+    fn wait_end(&self) -> Waiting<'_, MachineEnd> {
+        Box::pin(self.machine.wait_end())
+    }
+
+    fn kill(&self) {
+        self.machine.kill();
+    }
+
+    fn console(&self) -> &Console {
+        self.machine.console()
+    }
+
+    fn ram(&self) -> &Ram {
+        self.machine.ram()
+    }
+
+    fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    fn watch_ticks(&self, page: u64) -> Option<Ticks> {
+        self.alone.is_none().then(|| Ticks::watch(self.ram().clone(), page, self.started))
+    }
+
+    fn listens(&self, times: usize) -> Waiting<'_, ()> {
+        match &self.alone {
+            None => Box::pin(self.console().saw(READY_LINE, times)),
+            Some(alone) => Box::pin(alone.answers()),
+        }
+    }
+
+    fn connect<'a>(&'a self, keys: &'a Keys, log: &'a AgentLog) -> Waiting<'a, Result<Box<dyn Guest>, String>> {
+        Box::pin(async move {
+            if let Some(alone) = &self.alone {
+                alone.answers().await;
+                return Ok(Box::new(alone.clone()) as Box<dyn Guest>);
+            }
+            // A machine without a port is never reached.
+            let Some(port) = self.machine.ssh_port() else { return std::future::pending().await };
+            let agent = Agent::connect(port, keys, log.clone()).await.map_err(|error| chain(&error))?;
+            Ok(Box::new(Connected(agent)) as Box<dyn Guest>)
+        })
+    }
+
+    fn functions(&self) -> Waiting<'_, Result<Vec<PciFunction>, String>> {
+        Box::pin(async { self.machine.functions().await.map_err(explained) })
+    }
+
+    fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>> {
+        Box::pin(async { self.machine.unplug(id).await.map_err(explained) })
+    }
+
+    fn config(&self, function: PciAddress, offset: u8) -> Waiting<'_, Result<u32, String>> {
+        Box::pin(async move { self.machine.config(function, offset).await.map_err(explained) })
+    }
+
+    fn set_config(&self, function: PciAddress, offset: u8, value: u32) -> Waiting<'_, Result<(), String>> {
+        Box::pin(async move { self.machine.set_config(function, offset, value).await.map_err(explained) })
+    }
+
+    fn set_register(&self, address: u64, value: u64) -> Waiting<'_, Result<(), String>> {
+        Box::pin(async move { self.machine.set_register(address, value).await.map_err(explained) })
+    }
+
+    fn registers(&self) -> Waiting<'_, Result<String, String>> {
+        Box::pin(async { self.machine.hmp("info registers -a").await.map_err(explained) })
+    }
+
+    fn inject_nmi(&self) -> Waiting<'_, Result<(), String>> {
+        Box::pin(async { self.machine.inject_nmi().await.map_err(explained) })
+    }
+
+    fn dump<'a>(&'a self, path: &'a Path) -> Waiting<'a, Result<u64, String>> {
+        Box::pin(async { self.machine.dump(path).await.map_err(explained) })
+    }
+
+    fn quit<'a>(self: Box<Self>, keep: Option<&'a Path>) -> Waiting<'a, Result<(), String>> {
+        Box::pin(async move {
+            let Self { machine, folder, .. } = *self;
+            machine.quit().await;
+            let keep = keep.map(Path::to_owned);
+            // Gigabytes: not on the loop that other machines are watched by.
+            let kept = tokio::task::spawn_blocking(move || keep.map_or(Ok(()), |logs| copy_kept(&folder.0, &logs)));
+            kept.await.map_err(|error| error.to_string())?
+        })
+    }
+}
+
+/// Copies what `--keep` keeps.
+fn copy_kept(folder: &Path, logs: &Path) -> Result<(), String> {
+    for name in ["ram", "initrd"] {
+        fs::copy(folder.join(name), logs.join(name)).map_err(at(&logs.join(name)))?;
+    }
+    Ok(())
+}
+
+/// A guest that is talked to by SSH.
+struct Connected(Agent);
+
+impl Guest for Connected {
+    fn ask<'a>(&'a self, request: &'a Request) -> Waiting<'a, Result<Reply, String>> {
+        Box::pin(async { self.0.ask(request).await.map_err(|error| chain(&error)) })
+    }
+
+    fn inject<'a>(&'a self, fault: &'a str) -> Waiting<'a, Result<(), String>> {
+        Box::pin(async {
+            match self.0.plant(fault).await {
+                Ok(output) if output.status != 0 => Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()),
+                // A connection that is cut is a sign that somebody in the guest was ended.
+                Ok(_) | Err(_) => Ok(()),
+            }
+        })
+    }
+
+    fn agent(&self) -> Option<&Agent> {
+        Some(&self.0)
+    }
+}
+
+fn at<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> String {
+    move |error| format!("{}: {error}", path.display())
+}
+
+fn explained(error: VmError) -> String {
+    let hint = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+    format!("{}{hint}", chain(&error))
+}

@@ -1,0 +1,357 @@
+//! The devices that workloads own, watched from the host: where they are, and what is done to the memory that they reach.
+
+use super::frames::{Sender, Times, account, probes};
+use super::host_view::{self, Busy, DeviceFacts};
+use super::poll::Poller;
+use super::ticks::{Ticks, micros};
+use crate::judge::Stop;
+use crate::lab::Machine;
+use luqual_model::{Frames, Phase, Probe};
+use luqual_protocol::{Reaches, Said, Unplug, Workload, Written, digest};
+use luqual_vm::{
+    Device, Happened, Iommu, PciAddress, PciFunction, Profile, Ram, TRACE, Traced, file_of, frames_of, parse_trace,
+};
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// A device of one part of a boot.
+pub(crate) struct Watched {
+    device: Device,
+    workload: Workload,
+    before: PciFunction,
+    left: Option<Left>,
+    taken: Option<Taken>,
+    held_us: Option<u64>,
+    /// The frames that it receives while it is busy.
+    sender: Option<Sender>,
+    received: Received,
+}
+
+/// The frames that a device has received, in runs.
+#[derive(Default)]
+struct Received {
+    /// Those that were in the preserved memory.
+    before: Vec<(u32, u32)>,
+    after: Vec<(u32, u32)>,
+}
+
+/// From when it was left to the update on.
+struct Left {
+    at_us: u64,
+    quiet: Vec<(u64, Box<[u8]>)>,
+    busy: Option<PageWatch>,
+}
+
+/// What the host found just before it is taken again.
+struct Taken {
+    at_us: u64,
+    after: Option<PciFunction>,
+    changed_pages: Option<Vec<u64>>,
+}
+
+const PAGE: usize = 4096;
+
+/// How long a guest may take to let go of a device; a port that is asked by its button waits for five seconds.
+const UNPLUG: Duration = Duration::from_secs(20);
+/// When it is asked once more.
+const UNPLUG_AGAIN: Duration = Duration::from_secs(6);
+
+impl Watched {
+    /// What it is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.device.id()
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> PciAddress {
+        self.before.address
+    }
+
+    /// The bridge that it is behind.
+    pub(crate) fn port(&self) -> Option<PciAddress> {
+        self.before.behind
+    }
+
+    /// The pages that nobody should write, by their guest-physical addresses.
+    pub(crate) fn quiet(&self) -> impl Iterator<Item = u64> {
+        self.left.iter().flat_map(|left| left.quiet.iter().map(|(at, _)| *at))
+    }
+}
+
+/// The device of each part that owns one.
+pub(crate) struct Devices(Vec<Option<Watched>>);
+
+impl Devices {
+    pub(crate) fn of(parts: usize) -> Self {
+        Self((0..parts).map(|_| None).collect())
+    }
+
+    pub(crate) fn of_part(&self, part: usize) -> Option<&Watched> {
+        self.0.get(part)?.as_ref()
+    }
+
+    /// Where that of a part was in the source, as a guest writes it.
+    pub(crate) fn address(&self, part: usize) -> Option<String> {
+        self.of_part(part).map(|watched| watched.address().to_string())
+    }
+
+    /// Finds the devices of all parts in the source.
+    pub(crate) async fn find(
+        &mut self,
+        machine: &dyn Machine,
+        profile: &Profile,
+        workloads: &[&Workload],
+    ) -> Result<(), Stop> {
+        if workloads.iter().all(|workload| workload.device().is_none()) {
+            return Ok(());
+        }
+        let functions = functions(machine).await?;
+        for (workload, watched) in workloads.iter().zip(&mut self.0) {
+            let Some(device) = workload.device().and_then(|it| profile.device(it)) else { continue };
+            let before = functions.iter().find(|it| it.id == device.id()).cloned();
+            let before = before.ok_or_else(|| Stop::Host(format!("QEMU does not know where {} is", device.id())))?;
+            *watched = Some(Watched {
+                device,
+                workload: **workload,
+                before,
+                left: None,
+                taken: None,
+                held_us: None,
+                sender: None,
+                received: Received::default(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Before a part retrieves what it has preserved, after so many kexecs.
+    pub(crate) async fn before_it_is_taken(
+        &mut self,
+        part: usize,
+        hop: u32,
+        machine: &dyn Machine,
+        now_us: u64,
+    ) -> Result<(), Stop> {
+        let (Some(watched), 1) = (&mut self.0[part], hop) else { return Ok(()) };
+        let after = functions(machine).await?.into_iter().find(|it| it.id == watched.device.id());
+        let changed_pages = match watched.left.as_ref().filter(|left| !left.quiet.is_empty()) {
+            Some(left) => Some(changed(machine.ram(), &left.quiet).map_err(host("the RAM file"))?),
+            None => None,
+        };
+        watched.sender.iter().for_each(Sender::forget_waiting);
+        watched.taken = Some(Taken { at_us: now_us, after, changed_pages });
+        Ok(())
+    }
+
+    /// After a part's turn in a phase, after so many kexecs. Times are in microseconds since the boot's start, at `started`.
+    pub(crate) fn after(
+        &mut self,
+        part: usize,
+        (phase, hop): (Phase, u32),
+        said: &Said,
+        machine: &dyn Machine,
+        (now_us, started): (u64, Instant),
+    ) -> Result<Vec<Probe>, Stop> {
+        let Some(watched) = &mut self.0[part] else { return Ok(Vec::new()) };
+        match (phase, hop) {
+            (Phase::Preserve, 0) => {
+                let Reaches { quiet, busy } = said.reaches.clone().unwrap_or_default();
+                let ram = machine.ram();
+                let quiet = quiet.into_iter().map(|at| Ok((at, page(ram, at)?))).collect::<std::io::Result<_>>();
+                let quiet = quiet.map_err(host("the RAM file"))?;
+                let busy = busy.map(|at| PageWatch::start(ram.clone(), at, started));
+                watched.left = Some(Left { at_us: now_us, quiet, busy });
+                let period_ms = watched.device.frame_period_ms().filter(|_| watched.workload.busy);
+                if let Some(period_ms) = period_ms {
+                    let (input, output) = frames_of(watched.device);
+                    let (input, output) = (machine.folder().join(input), machine.folder().join(output));
+                    let sender = Sender::start(&input, &output, started.into_std(), period_ms);
+                    watched.sender = Some(sender.map_err(host("the frames"))?);
+                }
+            }
+            (Phase::Retrieve, 1) => {
+                watched.held_us = Some(now_us);
+                watched.received.before.clone_from(&said.frames);
+            }
+            (Phase::Verify, 1) => {
+                watched.received.after.clone_from(&said.frames);
+                watched.sender.iter().for_each(Sender::end);
+                if let Some(Written { offset, digest: told }) = &said.written {
+                    let path = machine.folder().join(file_of(watched.device));
+                    let mut bytes = [0; PAGE];
+                    let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, *offset));
+                    read.map_err(host(path.display()))?;
+                    return Ok(vec![host_view::file(told, &digest(&bytes))]);
+                }
+            }
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+
+    /// Unplugs a device, and waits until it is gone. False: it is still there.
+    pub(crate) async fn unplug(machine: &dyn Machine, id: &str) -> Result<bool, Stop> {
+        machine.unplug(id).await.map_err(Stop::Host)?;
+        let (started, mut asked) = (Instant::now(), Instant::now());
+        // QEMU tells of it by an event, but not of a guest that has not heard: one of some hundred has not.
+        while functions(machine).await?.iter().any(|it| it.id == id) {
+            if started.elapsed() > UNPLUG {
+                return Ok(false);
+            }
+            if asked.elapsed() > UNPLUG_AGAIN {
+                asked = Instant::now();
+                // It may say that it is about to.
+                let _ = machine.unplug(id).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(true)
+    }
+}
+
+/// What the host says of each part's device, once the machine is gone, from QEMU's trace in `logs` of a boot that began at `started`. A
+/// device that was not taken again has been judged by what came before. `guest` has what the guest said of each part.
+pub(crate) async fn observed(
+    devices: &Devices,
+    profile: &Profile,
+    guest: &[&[Probe]],
+    source: Option<&Ticks>,
+    (logs, started): (&Path, Instant),
+) -> Result<Vec<HostView>, Stop> {
+    if devices.0.iter().flatten().all(|watched| watched.held_us.is_none()) {
+        return Ok(devices.0.iter().map(|_| HostView::default()).collect());
+    }
+    let (path, epoch_us) = (logs.join(TRACE), epoch_us(started));
+    // Megabytes: not on the loop that other machines are watched by.
+    let read = tokio::task::spawn_blocking(move || {
+        let text = fs::read(&path).map_err(host(path.display()))?;
+        Ok(parse_trace(&String::from_utf8_lossy(&text), epoch_us))
+    });
+    let traced = read.await.map_err(host("the trace"))??;
+    let of_each = devices.0.iter().zip(guest).map(|(watched, guest)| match watched {
+        Some(watched) => host_view_of(watched, profile, &traced, guest, source),
+        None => Ok(HostView::default()),
+    });
+    of_each.collect()
+}
+
+fn host_view_of(
+    watched: &Watched,
+    profile: &Profile,
+    traced: &[Traced],
+    guest: &[Probe],
+    source: Option<&Ticks>,
+) -> Result<HostView, Stop> {
+    let Watched { device, workload, before, left: Some(left), taken: Some(taken), held_us: Some(held_us), .. } =
+        watched
+    else {
+        return Ok(HostView::default());
+    };
+    // Firmware and kernel have configured it: a trace without that is none, and would say that nothing has happened.
+    let is_traced = traced
+        .iter()
+        .any(|event| matches!(event.what, Happened::ConfigWritten { address, .. } if address == before.address));
+    if !is_traced {
+        let why = "QEMU's trace has nothing of the device; it has to be built with the trace backend `log`";
+        return Err(Stop::Host(why.to_owned()));
+    }
+    let busy = left.busy.as_ref().zip(source);
+    let facts = DeviceFacts {
+        qemu_type: device.qemu_type(),
+        before,
+        after: taken.after.as_ref(),
+        left_us: left.at_us,
+        taken_us: taken.at_us,
+        held_us: *held_us,
+        is_unplugged: workload.unplug == Some(Unplug::WhilePreserved),
+        is_busy: workload.busy,
+        is_control: workload.control,
+        is_translated: profile.iommu != Iommu::None,
+        busy: busy
+            .map(|(watch, ticks)| Busy { last_change_us: watch.last_change_us(), last_tick_us: ticks.last_seen_us() }),
+        changed_pages: taken.changed_pages.clone(),
+    };
+    let mut view = HostView { probes: host_view::probes(&facts, traced, guest), frames: None };
+    if let (Some(sender), Some(last_tick_us)) = (&watched.sender, source.and_then(Ticks::last_us)) {
+        let times = Times { period_us: sender.period_us(), last_tick_us, taken_us: taken.at_us };
+        let frames = account(&sender.sent(), &watched.received.before, &watched.received.after, &times);
+        view.probes.extend(probes(&frames, workload.control));
+        view.frames = Some(frames);
+    }
+    Ok(view)
+}
+
+/// What the host says of a device.
+#[derive(Default)]
+pub(crate) struct HostView {
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) frames: Option<Frames>,
+}
+
+async fn functions(machine: &dyn Machine) -> Result<Vec<PciFunction>, Stop> {
+    machine.functions().await.map_err(Stop::Host)
+}
+
+fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
+    move |error| Stop::Host(format!("{what}: {error}"))
+}
+
+fn page(ram: &Ram, at: u64) -> std::io::Result<Box<[u8]>> {
+    let mut bytes = vec![0; PAGE];
+    ram.read(at, &mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// The places among these pages whose content is another now.
+fn changed(ram: &Ram, known: &[(u64, Box<[u8]>)]) -> std::io::Result<Vec<u64>> {
+    let mut places = Vec::new();
+    for (place, (at, before)) in known.iter().enumerate() {
+        if page(ram, *at)? != *before {
+            places.push(place as u64);
+        }
+    }
+    Ok(places)
+}
+
+/// A page of the guest that is looked at as often as the ticks are.
+struct PageWatch {
+    last_change_us: Arc<AtomicU64>,
+    _poller: Poller,
+}
+
+impl PageWatch {
+    fn start(ram: Ram, at: u64, started: Instant) -> Self {
+        let last_change_us = Arc::new(AtomicU64::new(0));
+        let poller = Poller::start({
+            let last_change_us = last_change_us.clone();
+            let mut known = page(&ram, at).unwrap_or_default();
+            let started = started.into_std();
+            move || {
+                if let Ok(now) = page(&ram, at)
+                    && now != known
+                {
+                    last_change_us.store(micros(started.elapsed()), Ordering::Relaxed);
+                    known = now;
+                }
+                ControlFlow::Continue(())
+            }
+        });
+        Self { last_change_us, _poller: poller }
+    }
+
+    fn last_change_us(&self) -> u64 {
+        self.last_change_us.load(Ordering::Relaxed)
+    }
+}
+
+/// When the boot that started then did so, in microseconds since 1970, by which QEMU stamps its trace.
+fn epoch_us(started: Instant) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    micros(now.saturating_sub(started.elapsed()))
+}

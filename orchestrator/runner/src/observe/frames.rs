@@ -1,0 +1,194 @@
+//! Numbered frames, sent to a device of the guest all over an update, and what became of them.
+
+use super::ticks::micros;
+use luqual_model::{Frames, Probe, Span};
+use luqual_protocol::frames::numbered;
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a frame waits for QEMU to take it, as it would in a switch. Then it is lost. Once the target was told to take the card
+/// again, none is: what a busy host holds up is not held against it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Sends until it is dropped.
+pub(crate) struct Sender {
+    /// When each was sent, in microseconds since the boot's start, by number.
+    sent: Arc<Mutex<Vec<u64>>>,
+    /// Those of lower numbers that still wait are lost.
+    lost_below: Arc<AtomicU32>,
+    period_ms: u64,
+    ended: Arc<AtomicBool>,
+}
+
+impl Sender {
+    /// Sends a frame each so many milliseconds to the socket `input`, from `output`, which QEMU sends to.
+    pub(crate) fn start(input: &Path, output: &Path, started: Instant, period_ms: u64) -> io::Result<Self> {
+        let socket = UnixDatagram::bind(output)?;
+        socket.connect(input)?;
+        socket.set_nonblocking(true)?;
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let lost_below = Arc::new(AtomicU32::new(0));
+        let ended = Arc::new(AtomicBool::new(false));
+        // On a thread of its own: whatever else the host does, frames are sent when they are due. When each was sent is recorded.
+        thread::spawn({
+            let (sent, lost_below, ended) = (sent.clone(), lost_below.clone(), ended.clone());
+            move || {
+                let mut waiting = VecDeque::new();
+                let mut due = Instant::now();
+                for number in 0.. {
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let at = Instant::now();
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).push(micros(started.elapsed()));
+                    waiting.push_back((at, number));
+                    let lost_below = lost_below.load(Ordering::Relaxed);
+                    waiting.retain(|(since, number): &(Instant, u32)| {
+                        *number >= lost_below && (lost_below > 0 || since.elapsed() <= PATIENCE)
+                    });
+                    // QEMU takes none while the card cannot, and few while the host is busy.
+                    while let Some((_, number)) = waiting.front()
+                        && socket.send(&numbered(*number)).is_ok()
+                    {
+                        waiting.pop_front();
+                    }
+                    // What the device sends is for nobody.
+                    while socket.recv(&mut [0; 64]).is_ok() {}
+                    due += Duration::from_millis(period_ms);
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
+            }
+        });
+        Ok(Self { sent, lost_below, period_ms, ended })
+    }
+
+    /// How far apart they are, in microseconds.
+    pub(crate) fn period_us(&self) -> u64 {
+        self.period_ms * 1000
+    }
+
+    /// When each was sent so far.
+    pub(crate) fn sent(&self) -> Vec<u64> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What waits now has waited for a kernel that is gone.
+    pub(crate) fn forget_waiting(&self) {
+        let count = self.sent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.lost_below.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// No more.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The times of an update that matter to frames, in microseconds since the boot's start.
+pub(crate) struct Times {
+    /// Between two frames.
+    pub(crate) period_us: u64,
+    /// The source's last tick.
+    pub(crate) last_tick_us: u64,
+    /// When the target was told to take the device again.
+    pub(crate) taken_us: u64,
+}
+
+/// What became of frames that were sent at these times, of which those runs were received. What the target received first tells
+/// when it listened again.
+pub(crate) fn account(sent: &[u64], before: &[(u32, u32)], after: &[(u32, u32)], times: &Times) -> Frames {
+    let number_at = |us: u64| sent.partition_point(|at| *at < us) as u32;
+    let count = sent.len() as u32;
+    // Frames wait a little for a card that cannot take them, and then come late: they are none of the target's.
+    let taken = number_at(times.taken_us);
+    let after: Vec<(u32, u32)> =
+        after.iter().filter(|(_, last)| *last >= taken).map(|(first, last)| ((*first).max(taken), *last)).collect();
+    let again = after.first().map_or(count, |(first, _)| *first);
+    // What was sent after the last that was heard had no time to be.
+    let end = after.last().map_or(count, |(_, last)| last.saturating_add(1)).min(count);
+    let bounds = [0, number_at(times.last_tick_us), taken, again.min(end), end];
+    let received: Vec<(u32, u32)> = before.iter().chain(&after).copied().collect();
+    let within = |first: u32, end: u32| {
+        let overlap = |run: &(u32, u32)| run.1.saturating_add(1).min(end).saturating_sub(run.0.max(first));
+        received.iter().map(overlap).sum()
+    };
+    let spans = ["source", "blackout", "target", "after"].iter().zip(bounds.windows(2)).map(|(when, bound)| {
+        let (first, end) = (bound[0], bound[1].max(bound[0]));
+        Span { when: (*when).to_owned(), first, sent: end - first, received: within(first, end) }
+    });
+    Frames { period_us: times.period_us, spans: spans.collect(), received: received.clone() }
+}
+
+/// What that says of the device, which should receive all; or some, where that is a control of what is seen. That nothing was
+/// sent in the blackout would say nothing.
+pub(crate) fn probes(frames: &Frames, is_control: bool) -> Vec<Probe> {
+    if is_control {
+        let seen = frames.spans.iter().any(|span| span.when == "blackout" && span.received > 0);
+        let told = |seen| if seen { "seen" } else { "not seen" }.to_owned();
+        let name = "control host: frames of the blackout".to_owned();
+        return vec![Probe { name, expected: told(true), observed: told(seen), held: seen }];
+    }
+    let of = |name: &str, when: &str| {
+        let span = frames.spans.iter().find(|span| span.when == when);
+        let (sent, received) = span.map_or((0, 0), |span| (span.sent, span.received));
+        let held = sent > 0 && received == sent;
+        let expected = format!("all of {sent}, and some");
+        Probe { name: name.to_owned(), expected, observed: format!("{received} of {sent}"), held }
+    };
+    vec![of("D5 host: frames of the blackout", "blackout"), of("D1 host: frames of the target", "after")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(count: u64) -> Vec<u64> {
+        (0..count).map(|number| number * 1000).collect()
+    }
+
+    const TIMES: Times = Times { period_us: 1000, last_tick_us: 300_500, taken_us: 2_000_500 };
+
+    fn spans(frames: &Frames) -> Vec<(&str, u32, u32, u32)> {
+        frames.spans.iter().map(|it| (it.when.as_str(), it.first, it.sent, it.received)).collect()
+    }
+
+    #[test]
+    fn frames_are_counted_by_when_they_were_sent() {
+        let frames = account(&sent(2500), &[(0, 280)], &[(2300, 2330), (2332, 2400)], &TIMES);
+        assert_eq!(
+            spans(&frames),
+            [("source", 0, 301, 281), ("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 101, 100)]
+        );
+        let probes = probes(&frames, false);
+        assert_eq!((probes[0].observed.as_str(), probes[0].held), ("0 of 1700", false));
+        assert_eq!((probes[1].observed.as_str(), probes[1].held), ("100 of 101", false));
+    }
+
+    #[test]
+    fn all_of_them_is_what_holds_and_none_at_all_is_not() {
+        let all = probes(&account(&sent(2500), &[(0, 2100)], &[(2300, 2400)], &TIMES), false);
+        assert!(all.iter().all(|probe| probe.held), "{all:?}");
+        let none = probes(&account(&[], &[], &[], &TIMES), false);
+        assert!(none.iter().all(|probe| !probe.held), "{none:?}");
+        let deaf = account(&sent(2500), &[(0, 280)], &[], &TIMES);
+        assert_eq!(spans(&deaf)[2..], [("target", 2001, 499, 0), ("after", 2500, 0, 0)]);
+        assert!(!probes(&deaf, false)[1].held);
+        assert!(!probes(&deaf, true)[0].held);
+        assert!(probes(&account(&sent(2500), &[(0, 400)], &[], &TIMES), true)[0].held);
+        // What had waited is not counted.
+        let kept = account(&sent(2500), &[(0, 280)], &[(1500, 1510), (2300, 2319)], &TIMES);
+        assert_eq!(spans(&kept)[1..], [("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 20, 20)]);
+    }
+}

@@ -1,0 +1,15 @@
+//! What the host sees of a guest without asking it: ticks, pages, frames, devices, nested virtual machines.
+
+mod devices;
+mod frames;
+mod host_view;
+mod nested_vm;
+mod poll;
+mod ticks;
+
+pub use ticks::Ticks;
+
+pub(crate) use devices::{Devices, Watched, observed};
+pub(crate) use host_view::overrule;
+pub(crate) use nested_vm::NestedVms;
+pub(crate) use ticks::{blackout, micros};

@@ -1,0 +1,162 @@
+//! The virtual machines inside of the guest, watched from the host: when each goes on after an update, and whether its own clock
+//! moved as long as ours did.
+
+use super::poll::Poller;
+use super::ticks::micros;
+use luqual_model::{Account, Count, Measure, Moment, Probe, Stand};
+use luqual_program::Word;
+use luqual_protocol::{PausedMachine, Said, clock_tolerance_ms};
+use luqual_vm::Ram;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::time::Instant;
+
+/// A machine from when it was paused on. Times are in microseconds since the boot's start.
+struct NestedVm {
+    /// When its pause was told, and what was told of it.
+    told_us: u64,
+    paused: PausedMachine,
+    seen: Arc<Seen>,
+    _poller: Poller,
+}
+
+/// 0 is not yet.
+#[derive(Default)]
+struct Seen {
+    went_on_us: AtomicU64,
+    released_us: AtomicU64,
+}
+
+impl NestedVm {
+    fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
+        let seen = Arc::new(Seen::default());
+        let poller = Poller::start({
+            let (seen, account, holds) = (seen.clone(), paused.account, paused.holds);
+            let word = move |word: Word| {
+                let mut bytes = [0; 8];
+                ram.read(account + word as u64 * 8, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+            };
+            let beat = word(Word::Beat);
+            let started = started.into_std();
+            move || {
+                let now_us = micros(started.elapsed());
+                let mut went_on = seen.went_on_us.load(Ordering::Relaxed) > 0;
+                if !went_on && word(Word::Beat) != beat {
+                    seen.went_on_us.store(now_us, Ordering::Relaxed);
+                    went_on = true;
+                }
+                let is_over = if holds { word(Word::Holding) == Some(0) } else { went_on };
+                if !is_over {
+                    return ControlFlow::Continue(());
+                }
+                seen.released_us.store(now_us, Ordering::Relaxed);
+                ControlFlow::Break(())
+            }
+        });
+        Self { told_us, paused, seen, _poller: poller }
+    }
+
+    /// When it stood still, if the end of that was seen.
+    fn stood(&self) -> Option<Stand> {
+        let end = |end: &AtomicU64| Some(end.load(Ordering::Relaxed)).filter(|end_us| *end_us > 0);
+        Some(Stand {
+            held_us: self.told_us.saturating_sub(self.paused.held_us),
+            paused_us: self.told_us.saturating_sub(self.paused.paused_us),
+            went_on_us: end(&self.seen.went_on_us)?,
+            released_us: end(&self.seen.released_us)?,
+        })
+    }
+}
+
+/// The virtual machine of each part, from when it was paused on.
+pub(crate) struct NestedVms(Vec<Option<NestedVm>>);
+
+/// What the host and the machines say of an update.
+#[derive(Default)]
+pub(crate) struct WentOn {
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) measures: Vec<Measure>,
+    pub(crate) accounts: Vec<Account>,
+}
+
+impl NestedVms {
+    pub(crate) fn of(parts: usize) -> Self {
+        Self((0..parts).map(|_| None).collect())
+    }
+
+    /// Watches the machine that a part has paused, if it has.
+    pub(crate) fn paused(&mut self, part: usize, said: &Said, ram: &Ram, now_us: u64, started: Instant) {
+        if let Some(paused) = said.paused.clone() {
+            self.0[part] = Some(NestedVm::watch(ram.clone(), paused, now_us, started));
+        }
+    }
+
+    /// What is said once the machines of a part were looked at, after so many kexecs.
+    pub(crate) fn went_on(&mut self, part: usize, said: &Said, hop: u32) -> WentOn {
+        let mut seen = self.0[part].take().map(|it| it.stood());
+        let mut told = WentOn::default();
+        for account in &said.accounts {
+            // The first is the one that was watched.
+            let seen = seen.take();
+            if let (Some(stood), Some(moved_us)) = (seen, account.moved_us()) {
+                told.probes.push(clock(stood.map(|it| it.released_us - it.held_us), moved_us, account.apart_us));
+                told.measures.extend(stood.map(|stood| Measure {
+                    what: "virtual machine stood still, by the host's clock".to_owned(),
+                    size: 1,
+                    unit: "machines".to_owned(),
+                    hop,
+                    duration_us: stood.went_on_us - stood.paused_us,
+                }));
+            }
+            told.accounts.push(recorded(account, hop.saturating_sub(1), seen.flatten()));
+        }
+        told
+    }
+}
+
+fn recorded(account: &luqual_protocol::Account, hop: u32, seen: Option<Stand>) -> Account {
+    let moments = account.moments.iter().map(|(what, at_us)| Moment { what: what.clone(), at_us: *at_us });
+    let count =
+        |(what, before, after): &(String, u64, u64)| Count { what: what.clone(), before: *before, after: *after };
+    Account {
+        machine: account.machine.clone(),
+        hop,
+        seen,
+        moments: moments.collect(),
+        counts: account.counts.iter().map(count).collect(),
+    }
+}
+
+/// Whether a machine's own clock moved as long as the host saw it hold.
+fn clock(held_us: Option<u64>, moved_us: u64, apart_us: u64) -> Probe {
+    let name = "machine host: clock over the update".to_owned();
+    let moved_ms = moved_us / 1000;
+    let Some(held_ms) = held_us.map(|us| us / 1000) else {
+        let (expected, observed) = ("as long as the host saw it hold", "the host did not see its end");
+        return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), held: false };
+    };
+    let tolerance_ms = clock_tolerance_ms(held_ms, apart_us / 1000);
+    let expected = format!("{held_ms} ms on, or {tolerance_ms} ms from it at most");
+    let (observed, held) = (format!("{moved_ms} ms on"), held_ms.abs_diff(moved_ms) <= tolerance_ms);
+    Probe { name, expected, observed, held }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_to_move_as_long_as_the_host_saw() {
+        let held = |held_us, moved_us| clock(held_us, moved_us, 0).held;
+        assert!(held(Some(2_500_000), 2_600_000));
+        assert!(!held(Some(2_500_000), 12_500_000));
+        assert!(!held(Some(2_500_000), 0));
+        // Of a short update too, one that stood still.
+        assert!(!held(Some(400_000), 20_000));
+        assert!(held(Some(20_000_000), 22_000_000));
+        assert!(!held(None, 2_500_000));
+        // One that looks now and then may have looked before, or look after.
+        assert!(!held(Some(2_500_000), 3_000_000) && clock(Some(2_500_000), 3_000_000, 200_000).held);
+    }
+}

@@ -1,0 +1,45 @@
+//! What workloads need, in the words of kernels.
+
+use luqual_model::Ability;
+use luqual_protocol::{Need, Workload};
+use luqual_vm::Profile;
+
+/// What a need is called among the abilities of kernels.
+pub fn capability(need: Need) -> Ability {
+    match need {
+        Need::Luo => Ability::Luo,
+        Need::Iommu => Ability::Iommu,
+        Need::Kvm => Ability::Kvm,
+        Need::Vfio => Ability::Vfio,
+    }
+}
+
+/// What a workload needs that machines of a profile do not have.
+pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<String> {
+    let (device, name) = (workload.device()?, profile.name);
+    if profile.device(device).is_none() {
+        return Some(format!("the profile {name} has no {device}"));
+    }
+    let stays = workload.unplug.is_some() && !profile.bus.can_unplug();
+    stays.then(|| format!("the profile {name} has no slot that {device} could be unplugged from"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_protocol::find_workload;
+    use luqual_vm::profile::find;
+
+    #[test]
+    fn a_machine_lacks_a_device_or_a_slot_to_unplug_it_from() {
+        let lacks = |profile, workload| machine_lacks(find(profile).unwrap(), find_workload(workload).unwrap());
+        assert_eq!(lacks("vfio-intel", "vfio.nvme.idle"), None);
+        assert_eq!(lacks("vfio-root-port", "vfio.nvme.unplugged"), None);
+        assert_eq!(lacks("q35-intel", "vfio.nvme.idle").unwrap(), "the profile q35-intel has no nvme");
+        assert_eq!(
+            lacks("vfio-intel", "vfio.nvme.unplugged").unwrap(),
+            "the profile vfio-intel has no slot that nvme could be unplugged from"
+        );
+        assert_eq!(lacks("q35-intel", "memfd.basic"), None);
+    }
+}

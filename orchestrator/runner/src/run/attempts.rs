@@ -1,0 +1,155 @@
+//! What several attempts at a cell come to. Pure.
+
+use luqual_model::{Attempt, CellRecord, Status};
+
+/// How often a cell is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempts {
+    /// How often anyway, from 1.
+    pub repeat: u32,
+    /// How often more while it is not as expected.
+    pub retries: u32,
+}
+
+impl Attempts {
+    pub(super) fn one_more(self, done: &[CellRecord]) -> bool {
+        let number = u32::try_from(done.len()).unwrap_or(u32::MAX);
+        let failed = done.last().is_none_or(|last| last.status != Status::Expected);
+        number < self.repeat || (failed && number < self.repeat.saturating_add(self.retries))
+    }
+}
+
+/// The worst of the attempts, with all of them in it; those after the first `repeat` are retries. One that was good never
+/// hides one that was not: where they differ the cell is flaky, whatever the last one was.
+pub(super) fn worst(done: Vec<CellRecord>, repeat: usize) -> Option<CellRecord> {
+    let attempts: Vec<Attempt> =
+        done.iter().enumerate().flat_map(|(number, record)| attempts_of(record, number >= repeat)).collect();
+    // Of the same end other probes may tell, of which an expectation knows some.
+    let differ = attempts.iter().any(|one| (one.outcome, one.tainted) != (attempts[0].outcome, attempts[0].tainted))
+        || done.iter().any(|one| one.status != done[0].status);
+    // What it did to the host comes before whether that was expected: an expected crash is worse than a survival.
+    let badness = |record: &CellRecord| {
+        let (known, worse) = (record.status == Status::Expected, record.status == Status::Regression);
+        (record.outcome.harm(), !record.tainted.is_empty(), !known, worse)
+    };
+    // The first of the worst.
+    let mut worst = done.into_iter().rev().max_by_key(badness)?;
+    if differ {
+        worst.status = Status::Flaky;
+    }
+    if attempts.len() > 1 {
+        worst.attempts = attempts;
+    }
+    Some(worst)
+}
+
+/// A record that comes from several attempts already has them all.
+fn attempts_of(record: &CellRecord, retry: bool) -> Vec<Attempt> {
+    if record.attempts.is_empty() { vec![attempt(record, retry)] } else { record.attempts.clone() }
+}
+
+fn attempt(record: &CellRecord, retry: bool) -> Attempt {
+    Attempt {
+        outcome: record.outcome,
+        title: record.title.clone(),
+        tainted: !record.tainted.is_empty(),
+        seed: record.seed,
+        duration_us: record.duration_us,
+        blackout: record.blackout,
+        folder: record.folder.clone(),
+        retry,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use luqual_model::Told;
+    use luqual_model::{CellKey, Outcome, Phase, Planned};
+
+    pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
+        let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
+        CellRecord {
+            id: key.id(),
+            plan: Planned { key, prediction: None, expectation: None },
+            outcome,
+            status: Status::of(outcome, false, &Told::default(), None),
+            title: String::new(),
+            tainted: Vec::new(),
+            phase: Phase::Finish,
+            seed: 1,
+            digest: None,
+            planted: None,
+            phases: Vec::new(),
+            probes: Vec::new(),
+            blackout: None,
+            findings: Vec::new(),
+            duration_us: 1,
+            folder: folder.into(),
+            shared_with: Vec::new(),
+            measures: Vec::new(),
+            frames: None,
+            accounts: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_retry_that_is_good_turns_nothing_green() {
+        let tried = |outcomes: &[Outcome]| {
+            let done = outcomes.iter().enumerate().map(|(n, outcome)| record(*outcome, &n.to_string()));
+            worst(done.collect(), 1).unwrap()
+        };
+        let flaky = tried(&[Outcome::Lost, Outcome::Survived]);
+        assert_eq!((flaky.outcome, flaky.status, flaky.attempts.len()), (Outcome::Lost, Status::Flaky, 2));
+        let both = tried(&[Outcome::Lost, Outcome::Crashed, Outcome::Crashed]);
+        assert_eq!((both.outcome, both.folder.as_str(), both.status), (Outcome::Crashed, "1", Status::Flaky));
+        let same = tried(&[Outcome::Lost, Outcome::Lost]);
+        assert_eq!((same.status, same.rate()), (Status::Unexpected, None), "a retry is no sample");
+        let mut crashed = record(Outcome::Crashed, "0");
+        crashed.status = Status::Expected;
+        let mut better = record(Outcome::Survived, "1");
+        better.status = Status::Improvement;
+        let known = worst(vec![crashed, better], 2).unwrap();
+        assert_eq!((known.outcome, known.status), (Outcome::Crashed, Status::Flaky));
+        let once = tried(&[Outcome::Survived]);
+        assert_eq!((once.status, once.attempts.len(), once.rate()), (Status::Expected, 0, None));
+    }
+
+    #[test]
+    fn a_loss_of_other_probes_is_another_end() {
+        let lost = |status, folder| CellRecord { status, ..record(Outcome::Lost, folder) };
+        let done = vec![lost(Status::Expected, "0"), lost(Status::Improvement, "1"), lost(Status::Regression, "2")];
+        let told = worst(done, 3).unwrap();
+        assert_eq!((told.status, told.folder.as_str()), (Status::Flaky, "2"));
+        let same = worst(vec![lost(Status::Regression, "0"), lost(Status::Regression, "1")], 1).unwrap();
+        assert_eq!(same.status, Status::Regression);
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_repetitions() {
+        let mut tainted = record(Outcome::Survived, "");
+        tainted.tainted = vec!["WARNING".into()];
+        let done = [Outcome::Survived, Outcome::Lost, Outcome::HarnessFailed, Outcome::Skipped, Outcome::Survived];
+        let mut done: Vec<CellRecord> = done.into_iter().map(|outcome| record(outcome, "")).collect();
+        done.insert(0, tainted);
+        let rate = worst(done, 5).unwrap().rate().unwrap();
+        assert_eq!((rate.failed, rate.of), (2, 3), "the last is a retry, two say nothing");
+    }
+
+    #[test]
+    fn retries_end_with_a_good_one_and_repeats_do_not() {
+        let count = |repeat, retries, outcomes: &[Outcome]| {
+            let mut done = Vec::new();
+            while (Attempts { repeat, retries }).one_more(&done) {
+                done.push(record(outcomes[done.len() % outcomes.len()], ""));
+            }
+            done.len()
+        };
+        assert_eq!(count(1, 0, &[Outcome::Lost]), 1);
+        assert_eq!(count(1, 3, &[Outcome::Lost]), 4);
+        assert_eq!(count(1, 3, &[Outcome::Lost, Outcome::Survived]), 2);
+        assert_eq!(count(5, 0, &[Outcome::Survived]), 5);
+        assert_eq!(count(3, 2, &[Outcome::Survived]), 3);
+    }
+}

@@ -1,0 +1,171 @@
+//! Which cells share a boot. Pure.
+
+use crate::requirements::machine_lacks;
+use luqual_model::{Outcome, Planned};
+use luqual_protocol::Workload;
+use luqual_vm::profile;
+use std::collections::HashMap;
+
+/// More workloads are not run in one boot: what they hold together has to fit into the guest.
+const MOST: usize = 32;
+
+/// The places in the plan of the cells of each boot, in plan order. A boot is shared by cells that the kernels' strings predict
+/// to survive, of which some may be known to lose something of their own; or by cells of which the target should refuse the
+/// handover as a whole. A boot that ends otherwise is run again for each of them. `find` knows the workloads by name.
+pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
+    let mut boots: Vec<Vec<usize>> = Vec::new();
+    // The boots that may take more, with what is in them.
+    let mut open: HashMap<Shared<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
+    for (number, plan) in planned.iter().enumerate() {
+        let workload = find(&plan.key.workload);
+        let Some((shared, workload)) = workload.and_then(|it| may_share(plan, it).zip(Some(it))) else {
+            boots.push(vec![number]);
+            continue;
+        };
+        let open = open.entry(shared).or_default();
+        // Devices of one IOMMU group have one owner at a time.
+        let one_group = profile::find(&plan.key.profile).is_some_and(|it| it.bus.is_one_group());
+        let beside = |it: &&Workload| it.goes_with(workload) && !(one_group && it.device().is_some());
+        let takes = |taken: &[&Workload]| taken.len() < MOST && taken.iter().all(beside);
+        match open.iter_mut().find(|(_, taken)| takes(taken)) {
+            Some((place, taken)) => {
+                taken.push(workload);
+                boots[*place].push(number);
+            }
+            None => {
+                open.push((boots.len(), vec![workload]));
+                boots.push(vec![number]);
+            }
+        }
+    }
+    boots
+}
+
+/// What cells of one boot have in common: the pair and the profile, and how it should end.
+type Shared<'a> = (&'a str, &'a str, &'a str, Outcome);
+
+fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
+    let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
+    let lacks = profile::find(&plan.key.profile).and_then(|profile| machine_lacks(profile, workload));
+    // What is skipped takes no others with it.
+    if warns || !workload.shares_boot || lacks.is_some() {
+        return None;
+    }
+    let end = ends_as_one(plan)?;
+    let key = &plan.key;
+    Some((&key.source, &key.target, &key.profile, end))
+}
+
+/// How a boot should end for the cell, if it can end so for others too.
+fn ends_as_one(plan: &Planned) -> Option<Outcome> {
+    let predicted = plan.prediction.as_ref().map_or(Outcome::Survived, |it| it.outcome);
+    let as_one = match predicted {
+        // What a cell alone loses does not touch the others; what warns or crashes does.
+        Outcome::Survived => matches!(expected(plan), (Outcome::Survived | Outcome::Lost, false)),
+        Outcome::Incompatible => expected(plan) == (Outcome::Incompatible, false),
+        _ => false,
+    };
+    as_one.then_some(predicted)
+}
+
+/// How a cell should end, and whether warnings should spoil it.
+fn expected(plan: &Planned) -> (Outcome, bool) {
+    plan.expectation.as_ref().map_or((Outcome::Survived, false), |it| (it.outcome, it.tainted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::{CellKey, Expectation, Prediction};
+    use luqual_protocol::find_workload;
+
+    fn plan(source: &str, workload: &str) -> Planned {
+        let key = CellKey { source: source.into(), target: "b".into(), profile: "p".into(), workload: workload.into() };
+        Planned { key, prediction: None, expectation: None }
+    }
+
+    #[test]
+    fn cells_of_one_machine_that_should_survive_share_a_boot() {
+        let mut doomed = plan("a", "memfd.basic");
+        doomed.prediction = Some(Prediction { outcome: Outcome::Incompatible, why: String::new() });
+        let plans = [
+            plan("a", "memfd.basic"),
+            plan("c", "memfd.basic"),
+            plan("a", "memfd.basic"),
+            doomed,
+            plan("a", "nobody.knows"),
+            plan("a", "memfd.basic"),
+        ];
+        let planned: Vec<&Planned> = plans.iter().collect();
+        assert_eq!(boots(&planned, find_workload), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn what_should_end_alike_shares_a_boot_and_what_crashes_does_not() {
+        let known = |predicted, expected| {
+            let mut known = plan("a", "memfd.basic");
+            known.prediction = Some(Prediction { outcome: predicted, why: String::new() });
+            let (broken, reason) = (Vec::new(), String::new());
+            known.expectation = Some(Expectation {
+                outcome: expected,
+                tainted: false,
+                broken,
+                unsteady: Vec::new(),
+                reason,
+                link: None,
+            });
+            known
+        };
+        let mut elsewhere = plan("a", "kexec.no-kaslr");
+        elsewhere.prediction = Some(Prediction { outcome: Outcome::Survived, why: String::new() });
+        let plans = [
+            plan("a", "memfd.basic"),
+            known(Outcome::Survived, Outcome::Lost),
+            known(Outcome::Survived, Outcome::Crashed),
+            known(Outcome::Incompatible, Outcome::Incompatible),
+            known(Outcome::Incompatible, Outcome::Lost),
+            known(Outcome::Incompatible, Outcome::Incompatible),
+            elsewhere,
+        ];
+        let planned: Vec<&Planned> = plans.iter().collect();
+        assert_eq!(boots(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
+        // Updates that are made otherwise go together where their options do.
+        let otherwise =
+            ["kexec.no-kaslr", "kexec.scratch-odd", "kexec.scratch-scaled", "kexec.kho-off", "kexec.loaded-before"];
+        let otherwise = otherwise.map(|workload| plan("a", workload));
+        assert_eq!(
+            boots(&otherwise.iter().collect::<Vec<_>>(), find_workload),
+            [vec![0, 1], vec![2], vec![3], vec![4]]
+        );
+        // One that makes a kernel warn is alone where it is expected to.
+        let mut warns = [plan("a", "luo.preserve-twice"), plan("a", "luo.preserve-twice")];
+        warns[1].expectation = plans[1].expectation.clone();
+        let planned: Vec<&Planned> = warns.iter().chain([&plans[0]]).collect();
+        assert_eq!(boots(&planned, find_workload), [vec![0, 2], vec![1]]);
+    }
+
+    #[test]
+    fn a_device_has_one_owner_and_so_has_a_group() {
+        let on = |profile: &str, workload: &str| {
+            let mut plan = plan("a", workload);
+            plan.key.profile = profile.into();
+            plan
+        };
+        let count = |plans: &[Planned]| boots(&plans.iter().collect::<Vec<_>>(), find_workload).len();
+        let edu_and_nvme = |profile: &str| [on(profile, "vfio.edu.idle"), on(profile, "vfio.nvme.idle")];
+        assert_eq!(count(&edu_and_nvme("vfio-intel")), 1);
+        assert_eq!(count(&edu_and_nvme("vfio-one-slot")), 2);
+        assert_eq!(count(&[on("vfio-intel", "vfio.edu.idle"), on("vfio-intel", "vfio.edu.busy")]), 2);
+        // Who would miss it is elsewhere when a device is unplugged, and what is not there takes nobody with it.
+        let port = "vfio-root-port";
+        assert_eq!(count(&[on(port, "pci.bars"), on(port, "vfio.edu.unplugged"), on(port, "vfio.nvme.unplugged")]), 2);
+        assert_eq!(count(&[on(port, "vfio.igb.idle"), on(port, "vfio.edu.idle")]), 2);
+    }
+
+    #[test]
+    fn a_boot_has_a_bound() {
+        let plans = vec![plan("a", "memfd.basic"); MOST + 1];
+        let sizes: Vec<usize> = boots(&plans.iter().collect::<Vec<_>>(), find_workload).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [MOST, 1]);
+    }
+}

@@ -1,0 +1,17 @@
+//! A whole run: which cells share a boot, which boots run when, how often, and what several attempts come to.
+
+mod all;
+mod attempts;
+mod attribution;
+mod boot;
+mod grouping;
+mod schedule;
+
+pub use all::run_all;
+pub use attempts::Attempts;
+pub use boot::run_boot;
+pub use grouping::boots;
+pub use schedule::{Load, Slots};
+
+#[cfg(test)]
+pub(crate) use attempts::tests;
