@@ -2,6 +2,7 @@
 
 use crate::args::{self, Launch, arguments};
 use crate::console::Console;
+use crate::end::MachineEnd;
 use crate::error::VmError;
 use crate::holes;
 use crate::ivshmem::Server;
@@ -26,19 +27,6 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// How a machine ended before it was told to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MachineEnd {
-    /// The guest told QEMU that it panicked (pvpanic).
-    Panicked,
-    /// The guest reset the machine.
-    Reset,
-    /// The guest powered the machine off.
-    PoweredOff,
-    /// QEMU is gone or gave up, with what it said.
-    Qemu(String),
-}
 
 /// A running QEMU. Dropping it kills it; [`Machine::quit`] is the way to end one.
 pub struct Machine {
