@@ -28,7 +28,7 @@ use luqual_model::{
     Side, Status, Told, Vmcore,
 };
 use luqual_protocol::{Need, Said, Update, Workload, program_path};
-use luqual_vm::{Accel, Launcher, Machine, MachineEnd, Mode, Profile, Qemu, WorkFolder};
+use luqual_vm::{Accel, CellFolder, Launcher, Machine, MachineEnd, Mode, Profile, Qemu, WorkFolder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -289,7 +289,7 @@ struct Run<'a> {
     recorder: Recorder,
     logs: PathBuf,
     /// The machine's own files.
-    work: Option<PathBuf>,
+    work: Option<CellFolder>,
     machine: Option<Machine>,
     /// How many kexecs are behind it.
     hop: u32,

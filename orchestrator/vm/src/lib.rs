@@ -38,4 +38,4 @@ pub use ram::Ram;
 pub use scan::Scanner;
 pub use supervise::{Launcher, SUBCOMMAND, exec_with_parent};
 pub use trace::{Happened, Traced, parse as parse_trace};
-pub use work::{WorkFolder, base as work_base, free_mib};
+pub use work::{CellFolder, WorkFolder, base as work_base, free_mib};

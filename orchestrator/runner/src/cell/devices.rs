@@ -142,7 +142,7 @@ impl Run<'_> {
                 watched.left = Some(Left { at_us: now_us, quiet, busy });
                 let period_ms = watched.device.frame_period_ms().filter(|_| self.boot.parts[part].workload.busy);
                 if let Some(period_ms) = period_ms {
-                    let folder = self.work.as_ref().ok_or_else(no_machine)?;
+                    let folder = self.work.as_ref().ok_or_else(no_machine)?.path();
                     let (input, output) = frames_of(watched.device);
                     let (input, output, started) = (folder.join(input), folder.join(output), self.recorder.started());
                     let sender = Sender::start(&input, &output, started, period_ms).map_err(host("the frames"))?;
@@ -157,7 +157,7 @@ impl Run<'_> {
                 watched.received.after.clone_from(&said.frames);
                 watched.sender.iter().for_each(Sender::end);
                 if let Some(Written { offset, digest: told }) = &said.written {
-                    let path = self.work.as_ref().ok_or_else(no_machine)?.join(file_of(watched.device));
+                    let path = self.work.as_ref().ok_or_else(no_machine)?.path().join(file_of(watched.device));
                     let mut bytes = [0; PAGE];
                     let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, *offset));
                     read.map_err(host(path.display()))?;

@@ -45,10 +45,10 @@ impl Run<'_> {
             let Some(work) = work else { return Ok(()) };
             if keep {
                 for name in ["ram", "initrd"] {
-                    fs::copy(work.join(name), logs.join(name)).map_err(host(name))?;
+                    fs::copy(work.path().join(name), logs.join(name)).map_err(host(name))?;
                 }
             }
-            let _ = fs::remove_dir_all(work);
+            work.remove().await;
             Ok(())
         };
         let _: Result<(), Stop> = self.recorder.last_phase(Phase::Teardown, hop, deadline, ending).await;

@@ -13,9 +13,9 @@ use crate::ticks::{self, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_model::{Phase, Refused, Side};
 use luqual_protocol::{AUTORUN, Hello, Kernel, KernelLog, LoadTime, Need, Reply, Request, Said, Unplug};
-use luqual_vm::{GDB, Launch, Machine, Mode};
+use luqual_vm::{CellFolder, GDB, Launch, Machine, Mode};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -392,10 +392,10 @@ pub(super) async fn start(
     guest: FirstGuest<'_>,
     logs: &Path,
     started: Instant,
-    work: &mut Option<PathBuf>,
+    work: &mut Option<CellFolder>,
 ) -> Result<Machine, Stop> {
     let folder = host_.work.cell(boot.profile.memory_mib).map_err(explained)?;
-    let folder = work.insert(folder).as_path();
+    let folder = work.insert(folder).path();
     let initrd = folder.join("initrd");
     let read = |kernel: Kernel| {
         let image = &if kernel == Kernel::Target { boot.target } else { boot.source }.image;
