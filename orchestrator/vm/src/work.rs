@@ -27,7 +27,8 @@ impl WorkFolder {
     /// A new folder under `LUQUAL_WORK_DIR`, else /dev/shm, else the folder for temporary files. Before that, folders
     /// that a killed luqual left behind are removed; their number is returned.
     pub fn create() -> Result<(Self, usize), VmError> {
-        Self::create_in(&base())
+        let made = Self::create_in(&base());
+        if std::env::var_os(BASE).is_some() { made.map_err(VmError::named) } else { made }
     }
 
     fn create_in(base: &Path) -> Result<(Self, usize), VmError> {
