@@ -110,18 +110,20 @@ async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<St
     }
 }
 
+type Askers = HashMap<u64, oneshot::Sender<Value>>;
+
 /// Who waits for an answer, by the command's id; `None` once there will be no more answers.
 #[derive(Clone)]
-struct Pending(Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Value>>>>>);
+struct Pending(Arc<Mutex<Option<Askers>>>);
 
 impl Default for Pending {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Some(HashMap::new()))))
+        Self(Arc::new(Mutex::new(Some(Askers::new()))))
     }
 }
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Value>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Askers>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -172,9 +172,8 @@ mod tests {
         let left = || fs::read_dir(base.path()).unwrap().count();
 
         // A copy fails, so the function that holds the folder returns early.
-        let folder = used(base.path());
-        let copied = (move || fs::copy(folder.path().join("ram"), "/nowhere/ram"))();
-        assert!(copied.is_err());
+        let copy = |folder: CellFolder| fs::copy(folder.path().join("ram"), "/nowhere/ram");
+        assert!(copy(used(base.path())).is_err());
         assert_eq!(left(), 0);
 
         // The deadline of the teardown passes while something else is awaited.
