@@ -4,7 +4,20 @@ use std::io::Write;
 
 /// One line into /dev/kmsg. Best effort: where there is no log there is nobody to tell.
 pub(crate) fn say(line: &str) {
+    write(NOTICE, line);
+}
+
+/// The same for a line that the host waits for: the console shows it with `quiet` or a low `loglevel=` on the command line too.
+pub(crate) fn say_aloud(line: &str) {
+    write(EMERGENCY, line);
+}
+
+/// Levels of the kernel's log (include/linux/kern_levels.h). A console shows what is below its own level, which `quiet` makes 4.
+const NOTICE: u8 = 5;
+const EMERGENCY: u8 = 0;
+
+fn write(level: u8, line: &str) {
     if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
-        let _ = writeln!(kmsg, "<5>{line}");
+        let _ = writeln!(kmsg, "<{level}>{line}");
     }
 }

@@ -1,6 +1,6 @@
 //! The SSH server: one user, one key, commands with environment, both output streams and an exit status, and a prompt at a terminal.
 
-use crate::log::say;
+use crate::log::say_aloud;
 use crate::pty;
 use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, READY_LINE, SSH_PORT};
 use russh::keys::{PrivateKey, PublicKey};
@@ -38,7 +38,7 @@ async fn serve() -> Result<(), String> {
     });
     let listener =
         TcpListener::bind(("0.0.0.0", SSH_PORT)).await.map_err(|error| format!("port {SSH_PORT}: {error}"))?;
-    say(READY_LINE);
+    say_aloud(READY_LINE);
     loop {
         let (stream, _) = listener.accept().await.map_err(|error| format!("accept: {error}"))?;
         let (config, client) = (config.clone(), Client { allowed: allowed.clone() });

@@ -108,8 +108,7 @@ impl From<KernelError> for CliError {
 
 impl From<VmError> for CliError {
     fn from(error: VmError) -> Self {
-        // A KVM that was asked for and is not there is a mistake of the command line; a QEMU that is not there is not.
-        let told = if matches!(error, VmError::NoKvm(_)) { Self::usage(&error) } else { Self::harness(&error) };
+        let told = if error.is_usage() { Self::usage(&error) } else { Self::harness(&error) };
         Self { hint: error.hint().map(str::to_owned), ..told }.with_causes(&error)
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::catalog::{Base, Entry, Source};
 use crate::config::{self, KernelConfig};
-use crate::error::KernelError;
-use crate::patches::{self, Patch};
+use crate::error::{KernelError, says_full};
+use crate::patches;
 use crate::progress::Progress;
+use crate::recipe::Recipe;
 use crate::unpack::unpack;
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,24 +16,20 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::Command;
 
-/// How much a build takes at most, in MiB: the tree and what is compiled from it.
-pub(crate) const NEEDED_MIB: u64 = 3000;
-
 /// What comes out of a build, below the tree.
 pub(crate) const ARTIFACTS: [(&str, &str); 4] =
     [("arch/x86/boot/bzImage", "bzImage"), (".config", "config"), ("System.map", "System.map"), ("vmlinux", "vmlinux")];
 
 /// Builds in `folder`, logging to `log`; the tree that was built is returned.
 pub(crate) async fn build(
-    entry: &Entry,
-    patches: &[Patch],
+    recipe: &Recipe<'_>,
     package: Option<&Path>,
     folder: &Path,
     log: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf, KernelError> {
-    let tree = source(entry, patches, package, folder, progress).await?;
-    configure_and_make(entry, &tree, folder, log, progress).await?;
+    let tree = source(recipe, package, folder, progress).await?;
+    configure_and_make(recipe.entry, &tree, folder, log, progress).await?;
     Ok(tree)
 }
 
@@ -75,20 +73,24 @@ pub(crate) async fn configure_and_make(
     Ok(())
 }
 
-/// The source of an entry with its patches, in `folder`.
+/// The source of a recipe with its patches, in `folder`.
 pub(crate) async fn source(
-    entry: &Entry,
-    patches: &[Patch],
+    recipe: &Recipe<'_>,
     package: Option<&Path>,
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf, KernelError> {
-    let tree = match (&entry.source, package) {
+    let tree = match (&recipe.entry.source, package) {
         (Source::Tree(source), _) => copy(source, folder, progress).await?,
         (_, Some(package)) => unpack(package, folder, progress).await?,
-        (_, None) => return Err(KernelError::NotAKernel { path: folder.to_owned(), why: "no source".to_owned() }),
+        (source, None) => {
+            let why = format!("{} is not built in a folder of its own", source.provenance());
+            return Err(KernelError::Unexpected { path: folder.to_owned(), why });
+        }
     };
-    patches::apply(&entry.version, patches, &tree, folder).await?;
+    // What is built from here on is the copy, whatever happens to the tree.
+    recipe.check_source()?;
+    patches::apply(&recipe.entry.version, &recipe.patches, &tree, folder).await?;
     Ok(tree)
 }
 
@@ -165,8 +167,8 @@ impl<'a> Make<'a> {
             return Ok(());
         }
         let text = fs::read_to_string(self.log_path).unwrap_or_default();
-        if text.contains("No space left on device") {
-            return Err(KernelError::file(self.tree)(std::io::Error::from_raw_os_error(28)));
+        if says_full(&text) {
+            return Err(KernelError::full(self.tree));
         }
         let lines: Vec<&str> = text.lines().rev().take(12).collect();
         Err(KernelError::Make {
@@ -193,21 +195,25 @@ impl Drop for Group {
 async fn copy(source: &Path, folder: &Path, progress: &dyn Progress) -> Result<PathBuf, KernelError> {
     let tree = folder.join("tree");
     progress.start(&format!("copying {}", source.display()), None);
-    let run = |program: &'static str, arguments: Vec<std::ffi::OsString>, place: PathBuf| async move {
-        let status = Command::new(program).args(arguments).current_dir(place).kill_on_drop(true).output().await;
-        match status {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    };
     let wrong = |why: String| KernelError::NotAKernel { path: source.to_owned(), why };
     if !source.join("Kbuild").exists() {
         return Err(wrong("it is not a kernel's source tree".to_owned()));
     }
+    let run = |program: &'static str, words: Vec<OsString>, place: PathBuf| async move {
+        let output = Command::new(program).args(words).current_dir(place).kill_on_drop(true).output().await;
+        // Both belong to every system on which kernels are built.
+        let output = output.map_err(KernelError::file(program))?;
+        match String::from_utf8_lossy(&output.stderr) {
+            _ if output.status.success() => Ok(()),
+            said if says_full(&said) => Err(KernelError::full(folder)),
+            said => {
+                Err(KernelError::NotAKernel { path: source.to_owned(), why: format!("{program}: {}", said.trim()) })
+            }
+        }
+    };
     let words = ["-a".into(), "--reflink=auto".into(), source.as_os_str().to_owned(), tree.as_os_str().to_owned()];
-    run("cp", words.into(), PathBuf::from("/")).await.map_err(wrong)?;
-    run("make", vec!["mrproper".into()], tree.clone()).await.map_err(wrong)?;
+    run("cp", words.into(), PathBuf::from("/")).await?;
+    run("make", vec!["mrproper".into()], tree.clone()).await?;
     progress.end();
     Ok(tree)
 }

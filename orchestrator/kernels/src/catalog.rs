@@ -144,7 +144,7 @@ impl Catalog {
             let beside = Beside { config: &fragment, folder: Path::new(""), own: &EMBEDDED_PATCHES };
             return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
         };
-        let text = std::fs::read_to_string(path).map_err(KernelError::file(path))?;
+        let text = std::fs::read_to_string(path).map_err(KernelError::named(path))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let fragment = |name: &str| {
             let path = folder.join("config").join(name);

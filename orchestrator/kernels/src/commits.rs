@@ -1,12 +1,8 @@
-//! Kernels of a git tree: `TREE@COMMIT` is one. Each is built in a clone that is kept, so that the next one costs what it changes.
+//! Kernels of a git tree: `TREE@COMMIT` is one.
 
-use crate::build::configure_and_make;
 use crate::catalog::{Catalog, Entry, Source};
-use crate::digest;
 use crate::error::KernelError;
-use crate::git::{Failed, git, git_meanwhile};
-use crate::progress::Progress;
-use crate::store::Store;
+use crate::git::{Failed, git};
 use luqual_model::Version;
 use std::ffi::OsStr;
 use std::fs;
@@ -33,8 +29,7 @@ const SHORT: usize = 12;
 impl GitTree {
     /// The tree at `path`.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
-        let wrong = |why: String| KernelError::Commit { tree: path.to_owned(), why };
-        let path = fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?;
+        let path = fs::canonicalize(path).map_err(KernelError::named(path))?;
         let tree = Self { path };
         tree.ask(&["rev-parse", "--git-dir"])?;
         Ok(tree)
@@ -52,7 +47,7 @@ impl GitTree {
         let id = found.map_err(|failed| match failed {
             // It answers with what it needs, and not with what it was asked for.
             Failed::Git { .. } => self.wrong(format!("it has no commit `{name}`")),
-            Failed::Start(_) => self.wrong(failed.in_words()),
+            Failed::Start(error) => KernelError::Git(error),
         })?;
         let subject = self.ask(&["log", "-1", "--format=%s", id.trim(), "--"])?;
         Ok(Commit { id: id.trim().to_owned(), subject: subject.trim().to_owned() })
@@ -83,7 +78,7 @@ impl GitTree {
     }
 
     fn ask(&self, words: &[&str]) -> Result<String, KernelError> {
-        self.git(words).map_err(|failed| self.wrong(failed.in_words()))
+        self.git(words).map_err(|failed| failed.of(&self.path))
     }
 
     fn git(&self, words: &[&str]) -> Result<String, Failed> {
@@ -120,7 +115,7 @@ pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, Kern
     let tree = GitTree::open(Path::new(path))?;
     let commit = tree.commit(name)?;
     let release = tree.release(&commit.id);
-    let like = recipe(catalog, &release).ok_or_else(|| KernelError::Commit {
+    let like = closest_entry(catalog, &release).ok_or_else(|| KernelError::Commit {
         tree: tree.path.clone(),
         why: "the catalog has no kernel after which it could be configured".to_owned(),
     })?;
@@ -129,39 +124,11 @@ pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, Kern
     Ok(Some(Entry { version, source, patches: None, ..like.clone() }))
 }
 
-fn recipe<'a>(catalog: &'a Catalog, release: &str) -> Option<&'a Entry> {
+fn closest_entry<'a>(catalog: &'a Catalog, release: &str) -> Option<&'a Entry> {
     let plain = || catalog.entries().iter().filter(|entry| entry.is_plain());
     let series = |text: &str| text.split(['.', '-']).take(2).map(str::to_owned).collect::<Vec<_>>();
     let newest = |entry: &&Entry| Version::of(&entry.version);
     plain().filter(|entry| series(&entry.version) == series(release)).max_by_key(newest).or(plain().max_by_key(newest))
-}
-
-/// Builds a commit in the clone of its tree, which has no more of its own than the files of one commit.
-pub(crate) async fn build(
-    store: &Store,
-    entry: &Entry,
-    (tree, id): (&Path, &str),
-    log: &Path,
-    progress: &dyn Progress,
-) -> Result<PathBuf, KernelError> {
-    let name = digest::of_bytes(tree.as_os_str().as_encoded_bytes());
-    let folder = store.root().join("trees").join(&name[..16]);
-    let _lock = store.lock(&folder, &tree.display().to_string(), progress).await?;
-    fs::create_dir_all(&folder).map_err(KernelError::file(&folder))?;
-    store.can_build(&folder)?;
-    let clone = folder.join("tree");
-    let failed = |failed: Failed| KernelError::Commit { tree: tree.to_owned(), why: failed.in_words() };
-    progress.start(&format!("checking out {}", entry.version), None);
-    if !clone.join(".git").is_dir() {
-        let options = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
-        let words = [&options[..], &[tree.as_os_str(), OsStr::new("tree")]].concat();
-        git_meanwhile(&folder, &words).await.map_err(failed)?;
-    }
-    let words = ["checkout", "--quiet", "--force", "--detach", id].map(OsStr::new);
-    git_meanwhile(&clone, &words).await.map_err(failed)?;
-    progress.end();
-    configure_and_make(entry, &clone, &folder, log, progress).await?;
-    Ok(clone)
 }
 
 #[cfg(test)]
@@ -189,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_is_named_and_knows_its_release_and_its_recipe() {
+    fn a_commit_is_named_and_knows_its_release_and_its_closest_entry() {
         let folder = tempfile::tempdir().unwrap();
         let ids = history(folder.path());
         let tree = GitTree::open(folder.path()).unwrap();
@@ -215,7 +182,7 @@ mod tests {
     #[test]
     fn the_recipe_is_of_the_series_or_the_newest() {
         let catalog = Catalog::load(None).unwrap();
-        let of = |release: &str| recipe(&catalog, release).unwrap().version.as_str();
+        let of = |release: &str| closest_entry(&catalog, release).unwrap().version.as_str();
         assert_eq!([of("6.19.2"), of("7.2.0-rc3"), of("8.1.0"), of("")], ["6.19.14", "7.2.12", "7.3.4", "7.3.4"]);
         assert_eq!(release("VERSION = 7\nPATCHLEVEL = 4\nSUBLEVEL = 0\nEXTRAVERSION = -rc2\nNAME = x\n"), "7.4.0-rc2");
         assert_eq!(release("all:\n\ttrue\n"), "");

@@ -11,6 +11,20 @@ pub enum KernelError {
         /// What there is.
         known: Vec<String>,
     },
+    /// A path that the user named and that is missing, cannot be read, or cannot be written.
+    #[error("{path}: {source}")]
+    Named {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A tree that changed between the look at it and its copy.
+    #[error("{} changed while it was copied for the build; nothing was built or stored", .tree.display())]
+    TreeChanged {
+        /// The tree.
+        tree: PathBuf,
+    },
     /// A path that is no kernel.
     #[error("{path}: {why}")]
     NotAKernel {
@@ -121,7 +135,28 @@ pub enum KernelError {
         /// Why.
         why: String,
     },
-    /// A file or folder.
+    /// git cannot be started.
+    #[error("{}", git_in_words(.0))]
+    Git(std::io::Error),
+    /// A tree of mutants from which a patch could not be taken back.
+    #[error("the patch `{subject}` could not be taken back from {}, so that tree was removed and nothing was stored: {why}", .tree.display())]
+    MutantTree {
+        /// The tree.
+        tree: PathBuf,
+        /// What its author calls the patch.
+        subject: String,
+        /// What git says.
+        why: String,
+    },
+    /// Something that luqual itself made and that is not as it has to be.
+    #[error("{path}: {why}")]
+    Unexpected {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A file or folder of luqual's own.
     #[error("{path}: {source}")]
     File {
         /// Which.
@@ -131,8 +166,34 @@ pub enum KernelError {
     },
 }
 
+/// Linux's ENOSPC.
+const FULL: i32 = 28;
+
+/// Whether a program says that the disk is full.
+pub(crate) fn says_full(text: &str) -> bool {
+    text.contains("No space left on device")
+}
+
+fn git_in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "git is missing: luqual reads patches and commits with it".to_owned(),
+        _ => format!("git cannot be started: {error}"),
+    }
+}
+
 impl KernelError {
-    /// For `map_err` on a file operation.
+    /// For `map_err` on an operation on a file that the user named.
+    pub(crate) fn named(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Named { path, source }
+    }
+
+    /// The disk is full on which `path` is.
+    pub(crate) fn full(path: impl Into<PathBuf>) -> Self {
+        Self::File { path: path.into(), source: std::io::Error::from_raw_os_error(FULL) }
+    }
+
+    /// For `map_err` on an operation on a file of luqual's own.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
@@ -143,6 +204,8 @@ impl KernelError {
         matches!(
             self,
             Self::Unknown { .. }
+                | Self::Named { .. }
+                | Self::TreeChanged { .. }
                 | Self::NotAKernel { .. }
                 | Self::Catalog(_)
                 | Self::WrongDigest { .. }
@@ -165,6 +228,11 @@ impl KernelError {
             Self::Unknown { known, .. } => {
                 format!("known: {}; or a path, to a bzImage or a build tree; or TREE@COMMIT of a git tree", known.join(", "))
             }
+            Self::TreeChanged { .. } => {
+                "leave the tree alone until the build says that it compiles, and run the same command again".to_owned()
+            }
+            Self::Git(_) => "Debian, Ubuntu: apt-get install git".to_owned(),
+            Self::MutantTree { .. } => "run the same command again: it builds the tree anew".to_owned(),
             Self::NotAKernel { .. } => "a bzImage, or the folder of a kernel that was built (make bzImage)".to_owned(),
             Self::Download { .. } => {
                 "run the same command again to go on where it stopped, or name another mirror with --debian-mirror"
@@ -185,14 +253,15 @@ impl KernelError {
             }
             Self::Tools(_) => format!("Debian, Ubuntu: apt-get install {}", crate::tools::PACKAGES),
             Self::NoSpace { .. } => "make room, or set XDG_CACHE_HOME to a folder that has it".to_owned(),
-            Self::File { source, .. } if source.raw_os_error() == Some(28) => {
+            Self::File { source, .. } if source.raw_os_error() == Some(FULL) => {
                 "the disk is full: make room, or set XDG_CACHE_HOME to a folder that has it".to_owned()
             }
             Self::NoSelftests { .. } => {
                 "6.19 is the first with programs for LUO; `luqual kernels list` has later ones".to_owned()
             }
             Self::Commit { .. } => "name a commit as git does, of a git tree on this machine".to_owned(),
-            Self::Catalog(_) | Self::Make { .. } | Self::Package { .. } | Self::File { .. } => return None,
+            Self::Catalog(_) | Self::Named { .. } | Self::Make { .. } | Self::Package { .. } => return None,
+            Self::Unexpected { .. } | Self::File { .. } => return None,
         })
     }
 }

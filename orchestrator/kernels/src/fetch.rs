@@ -1,33 +1,86 @@
 //! Downloads: resumed where they stopped, trusted by their digest.
 
-use crate::digest;
+use crate::catalog::Source;
 use crate::error::KernelError;
 use crate::progress::Progress;
+use crate::{digest, lock};
 use futures_util::StreamExt;
 use reqwest::StatusCode;
 use reqwest::header::RANGE;
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Brings `url` (http, https, file) to `file`, unless it is there. What has another digest is removed.
-pub(crate) async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
-    let part = part_of(file);
-    if !file.exists() {
-        match url.strip_prefix("file://") {
-            Some(path) => drop(fs::copy(path, &part).map_err(KernelError::file(path))?),
-            None => download(url, &part, progress).await?,
+/// The package or tarball of `source` below `downloads`, brought there if need be; `None` for what is on this machine.
+pub(crate) async fn fetch_source(
+    source: &Source,
+    mirror: Option<&str>,
+    downloads: &Path,
+    progress: &dyn Progress,
+) -> Result<Option<PathBuf>, KernelError> {
+    let (url, name, sha256) = match source {
+        Source::Tree(_) | Source::Commit { .. } => return Ok(None),
+        Source::Debian { package, version, sha256 } => {
+            let name = format!("{package}_{version}_all.deb");
+            (format!("{}/pool/main/l/linux/{name}", debian_mirror(mirror)), name, sha256)
         }
-        fs::rename(&part, file).map_err(KernelError::file(file))?;
+        Source::Tarball { url, sha256 } => (url.clone(), url.rsplit('/').next().unwrap_or("source").to_owned(), sha256),
+    };
+    fs::create_dir_all(downloads).map_err(KernelError::file(downloads))?;
+    let file = downloads.join(name);
+    fetch(&url, sha256, &file, progress).await?;
+    Ok(Some(file))
+}
+
+/// Brings `url` (http, https, file) to `file`, unless it is there. What has another digest is removed.
+async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+    let part = part_of(file);
+    while !file.exists() {
+        // Several kernels can have one source: one process brings it, and the others wait.
+        let Some(open) = take_part(&part, progress).await? else { continue };
+        if file.exists() {
+            // Brought between the look above and the lock: the part that was just made is empty.
+            let _ = fs::remove_file(&part);
+            break;
+        }
+        match url.strip_prefix("file://") {
+            Some(path) => copy(Path::new(path), &open, &part)?,
+            None => download(url, &open, &part, progress).await?,
+        }
+        // Whoever waits for the lock of this file sees then that it has another name.
+        check(url, sha256, &part, progress).await?;
+        return fs::rename(&part, file).map_err(KernelError::file(file));
     }
+    check(url, sha256, file, progress).await
+}
+
+/// The part of a download, open and locked; `None` if who had it before has renamed or removed it.
+async fn take_part(part: &Path, progress: &dyn Progress) -> Result<Option<File>, KernelError> {
+    let open = File::options().create(true).write(true).truncate(false).open(part).map_err(KernelError::file(part))?;
+    let name = part.file_stem().unwrap_or_default().to_string_lossy();
+    let open = lock::wait_for(open, part, &format!("downloads {name}"), progress).await?;
+    let (ours, there) = (open.metadata().map_err(KernelError::file(part))?, fs::metadata(part).ok());
+    let is_there = there.is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    Ok(is_there.then_some(open))
+}
+
+/// Removes what is not what the catalog says.
+async fn check(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
     progress.start("checking the digest", None);
-    let observed = digest::of_file(file).map_err(KernelError::file(file))?;
+    let path = file.to_owned();
+    let read = tokio::task::spawn_blocking(move || digest::of_file(&path)).await;
+    let observed = read.map_err(io::Error::other).and_then(|read| read).map_err(KernelError::file(file))?;
     progress.end();
     if observed == sha256 {
         return Ok(());
     }
-    fs::remove_file(file).map_err(KernelError::file(file))?;
+    match fs::remove_file(file) {
+        // Another luqual found the same.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(KernelError::file(file)(error)),
+        Ok(()) | Err(_) => {}
+    }
     Err(KernelError::WrongDigest { url: url.to_owned(), expected: sha256.to_owned(), observed })
 }
 
@@ -37,7 +90,15 @@ fn part_of(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-async fn download(url: &str, part: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+/// A file that the user named: the mirror is a folder, or the catalog has a tarball of this machine.
+fn copy(from: &Path, mut to: &File, part: &Path) -> Result<(), KernelError> {
+    let mut source = File::open(from).map_err(KernelError::named(from))?;
+    to.set_len(0).map_err(KernelError::file(part))?;
+    io::copy(&mut source, &mut to).map(drop).map_err(KernelError::file(part))
+}
+
+/// Goes on where `part` ends, which is the file that is open.
+async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
     let failed = |why: String| KernelError::Download { url: url.to_owned(), why };
     // The error is that one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -61,8 +122,6 @@ async fn download(url: &str, part: &Path, progress: &dyn Progress) -> Result<(),
     if !status.is_success() {
         return Err(failed(format!("the server says {status}")));
     }
-    let mut file = File::options().create(true).append(false).write(true).truncate(false).open(part);
-    let file = file.as_mut().map_err(|error| KernelError::file(part)(std::io::Error::from(error.kind())))?;
     if status != StatusCode::PARTIAL_CONTENT {
         have = 0;
         file.set_len(0).map_err(KernelError::file(part))?;
@@ -101,7 +160,7 @@ fn causes(error: &reqwest::Error) -> String {
 const DEFAULT_MIRROR: &str = "https://deb.debian.org/debian";
 
 /// The Debian mirror: the one that was asked for, or the first in the host's apt configuration.
-pub(crate) fn debian_mirror(asked: Option<&str>) -> String {
+fn debian_mirror(asked: Option<&str>) -> String {
     if let Some(asked) = asked {
         let is_url = asked.contains("://");
         return if is_url { asked.to_owned() } else { format!("file://{asked}") };

@@ -1,8 +1,8 @@
 //! git, as it is installed.
 
+use crate::error::{self, KernelError};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -19,15 +19,18 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Start(error) if error.kind() == ErrorKind::NotFound)
+    /// Whether the disk is full that git wrote to; it says so in words alone.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Git { why, .. } if error::says_full(why))
     }
 
-    pub(crate) fn in_words(&self) -> String {
+    /// What is told of it, where something was asked of the git tree `tree`.
+    pub(crate) fn of(self, tree: &Path) -> KernelError {
         match self {
-            Self::Start(error) if error.kind() == ErrorKind::NotFound => "git is missing, which reads them".to_owned(),
-            Self::Start(error) => format!("git: {error}"),
-            Self::Git { goal, why } => format!("`git {goal}` failed: {why}"),
+            Self::Start(error) => KernelError::Git(error),
+            Self::Git { goal, why } => {
+                KernelError::Commit { tree: tree.to_owned(), why: format!("`git {goal}` failed: {why}") }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod catalog;
+mod clone;
 mod commits;
 mod config;
 pub mod digest;
@@ -9,22 +10,27 @@ mod error;
 mod fetch;
 mod git;
 pub mod image;
+mod kernel;
+mod lock;
 mod mutants;
 mod patches;
 mod predict;
 mod progress;
+mod recipe;
 mod selftests;
 mod store;
 pub mod tools;
 mod unpack;
+mod workplace;
 
 pub use catalog::{Base, Catalog, Entry, Source};
 pub use commits::{Commit, GitTree};
 pub use config::KernelConfig;
 pub use error::KernelError;
+pub use kernel::Kernel;
 pub use mutants::{Mutant, Tree, mutants};
 pub use patches::Series;
 pub use predict::predict;
 pub use progress::Progress;
 pub use selftests::{Selftests, not_a_program};
-pub use store::{Kernel, Store, cache_folder};
+pub use store::{Store, cache_folder};

@@ -4,7 +4,7 @@
 //! kernel developers send each other.
 
 use crate::digest;
-use crate::error::KernelError;
+use crate::error::{KernelError, says_full};
 use crate::git::{Failed, git, plain_git, said};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -16,6 +16,13 @@ use std::process::Stdio;
 pub enum Series {
     /// A folder of `*.patch`, or an mbox; which of both is seen when it is read.
     Path(PathBuf),
+    /// A series, and one patch more.
+    OnTop {
+        /// What is applied first.
+        base: Box<Series>,
+        /// The file of the last patch.
+        patch: PathBuf,
+    },
     /// Patches that luqual brings: name and text of each.
     Own(&'static [(&'static str, &'static str)]),
     /// Commits of a git repository on this machine.
@@ -32,6 +39,7 @@ impl Series {
     pub fn provenance(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
+            Self::OnTop { base, patch } => format!("{}, {}", base.provenance(), patch.display()),
             Self::Own(files) => files.iter().map(|(name, _)| *name).collect::<Vec<&str>>().join(", "),
             Self::Branch { repository, range } => format!("git {} {range}", repository.display()),
         }
@@ -53,38 +61,71 @@ impl Patch {
     }
 }
 
-/// Why there is no series, and what to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    pub(crate) why: String,
-    pub(crate) hint: String,
+/// Why there is no series.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// With the series itself, and what to do.
+    Series { why: String, hint: String },
+    /// git is missing, or cannot be started.
+    Git(std::io::Error),
+    /// With a file of luqual's own.
+    Own { path: PathBuf, source: std::io::Error },
 }
 
-impl Failed {
-    fn trouble(self, hint: &str) -> Trouble {
-        trouble(self.in_words(), if self.is_missing() { "Debian, Ubuntu: apt-get install git" } else { hint })
+impl Trouble {
+    /// What is told of it to whoever asked for the kernel `version`.
+    pub(crate) fn of(self, version: &str) -> KernelError {
+        match self {
+            Self::Series { why, hint } => KernelError::Series { version: version.to_owned(), why, hint },
+            Self::Git(error) => KernelError::Git(error),
+            Self::Own { path, source } => KernelError::File { path, source },
+        }
+    }
+
+    /// git said no, or could not be asked.
+    fn git(hint: &str) -> impl FnOnce(Failed) -> Self {
+        move |failed| match failed {
+            Failed::Start(error) => Self::Git(error),
+            Failed::Git { goal, why } => trouble(format!("`git {goal}` failed: {why}"), hint),
+        }
+    }
+
+    fn own(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Own { path: path.to_owned(), source }
+    }
+
+    /// With a file that the catalog names.
+    fn named(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| {
+            trouble(format!("{}: {error}", path.display()), "`patches` in the catalog says where the series is")
+        }
     }
 }
 
 fn trouble(why: impl Into<String>, hint: impl Into<String>) -> Trouble {
-    Trouble { why: why.into(), hint: hint.into() }
+    Trouble::Series { why: why.into(), hint: hint.into() }
 }
 
 /// All patches, in the order in which they are applied; at least one.
 pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
-    let work = tempfile::tempdir().map_err(|error| trouble(format!("a temporary folder: {error}"), "see TMPDIR"))?;
+    let work = tempfile::tempdir().map_err(Trouble::own(&std::env::temp_dir()))?;
     let mails = match series {
+        Series::OnTop { base, patch } => {
+            let mut patches = read(base)?;
+            patches.extend(read(&Series::Path(patch.clone()))?);
+            return Ok(patches);
+        }
         Series::Path(path) if path.is_dir() => patch_files(path)?,
         Series::Path(path) if is_patch(path) => vec![path.clone()],
         Series::Own(files) => {
             for (name, text) in *files {
                 let path = work.path().join(name);
-                fs::write(&path, text).map_err(|error| file_trouble(&path, &error))?;
+                fs::write(&path, text).map_err(Trouble::own(&path))?;
             }
             patch_files(work.path())?
         }
         Series::Path(path) => {
-            let text = fs::read(path).map_err(|error| file_trouble(path, &error))?;
+            let text = fs::read(path).map_err(Trouble::named(path))?;
             if !text.starts_with(b"From ") {
                 let hint = "an mbox begins with `From `, as `git format-patch --stdout` writes it; plain diffs can stand in a \
                             folder as *.patch";
@@ -95,7 +136,7 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
         Series::Branch { repository, range } => {
             let path = work.path().join("series");
             let text = format_patch(repository, range)?;
-            fs::write(&path, &text).map_err(|error| file_trouble(&path, &error))?;
+            fs::write(&path, &text).map_err(Trouble::own(&path))?;
             // A carriage return is the file's own here, and no mail program's.
             if text.is_empty() { Vec::new() } else { split(&path, &["--keep-cr"], work.path())? }
         }
@@ -106,7 +147,9 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     }
     if patches.is_empty() {
         let hint = match series {
-            Series::Path(_) | Series::Own(_) => "a folder of *.patch, or an mbox with a patch in it".to_owned(),
+            Series::Path(_) | Series::OnTop { .. } | Series::Own(_) => {
+                "a folder of *.patch, or an mbox with a patch in it".to_owned()
+            }
             Series::Branch { repository, range } => {
                 format!("`git -C {} log {range}` has to list commits", repository.display())
             }
@@ -116,13 +159,9 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     Ok(patches)
 }
 
-fn file_trouble(path: &Path, error: &std::io::Error) -> Trouble {
-    trouble(format!("{}: {error}", path.display()), "`patches` in the catalog says where the series is")
-}
-
 /// The folder's `*.patch`, by name.
 pub(crate) fn patch_files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
-    let entries = fs::read_dir(folder).map_err(|error| file_trouble(folder, &error))?;
+    let entries = fs::read_dir(folder).map_err(Trouble::named(folder))?;
     let mut paths: Vec<PathBuf> =
         entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file() && is_patch(path)).collect();
     paths.sort();
@@ -135,16 +174,16 @@ fn is_patch(path: &Path) -> bool {
 
 /// An mbox's mails, a file each.
 fn split(mbox: &Path, options: &[&str], work: &Path) -> Result<Vec<PathBuf>, Trouble> {
-    let mbox = std::path::absolute(mbox).map_err(|error| file_trouble(mbox, &error))?;
+    let mbox = std::path::absolute(mbox).map_err(Trouble::named(mbox))?;
     let folder = work.join("mails");
-    fs::create_dir_all(&folder).map_err(|error| file_trouble(&folder, &error))?;
+    fs::create_dir_all(&folder).map_err(Trouble::own(&folder))?;
     let mut into = OsString::from("-o");
     into.push(&folder);
     // Eight digits: files sort as they come.
     let start = ["mailsplit", "-d8"].iter().chain(options).map(OsStr::new);
     let words: Vec<&OsStr> = start.chain([into.as_os_str(), OsStr::new("--"), mbox.as_os_str()]).collect();
-    git(work, &words, None).map_err(|failed| failed.trouble("an mbox is what `git format-patch --stdout` writes"))?;
-    let entries = fs::read_dir(&folder).map_err(|error| file_trouble(&folder, &error))?;
+    git(work, &words, None).map_err(Trouble::git("an mbox is what `git format-patch --stdout` writes"))?;
+    let entries = fs::read_dir(&folder).map_err(Trouble::own(&folder))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     Ok(paths)
@@ -158,7 +197,7 @@ fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
     }
     let look = format!("look at it with `git -C {} log {range}`", repository.display());
     let count = git(repository, &["rev-list", "--merges", "--count", range, "--"].map(OsStr::new), None);
-    let merges = count.map_err(|failed| failed.trouble(&look))?;
+    let merges = count.map_err(Trouble::git(&look))?;
     if merges.trim_ascii() != b"0" {
         let merges = String::from_utf8_lossy(&merges).trim().to_owned();
         let why = format!("{range} has merges ({merges}), which cannot be written as patches");
@@ -191,7 +230,7 @@ fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
         range,
         "--",
     ];
-    git(repository, &words.map(OsStr::new), None).map_err(|failed| failed.trouble(&look))
+    git(repository, &words.map(OsStr::new), None).map_err(Trouble::git(&look))
 }
 
 /// The patch in a mail or a plain diff; `None` for what belongs to a series and changes nothing.
@@ -201,9 +240,9 @@ fn patch_of(mail: &Path, work: &Path) -> Result<Option<Patch>, Trouble> {
     let words: Vec<&OsStr> = words.into_iter().chain([message.as_os_str(), body.as_os_str()]).collect();
     let name = mail.file_name().unwrap_or(mail.as_os_str()).to_string_lossy().into_owned();
     let hint = "a patch is what `git format-patch` writes, or a plain diff";
-    let input = File::open(mail).map_err(|error| file_trouble(mail, &error))?;
-    let info = git(work, &words, Some(input)).map_err(|failed| failed.trouble(hint))?;
-    let body = fs::read(&body).map_err(|error| file_trouble(&body, &error))?;
+    let input = File::open(mail).map_err(Trouble::named(mail))?;
+    let info = git(work, &words, Some(input)).map_err(Trouble::git(hint))?;
+    let body = fs::read(&body).map_err(Trouble::own(&body))?;
     let info = String::from_utf8_lossy(&info);
     let (kind, subject) = info
         .lines()
@@ -262,7 +301,7 @@ fn diff_of(body: &[u8]) -> Option<&[u8]> {
 /// Applies all in order; nothing is fuzzy, and nothing outside of the tree is touched.
 pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &Path) -> Result<(), KernelError> {
     for (index, patch) in patches.iter().enumerate() {
-        git_apply(patch, &[], tree, work).await.map_err(|why| KernelError::Patch {
+        git_apply(patch, &[], tree, work).await?.map_err(|why| KernelError::Patch {
             version: version.to_owned(),
             number: index + 1,
             count: patches.len(),
@@ -273,17 +312,32 @@ pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &
     Ok(())
 }
 
-/// The other way round.
-pub(crate) async fn take_back(version: &str, patch: &Patch, tree: &Path, work: &Path) -> Result<(), KernelError> {
-    let (version, subject) = (version.to_owned(), patch.subject.clone());
-    let taken = git_apply(patch, &["--reverse"], tree, work).await;
-    taken.map_err(|why| KernelError::Patch { version, number: 1, count: 1, subject, why })
+/// The other way round. The inner error is why git cannot do that: then the tree is not what it was with the patch.
+pub(crate) async fn take_back(patch: &Patch, tree: &Path, work: &Path) -> Result<Result<(), String>, KernelError> {
+    git_apply(patch, &["--reverse"], tree, work).await
 }
 
-/// Why not, if so.
-async fn git_apply(patch: &Patch, options: &[&str], tree: &Path, work: &Path) -> Result<(), String> {
+/// Whether a patch is applied in a tree. The inner error is why that cannot be said: neither is, or both could be.
+pub(crate) async fn is_applied(patch: &Patch, tree: &Path, work: &Path) -> Result<Result<bool, String>, KernelError> {
+    let back = git_apply(patch, &["--check", "--reverse"], tree, work).await?;
+    let on = git_apply(patch, &["--check"], tree, work).await?;
+    Ok(match (back, on) {
+        (Ok(()), Err(_)) => Ok(true),
+        (Err(_), Ok(())) => Ok(false),
+        (Ok(()), Ok(())) => Err("it can be applied and taken back alike".to_owned()),
+        (Err(why), Err(_)) => Err(why),
+    })
+}
+
+/// The inner error is what git has against it, the outer one why it could not be asked.
+async fn git_apply(
+    patch: &Patch,
+    options: &[&str],
+    tree: &Path,
+    work: &Path,
+) -> Result<Result<(), String>, KernelError> {
     let file = work.join("current.patch");
-    fs::write(&file, &patch.diff).map_err(|error| format!("{}: {error}", file.display()))?;
+    fs::write(&file, &patch.diff).map_err(KernelError::file(&file))?;
     let mut command = tokio::process::Command::from(plain_git(tree));
     command
         .args(["apply", "--whitespace=nowarn"])
@@ -296,8 +350,13 @@ async fn git_apply(patch: &Patch, options: &[&str], tree: &Path, work: &Path) ->
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = command.output().await.map_err(|error| format!("git: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(said(&output.stderr)) }
+    let output = command.output().await.map_err(KernelError::Git)?;
+    let why = said(&output.stderr);
+    match output.status.success() {
+        true => Ok(Ok(())),
+        false if says_full(&why) => Err(KernelError::full(tree)),
+        false => Ok(Err(why)),
+    }
 }
 
 #[cfg(test)]

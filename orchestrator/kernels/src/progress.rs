@@ -11,3 +11,28 @@ pub trait Progress {
     /// The step is done.
     fn end(&self);
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::Progress;
+    use std::sync::Mutex;
+
+    /// Hears nothing but notes.
+    #[derive(Default)]
+    pub(crate) struct Notes(Mutex<Vec<String>>);
+
+    impl Notes {
+        pub(crate) fn taken(&self) -> Vec<String> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl Progress for Notes {
+        fn start(&self, _: &str, _: Option<u64>) {}
+        fn at(&self, _: u64) {}
+        fn note(&self, line: &str) {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+        fn end(&self) {}
+    }
+}

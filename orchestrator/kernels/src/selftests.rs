@@ -4,12 +4,14 @@ use crate::build::{Make, source};
 use crate::catalog::Entry;
 use crate::error::KernelError;
 use crate::progress::Progress;
-use crate::store::{Store, patches_of};
+use crate::recipe::Recipe;
+use crate::store::{Kind, Store, put};
+use crate::workplace::Workplace;
 use object::Endianness;
 use object::elf::{EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where they are in the kernel's source.
 const FOLDER: &str = "tools/testing/selftests/liveupdate";
@@ -42,24 +44,24 @@ impl Selftests {
 impl Store {
     /// The programs of an entry, if they are built.
     pub fn selftests(&self, entry: &Entry) -> Result<Option<Selftests>, KernelError> {
-        Ok(Selftests::read(self.folder_of("selftests", entry, &patches_of(entry)?)?))
+        Ok(Selftests::read(self.folder(Kind::Selftests, &Recipe::read(entry)?)?))
     }
 
     /// The programs of an entry, built if need be.
     pub async fn build_selftests(&self, entry: &Entry, progress: &dyn Progress) -> Result<Selftests, KernelError> {
-        let patches = patches_of(entry)?;
-        let folder = self.folder_of("selftests", entry, &patches)?;
+        let recipe = Recipe::read(entry)?;
+        let folder = self.folder(Kind::Selftests, &recipe)?;
         let _lock = self.lock(&folder, &format!("the selftests of {}", entry.version), progress).await?;
         if let Some(selftests) = Selftests::read(folder.clone()) {
             return Ok(selftests);
         }
-        let work = self.workplace(&self.root().join("selftests"))?;
+        let work = Workplace::for_build(&self.place(Kind::Selftests))?;
         let package = self.fetch(entry, progress).await?;
-        let tree = source(entry, &patches, package.as_deref(), work.path(), progress).await?;
+        let tree = source(&recipe, package.as_deref(), work.path(), progress).await?;
         if !tree.join(FOLDER).exists() {
             return Err(KernelError::NoSelftests { version: entry.version.clone(), folder: FOLDER });
         }
-        let log = self.root().join(format!("selftests-{}.log", entry.version));
+        let log = self.log(Kind::Selftests, &folder);
         let output = work.path().join("programs");
         fs::create_dir(&output).map_err(KernelError::file(&output))?;
         progress.start(&format!("compiling the selftests of {}", entry.version), None);
@@ -68,20 +70,10 @@ impl Store {
         make.run(&["headers"], &[], &mut |_| {}).await?;
         make.run(&["-C", FOLDER, "LDFLAGS=-static", &format!("OUTPUT={}", output.display())], &[], &mut |_| {}).await?;
         progress.end();
-        keep(&output, &folder, &log)?;
+        put(&output, &log, &folder)?;
         Selftests::read(folder.clone())
-            .ok_or_else(|| KernelError::Package { path: folder, why: "no static program came out of it".to_owned() })
+            .ok_or_else(|| KernelError::Unexpected { path: folder, why: "no static program came out of it".to_owned() })
     }
-}
-
-/// Puts what was made into its place, whole or not at all.
-fn keep(output: &Path, folder: &Path, log: &Path) -> Result<(), KernelError> {
-    fs::rename(log, output.join("build.log")).map_err(KernelError::file(log))?;
-    if folder.exists() {
-        // It was there and had no program in it.
-        fs::remove_dir_all(folder).map_err(KernelError::file(folder))?;
-    }
-    fs::rename(output, folder).map_err(KernelError::file(folder))
 }
 
 /// Why these bytes cannot run in a guest, where there is nothing but the kernel; `None` if they can.

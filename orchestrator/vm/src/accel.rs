@@ -2,13 +2,13 @@
 
 use crate::error::VmError;
 use crate::qemu::Qemu;
-use serde::{Deserialize, Serialize};
+use crate::supervise::Launcher;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
-use tokio::process::Command;
 
 /// What runs the guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +57,17 @@ pub struct AccelFound {
     pub reason: String,
 }
 
-/// Decides; runs a guest under KVM the first time, and remembers in `cache` what came of it.
-pub async fn choose(qemu: &Qemu, choice: AccelChoice, cache: &Path) -> Result<AccelFound, VmError> {
+/// Decides; runs a guest under KVM unless `cache` says that one ran since the host booted.
+pub async fn choose(
+    launcher: &Launcher,
+    qemu: &Qemu,
+    choice: AccelChoice,
+    cache: &Path,
+) -> Result<AccelFound, VmError> {
     if choice == AccelChoice::Tcg {
         return Ok(AccelFound { accel: Accel::Tcg, reason: "asked for".to_owned() });
     }
-    match (kvm(qemu, cache).await, choice) {
+    match (kvm(launcher, qemu, cache).await, choice) {
         (Ok(()), _) => Ok(AccelFound { accel: Accel::Kvm, reason: "KVM ran a guest".to_owned() }),
         (Err(why), AccelChoice::Kvm) => Err(VmError::NoKvm(why)),
         (Err(why), _) => Ok(AccelFound { accel: Accel::Tcg, reason: format!("KVM does not run guests: {why}") }),
@@ -70,38 +75,32 @@ pub async fn choose(qemu: &Qemu, choice: AccelChoice, cache: &Path) -> Result<Ac
 }
 
 /// `Err` says why KVM is of no use.
-async fn kvm(qemu: &Qemu, cache: &Path) -> Result<(), String> {
+async fn kvm(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<(), String> {
     if let Err(error) = fs::File::options().read(true).write(true).open("/dev/kvm") {
         return Err(format!("/dev/kvm: {error}"));
     }
-    remembered(qemu, cache).await
+    remembered(launcher, qemu, cache).await
 }
 
-/// The file in the cache folder.
-const CACHE: &str = "kvm-probe.json";
+/// The file in the cache folder that says for which QEMU, kernel and boot of the host KVM ran a guest.
+const CACHE: &str = "kvm-ran-a-guest";
 
-async fn remembered(qemu: &Qemu, cache: &Path) -> Result<(), String> {
+/// Only a success is remembered. A failure may be over a moment later (a module is loaded again, another hypervisor lets go
+/// of the processor), and to see it again takes 0.2 s.
+async fn remembered(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<(), String> {
     let host = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let key = format!("{} {} {} {}", qemu.path.display(), qemu.version, host.trim(), boot.trim());
+    // A QEMU that is built again may have the same version.
+    let built = fs::metadata(&qemu.path).map_or((0, 0), |metadata| (metadata.size(), metadata.mtime()));
+    let key = format!("{} {} {built:?} {} {}", qemu.path.display(), qemu.version, host.trim(), boot.trim());
     let file = cache.join(CACHE);
-    let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Remembered>(&text).ok());
-    if let Some(known) = known.filter(|known| known.key == key) {
-        return known.why_not.map_or(Ok(()), Err);
+    if fs::read(&file).is_ok_and(|known| known == key.as_bytes()) {
+        return Ok(());
     }
-    let outcome = probe(qemu, Accel::Kvm).await;
-    let remembered = Remembered { key, why_not: outcome.clone().err() };
-    // Not to remember costs a second at the next start, and is no reason to fail.
-    let _ = fs::create_dir_all(cache)
-        .and_then(|()| serde_json::to_vec(&remembered).map_err(Into::into))
-        .and_then(|text| fs::write(&file, text));
-    outcome
-}
-
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    key: String,
-    why_not: Option<String>,
+    probe(launcher, qemu, Accel::Kvm).await?;
+    // Not to remember costs a moment at the next start, and is no reason to fail.
+    let _ = fs::create_dir_all(cache).and_then(|()| fs::write(&file, key));
+    Ok(())
 }
 
 /// What `probe/probe.S` writes to the exit device, as QEMU's exit code (QEMU hw/misc/debugexit.c: value << 1 | 1).
@@ -111,22 +110,21 @@ const PROBE_RAN: i32 = 0x2a << 1 | 1;
 const PROBE: Duration = Duration::from_secs(20);
 
 /// Runs a few instructions of real 64-bit guest code.
-pub async fn probe(qemu: &Qemu, accel: Accel) -> Result<(), String> {
+pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let image = folder.path().join("probe.bin");
     fs::write(&image, include_bytes!("../probe/probe.bin")).map_err(|error| error.to_string())?;
     let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
-    let mut child = Command::new(&qemu.path)
+    let mut command = launcher.command(&qemu.path);
+    command
         .args(["-machine", &format!("q35{irqchip}"), "-accel", accel.word(), "-cpu", "max", "-m", "16"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-bios"])
         .arg(&image)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| error.to_string())?;
+        .stderr(Stdio::piped());
+    let mut child = launcher.start(command).await.map_err(|error| error.to_string())?;
     let complaint = match child.stderr.take() {
         Some(stderr) => tokio::time::timeout(PROBE, complaint(BufReader::new(stderr))).await,
         None => Ok(None),
@@ -173,63 +171,76 @@ mod tests {
     use super::*;
     use crate::qemu::QemuVersion;
 
-    /// A QEMU that leaves a line in `ran` and does what `script` says.
-    fn fake(folder: &Path, script: &str) -> Qemu {
-        let path = folder.join("qemu");
-        let text = folder.join("text");
-        fs::write(&text, format!("#!/bin/sh\necho ran >> {}/ran\n{script}\n", folder.display())).unwrap();
-        // Not written by this process: a test that forks at that moment would hold it open, and nobody could run it.
-        assert!(std::process::Command::new("install").arg(&text).arg(&path).status().unwrap().success());
-        Qemu { path, version: QemuVersion(7, 2, 0) }
+    /// A QEMU that leaves a line in `ran` and does what `script` says, and a luqual that becomes it.
+    fn fake(folder: &Path, script: &str) -> (Launcher, Qemu) {
+        let program = |name: &str, text: String| {
+            let (written, path) = (folder.join("text"), folder.join(name));
+            fs::write(&written, format!("#!/bin/sh\n{text}\n")).unwrap();
+            // Not written by this process: a test that forks at that moment would hold it open, and nobody could run it.
+            assert!(std::process::Command::new("install").arg(&written).arg(&path).status().unwrap().success());
+            path
+        };
+        let luqual = program("luqual", "shift 2; exec \"$@\"".to_owned());
+        let path = program("qemu", format!("echo ran >> {}/ran\n{script}", folder.display()));
+        (Launcher { program: luqual }, Qemu { path, version: QemuVersion(7, 2, 0) })
+    }
+
+    async fn probed(script: &str) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let (launcher, qemu) = fake(folder.path(), script);
+        probe(&launcher, &qemu, Accel::Kvm).await
     }
 
     #[tokio::test]
     async fn only_the_guests_own_word_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(probe(&fake(folder.path(), "exit 85"), Accel::Kvm).await, Ok(()));
-        assert_eq!(probe(&fake(folder.path(), "exit 3"), Accel::Kvm).await, Err("QEMU ended (exit status: 3)".into()));
-        let quiet = probe(&fake(folder.path(), "exit 0"), Accel::Kvm).await;
-        assert_eq!(quiet, Err("QEMU ended (exit status: 0)".into()));
+        assert_eq!(probed("exit 85").await, Ok(()));
+        assert_eq!(probed("exit 3").await, Err("QEMU ended (exit status: 3)".into()));
+        assert_eq!(probed("exit 0").await, Err("QEMU ended (exit status: 0)".into()));
         let aborted = "echo 'qemu: error: failed to set MSR 0x10a' >&2; echo more >&2; kill -ABRT $$";
-        assert_eq!(
-            probe(&fake(folder.path(), aborted), Accel::Kvm).await,
-            Err("qemu: error: failed to set MSR 0x10a".into())
-        );
+        assert_eq!(probed(aborted).await, Err("qemu: error: failed to set MSR 0x10a".into()));
     }
 
     #[tokio::test]
     async fn a_kvm_that_pauses_the_guest_is_told_at_once() {
-        let folder = tempfile::tempdir().unwrap();
         let script = "echo 'KVM internal error. Suberror: 1' >&2; echo 'emulation failure' >&2; exec sleep 600";
         let started = std::time::Instant::now();
-        let outcome = probe(&fake(folder.path(), script), Accel::Kvm).await;
-        assert_eq!(outcome, Err("KVM internal error. Suberror: 1, emulation failure".into()));
+        assert_eq!(probed(script).await, Err("KVM internal error. Suberror: 1, emulation failure".into()));
         assert!(started.elapsed() < PROBE);
     }
 
     #[tokio::test]
-    async fn what_came_of_it_is_remembered_for_that_qemu_alone() {
+    async fn a_guest_that_ran_is_remembered_for_that_qemu_and_a_failure_is_not() {
         let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let qemu = fake(folder.path(), "exit 3");
         let runs = || fs::read_to_string(folder.path().join("ran")).unwrap_or_default().lines().count();
+        let (launcher, failing) = fake(folder.path(), "exit 3");
         let why = "QEMU ended (exit status: 3)";
-        for _ in 0..3 {
-            assert_eq!(remembered(&qemu, cache.path()).await, Err(why.into()));
+        for number in 1..=2 {
+            assert_eq!(remembered(&launcher, &failing, cache.path()).await, Err(why.into()));
+            assert_eq!(runs(), number);
         }
-        assert_eq!(runs(), 1);
+        // The same, but that KVM works now.
+        let (launcher, qemu) = fake(folder.path(), "exit 85");
+        for _ in 0..3 {
+            assert_eq!(remembered(&launcher, &qemu, cache.path()).await, Ok(()));
+            assert_eq!(runs(), 3);
+        }
         let newer = Qemu { version: QemuVersion(7, 2, 1), ..qemu };
-        assert_eq!(remembered(&newer, cache.path()).await, Err(why.into()));
-        assert_eq!(runs(), 2);
+        assert_eq!(remembered(&launcher, &newer, cache.path()).await, Ok(()));
+        assert_eq!(runs(), 4);
         // A file that was cut off is no memory.
-        fs::write(cache.path().join(CACHE), "{\"key").unwrap();
-        assert_eq!(remembered(&newer, cache.path()).await, Err(why.into()));
-        assert_eq!(runs(), 3);
+        fs::write(cache.path().join(CACHE), "/usr").unwrap();
+        assert_eq!(remembered(&launcher, &newer, cache.path()).await, Ok(()));
+        assert_eq!(runs(), 5);
+        // Nor is it one of another build of the same version.
+        let (launcher, _) = fake(folder.path(), "exit 3; # another");
+        assert_eq!(remembered(&launcher, &newer, cache.path()).await, Err(why.into()));
     }
 
     #[tokio::test]
     async fn tcg_is_given_to_whoever_asks_for_it() {
         let folder = tempfile::tempdir().unwrap();
-        let found = choose(&fake(folder.path(), "exit 3"), AccelChoice::Tcg, folder.path()).await.unwrap();
+        let (launcher, qemu) = fake(folder.path(), "exit 3");
+        let found = choose(&launcher, &qemu, AccelChoice::Tcg, folder.path()).await.unwrap();
         assert_eq!(found, AccelFound { accel: Accel::Tcg, reason: "asked for".to_owned() });
         assert!(!folder.path().join("ran").exists());
     }
@@ -238,10 +249,10 @@ mod tests {
     async fn without_kvm_auto_falls_back_and_kvm_is_an_error_that_says_why() {
         // Wherever this runs: no QEMU of ours, so no KVM that runs guests.
         let folder = tempfile::tempdir().unwrap();
-        let qemu = fake(folder.path(), "exit 3");
-        let found = choose(&qemu, AccelChoice::Auto, folder.path()).await.unwrap();
+        let (launcher, qemu) = fake(folder.path(), "exit 3");
+        let found = choose(&launcher, &qemu, AccelChoice::Auto, folder.path()).await.unwrap();
         assert_eq!(found.accel, Accel::Tcg);
-        let error = choose(&qemu, AccelChoice::Kvm, folder.path()).await.unwrap_err();
+        let error = choose(&launcher, &qemu, AccelChoice::Kvm, folder.path()).await.unwrap_err();
         assert!(error.to_string().starts_with("KVM does not run guests here: "), "{error}");
         assert_eq!(
             format!("KVM does not run guests here: {}", found.reason.split_once(": ").unwrap().1),

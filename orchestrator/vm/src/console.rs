@@ -72,12 +72,13 @@ impl Console {
         lock(&self.state).scanner.findings().to_vec()
     }
 
-    /// Waits until `line` was seen in a line for the `times`-th time.
-    pub async fn saw(&self, line: &str, times: usize) {
+    /// Waits until `text` was seen in a line for the `times`-th time. Lines with it are counted from the first time on that
+    /// it is waited for, and in the 4096 lines before.
+    pub async fn saw(&self, text: &str, times: usize) {
         let mut changes = self.changes.clone();
         loop {
             changes.mark_unchanged();
-            if lock(&self.state).recent.iter().filter(|recent| recent.contains(line)).count() >= times {
+            if lock(&self.state).count(text) >= times {
                 return;
             }
             if changes.changed().await.is_err() {
@@ -165,13 +166,16 @@ struct State {
     left_out: u64,
     partial: Vec<u8>,
     lines: u64,
+    /// The last lines, for texts that nobody has waited for yet.
     recent: VecDeque<String>,
+    /// In how many lines each text was that somebody waits for.
+    counts: Vec<(String, usize)>,
     scanner: Scanner,
     /// To whom each line is told.
     told: Option<fn(&str)>,
 }
 
-/// How many lines back [`Console::saw`] looks: more than the guest prints while the host is busy.
+/// How many lines back [`Console::saw`] looks the first time: more than the guest prints before a text of it is waited for.
 const RECENT: usize = 4096;
 
 impl State {
@@ -186,6 +190,7 @@ impl State {
             partial: Vec::new(),
             lines: 0,
             recent: VecDeque::new(),
+            counts: Vec::new(),
             scanner: Scanner::default(),
             told: None,
         }
@@ -215,10 +220,23 @@ impl State {
             tell(line.trim_end());
         }
         self.keep(line);
+        for (watched, count) in &mut self.counts {
+            *count += usize::from(text.contains(watched.as_str()));
+        }
         self.recent.push_back(text);
         if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
+    }
+
+    /// In how many lines `text` was; it is counted from now on.
+    fn count(&mut self, text: &str) -> usize {
+        if let Some((_, count)) = self.counts.iter().find(|(watched, _)| watched == text) {
+            return *count;
+        }
+        let count = self.recent.iter().filter(|line| line.contains(text)).count();
+        self.counts.push((text.to_owned(), count));
+        count
     }
 
     /// The head goes to the file at once; the tail is kept in memory until the end.
@@ -308,6 +326,54 @@ mod tests {
         file.read_to_string(&mut text).unwrap();
         assert!(text.len() <= 2 * SMALL + 100, "{}", text.len());
         assert!(text.contains(" 0\n") && text.ends_with(" 999\n") && text.contains("lines left out here"));
+    }
+
+    const READY: &str = "agent: listening";
+
+    /// A console and what feeds it.
+    fn console() -> (Console, Feed, tempfile::NamedTempFile) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (console, feed) = Console::new(file.path(), Instant::now()).unwrap();
+        (console, feed, file)
+    }
+
+    async fn is_seen(console: &Console, times: usize) -> bool {
+        tokio::time::timeout(Duration::ZERO, console.saw(READY, times)).await.is_ok()
+    }
+
+    /// What a kernel prints until its agent listens, and more than the console looks back.
+    fn boot(feed: &mut Feed) {
+        for number in 0..10_000 {
+            feed.take(format!("[    1.{number:06}] probe {number}\n").as_bytes());
+        }
+        feed.take(format!("[    2.000000] {READY}\n").as_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_line_is_counted_however_far_the_ones_before_are_back() {
+        let (console, mut feed, _log) = console();
+        feed.take(format!("{READY}\nmore\n").as_bytes());
+        assert!(is_seen(&console, 1).await && !is_seen(&console, 2).await);
+        for times in 2..5 {
+            boot(&mut feed);
+            assert!(is_seen(&console, times).await, "{times}");
+            assert!(!is_seen(&console, times + 1).await, "{times}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_line_is_woken_by_it() {
+        let (console, mut feed, _log) = console();
+        let waiting = tokio::spawn({
+            let console = console.clone();
+            async move { console.saw(READY, 3).await }
+        });
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            boot(&mut feed);
+        }
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub enum VmError {
         /// MiB that are needed.
         needed: u64,
     },
+    /// What is wrong with a path that the user named: by `--qemu`, or by `LUQUAL_WORK_DIR`.
+    #[error(transparent)]
+    Named(Box<VmError>),
     /// Paths of Unix sockets are short.
     #[error("{0}: a socket's path can have 107 bytes at most")]
     LongPath(PathBuf),
@@ -66,9 +69,21 @@ impl VmError {
         move |source| Self::File { path, source }
     }
 
+    /// The same of a path that the user named.
+    pub(crate) fn named(self) -> Self {
+        Self::Named(Box::new(self))
+    }
+
+    /// Whether the user asked for something that cannot be, as against a host that failed.
+    pub fn is_usage(&self) -> bool {
+        // A KVM that was asked for and is not there is a mistake of the command line; a QEMU that nobody named is not.
+        matches!(self, Self::NoKvm(_) | Self::Named(_) | Self::LongPath(_))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Named(error) => return error.hint(),
             Self::NoQemu(_) => "install it (Debian, Ubuntu: apt-get install qemu-system-x86), or name one with --qemu",
             Self::NotQemu { .. } => "name a qemu-system-x86_64 with --qemu",
             Self::OldQemu { .. } => "Debian 12 and Ubuntu 24.04 have a newer one",

@@ -5,6 +5,7 @@
 mod accel;
 mod args;
 mod console;
+mod end;
 mod error;
 mod follow;
 mod holes;
@@ -26,9 +27,10 @@ pub use args::{
     ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
 };
 pub use console::{Console, Feed};
+pub use end::MachineEnd;
 pub use error::VmError;
 pub use follow::Lines;
-pub use machine::{Machine, MachineEnd};
+pub use machine::Machine;
 pub use pci::{PciAddress, PciFunction};
 pub use profile::{Device, Iommu, Profile};
 pub use qemu::{PROGRAM as QEMU_PROGRAM, Qemu, QemuVersion};
@@ -36,4 +38,4 @@ pub use ram::Ram;
 pub use scan::Scanner;
 pub use supervise::{Launcher, SUBCOMMAND, exec_with_parent};
 pub use trace::{Happened, Traced, parse as parse_trace};
-pub use work::{WorkFolder, base as work_base, free_mib};
+pub use work::{CellFolder, WorkFolder, base as work_base, free_mib};

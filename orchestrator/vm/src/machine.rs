@@ -2,6 +2,7 @@
 
 use crate::args::{self, Launch, arguments};
 use crate::console::Console;
+use crate::end::MachineEnd;
 use crate::error::VmError;
 use crate::holes;
 use crate::ivshmem::Server;
@@ -11,7 +12,7 @@ use crate::qemu::Qemu;
 use crate::qmp::{Log, Qmp};
 use crate::qtest::Qtest;
 use crate::ram::Ram;
-use crate::supervise::{Launcher, SUBCOMMAND};
+use crate::supervise::Launcher;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
@@ -23,22 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// How a machine ended before it was told to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MachineEnd {
-    /// The guest told QEMU that it panicked (pvpanic).
-    Panicked,
-    /// The guest reset the machine.
-    Reset,
-    /// The guest powered the machine off.
-    PoweredOff,
-    /// QEMU is gone or gave up, with what it said.
-    Qemu(String),
-}
 
 /// A running QEMU. Dropping it kills it; [`Machine::quit`] is the way to end one.
 pub struct Machine {
@@ -81,17 +69,9 @@ impl Machine {
             File::create(&path).and_then(|file| file.set_len(size)).map_err(VmError::file(&path))?;
         }
         let server = serve(launch)?;
-        let mut child = Command::new(&launcher.program)
-            .args([SUBCOMMAND, &std::process::id().to_string()])
-            .arg(&qemu.path)
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| VmError::Start(error.to_string()))?;
+        let mut command = launcher.command(&qemu.path);
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
+        let mut child = launcher.start(command).await.map_err(|error| VmError::Start(error.to_string()))?;
         let pid = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
@@ -378,6 +358,7 @@ fn forwarded_port(usernet: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::process::Command;
 
     #[test]
     fn the_port_is_read_from_what_qemu_prints() {

@@ -30,14 +30,19 @@ impl fmt::Display for QemuVersion {
 const OLDEST: QemuVersion = QemuVersion(7, 2, 0);
 
 impl Qemu {
-    /// The QEMU at `explicit`, or the first in `PATH`; it must be 7.2 or later.
-    pub fn find(explicit: Option<&Path>) -> Result<Self, VmError> {
-        let path = match explicit {
-            Some(path) if path.is_file() => path.to_owned(),
-            Some(path) => return Err(VmError::NoQemu(path.display().to_string())),
-            None => search(&std::env::var_os("PATH").unwrap_or_default())
-                .ok_or_else(|| VmError::NoQemu(format!("{PROGRAM} (in PATH)")))?,
-        };
+    /// The QEMU at `named`, or the first in `PATH`; it must be 7.2 or later.
+    pub fn find(named: Option<&Path>) -> Result<Self, VmError> {
+        match named {
+            Some(path) if path.is_file() => Self::at(path.to_owned()).map_err(VmError::named),
+            Some(path) => Err(VmError::NoQemu(path.display().to_string()).named()),
+            None => {
+                let found = search(&std::env::var_os("PATH").unwrap_or_default());
+                Self::at(found.ok_or_else(|| VmError::NoQemu(format!("{PROGRAM} (in PATH)")))?)
+            }
+        }
+    }
+
+    fn at(path: PathBuf) -> Result<Self, VmError> {
         let output = Command::new(&path).arg("--version").output().map_err(VmError::file(&path))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let version =
@@ -73,8 +78,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_named_and_of_no_use_is_a_mistake_of_the_one_who_named_it() {
+        for (path, told) in
+            [("/etc/passwd", "/etc/passwd: Permission denied"), ("/bin/true", "does not say its version")]
+        {
+            let error = Qemu::find(Some(Path::new(path))).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(told), "{error}");
+        }
+        assert!(!VmError::NoQemu(PROGRAM.to_owned()).is_usage());
+    }
+
+    #[test]
     fn a_missing_one_is_told_with_what_to_do() {
         let error = Qemu::find(Some(Path::new("/nowhere/qemu"))).unwrap_err();
+        assert!(error.is_usage());
         assert_eq!(error.to_string(), "/nowhere/qemu was not found");
         assert!(error.hint().unwrap().contains("apt-get install qemu-system-x86"));
     }

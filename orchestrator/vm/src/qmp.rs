@@ -1,29 +1,33 @@
 //! QMP with a reader of our own: qapi's types for what we ask, and any event that QEMU likes to send.
 
+use crate::end::MachineEnd;
 use crate::error::VmError;
-use crate::machine::MachineEnd;
-use qapi::Command;
+use qapi::{Command, Execute};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<Value>>>>;
 /// Whether a stop of the machine is asked for.
 type Stops = Arc<AtomicBool>;
 
 /// A connection that is past its greeting.
+///
+/// No command has a deadline here: who asks bounds the time, and may give up at any moment. A command that nobody waits for
+/// any more leaves the connection usable: it is sent whole, and its answer is dropped when it comes.
 pub(crate) struct Qmp {
-    writer: AsyncMutex<OwnedWriteHalf>,
-    waiting: Waiting,
+    /// To the task that writes.
+    lines: mpsc::UnboundedSender<String>,
+    pending: Pending,
+    next_id: AtomicU64,
     stops: Stops,
     log: Log,
 }
@@ -35,47 +39,28 @@ impl Qmp {
         stream: UnixStream,
         log: Log,
         debugged: bool,
-        mut on_end: impl FnMut(MachineEnd) + Send + 'static,
+        on_end: impl FnMut(MachineEnd) + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), VmError> {
         let (reader, writer) = stream.into_split();
-        let (waiting, stops) = (Waiting::default(), Stops::new(debugged.into()));
-        let reading = tokio::spawn({
-            let (waiting, stops, log) = (waiting.clone(), stops.clone(), log.clone());
-            async move {
-                let mut lines = BufReader::new(reader).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    log.write("received", &line);
-                    let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-                    if let Some(end) = ending(&message, stops.load(Ordering::SeqCst)) {
-                        on_end(end);
-                    } else if message.get("return").is_some() || message.get("error").is_some() {
-                        let asker = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let _ = asker.map(|asker| asker.send(message));
-                    }
-                }
-                // Nobody will be answered any more.
-                waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            }
-        });
-        let qmp = Self { writer: AsyncMutex::new(writer), waiting, stops, log };
+        let (pending, stops) = (Pending::default(), Stops::new(debugged.into()));
+        let reading = tokio::spawn(read(reader, log.clone(), pending.clone(), stops.clone(), on_end));
+        let (lines, to_write) = mpsc::unbounded_channel();
+        tokio::spawn(write(writer, to_write));
+        let qmp = Self { lines, pending, next_id: AtomicU64::new(1), stops, log };
         qmp.ask(qapi::qmp::qmp_capabilities { enable: None }).await?;
         Ok((qmp, reading))
     }
 
-    /// Runs a command and waits for its answer; QMP answers in the order of the questions.
+    /// Runs a command and waits for its answer, which is known by the command's id.
     pub(crate) async fn ask<C: Command>(&self, command: C) -> Result<C::Ok, VmError> {
         let failed = |why: String| VmError::Qmp { command: C::NAME.to_owned(), why };
-        let mut text = serde_json::to_string(&qapi::Execute::<_, u32>::from(command))
-            .map_err(|error| failed(error.to_string()))?;
+        let gone = || failed("QEMU closed the connection before it answered".to_owned());
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let text = serde_json::to_string(&Execute::with_id(command, id)).map_err(|error| failed(error.to_string()))?;
+        let (_asked, answer) = self.pending.add(id).ok_or_else(gone)?;
         self.log.write("sent", &text);
-        text.push('\n');
-        let (sender, answer) = oneshot::channel();
-        {
-            let mut writer = self.writer.lock().await;
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(sender);
-            writer.write_all(text.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
-        }
-        let mut answer = answer.await.map_err(|_| failed("QEMU went away before it answered".to_owned()))?;
+        self.lines.send(text + "\n").map_err(|_| gone())?;
+        let mut answer = answer.await.map_err(|_| gone())?;
         if let Some(error) = answer.get("error") {
             return Err(failed(error.to_string()));
         }
@@ -91,6 +76,86 @@ impl Qmp {
     pub(crate) async fn hmp(&self, line: &str) -> Result<String, VmError> {
         let command_line = line.to_owned();
         self.ask(qapi::qmp::human_monitor_command { command_line, cpu_index: None }).await
+    }
+}
+
+/// Takes in what QEMU says, until it says no more.
+async fn read(
+    reader: OwnedReadHalf,
+    log: Log,
+    pending: Pending,
+    stops: Stops,
+    mut on_end: impl FnMut(MachineEnd) + Send,
+) {
+    let mut lines = BufReader::new(reader).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        log.write("received", &line);
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+        if let Some(end) = ending(&message, stops.load(Ordering::SeqCst)) {
+            on_end(end);
+        } else if message.get("return").is_some() || message.get("error").is_some() {
+            pending.answer(message);
+        }
+    }
+    pending.close();
+}
+
+/// Writes each command as a whole, whoever waits for its answer.
+async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<String>) {
+    while let Some(line) = lines.recv().await {
+        // The reader tells those who wait: a socket that takes nothing any more has nothing to say either.
+        if writer.write_all(line.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+type Askers = HashMap<u64, oneshot::Sender<Value>>;
+
+/// Who waits for an answer, by the command's id; `None` once there will be no more answers.
+#[derive(Clone)]
+struct Pending(Arc<Mutex<Option<Askers>>>);
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some(Askers::new()))))
+    }
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, Option<Askers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the answer to this id will come; `None` if there will be none.
+    fn add(&self, id: u64) -> Option<(Asked, oneshot::Receiver<Value>)> {
+        let (sender, answer) = oneshot::channel();
+        self.lock().as_mut()?.insert(id, sender);
+        Some((Asked { id, pending: self.clone() }, answer))
+    }
+
+    /// An answer that nobody waits for is dropped: it was given up, or has no id of ours.
+    fn answer(&self, message: Value) {
+        let asker = message["id"].as_u64().and_then(|id| self.lock().as_mut()?.remove(&id));
+        let _ = asker.map(|asker| asker.send(message));
+    }
+
+    fn close(&self) {
+        *self.lock() = None;
+    }
+}
+
+/// A command whose answer is awaited. Dropping it gives the answer up.
+struct Asked {
+    id: u64,
+    pending: Pending,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.lock().as_mut() {
+            pending.remove(&self.id);
+        }
     }
 }
 
@@ -133,6 +198,88 @@ impl Log {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::time::Duration;
+
+    /// QEMU's end of a connection.
+    struct Fake(BufReader<UnixStream>);
+
+    impl Fake {
+        /// The command's id, and the line of the human monitor that it has.
+        async fn hears(&mut self) -> (Value, String) {
+            let mut line = String::new();
+            self.0.read_line(&mut line).await.unwrap();
+            let command: Value = serde_json::from_str(&line).unwrap();
+            let monitor = command["arguments"]["command-line"].as_str().unwrap_or_default().to_owned();
+            (command["id"].clone(), monitor)
+        }
+
+        async fn says(&mut self, message: Value) {
+            self.0.write_all(format!("{message}\r\n").as_bytes()).await.unwrap();
+        }
+    }
+
+    async fn connected() -> (Qmp, Fake) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut fake = Fake(BufReader::new(theirs));
+        let log = Log { file: Arc::new(tempfile::tempfile().unwrap()), started: Instant::now() };
+        let negotiated = async {
+            fake.says(json!({"QMP": {"version": {}}})).await;
+            let (id, _) = fake.hears().await;
+            fake.says(json!({"return": {}, "id": id})).await;
+            fake
+        };
+        let (connected, fake) = tokio::join!(Qmp::connect(ours, log, false, |_| {}), negotiated);
+        (connected.unwrap().0, fake)
+    }
+
+    /// For what must not hang.
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(10), future).await.expect("it hangs")
+    }
+
+    #[tokio::test]
+    async fn an_answer_goes_to_the_one_who_asked() {
+        let (qmp, mut fake) = connected().await;
+        let answers = async {
+            let (first, second) = (fake.hears().await, fake.hears().await);
+            assert_eq!((first.1.as_str(), second.1.as_str()), ("one", "two"));
+            fake.says(json!({"return": "of nobody", "id": 4711})).await;
+            fake.says(json!({"return": "without an id"})).await;
+            fake.says(json!({"event": "SOMETHING"})).await;
+            fake.says(json!({"return": "to two", "id": second.0})).await;
+            fake.says(json!({"error": {"class": "GenericError", "desc": "to one"}, "id": first.0})).await;
+        };
+        let (one, two, ()) = soon(async { tokio::join!(qmp.hmp("one"), qmp.hmp("two"), answers) }).await;
+        assert_eq!(two.unwrap(), "to two");
+        assert!(one.unwrap_err().to_string().contains("to one"));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_was_given_up_leaves_the_connection_usable() {
+        let (qmp, mut fake) = connected().await;
+        assert!(tokio::time::timeout(Duration::from_millis(20), qmp.hmp("slow")).await.is_err());
+        let answers = async {
+            let slow = fake.hears().await;
+            let next = fake.hears().await;
+            fake.says(json!({"return": "late", "id": slow.0})).await;
+            fake.says(json!({"return": "in time", "id": next.0})).await;
+        };
+        let (next, ()) = soon(async { tokio::join!(qmp.hmp("next"), answers) }).await;
+        assert_eq!(next.unwrap(), "in time");
+        assert!(qmp.pending.lock().as_ref().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_qemu_that_is_gone_is_told_to_whoever_asks() {
+        let (qmp, mut fake) = connected().await;
+        let gone = async {
+            fake.hears().await;
+            drop(fake);
+        };
+        let (asked, ()) = soon(async { tokio::join!(qmp.hmp("before"), gone) }).await;
+        assert!(asked.unwrap_err().to_string().contains("closed the connection"));
+        assert!(soon(qmp.hmp("after")).await.is_err());
+    }
 
     #[test]
     fn events_that_end_a_machine() {

@@ -4,8 +4,12 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 /// The hidden subcommand by which `luqual` re-executes itself to become QEMU.
 pub const SUBCOMMAND: &str = "__exec-with-parent";
@@ -17,10 +21,54 @@ pub struct Launcher {
     pub program: PathBuf,
 }
 
+impl Launcher {
+    /// What becomes `program`, whose arguments are to be added.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args([SUBCOMMAND, &std::process::id().to_string()]).arg(program).kill_on_drop(true);
+        command
+    }
+
+    /// Starts such a command, on the thread that starts all of them.
+    pub(crate) async fn start(&self, command: Command) -> io::Result<Child> {
+        let gone = || io::Error::other("there is no thread that could start QEMU");
+        let (started, child) = oneshot::channel();
+        parent().send(Start { command, runtime: Handle::current(), started }).map_err(|_| gone())?;
+        child.await.map_err(|_| gone())?
+    }
+}
+
+/// A command to start, and the runtime that waits for its end.
+struct Start {
+    command: Command,
+    runtime: Handle,
+    started: oneshot::Sender<io::Result<Child>>,
+}
+
+/// The thread that starts every QEMU of this process.
+///
+/// The parent-death signal is bound to the *thread* that forked (prctl(2), PR_SET_PDEATHSIG): a QEMU that a worker thread
+/// started is killed when that thread ends, in the midst of its cell. This one waits for orders until the process ends.
+fn parent() -> &'static Sender<Start> {
+    static PARENT: OnceLock<Sender<Start>> = OnceLock::new();
+    PARENT.get_or_init(|| {
+        let (orders, taken) = channel();
+        // A thread that cannot be made drops its end, and who sends to it is told.
+        let _ = std::thread::Builder::new().name("qemu-parent".to_owned()).spawn(move || start_all(&taken));
+        orders
+    })
+}
+
+fn start_all(orders: &Receiver<Start>) {
+    for Start { mut command, runtime, started } in orders {
+        let _entered = runtime.enter();
+        // Nobody may wait for it any more: then dropping it kills it.
+        drop(started.send(command.spawn()));
+    }
+}
+
 /// Becomes `program`, which the kernel then kills when the parent ends (prctl(2), PR_SET_PDEATHSIG). Returns only when
 /// that failed.
-///
-/// The signal is bound to the parent's *thread* that forked: luqual starts QEMU from its main thread.
 pub fn exec_with_parent(parent: u32, program: OsString, arguments: Vec<OsString>) -> io::Error {
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return errno.into();
@@ -29,5 +77,5 @@ pub fn exec_with_parent(parent: u32, program: OsString, arguments: Vec<OsString>
     if getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok()) != Some(parent) {
         return io::Error::other("the luqual that started this is gone");
     }
-    Command::new(program).args(arguments).exec()
+    std::process::Command::new(program).args(arguments).exec()
 }

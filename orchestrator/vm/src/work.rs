@@ -18,6 +18,8 @@ pub struct WorkFolder {
     _lock: File,
 }
 
+/// The variable by which the user names where working folders are made.
+const BASE: &str = "LUQUAL_WORK_DIR";
 const LOCK: &str = "lock";
 const NEW: &str = ".new-";
 
@@ -25,8 +27,12 @@ impl WorkFolder {
     /// A new folder under `LUQUAL_WORK_DIR`, else /dev/shm, else the folder for temporary files. Before that, folders
     /// that a killed luqual left behind are removed; their number is returned.
     pub fn create() -> Result<(Self, usize), VmError> {
-        let base = base();
-        let swept = sweep(&base);
+        let made = Self::create_in(&base());
+        if std::env::var_os(BASE).is_some() { made.map_err(VmError::named) } else { made }
+    }
+
+    fn create_in(base: &Path) -> Result<(Self, usize), VmError> {
+        let swept = sweep(base);
         let name = format!("{}{:08x}", prefix(), rand::random::<u32>());
         // Made and locked under another name: the sweep of another luqual sees it only once it is locked.
         let (unlocked, path) = (base.join(format!("{NEW}{name}")), base.join(name));
@@ -44,7 +50,7 @@ impl WorkFolder {
     }
 
     /// A new folder in it for one machine, with room for `memory_mib` MiB of RAM file.
-    pub fn cell(&self, memory_mib: u64) -> Result<PathBuf, VmError> {
+    pub fn cell(&self, memory_mib: u64) -> Result<CellFolder, VmError> {
         let free = free_mib(&self.path)?;
         if free < memory_mib {
             return Err(VmError::NoSpace { path: self.path.clone(), free, needed: memory_mib });
@@ -55,7 +61,7 @@ impl WorkFolder {
             return Err(VmError::LongPath(path));
         }
         fs::create_dir(&path).map_err(VmError::file(&path))?;
-        Ok(path)
+        Ok(CellFolder { path })
     }
 }
 
@@ -65,9 +71,36 @@ impl Drop for WorkFolder {
     }
 }
 
+/// The folder of one machine: its RAM file, its sockets, its initramfs. It is removed with all that is in it when this is
+/// dropped, whatever happened before: a RAM file that stays takes the room of a later machine.
+#[derive(Debug)]
+pub struct CellFolder {
+    path: PathBuf,
+}
+
+impl CellFolder {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it on a thread of its own, since it takes a tenth of a second to give back a GiB of memory. A drop does the
+    /// same at once, on the thread that drops; so does a runtime that ends before the removal began.
+    pub async fn remove(self) {
+        // An error means that the thread panicked or never ran: then the drop removed the folder.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
+
+impl Drop for CellFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
 /// Where working folders are made.
 pub fn base() -> PathBuf {
-    if let Some(path) = std::env::var_os("LUQUAL_WORK_DIR") {
+    if let Some(path) = std::env::var_os(BASE) {
         return path.into();
     }
     let shm = Path::new("/dev/shm");
@@ -121,6 +154,40 @@ fn is_old(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A machine's folder with files in it, as a machine that ended leaves it.
+    fn used(base: &Path) -> CellFolder {
+        let work = WorkFolder { path: base.to_owned(), made: AtomicU32::new(0), _lock: tempfile::tempfile().unwrap() };
+        let folder = work.cell(0).unwrap();
+        // The test's base is removed by the test.
+        std::mem::forget(work);
+        fs::write(folder.path().join("ram"), "memory").unwrap();
+        fs::write(folder.path().join("initrd"), "archive").unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn a_machines_folder_goes_however_its_end_is_cut_off() {
+        let base = tempfile::tempdir().unwrap();
+        let left = || fs::read_dir(base.path()).unwrap().count();
+
+        // A copy fails, so the function that holds the folder returns early.
+        let copy = |folder: CellFolder| fs::copy(folder.path().join("ram"), "/nowhere/ram");
+        assert!(copy(used(base.path())).is_err());
+        assert_eq!(left(), 0);
+
+        // The deadline of the teardown passes while something else is awaited.
+        let folder = used(base.path());
+        let ending = async move {
+            std::future::pending::<()>().await;
+            folder.remove().await;
+        };
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, ending).await.is_err());
+        assert_eq!(left(), 0);
+
+        used(base.path()).remove().await;
+        assert_eq!(left(), 0);
+    }
 
     #[test]
     fn only_folders_that_nobody_holds_are_swept() {

@@ -39,13 +39,14 @@ fn trials() -> Vec<Trial> {
         Trial::test("what_a_guest_does_to_itself_is_told", || block_on(what_a_guest_does_to_itself_is_told())),
         Trial::test("a_kernel_that_is_none_is_told_by_qemu", || block_on(a_kernel_that_is_none_is_told_by_qemu())),
         Trial::test("a_machine_that_is_dropped_is_gone", || block_on(a_machine_that_is_dropped_is_gone())),
+        Trial::test("a_machine_outlives_the_thread_that_started_it", a_machine_outlives_the_thread_that_started_it),
         Trial::test("a_killed_parent_leaves_no_qemu", a_killed_parent_leaves_no_qemu),
         Trial::test("a_parent_that_is_gone_starts_nothing", a_parent_that_is_gone_starts_nothing),
     ]
 }
 
 async fn the_accelerator_probe_passes_under_tcg() -> Outcome {
-    Ok(probe_accel(&Qemu::find(None)?, Accel::Tcg).await?)
+    Ok(probe_accel(&launcher(), &Qemu::find(None)?, Accel::Tcg).await?)
 }
 
 async fn a_guest_speaks_and_quits() -> Outcome {
@@ -149,6 +150,22 @@ async fn a_machine_that_is_dropped_is_gone() -> Outcome {
     gone(pid)
 }
 
+/// The parent-death signal is bound to the thread that forked.
+fn a_machine_outlives_the_thread_that_started_it() -> Outcome {
+    let place = Place::new("w")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let started = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(place.start())).join());
+    let machine = started.map_err(|_| "the thread panicked")??;
+    // To die of a signal takes no time; to see that nothing happens takes some.
+    let waited = async { tokio::time::timeout(Duration::from_millis(300), machine.wait_end()).await };
+    if let Ok(end) = runtime.block_on(waited) {
+        return Err(format!("it ended with its thread: {end:?}").into());
+    }
+    assert!(lives(machine.pid()));
+    runtime.block_on(machine.quit());
+    Ok(())
+}
+
 fn a_killed_parent_leaves_no_qemu() -> Outcome {
     let folder = tempfile::tempdir()?;
     let program = std::env::current_exe()?;
@@ -193,6 +210,10 @@ impl Place {
     }
 }
 
+fn launcher() -> Launcher {
+    Launcher { program: std::env::current_exe().unwrap_or_default() }
+}
+
 fn guest() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/guest.bin")
 }
@@ -203,7 +224,6 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
 }
 
 async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, VmError> {
-    let launcher = Launcher { program: std::env::current_exe().unwrap_or_default() };
     let launch = Launch {
         profile: &PROFILES[0],
         mode: Mode { accel: Accel::Tcg, nested: false, alone: None },
@@ -215,7 +235,7 @@ async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, Vm
         open: false,
         gdb: false,
     };
-    Machine::start(&launcher, &Qemu::find(None)?, &launch, Instant::now()).await
+    Machine::start(&launcher(), &Qemu::find(None)?, &launch, Instant::now()).await
 }
 
 /// Whether that process is there and is no zombie.

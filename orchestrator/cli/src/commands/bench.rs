@@ -67,7 +67,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let (_keep, interrupt) = watch::channel(false);
     let launcher = launcher()?;
     let lab = QemuLab { launcher: &launcher, qemu: &qemu, accel: accel.accel, work: &work };
-    let host = Host::once(&lab, &folder, interrupt);
+    let host = Host::once(&lab, folder.path(), interrupt);
     let key = CellKey {
         source: command.source.clone(),
         target: command.target.clone(),
@@ -88,7 +88,7 @@ pub(crate) async fn run(command: &Bench) -> Result<Exit, CliError> {
     let mut ratios = Vec::new();
     let mut records = Vec::new();
     for round in 0..=command.rounds {
-        let bare = bare(&qemu, host.accel, &source, &target, &folder)?;
+        let bare = bare(&qemu, host.accel, &source, &target, folder.path())?;
         let record = measured(&boot, &host).await.ok_or_else(|| CliError::harness("interrupted"))?;
         if record.outcome != Outcome::Survived {
             return Err(CliError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineChoice {
-    /// What runs the guests' code; auto tries real guest code under KVM once and remembers
+    /// What runs the guests' code; auto runs guest code under KVM, and remembers that it ran
     #[arg(long, value_enum, default_value_t = Choice::Auto, value_name = "X")]
     accel: Choice,
     /// A qemu-system-x86_64, 7.2 or later [default: the first in PATH]
@@ -46,7 +46,7 @@ impl MachineChoice {
             Choice::Kvm => AccelChoice::Kvm,
             Choice::Tcg => AccelChoice::Tcg,
         };
-        let found = choose_accel(&qemu, choice, &cache_folder()).await?;
+        let found = choose_accel(&launcher()?, &qemu, choice, &cache_folder()).await?;
         Ok((qemu, found))
     }
 }

@@ -1,16 +1,8 @@
 use super::*;
+use crate::progress::tests::Notes;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-
-struct Silent;
-
-impl Progress for Silent {
-    fn start(&self, _: &str, _: Option<u64>) {}
-    fn at(&self, _: u64) {}
-    fn note(&self, _: &str) {}
-    fn end(&self) {}
-}
 
 /// A server that answers each request with the next of `answers`, and remembers what was asked.
 async fn server(answers: Vec<Vec<u8>>) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -47,10 +39,10 @@ async fn a_cut_download_is_told_and_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("linux.deb");
     let sha256 = digest::of_bytes(BODY);
-    let error = fetch(&url, &sha256, &file, &Silent).await.unwrap_err();
+    let error = fetch(&url, &sha256, &file, &Notes::default()).await.unwrap_err();
     assert!(error.to_string().contains("cut after 5"), "{error}");
     assert!(error.hint().unwrap().contains("again") && !file.exists());
-    fetch(&url, &sha256, &file, &Silent).await.unwrap();
+    fetch(&url, &sha256, &file, &Notes::default()).await.unwrap();
     assert_eq!(fs::read(&file).unwrap(), BODY);
     assert!(asked.lock().unwrap()[1].contains("range: bytes=5-"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -62,7 +54,7 @@ async fn a_server_that_does_not_resume_is_taken_from_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("linux.deb");
     fs::write(folder.path().join("linux.deb.part"), b"something else, and longer").unwrap();
-    fetch(&url, &digest::of_bytes(BODY), &file, &Silent).await.unwrap();
+    fetch(&url, &digest::of_bytes(BODY), &file, &Notes::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -70,16 +62,40 @@ async fn a_wrong_digest_is_told_and_the_file_removed() {
     let (url, _) = server(vec![answer("200 OK", 17, BODY)]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("linux.deb");
-    let error = fetch(&url, &digest::of_bytes(b"other"), &file, &Silent).await.unwrap_err();
+    let error = fetch(&url, &digest::of_bytes(b"other"), &file, &Notes::default()).await.unwrap_err();
     assert!(error.is_usage() && error.to_string().contains(&digest::of_bytes(BODY)), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn two_that_want_one_file_bring_it_once() {
+    // The second answer is for one that should not have asked.
+    let (url, asked) = server(vec![answer("200 OK", 17, BODY), answer("206 Partial Content", 5, b"wrong")]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, sha256) = (folder.path().join("linux.deb"), digest::of_bytes(BODY));
+    let (first, second) = (Notes::default(), Notes::default());
+    let (one, other) = tokio::join!(fetch(&url, &sha256, &file, &first), fetch(&url, &sha256, &file, &second));
+    one.unwrap();
+    other.unwrap();
+    assert_eq!((fs::read(&file).unwrap().as_slice(), asked.lock().unwrap().len()), (BODY, 1));
+    let notes = [first.taken(), second.taken()].concat();
+    assert_eq!(notes, ["another luqual downloads linux.deb; waiting for it"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_the_user_named_and_that_is_missing_is_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("linux.deb");
+    let error = fetch("file:///nowhere/linux.deb", "", &file, &Notes::default()).await.unwrap_err();
+    assert!(error.is_usage() && error.to_string().starts_with("/nowhere/linux.deb: "), "{error}");
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_named() {
     let (url, _) = server(vec![answer("404 Not Found", 0, b"")]).await;
     let folder = tempfile::tempdir().unwrap();
-    let error = fetch(&url, "", &folder.path().join("x"), &Silent).await.unwrap_err().to_string();
+    let error = fetch(&url, "", &folder.path().join("x"), &Notes::default()).await.unwrap_err().to_string();
     assert!(error.contains(&url) && error.contains("404"), "{error}");
 }
 

@@ -51,8 +51,18 @@ fn apply_all(patches: &[Patch], tree: &Path, work: &Path) -> Result<String, Kern
     Ok(fs::read_to_string(tree.join("init/main.c")).unwrap())
 }
 
-fn why(series: &Series) -> Trouble {
-    read(series).unwrap_err()
+/// What is wrong with the series itself.
+#[derive(Debug)]
+struct Told {
+    why: String,
+    hint: String,
+}
+
+fn why(series: &Series) -> Told {
+    match read(series).unwrap_err() {
+        Trouble::Series { why, hint } => Told { why, hint },
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -206,9 +216,42 @@ fn what_is_no_range_is_told() {
 }
 
 #[test]
-fn git_that_is_missing_is_told() {
-    let missing = Failed::Start(ErrorKind::NotFound.into()).trouble("x");
-    assert_eq!(missing.hint, "Debian, Ubuntu: apt-get install git");
+fn git_that_is_missing_is_no_mistake_of_the_series() {
+    let missing = Trouble::git("x")(Failed::Start(ErrorKind::NotFound.into())).of("9.9-mine");
+    assert!(!missing.is_usage() && missing.to_string().starts_with("git is missing"), "{missing}");
+    assert_eq!(missing.hint().unwrap(), "Debian, Ubuntu: apt-get install git");
+    let own = Trouble::own(Path::new("/tmp"))(ErrorKind::StorageFull.into()).of("9.9-mine");
+    assert!(!own.is_usage(), "{own}");
+    assert!(why(&Series::Path("/nowhere".into())).why.starts_with("/nowhere: "));
+}
+
+#[test]
+fn a_patch_on_top_comes_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("a.patch"), DIFF).unwrap();
+    fs::write(path("b.patch"), THEN).unwrap();
+    let series = Series::OnTop { base: Box::new(Series::Path(path("a.patch"))), patch: path("b.patch") };
+    assert_eq!(subjects(&read(&series).unwrap()), ["a.patch", "b.patch"]);
+    assert_eq!(apply_all(&read(&series).unwrap(), &tree(folder.path()), folder.path()).unwrap(), "one\n2\nthree\n");
+}
+
+#[tokio::test]
+async fn whether_a_patch_is_applied_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, work) = (tree(folder.path()), folder.path());
+    let patch = Patch { subject: "init: louder".into(), diff: DIFF.into() };
+    assert_eq!(is_applied(&patch, &tree, work).await.unwrap(), Ok(false));
+    apply("9.9", std::slice::from_ref(&patch), &tree, work).await.unwrap();
+    assert_eq!(is_applied(&patch, &tree, work).await.unwrap(), Ok(true));
+    fs::write(tree.join("init/main.c"), "one\nother\nthree\n").unwrap();
+    assert!(is_applied(&patch, &tree, work).await.unwrap().is_err());
+    assert!(take_back(&patch, &tree, work).await.unwrap().is_err());
+    // A line more of a kind that is there already: git finds a place for it in both directions.
+    fs::write(tree.join("init/main.c"), "x\nx\nx\nx\n").unwrap();
+    let more = "--- a/init/main.c\n+++ b/init/main.c\n@@ -1,2 +1,3 @@\n x\n+x\n x\n";
+    let more = Patch { subject: "init: more".into(), diff: more.into() };
+    assert!(is_applied(&more, &tree, work).await.unwrap().is_err());
 }
 
 #[test]

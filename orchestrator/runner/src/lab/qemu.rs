@@ -6,11 +6,11 @@ use crate::observe::Ticks;
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_protocol::{READY_LINE, Reply, Request};
 use luqual_vm::{
-    ANSWERS, Accel, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu, QemuVersion, Ram,
+    ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu, QemuVersion, Ram,
     VmError, WorkFolder,
 };
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::time::Instant;
 
 /// Starts machines of QEMU.
@@ -36,8 +36,8 @@ impl Lab for QemuLab<'_> {
 
     fn start<'a>(&'a self, start: Start<'a>) -> Waiting<'a, Result<Box<dyn Machine>, String>> {
         Box::pin(async move {
-            let folder = Folder(self.work.cell(start.profile.memory_mib).map_err(explained)?);
-            let initrd = folder.0.join("initrd");
+            let folder = self.work.cell(start.profile.memory_mib).map_err(explained)?;
+            let initrd = folder.path().join("initrd");
             fs::create_dir_all(start.logs).map_err(at(start.logs))?;
             let archive = first_initramfs(&start)?;
             // A few MiB in memory or on disk, before there is a guest that could wait.
@@ -48,7 +48,7 @@ impl Lab for QemuLab<'_> {
                 kernel: start.kernel.1,
                 initrd: &initrd,
                 command_line: start.command_line,
-                folder: &folder.0,
+                folder: folder.path(),
                 logs: start.logs,
                 open: start.open,
                 gdb: start.gdb.is_some(),
@@ -60,7 +60,7 @@ impl Lab for QemuLab<'_> {
             }
             match start.gdb {
                 // It is the debugger that lets it run.
-                Some(wait) => wait(&folder.0.join(GDB)),
+                Some(wait) => wait(&folder.path().join(GDB)),
                 None => machine.resume().await.map_err(explained)?,
             }
             let answers = start.logs.join(ANSWERS);
@@ -86,19 +86,10 @@ fn first_initramfs(start: &Start<'_>) -> Result<Vec<u8>, String> {
     initramfs(start.keys, &kernels, &files).map_err(|error| format!("the initramfs: {error}"))
 }
 
-/// The folder of a machine, which is gone when the machine is, however that ends.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A QEMU that runs.
 struct QemuMachine {
     machine: luqual_vm::Machine,
-    folder: Folder,
+    folder: CellFolder,
     /// The guest, if it goes on alone.
     alone: Option<Alone>,
     started: Instant,
@@ -126,7 +117,7 @@ impl Machine for QemuMachine {
     }
 
     fn folder(&self) -> &Path {
-        &self.folder.0
+        self.folder.path()
     }
 
     fn watch_ticks(&self, page: u64) -> Option<Ticks> {
@@ -190,8 +181,8 @@ impl Machine for QemuMachine {
             let Self { machine, folder, .. } = *self;
             machine.quit().await;
             let keep = keep.map(Path::to_owned);
-            // Gigabytes: not on the loop that other machines are watched by.
-            let kept = tokio::task::spawn_blocking(move || keep.map_or(Ok(()), |logs| copy_kept(&folder.0, &logs)));
+            // Gigabytes: not on the loop that other machines are watched by. The folder is removed when it is dropped there.
+            let kept = tokio::task::spawn_blocking(move || keep.map_or(Ok(()), |logs| copy_kept(folder.path(), &logs)));
             kept.await.map_err(|error| error.to_string())?
         })
     }

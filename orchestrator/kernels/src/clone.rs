@@ -1,0 +1,53 @@
+//! Builds of commits: all of one git tree in one clone that is kept, so that the next one costs what it changes.
+
+use crate::build::configure_and_make;
+use crate::catalog::Entry;
+use crate::digest;
+use crate::error::KernelError;
+use crate::git::{Failed, git_meanwhile};
+use crate::progress::Progress;
+use crate::workplace::can_build;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder below `trees` for the clone of a git tree.
+pub(crate) fn folder_of(trees: &Path, tree: &Path) -> PathBuf {
+    trees.join(&digest::of_bytes(tree.as_os_str().as_encoded_bytes())[..16])
+}
+
+/// Builds a commit of `tree` in its clone in `folder`, which the caller has locked: until it has taken what was built. The clone
+/// has no more of its own than the files of one commit.
+pub(crate) async fn build(
+    entry: &Entry,
+    (tree, id): (&Path, &str),
+    folder: &Path,
+    log: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf, KernelError> {
+    fs::create_dir_all(folder).map_err(KernelError::file(folder))?;
+    can_build(folder)?;
+    build_in(entry, (tree, id), folder, log, progress).await
+}
+
+async fn build_in(
+    entry: &Entry,
+    (tree, id): (&Path, &str),
+    folder: &Path,
+    log: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf, KernelError> {
+    let clone = folder.join("tree");
+    let failed = |failed: Failed| if failed.is_full() { KernelError::full(folder) } else { failed.of(tree) };
+    progress.start(&format!("checking out {}", entry.version), None);
+    if !clone.join(".git").is_dir() {
+        let options = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
+        let words = [&options[..], &[tree.as_os_str(), OsStr::new("tree")]].concat();
+        git_meanwhile(folder, &words).await.map_err(failed)?;
+    }
+    let words = ["checkout", "--quiet", "--force", "--detach", id].map(OsStr::new);
+    git_meanwhile(&clone, &words).await.map_err(failed)?;
+    progress.end();
+    configure_and_make(entry, &clone, folder, log, progress).await?;
+    Ok(clone)
+}

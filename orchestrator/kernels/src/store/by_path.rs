@@ -1,0 +1,44 @@
+//! Kernels that the user names by their path: a bzImage, or the tree in which one was built.
+
+use crate::config::KernelConfig;
+use crate::error::KernelError;
+use crate::kernel::Kernel;
+use crate::{digest, image};
+use luqual_model::KernelInfo;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// The kernel at the path `spec`, which is there.
+pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
+    let path = Path::new(spec);
+    let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
+    let image = if path.is_dir() { path.join("arch/x86/boot/bzImage") } else { path.to_owned() };
+    let bytes = fs::read(&image).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
+    let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let mut symbols = None;
+    if path.is_dir() {
+        // A tree says more than its image, if it is the same build.
+        facts.config = facts.config.or_else(|| fs::read_to_string(path.join(".config")).ok());
+        let elf = fs::read(path.join("vmlinux")).ok();
+        if facts.abi.is_none() {
+            facts.abi = elf.as_deref().map(image::abi_strings);
+        }
+        let is_same = |elf: &[u8]| facts.build_id.is_none() || image::build_id(elf) == facts.build_id;
+        symbols = elf.filter(|elf| is_same(elf)).and_then(|_| fs::canonicalize(path.join("vmlinux")).ok());
+    }
+    let image = fs::canonicalize(&image).map_err(KernelError::named(&image))?;
+    let info = KernelInfo {
+        name: spec.to_owned(),
+        release: facts.release,
+        build_id: facts.build_id,
+        image_sha256: digest::of_bytes(&bytes),
+        provenance: format!("file {}", image.display()),
+        abi: facts.abi,
+        abilities: facts.config.map(|config| KernelConfig::parse(&config).abilities()),
+        command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
+        patches: Vec::new(),
+        facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),
+    };
+    Ok(Kernel { info, image, symbols })
+}
