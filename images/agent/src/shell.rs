@@ -1,4 +1,4 @@
-//! A prompt for a person: the host's requests by words, and programs.
+//! An interactive prompt: the host's requests as commands, and programs.
 
 use crate::call::answer;
 use luqual_protocol::{PROGRAMS, PROMPT, Prompt, Reply, Request, Said, workloads};
@@ -28,7 +28,7 @@ PROGRAM [ARGUMENT…]       by its path, or by its name if it was brought along 
 exit                      end it all; so does Ctrl-D
 ";
 
-/// One line is a command (`shell -c LINE`), or there is a prompt.
+/// `luqual-agent shell`: shows a prompt, or runs one command line (`shell -c LINE`).
 pub(crate) fn run() -> Result<(), String> {
     let prompt = match std::env::var(PROMPT) {
         Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{PROMPT}: {error}"))?,
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<(), String> {
 
 fn converse(prompt: &Prompt) -> Result<(), String> {
     if isatty(io::stdin()) {
-        // What is typed as Ctrl-C goes to the processes of this terminal's session.
+        // The terminal sends Ctrl-C to the processes of its session.
         setsid().and_then(|_| ioctl_tiocsctty(io::stdin())).map_err(|errno| format!("the terminal: {errno}"))?;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -63,7 +63,7 @@ fn converse(prompt: &Prompt) -> Result<(), String> {
                 return Ok(());
             }
             Ok(_) => {}
-            // What is no text is no command.
+            // A line that is not UTF-8 is ignored.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
             Err(error) => return Err(format!("standard input: {error}")),
         }
@@ -79,7 +79,7 @@ fn converse(prompt: &Prompt) -> Result<(), String> {
     }
 }
 
-/// Programs die of Ctrl-C and the prompt does not: what is caught here is not caught in them (signal(7), execve(2)).
+/// Keeps the prompt alive on Ctrl-C, which still ends a program: execve(2) resets caught signals (signal(7)).
 fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), String> {
     let failed = |error: io::Error| format!("signals: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -90,7 +90,7 @@ fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), Strin
     std::thread::spawn(move || {
         runtime.block_on(async {
             while interrupts.recv().await.is_some() {
-                // The terminal has thrown away what was typed.
+                // The terminal has discarded the input.
                 if waits.load(Ordering::SeqCst) {
                     say(&format!("\n{label}"));
                 }
@@ -100,13 +100,13 @@ fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), Strin
     Ok(())
 }
 
-/// Whoever does not listen any more is gone, and takes the terminal with it.
+/// Prints text. Errors are ignored: a client that is gone has closed the terminal.
 fn say(text: &str) {
     let mut to = io::stdout();
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
-/// What is to be done.
+/// A command.
 #[derive(Debug, PartialEq, Eq)]
 enum Order {
     Help,
@@ -120,7 +120,7 @@ enum Order {
     Exit,
 }
 
-/// What a line says; nothing if it is empty. Pure.
+/// Parses a command line; none if it is empty. Pure.
 fn parse(line: &str, prompt: &Prompt) -> Result<Option<Order>, String> {
     let words = shlex::split(line).ok_or("a quote is not closed")?;
     let Some((first, rest)) = words.split_first() else { return Ok(None) };
@@ -201,7 +201,7 @@ fn act(order: Order) -> Result<(), String> {
     Ok(())
 }
 
-/// A reply as a person reads it.
+/// A reply as text for the user.
 fn told(reply: &Reply) -> String {
     match reply {
         Reply::Done { said, taint } => {
