@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_memory_is_also_with_the_processors() {
+    fn free_memory_includes_the_caches_of_processors() {
         let zones = "Node 0, zone    DMA32\n  pages free     100\n  pagesets\n    cpu: 0\n              count:    12\n\
               high:     18\n    cpu: 1\n              count:    30\n  start_pfn: 4096\n";
         assert_eq!(kept_by_processors(zones), 42);

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_does_what_it_is_told() {
+    fn a_helper_obeys_each_command() {
         let mut held = BTreeMap::new();
         let mut tell = |words: &str, fd: Option<OwnedFd>| obey(&mut held, &words.split(' ').collect::<Vec<_>>(), fd);
         assert_eq!(tell("make a 5000 7", None).unwrap().0, DONE);

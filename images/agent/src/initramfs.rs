@@ -79,7 +79,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_next_guest_has_what_this_one_has_and_the_kernels_that_it_needs() {
+    fn the_next_initramfs_has_the_same_files_and_only_the_kernels_that_are_carried() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name.trim_start_matches('/'));
         fs::create_dir_all(at(KERNELS)).unwrap();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kernel_does_what_comes_before_its_kexec() {
+    fn the_next_kernel_gets_the_requests_after_the_first_kexec() {
         let (kexec, log) = ("{\"request\":\"kexec\"}\n", "{\"request\":\"kernel-log\"}\n");
         let all = [log, kexec, log, kexec, log].concat();
         let then = requests_after_kexec(all.as_bytes());

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_passes_says_so() {
+    fn a_program_has_to_say_that_it_passed() {
         let text = "# [STAGE 2] Starting…\n# \n--- SIMPLE KEXEC TEST PASSED ---\n";
         assert_eq!(broken(&output(text, End::Exit(0))), Vec::<String>::new());
         let names: Vec<String> =
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_step_that_a_program_did_not_come_beyond_is_not_done() {
+    fn the_last_step_of_a_program_that_failed_is_not_done() {
         let text = "# one\n# two\nBail out! [run:7] no session (errno: 2)\n# Totals: pass:0 fail:0\n";
         let why = "Bail out! [run:7] no session (errno: 2)";
         assert_eq!(
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_run_to_its_end_and_heard() {
+    fn a_program_is_run_to_its_end_and_its_output_is_read() {
         let output = run(Path::new("/bin/sh"), &["-c", "echo '# a'; echo PASSED >&2; exit 3"]).unwrap();
         assert_eq!(output, Output { lines: vec!["# a".into(), "PASSED".into()], end: End::Exit(3) });
         assert_eq!(run(Path::new("/bin/sh"), &["-c", "kill -9 $$"]).unwrap().end, End::Signal(9));

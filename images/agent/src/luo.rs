@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_says_its_length_and_keeps_its_bytes() {
+    fn an_argument_has_its_length_and_its_bytes() {
         let argument = Argument::new(16).with(4, &[1, 2, 3, 4]).with(8, &u64::MAX.to_ne_bytes()).with(20, &[9]);
         assert_eq!(argument.0[0].to_ne_bytes(), [16, 0, 0, 0, 1, 2, 3, 4]);
         assert_eq!((argument.0[1], argument.0[2]), (u64::MAX, 9 << 32));

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_is_found_the_same() {
+    fn a_new_memfd_has_no_difference() {
         for size in [0, 1, 4096, (1 << 20) + 1] {
             let spec = Memfd { offset: size + 3, ..Memfd::new("a", size) };
             let file = spec.make(42).unwrap();

@@ -194,7 +194,7 @@ mod tests {
     use luqual_program::chain;
 
     #[test]
-    fn what_is_told_is_heard_and_is_what_is_reckoned() {
+    fn an_account_is_parsed_as_it_was_written_and_has_the_computed_chain() {
         let mut work = Work::new(7);
         (0..PAGES + 3).for_each(|_| work.round());
         work.gaps = VecDeque::from([((0, 0), (9, 1)), ((9, 1), (5009, 2)), ((5009, 2), (5079, 3))]);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_changed_is_told() {
+    fn a_changed_page_is_reported() {
         let mut work = Work::new(7);
         work.memory[5 * WORDS as usize + 3] ^= 1;
         (0..PAGES).for_each(|_| work.round());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_account_is_not_heard() {
+    fn a_line_without_an_account_is_not_parsed() {
         assert_eq!(parse("[    1.0] Linux version 7.3.4"), None);
         assert_eq!(parse(&format!("{LINE}1=zz")), None);
         assert_eq!(parse(&format!("{LINE}1=")), None);

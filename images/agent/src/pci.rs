@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_those_that_have_an_end() {
+    fn only_bars_with_an_address_are_listed() {
         let text = "0x00000000fea00000 0x00000000feafffff 0x0000000000040200\n\
                     0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
                     0x00000000fe000000 0x00000000fe003fff 0x000000000014220c\n";
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_are_followed_and_a_list_that_goes_round_ends() {
+    fn capabilities_are_followed_and_a_loop_ends() {
         let mut config = vec![0; 4096];
         config[0x34] = 0x40;
         config[0x40..0x42].copy_from_slice(&[0x11, 0x80]);

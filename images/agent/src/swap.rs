@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_says_how_many_pages_there_are() {
+    fn the_header_has_the_number_of_pages() {
         let page = header(8 << 20);
         assert_eq!(page[1024..1036], [1, 0, 0, 0, 0xff, 7, 0, 0, 0, 0, 0, 0]);
         assert!(page.ends_with(b"SWAPSPACE2"));

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_of_two_passes_in_order() {
+    fn a_log_has_the_words_of_two_passes_in_order() {
         let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         assert_eq!(last_pass(&bytes(&[5, 5, 4, 4])), Ok(5));
         assert_eq!(last_pass(&bytes(&[5, 5, 5])), Ok(5));

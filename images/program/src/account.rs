@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_sums_up_as_it_is_said() {
+    fn the_computed_sum_is_that_of_the_words() {
         for (seed, page, round) in [(0, 0, 0), (7, 3, 12), (u64::MAX, 3500, 1 << 33)] {
             let added = (0..WORDS).fold(0_u64, |all, index| all.wrapping_add(word(seed, page, round, index)));
             assert_eq!(added, sum(seed, page, round));
@@ -226,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn pages_come_in_turn_and_have_what_their_last_round_wrote() {
+    fn pages_come_in_turn_with_the_content_of_their_last_round() {
         assert_eq!([1, 2, 3, 4, 5, 7].map(|round| page_of(round, 3)), [(0, 0), (1, 0), (2, 0), (0, 1), (1, 2), (0, 4)]);
     }
 
     #[test]
-    fn a_chain_tells_a_round_that_was_left_out_and_a_bit_that_differs() {
+    fn a_chain_shows_a_missing_round_and_a_changed_bit() {
         let whole = chain(5, 3, 10);
         assert_eq!(
             (6..=10).fold(chain(5, 3, 5), |chain, round| {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_fits_where_it_is() {
+    fn an_account_fits_into_its_page() {
         assert!((Word::Wrong as usize + Wrong::COUNT) as u64 * 8 <= PAGE / 2);
         const { assert!(ACCOUNTS + CPUS * PAGE <= PROGRAM && BOOT_TABLES + 3 * PAGE <= ACCOUNTS) };
     }

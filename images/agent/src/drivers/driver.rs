@@ -46,7 +46,7 @@ pub(crate) struct Driver {
     pub(crate) exercise: fn(&Rig, round: u64) -> Result<Vec<Check>, Refusal>,
     /// Reads the registers that a reset would change, by name, without changing anything. The layout of the BAR may depend on the
     /// configuration space, of which the function gets at least the first 256 bytes.
-    pub(crate) state: fn(&[u8], &Bar) -> State,
+    pub(crate) state: fn(&[u8], &Bar) -> Registers,
     /// How many pages of memory it needs: [`DMA_PAGES`] and any behind them.
     pub(crate) pages: usize,
     /// How many of those behind have to be physically contiguous.
@@ -57,15 +57,15 @@ pub(crate) struct Driver {
     pub(crate) load: Option<Load>,
 }
 
-/// Registers by name.
-pub(crate) type State = Vec<(&'static str, u64)>;
+/// The values of registers, by name.
+pub(crate) type Registers = Vec<(&'static str, u64)>;
 
 /// How a device is kept busy.
 pub(crate) enum Load {
-    /// A thread in the source starts transfers into [`BUSY_PAGE`] for ever, and counts them in [`Progress`].
+    /// A thread in the source starts transfers into [`BUSY_PAGE`] for ever, and counts them in [`TransferCounts`].
     Transfers {
         /// The body of the thread.
-        run: fn(Bar, Busy),
+        run: fn(Bar, BusyMemory),
         /// The other pages that the device writes into.
         works_in: &'static [usize],
     },
@@ -79,21 +79,21 @@ pub(crate) enum Load {
 }
 
 /// The memory of a device, for the thread that keeps it busy.
-pub(crate) struct Busy {
+pub(crate) struct BusyMemory {
     pub(crate) memory: Mapping,
     pub(crate) iova: Vec<u64>,
 }
 
-impl Busy {
+impl BusyMemory {
     pub(super) fn iova(&self, offset: usize) -> u64 {
         self.iova[offset / PAGE] + (offset % PAGE) as u64
     }
 }
 
 /// Two counters at the start of a page: the transfers that a busy device's thread has started, and those whose end it has seen.
-pub(crate) struct Progress;
+pub(crate) struct TransferCounts;
 
-impl Progress {
+impl TransferCounts {
     /// The page.
     pub(crate) const PAGE: usize = DMA_PAGES - 2;
     const BEGUN: usize = Self::PAGE * PAGE;

@@ -1,8 +1,8 @@
 //! QEMU's educational device: docs/specs/edu.rst.
 
 use super::driver::{
-    BUSY_PAGE, Busy, Check, DMA_PAGES, Driver, Load, Progress, Rig, check_data, check_interrupt, clear_interrupts,
-    pattern, until,
+    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, Load, Rig, TransferCounts, check_data, check_interrupt,
+    clear_interrupts, pattern, until,
 };
 use crate::mapping::{Bar, PAGE};
 use crate::vfio::{Interrupt, Refusal};
@@ -70,15 +70,15 @@ fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
 }
 
 /// Starts one transfer of 100 ms after the other, each into the page that was cleared before.
-fn busy(bar: Bar, mut busy: Busy) {
+fn busy(bar: Bar, mut busy: BusyMemory) {
     let at = BUSY_PAGE * PAGE;
     for count in 1.. {
         busy.memory.fill(at, &[0; PAGE]);
-        Progress::begin(&mut busy.memory, count);
+        TransferCounts::begin(&mut busy.memory, count);
         transfer(&bar, BUFFER, busy.iova(at), START | TO_MEMORY);
         while bar.read64(COMMAND) & START != 0 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        Progress::end(&mut busy.memory, count);
+        TransferCounts::end(&mut busy.memory, count);
     }
 }

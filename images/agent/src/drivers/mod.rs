@@ -8,7 +8,9 @@ mod nvme;
 mod testdev;
 mod virtio_net;
 
-pub(crate) use driver::{BUSY_PAGE, Busy, Check, DMA_PAGES, Driver, Load, Progress, Rig, until, written_page};
+pub(crate) use driver::{
+    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, Load, Rig, TransferCounts, until, written_page,
+};
 
 /// All drivers.
 pub(crate) const DRIVERS: [&Driver; 8] = [

@@ -1,8 +1,8 @@
 //! An NVMe controller with an admin queue and one I/O queue: NVM Express Base Specification 1.4.
 
 use super::driver::{
-    BUSY_PAGE, Busy, Check, DMA_PAGES, Driver, Load, Progress, Rig, check_data, check_interrupt, clear_interrupts,
-    until, written_page,
+    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, Load, Rig, TransferCounts, check_data, check_interrupt,
+    clear_interrupts, until, written_page,
 };
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Interrupt, Refusal};
@@ -196,17 +196,17 @@ fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
 }
 
 /// Starts one read after the other. The queue continues where [`exercise`] left it, after two commands.
-fn busy(bar: Bar, mut busy: Busy) {
+fn busy(bar: Bar, mut busy: BusyMemory) {
     let mut io = Queue { tail: 2, head: 2, ..Queue::new(IO, &bar) };
     let at = BUSY_PAGE * PAGE;
     for count in 1.. {
         busy.memory.fill(at, &[0; PAGE]);
-        Progress::begin(&mut busy.memory, count);
+        TransferCounts::begin(&mut busy.memory, count);
         io.submit(&bar, &busy.memory, READ_BLOCKS, 1, busy.iova(at), [BLOCK, 0, 7]);
         while !io.has_completion(&busy.memory) {
             std::thread::yield_now();
         }
         io.complete(&bar, &busy.memory);
-        Progress::end(&mut busy.memory, count);
+        TransferCounts::end(&mut busy.memory, count);
     }
 }

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_have_room_where_they_are() {
+    fn queues_fit_into_their_memory() {
         for ring in [TRANSMIT_RING, DEAF_RING] {
             assert!(ring.length() <= PAGE);
         }

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_pin_goes_where_it_went_and_the_device_has_its_own() {
+    fn the_default_routes_stay_and_the_device_has_its_own() {
         let routes = routes();
         let gsis: Vec<u32> = routes.iter().map(|route| route.gsi).collect();
         assert_eq!(gsis.iter().filter(|gsi| **gsi < 16).count(), 32, "a PC's interrupts go to both");

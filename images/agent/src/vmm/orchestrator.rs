@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_preserved_already_is_not_refused_and_what_is_refused_is_told() {
+    fn an_item_that_is_preserved_already_counts_as_preserved_and_a_refusal_is_answered() {
         let (broker, broker_thread) = scripted(&[
             ("take memory-3", DONE, false),
             ("preserve machines memory-3 64", PRESERVED, false),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_has_is_not_asked_for_again() {
+    fn an_item_that_the_broker_has_is_not_retrieved_again() {
         let (broker, broker_thread) = scripted(&[
             ("give memory-3", DONE, true),
             ("give state-3", "it is not held", false),

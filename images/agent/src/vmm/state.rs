@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_was_away_as_long_as_the_counter_says() {
+    fn the_time_away_follows_from_the_counter() {
         let clock = Clock { ns: 7, tsc: 1_000_000 };
         assert_eq!(clock.away_ns(1_000_000 + 2_500_000_000 * 3, 2_500_000), 3_000_000_000);
         assert_eq!(clock.away_ns(999_999, 2_500_000), 0);

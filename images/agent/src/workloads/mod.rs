@@ -57,7 +57,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_table_and_the_cases_are_the_same() {
+    fn every_workload_of_the_table_has_a_case() {
         let table: BTreeSet<&str> = luqual_protocol::workloads().map(|workload| workload.name).collect();
         let of_devices = table.iter().filter_map(|name| vfio::case(name));
         let cases: Vec<&str> = FAMILIES.into_iter().flatten().chain(of_devices).map(|case| case.name).collect();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_case_keeps_can_be_told_apart() {
+    fn kept_memfds_have_names_and_tokens_of_their_own() {
         for case in FAMILIES.into_iter().flatten() {
             let places: BTreeSet<_> = case.kept.iter().map(|kept| (kept.session, kept.token)).collect();
             let names: BTreeSet<_> = case.kept.iter().map(|kept| kept.memfd.name).collect();

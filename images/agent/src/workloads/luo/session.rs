@@ -247,7 +247,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn long_names_are_as_long_as_can_be() {
+    fn long_names_have_the_longest_length() {
         for (case, label) in [
             ("luo.name-longest", LONG_NAMES[0]),
             ("luo.name-longest", LONG_NAMES[1]),

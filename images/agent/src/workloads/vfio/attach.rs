@@ -1,7 +1,7 @@
 //! Opens a device through VFIO, with its memory and its interrupts.
 
 use super::plan::{Access, Memory, Plan};
-use crate::drivers::{Busy, DMA_PAGES, Driver, Rig};
+use crate::drivers::{BusyMemory, DMA_PAGES, Driver, Rig};
 use crate::errno::errno_name;
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::pci::Function;
@@ -64,7 +64,7 @@ pub(super) fn attach(driver: &Driver, function: &Function, plan: Plan, memory: &
 }
 
 /// Starts the thread that keeps a device busy. It has a mapping and a BAR of its own, since it runs until the process ends.
-pub(super) fn start_load(run: fn(Bar, Busy), bar: Bar, dma: &Dma, memory: &File) -> Result<(), StepError> {
+pub(super) fn start_load(run: fn(Bar, BusyMemory), bar: Bar, dma: &Dma, memory: &File) -> Result<(), StepError> {
     let memory = memory.try_clone().map_err(StepError::agent("memory for DMA"))?;
     let iova: Vec<u64> = (0..DMA_PAGES).map(|page| dma.iova(page * PAGE)).collect();
     let (sender, begun) = std::sync::mpsc::channel();
@@ -72,7 +72,7 @@ pub(super) fn start_load(run: fn(Bar, Busy), bar: Bar, dma: &Dma, memory: &File)
         let mapping = Mapping::of_file(&memory, DMA_PAGES * PAGE);
         let _ = sender.send(mapping.as_ref().map(drop).map_err(ToString::to_string));
         if let Ok(memory) = mapping {
-            run(bar, Busy { memory, iova });
+            run(bar, BusyMemory { memory, iova });
         }
     });
     let begun = begun.recv().map_err(|error| error.to_string()).and_then(|begun| begun);

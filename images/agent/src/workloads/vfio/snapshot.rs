@@ -1,7 +1,7 @@
 //! What is compared of a device before and after an update: facts of its PCI function, its registers, and the pages that it
 //! reaches.
 
-use crate::drivers::{BUSY_PAGE, DMA_PAGES, Driver, Load, Progress};
+use crate::drivers::{BUSY_PAGE, DMA_PAGES, Driver, Load, TransferCounts};
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::pci::{self, Function};
 use crate::workloads::manifest::Manifest;
@@ -40,7 +40,7 @@ pub(super) fn state(driver: &Driver, config: &[u8], bar: &Bar) -> String {
 pub(super) fn quiet_pages(driver: &Driver, busy: bool) -> impl Iterator<Item = usize> {
     let mut works_in: Vec<usize> = Vec::new();
     if let Some(Load::Transfers { works_in: others, .. }) = driver.load.as_ref().filter(|_| busy) {
-        works_in.extend(others.iter().copied().chain([BUSY_PAGE, Progress::PAGE]));
+        works_in.extend(others.iter().copied().chain([BUSY_PAGE, TransferCounts::PAGE]));
     }
     (0..DMA_PAGES).filter(move |page| !works_in.contains(page))
 }
@@ -67,7 +67,7 @@ pub(super) fn changed_pages(changed: &[usize]) -> String {
 
 /// What became of the transfer that was in progress.
 pub(super) fn arrival(memory: &Mapping) -> &'static str {
-    let (begun, ended) = Progress::read(memory);
+    let (begun, ended) = TransferCounts::read(memory);
     let mut page = [0; PAGE];
     memory.read(BUSY_PAGE * PAGE, &mut page);
     match (begun == ended, page.iter().any(|byte| *byte != 0)) {

@@ -7,7 +7,7 @@ use super::device::{
 };
 use super::plan::{HeldDevice, Memory};
 use super::snapshot::{STATE, digest_of, facts, page_name, quiet_pages, state};
-use crate::drivers::{self, BUSY_PAGE, Check, Driver, Load, Progress, Rig};
+use crate::drivers::{self, BUSY_PAGE, Check, Driver, Load, Rig, TransferCounts};
 use crate::mapping::PAGE;
 use crate::memfd;
 use crate::workloads::context::Context;
@@ -47,9 +47,9 @@ pub(super) fn preserve(context: &mut Context) -> Result<(), StepError> {
     }
     if let Some(Load::Transfers { run, .. }) = load {
         let bar = rig.device.bar(driver.registers).map_err(|refusal| refused(refusal, driver))?;
-        Progress::clear(&rig.dma.memory);
+        TransferCounts::clear(&rig.dma.memory);
         start_load(*run, bar, &rig.dma, &memory)?;
-        if !drivers::until(|| Progress::read(&rig.dma.memory).1 > 0) {
+        if !drivers::until(|| TransferCounts::read(&rig.dma.memory).1 > 0) {
             return Err(does_not_work(driver, "at work", "no end".to_owned()));
         }
     }
