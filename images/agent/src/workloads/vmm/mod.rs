@@ -64,3 +64,21 @@ const fn kills(name: &'static str, victim: Victim, stage: Stage) -> Case {
 const fn killing(victim: Victim, stage: Stage) -> VmSpec {
     VmSpec { kill: Some(Kill { victim, stage }), ..ONE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_is_named_for_the_process_that_it_kills_and_the_stage() {
+        let mut kills = 0;
+        for case in CASES {
+            let name =
+                case.vms.kill.map(|Kill { victim, stage }| format!("vmm.{}-killed-{}", victim.name(), stage.name()));
+            kills += usize::from(name.is_some());
+            assert_eq!(case.name.contains("-killed-"), name.is_some(), "{}", case.name);
+            assert!(name.is_none_or(|name| name == case.name), "{}", case.name);
+        }
+        assert_eq!(kills, 14);
+    }
+}

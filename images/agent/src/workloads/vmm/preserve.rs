@@ -85,7 +85,7 @@ impl Handover {
                     let (call, how) = (call.to_owned(), how.to_owned());
                     return Err(StepError::Declined { call, how, about: format!("memfd {what}") });
                 }
-                _ => return Err(StepError::Agent(format!("{stage:?}: the {}: {answer}", vm.name))),
+                _ => return Err(StepError::Agent(format!("{}: the {}: {answer}", stage.name(), vm.name))),
             }
             if stage == Stage::Preserved && vm.number == 0 {
                 self.state = Some(vm.get_fd("state")?);

@@ -47,7 +47,7 @@ pub(super) fn restore(context: &mut Context) -> Done {
                 restoring.start(context, &control_plane, number)?;
             }
         }
-        let again = format!(" after the {} was killed", format!("{victim:?}").to_lowercase());
+        let again = format!(" after the {} was killed", victim.name());
         for stage in Stage::TARGET.into_iter().take_while(|before| *before <= stage) {
             restoring.bring(context, &control_plane, stage, &again)?;
         }
@@ -100,8 +100,7 @@ impl Restoring {
         for (number, monitor) in std::mem::take(&mut self.monitors) {
             let answer = control_plane.bring_to(stage, number)?;
             if stage != Stage::Claimed {
-                let what =
-                    format!("{} {}{again}", context.vm_spec().name_of(number), format!("{stage:?}").to_lowercase());
+                let what = format!("{} {}{again}", context.vm_spec().name_of(number), stage.name());
                 context.check(what, DONE, &answer);
             }
             if answer == DONE {

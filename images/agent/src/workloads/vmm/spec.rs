@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A process that can be killed. Its name in lower case is a part of probe names.
+/// A process that can be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Victim {
     Broker,
@@ -11,8 +11,19 @@ pub(super) enum Victim {
     Orchestrator,
 }
 
+impl Victim {
+    /// Its name in probes and workloads.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Monitor => "monitor",
+            Self::Orchestrator => "orchestrator",
+        }
+    }
+}
+
 /// What has been reached, in this order: up to [`Stage::Preserved`] in the source, from [`Stage::Claimed`] on in the target. All
-/// machines reach a stage before any goes on to the next. A stage's name in lower case is a part of probe names.
+/// machines reach a stage before any goes on to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// The session exists, and the machines run.
@@ -36,6 +47,20 @@ pub(super) enum Stage {
 impl Stage {
     pub(super) const SOURCE: [Self; 4] = [Self::Ready, Self::Detached, Self::Paused, Self::Preserved];
     pub(super) const TARGET: [Self; 4] = [Self::Claimed, Self::Retrieved, Self::Restored, Self::Running];
+
+    /// Its name in probes and workloads.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Detached => "detached",
+            Self::Paused => "paused",
+            Self::Preserved => "preserved",
+            Self::Claimed => "claimed",
+            Self::Retrieved => "retrieved",
+            Self::Restored => "restored",
+            Self::Running => "running",
+        }
+    }
 
     /// The command that has the orchestrator bring a machine to this stage; none for a stage of the session.
     pub(super) fn command(self, number: u64) -> Option<String> {
