@@ -1,4 +1,4 @@
-//! Builds the program that runs in virtual machines: a flat image, from `images/program`, without an operating system below it.
+//! Builds the bare-metal program that virtual machines run: a flat image, from `images/program`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,7 +21,7 @@ fn build() -> Result<PathBuf, String> {
     println!("cargo::rerun-if-changed={}", source.display());
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("cargo does not set {name}"));
     let program = PathBuf::from(variable("OUT_DIR")?).join("program");
-    let script = source.join("program.ld");
+    let script = source.join("bare/program.ld");
     let status = Command::new(variable("RUSTC")?)
         .args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "luqual_program", "--target"])
         .arg(variable("TARGET")?)
@@ -30,7 +30,7 @@ fn build() -> Result<PathBuf, String> {
         .arg("-Cno-redzone=yes")
         .args(["-Clink-arg=-nostdlib", "-Clink-arg=-static", "-Clink-arg=-Wl,--build-id=none,--oformat=binary"])
         .arg(format!("-Clink-arg=-Wl,-T,{}", script.display()))
-        .arg(source.join("program.rs"))
+        .arg(source.join("bare/main.rs"))
         .arg("-o")
         .arg(&program)
         .status()

@@ -41,19 +41,6 @@ pub(crate) fn run() -> Result<(), String> {
     rustix::system::reboot(rustix::system::RebootCommand::PowerOff).map_err(|errno| format!("power off: {errno}"))
 }
 
-/// What is left for the next kernel: all behind the first kexec.
-pub(crate) fn left(requests: &[u8]) -> &[u8] {
-    let mut rest = requests;
-    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-        let (line, behind) = rest.split_at(end + 1);
-        rest = behind;
-        if matches!(serde_json::from_slice(line), Ok(Request::Kexec)) {
-            break;
-        }
-    }
-    rest
-}
-
 /// The second serial port, as fast as it is and with nothing added to what is written; a guest may have none.
 fn answers() -> Option<File> {
     let port = File::options().write(true).open(ANSWERS).ok()?;
@@ -87,15 +74,6 @@ mod tests {
     use super::*;
     use luqual_protocol::Probe;
     use luqual_protocol::Said;
-
-    #[test]
-    fn each_kernel_does_what_comes_before_its_kexec() {
-        let (kexec, log) = ("{\"request\":\"kexec\"}\n", "{\"request\":\"kernel-log\"}\n");
-        let all = [log, kexec, log, kexec, log].concat();
-        let then = left(all.as_bytes());
-        assert_eq!(then, [log, kexec, log].concat().as_bytes());
-        assert_eq!(left(left(then)), b"");
-    }
 
     fn done(observed: u32) -> Reply {
         let probes = vec![Probe::compare("size", 1, observed)];

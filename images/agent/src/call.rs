@@ -1,12 +1,12 @@
-//! One request, one reply: what the host runs over SSH, and what a person can type.
+//! One request, one reply: the host runs this over SSH, and a user can type it.
 
 use crate::kexec;
 use crate::workloads::StepError;
-use crate::{facts, hold};
+use crate::{facts, holder, inject};
 use luqual_protocol::{Reply, Request, Said, VERSION};
 use std::io::{BufRead, Write};
 
-/// Reads a request from standard input and prints the reply.
+/// `luqual-agent call`: reads a request from standard input and prints the reply.
 pub(crate) fn run() -> Result<(), String> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).map_err(|error| format!("standard input: {error}"))?;
@@ -16,7 +16,7 @@ pub(crate) fn run() -> Result<(), String> {
     writeln!(std::io::stdout(), "{reply}").map_err(|error| format!("standard output: {error}"))
 }
 
-/// Does what is asked.
+/// Carries out a request, or has the holder carry it out.
 pub(crate) fn answer(request: &Request) -> Reply {
     let failed = |message| Reply::Failed { message };
     match request {
@@ -29,21 +29,21 @@ pub(crate) fn answer(request: &Request) -> Reply {
             Ok(()) => facts::done(Said::default()),
             Err(error) => StepError::from(error).into(),
         },
-        Request::Kexec => match hold::ask(request) {
+        Request::Kexec => match holder::ask(request) {
             Ok(Reply::Done { .. }) => match kexec::go() {
                 Some(errno) => StepError::refused("reboot LINUX_REBOOT_CMD_KEXEC", "the target kernel")(errno).into(),
-                None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0 and the kernel goes on".to_owned()),
+                None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0 and the kernel still runs".to_owned()),
             },
             Ok(reply) => failed(format!("the holder is not ready: {reply:?}")),
             Err(message) => failed(message),
         },
-        Request::Panic => failed(crate::fault::panic().err().unwrap_or_default()),
+        Request::Panic => failed(inject::panic().err().unwrap_or_default()),
         Request::Preserve { .. }
         | Request::Flip { .. }
         | Request::Spoil { .. }
         | Request::Locate { .. }
         | Request::Retrieve { .. }
         | Request::Verify { .. }
-        | Request::Finish { .. } => hold::ask(request).unwrap_or_else(failed),
+        | Request::Finish { .. } => holder::ask(request).unwrap_or_else(failed),
     }
 }

@@ -1,9 +1,9 @@
-//! What memory is filled with: no two pages alike, and any byte can be told from its seed, memfd and offset.
+//! The content of memory under test: no two pages are alike, and every byte follows from its seed, its memfd and its offset.
 
 use crate::mapping::PAGE;
 use luqual_program::mix;
 
-/// Fills the page `page` of memfd number `memfd`.
+/// Fills page `page` of the memfd with the number `memfd`.
 pub(crate) fn fill_page(seed: u64, memfd: u64, page: u64, bytes: &mut [u8; PAGE]) {
     let base = mix(seed ^ mix(memfd << 40 ^ page));
     let (words, _) = bytes.as_chunks_mut::<8>();

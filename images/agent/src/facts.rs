@@ -1,4 +1,4 @@
-//! What the guest can say of itself, read from /proc and /sys.
+//! Facts about the guest and its kernel, read from /proc and /sys.
 
 use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Reply, Said, VERSION};
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) fn hello() -> Result<Hello, String> {
     })
 }
 
-/// The reply to a step that was done.
+/// The reply to a step that was carried out.
 pub(crate) fn done(said: Said) -> Reply {
     match taint() {
         Ok(taint) => Reply::Done { said, taint },
@@ -35,14 +35,14 @@ pub(crate) fn kernel_log() -> Result<KernelLog, String> {
         .map_err(|errno| format!("/dev/kmsg: {errno}"))?;
     let mut kmsg = fs::File::from(kmsg);
     let mut lines = Vec::new();
-    // One read gives one record (Documentation/ABI/testing/dev-kmsg); 8 KiB is more than the longest.
+    // One read returns one record (Documentation/ABI/testing/dev-kmsg). No record has more than 8 KiB.
     let mut record = [0; 8192];
     loop {
         match kmsg.read(&mut record) {
             Ok(0) => break,
             Ok(length) => lines.push(message(&String::from_utf8_lossy(&record[..length])).to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-            // EPIPE: records were overwritten while we read; the next read goes on with the oldest that is left.
+            // EPIPE: records were overwritten meanwhile. The next read continues with the oldest that is left.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             Err(error) => return Err(format!("/dev/kmsg: {error}")),
         }
@@ -50,25 +50,25 @@ pub(crate) fn kernel_log() -> Result<KernelLog, String> {
     Ok(KernelLog { lines, taint: taint()? })
 }
 
-/// The memory that nobody uses, in KiB: what is free, and what each processor keeps of it, which MemFree leaves out and which
-/// can be 64 MiB each of 1 GiB (mm/page_alloc.c, struct per_cpu_pages).
+/// Free memory in KiB: MemFree, and the free pages that each processor caches. MemFree does not count those, which can be 64 MiB
+/// for each processor of a guest with 1 GiB (mm/page_alloc.c, struct per_cpu_pages).
 pub(crate) fn mem_free_kib() -> Result<u64, String> {
     let zones = read("/proc/zoneinfo")?;
     Ok(meminfo("MemFree")? + kept_by_processors(&zones) * (crate::mapping::PAGE as u64 >> 10))
 }
 
-/// The pages of all `pagesets` of a /proc/zoneinfo.
+/// The number of pages in all `pagesets` of a /proc/zoneinfo.
 fn kept_by_processors(zones: &str) -> u64 {
     let counts = zones.lines().filter_map(|line| line.trim_start().strip_prefix("count:"));
     counts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
 }
 
-/// The areas in which the next kernel boots, in KiB; none where the kernel has no CONFIG_KEXEC_HANDOVER_DEBUGFS to tell.
+/// The size of KHO's scratch areas in KiB; 0 on a kernel without CONFIG_KEXEC_HANDOVER_DEBUGFS, which does not tell.
 pub(crate) fn scratch_kib() -> Result<u64, String> {
     Ok(scratch_lengths().map_or(0, |lengths| lengths.iter().sum::<u64>() >> 10))
 }
 
-/// The length of each, in bytes.
+/// The length of each scratch area, in bytes.
 pub(crate) fn scratch_lengths() -> Result<Vec<u64>, String> {
     const LENGTHS: &str = "/sys/kernel/debug/kho/out/scratch_len";
     let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
@@ -88,7 +88,7 @@ fn taint() -> Result<u64, String> {
     text.parse().map_err(|_| format!("/proc/sys/kernel/tainted: `{text}` is not a number"))
 }
 
-/// The ticker writes its address once it ticks; it was started before anyone could ask.
+/// The physical address of the tick page. The ticker writes it after its first tick; it was started before the SSH server.
 fn tick_page() -> Result<u64, String> {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_memory_is_also_with_the_processors() {
+    fn free_memory_includes_the_caches_of_processors() {
         let zones = "Node 0, zone    DMA32\n  pages free     100\n  pagesets\n    cpu: 0\n              count:    12\n\
               high:     18\n    cpu: 1\n              count:    30\n  start_pfn: 4096\n";
         assert_eq!(kept_by_processors(zones), 42);

@@ -1,5 +1,6 @@
-//! Process 1: mounts, starts the roles, reaps. It does nothing that can fail late, since its end is a panic.
+//! Process 1: mounts, starts the other roles, reaps. Its end is a kernel panic, so it does nothing that can fail late.
 
+use crate::holder;
 use crate::log::say;
 use luqual_protocol::AGENT;
 use rustix::mount::{MountFlags, mount};
@@ -8,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-/// What is mounted: type, place, and whether the guest is of use without it.
+/// What is mounted: type, path, and whether the guest needs it.
 const MOUNTS: [(&str, &str, bool); 6] = [
     ("devtmpfs", "/dev", true),
     ("proc", "/proc", true),
@@ -19,7 +20,7 @@ const MOUNTS: [(&str, &str, bool); 6] = [
     ("debugfs", "/sys/kernel/debug", false),
 ];
 
-/// Never returns while the machine lives.
+/// Returns only if the guest cannot start.
 pub(crate) fn run() -> Result<(), String> {
     for (kind, place, needed) in MOUNTS {
         let _ = fs::create_dir_all(place);
@@ -32,11 +33,10 @@ pub(crate) fn run() -> Result<(), String> {
     }
     // The tick page is found by its physical address: it must not be moved.
     let _ = fs::write("/proc/sys/vm/compact_unevictable_allowed", "0");
-    fs::create_dir_all(crate::hold::FOLDER).map_err(|error| format!("{}: {error}", crate::hold::FOLDER))?;
+    fs::create_dir_all(holder::FOLDER).map_err(|error| format!("{}: {error}", holder::FOLDER))?;
 
-    // The socket is bound before anyone can want to connect to it.
-    let holder =
-        UnixListener::bind(crate::hold::SOCKET).map_err(|error| format!("{}: {error}", crate::hold::SOCKET))?;
+    // The socket is bound here, before any process can connect to it.
+    let holder = UnixListener::bind(holder::SOCKET).map_err(|error| format!("{}: {error}", holder::SOCKET))?;
     start("tick", Stdio::null())?;
     start("hold", Stdio::from(OwnedFd::from(holder)))?;
     let talker = if fs::exists(luqual_protocol::AUTORUN).unwrap_or(false) { "autorun" } else { "serve" };

@@ -1,6 +1,6 @@
-//! The initramfs of the next kernel, made of what is in this one's: it is as large after a hundred kexecs as after one.
+//! The initramfs of the next kernel, made of this one's files: it is as large after a hundred kexecs as after one.
 
-use luqual_protocol::{AUTORUN, Archive, KERNELS, Kernel};
+use luqual_protocol::{AUTORUN, Archive, KERNELS, Kernel, Request};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// All that is in the root file system, with these kernels and no other.
+/// Archives the root file system with these kernels and no others.
 pub(crate) fn next(carry: &[Kernel]) -> Result<File, String> {
     let made = memfd_create("initramfs", MemfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|file| {
         let archive = write(Path::new("/"), carry, BufWriter::new(File::from(file)))?;
@@ -22,14 +22,14 @@ fn write<W: Write>(root: &Path, carry: &[Kernel], to: W) -> io::Result<W> {
     let mut archive = Archive::new(to);
     let device = fs::symlink_metadata(root)?.dev();
     add(&mut archive, root, root, &|name, about| {
-        // What is mounted is not in an initramfs. Kernels are the largest part of one: those that nobody loads are left out.
+        // Mounted file systems are left out, and so are kernels that nobody loads: they are the largest part.
         let is_kernel = about.is_file() && Path::new(name).starts_with(KERNELS);
         about.dev() == device && (!is_kernel || carry.iter().any(|kernel| kernel.path() == name))
     })?;
     archive.finish()
 }
 
-/// Adds what is in a folder, in the order of its names; a directory that is not wanted stays as a place to mount on.
+/// Adds the entries of a folder, ordered by name. A directory that is not wanted is added empty, as a mount point.
 fn add<W: Write>(
     archive: &mut Archive<W>,
     root: &Path,
@@ -53,11 +53,24 @@ fn add<W: Write>(
             archive.link(name, fs::read_link(&path)?.as_os_str().as_bytes())?;
         } else if about.is_file() {
             let content = fs::read(&path)?;
-            let content = if name == AUTORUN { crate::autorun::left(&content) } else { &content };
+            let content = if name == AUTORUN { requests_after_kexec(&content) } else { &content };
             archive.file(name, about.permissions().mode() & 0o7777, content)?;
         }
     }
     Ok(())
+}
+
+/// The requests of an autorun file that are for the next kernel: those behind the first kexec.
+fn requests_after_kexec(requests: &[u8]) -> &[u8] {
+    let mut rest = requests;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, after) = rest.split_at(end + 1);
+        rest = after;
+        if matches!(serde_json::from_slice(line), Ok(Request::Kexec)) {
+            break;
+        }
+    }
+    rest
 }
 
 #[cfg(test)]
@@ -66,7 +79,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_next_guest_has_what_this_one_has_and_the_kernels_that_it_needs() {
+    fn the_next_initramfs_has_the_same_files_and_only_the_kernels_that_are_carried() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name.trim_start_matches('/'));
         fs::create_dir_all(at(KERNELS)).unwrap();
@@ -98,5 +111,14 @@ mod tests {
         assert!(written(&[]) == expected(&[]));
         assert!(written(&[Kernel::Source]) == expected(&contents[2..3]));
         assert!(written(&[Kernel::Target, Kernel::Source]) == expected(&contents[2..]));
+    }
+
+    #[test]
+    fn the_next_kernel_gets_the_requests_after_the_first_kexec() {
+        let (kexec, log) = ("{\"request\":\"kexec\"}\n", "{\"request\":\"kernel-log\"}\n");
+        let all = [log, kexec, log, kexec, log].concat();
+        let then = requests_after_kexec(all.as_bytes());
+        assert_eq!(then, [log, kexec, log].concat().as_bytes());
+        assert_eq!(requests_after_kexec(requests_after_kexec(then)), b"");
     }
 }

@@ -1,33 +1,33 @@
 //! kexec_file_load(2) and the reboot(2) that uses it.
 #![expect(unsafe_code, reason = "kexec_file_load(2) has no safe wrapper; the block says why it is sound")]
 
-use crate::luo::last_errno;
+use crate::errno::last_errno;
 use luqual_protocol::Kernel;
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::fs::File;
 
-/// Why the target was not loaded.
+/// Why a kernel was not loaded.
 pub(crate) enum LoadError {
-    /// The agent's own trouble.
+    /// The agent failed.
     Agent(String),
-    /// The kernel said no.
+    /// The kernel refused it.
     Kernel(Errno),
 }
 
-/// kexec_file_load(2) of a kernel that is in the initramfs.
+/// kexec_file_load(2) of a kernel in the initramfs, with an initramfs that carries these kernels.
 pub(crate) fn load(kernel: Kernel, carry: &[Kernel], command_line: &str) -> Result<(), LoadError> {
     load_file(&open(kernel)?, carry, command_line)
 }
 
-/// The same as what this kernel starts when it crashes.
+/// The same with the kernel that is started when this one crashes.
 pub(crate) fn load_for_crash(command_line: &str) -> Result<(), LoadError> {
     const KEXEC_FILE_ON_CRASH: libc::c_ulong = 2;
     load_with(&open(Kernel::Target)?, &[], command_line, KEXEC_FILE_ON_CRASH)
 }
 
-/// The same with any file for a kernel.
+/// The same with any file as the kernel.
 pub(crate) fn load_file(kernel: &File, carry: &[Kernel], command_line: &str) -> Result<(), LoadError> {
     load_with(kernel, carry, command_line, 0)
 }
@@ -59,13 +59,13 @@ fn load_with(kernel: &File, carry: &[Kernel], command_line: &str, flags: libc::c
 pub(crate) fn unload() -> Result<(), Errno> {
     const KEXEC_FILE_UNLOAD: libc::c_ulong = 1;
     let nowhere: *const libc::c_char = std::ptr::null();
-    // SAFETY: with this flag neither files nor text are looked at.
+    // SAFETY: with this flag the kernel ignores the files and the text.
     let returned = unsafe { libc::syscall(libc::SYS_kexec_file_load, -1, -1, 0, nowhere, KEXEC_FILE_UNLOAD) };
     if returned == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Leaves this kernel for the loaded one; returns only when that was refused, with the errno, or with `None` from a
-/// kernel that says that it went and did not.
+/// Starts the loaded kernel. Returns only if this kernel still runs: the errno with which it refused, or `None` if it reported
+/// success.
 pub(crate) fn go() -> Option<Errno> {
     rustix::system::reboot(rustix::system::RebootCommand::Kexec).err()
 }

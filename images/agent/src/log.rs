@@ -1,8 +1,8 @@
-//! What the agent says on the console, through the kernel's log, so that it has a place in time there.
+//! Lines of the agent in the kernel's log, and so on the console, in the order of the kernel's own lines.
 
 use std::io::Write;
 
-/// One line into /dev/kmsg. Best effort: where there is no log there is nobody to tell.
+/// Writes one line to /dev/kmsg. Best effort: a guest without a log goes on.
 pub(crate) fn say(line: &str) {
     write(NOTICE, line);
 }

@@ -1,12 +1,13 @@
-//! /dev/liveupdate and its sessions: include/uapi/linux/liveupdate.h of the kernel, nothing added.
+//! /dev/liveupdate and its sessions, as in include/uapi/linux/liveupdate.h of the kernel.
 #![expect(unsafe_code, reason = "ioctl(2); each block says why it is sound")]
 
+use crate::errno::last_errno;
 use crate::mapping::ReadOnly;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::c_ulong;
 
-/// The device; one opener at a time.
+/// The device. It opens once at a time.
 pub(crate) const DEVICE: &str = "/dev/liveupdate";
 
 const NAME_LENGTH: usize = 64;
@@ -86,7 +87,7 @@ impl Device {
         self.session(RETRIEVE_SESSION, name)
     }
 
-    /// The same with a name of all bytes of the field, terminated or not.
+    /// The same with all bytes of the name's field, terminated or not.
     pub(crate) fn create_session_of_bytes(&self, name: [u8; NAME_LENGTH]) -> Result<Session, Errno> {
         self.session_of_bytes(CREATE_SESSION, name)
     }
@@ -106,7 +107,7 @@ impl Device {
     }
 }
 
-/// An open session. Closing an outgoing one drops what it preserves; closing an incoming one finishes it.
+/// An open session. Closing an outgoing session drops what it preserves; closing an incoming session finishes it.
 pub(crate) struct Session(OwnedFd);
 
 impl Session {
@@ -163,7 +164,7 @@ impl From<OwnedFd> for Session {
     }
 }
 
-/// `_IO(kind, number)` with these bytes as its argument, whose first four say how long it is.
+/// `_IO(kind, number)` with these bytes as the argument. The first four bytes are its length.
 pub(crate) fn raw(fd: impl AsFd, kind: u8, number: u8, argument: &mut Argument) -> Result<(), Errno> {
     let command = c_ulong::from(kind) << 8 | c_ulong::from(number);
     // SAFETY: the kernel reads as many bytes as the first word says, which `Argument` holds all, and writes no more than
@@ -172,7 +173,7 @@ pub(crate) fn raw(fd: impl AsFd, kind: u8, number: u8, argument: &mut Argument) 
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// `_IO(0xBA, number)` with an argument that is in memory which the kernel may read and not write.
+/// `_IO(0xBA, number)` with an argument in read-only memory.
 pub(crate) fn into_read_only(fd: impl AsFd, number: u8, argument: &Argument) -> Result<(), Errno> {
     let page = ReadOnly::of(&argument.0)?;
     // SAFETY: the page lives through the call, is longer than any argument, and the kernel's writes to it fail.
@@ -180,7 +181,7 @@ pub(crate) fn into_read_only(fd: impl AsFd, number: u8, argument: &Argument) -> 
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// `_IO(0xBA, number)` with no argument.
+/// `_IO(0xBA, number)` without an argument.
 pub(crate) fn without_argument(fd: impl AsFd, number: u8) -> Result<(), Errno> {
     let nowhere: *mut u8 = std::ptr::null_mut();
     // SAFETY: nothing is at address 0; the kernel's accesses to it fail.
@@ -188,15 +189,15 @@ pub(crate) fn without_argument(fd: impl AsFd, number: u8) -> Result<(), Errno> {
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// The bytes of an argument, with room for all that it may say of its own length.
+/// The bytes of an argument, with room for the longest length that it can state.
 pub(crate) struct Argument([u64; Argument::WORDS]);
 
 impl Argument {
     const WORDS: usize = 32;
-    /// The longest that can be said, in bytes.
+    /// The longest length, in bytes.
     pub(crate) const LONGEST: u32 = (Self::WORDS * 8) as u32;
 
-    /// All zero, of that length.
+    /// An argument of this length, all zero.
     pub(crate) fn new(size: u32) -> Self {
         assert!(size <= Self::LONGEST, "an argument of {size} bytes is longer than the buffer");
         let mut argument = Self([0; Self::WORDS]);
@@ -204,7 +205,7 @@ impl Argument {
         argument
     }
 
-    /// The same with these bytes at that place; the length is not changed.
+    /// The same argument with these bytes at this offset. The length stays.
     pub(crate) fn with(mut self, at: usize, bytes: &[u8]) -> Self {
         assert!(at >= 4, "the length is given at first");
         self.put(at, bytes);
@@ -218,7 +219,7 @@ impl Argument {
         }
     }
 
-    /// The descriptor that the kernel wrote into the second word of four bytes.
+    /// The descriptor that the kernel wrote at offset 4.
     pub(crate) fn fd(&self) -> Result<OwnedFd, Errno> {
         own((self.0[0] >> 32) as u32 as i32)
     }
@@ -229,11 +230,6 @@ fn ioctl<T>(fd: &OwnedFd, command: c_ulong, argument: &mut T) -> Result<(), Errn
     // through the call, and its first field tells the kernel its size.
     let returned = unsafe { libc::ioctl(fd.as_raw_fd(), command, std::ptr::from_mut(argument)) };
     if returned < 0 { Err(last_errno()) } else { Ok(()) }
-}
-
-pub(crate) fn last_errno() -> Errno {
-    let raw = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    Errno::from_raw_os_error(raw)
 }
 
 fn own(fd: i32) -> Result<OwnedFd, Errno> {
@@ -260,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_says_its_length_and_keeps_its_bytes() {
+    fn an_argument_has_its_length_and_its_bytes() {
         let argument = Argument::new(16).with(4, &[1, 2, 3, 4]).with(8, &u64::MAX.to_ne_bytes()).with(20, &[9]);
         assert_eq!(argument.0[0].to_ne_bytes(), [16, 0, 0, 0, 1, 2, 3, 4]);
         assert_eq!((argument.0[1], argument.0[2]), (u64::MAX, 9 << 32));

@@ -1,5 +1,4 @@
-//! Memory of the agent whose physical place matters: the tick page, the unpreserved page, a memfd's pages; and the registers of
-//! devices.
+//! Mapped memory: pages whose physical address matters, such as the tick page and the pages of a memfd, and registers of devices.
 #![expect(unsafe_code, reason = "mmap and the memory behind it; each block says why it is sound")]
 
 use rustix::fd::AsFd;
@@ -14,14 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The page size of the one architecture so far; a test compares it with the running kernel's.
 pub(crate) const PAGE: usize = 4096;
 
-/// A shared mapping; unmapped on drop.
+/// A mapping, which is unmapped on drop.
 pub(crate) struct Mapping {
     start: *mut u8,
     length: usize,
 }
 
 impl Mapping {
-    /// One page of anonymous memory, present, locked, and zero.
+    /// One page of anonymous memory: present, locked, zero.
     pub(crate) fn locked_page() -> io::Result<Self> {
         let mut page = Self::locked(1)?;
         page.store(0, 0);
@@ -41,7 +40,7 @@ impl Mapping {
         Self::map(file, length, MapFlags::SHARED)
     }
 
-    /// The first `length` bytes of `file`, of which what is written is our own copy.
+    /// The first `length` bytes of `file`, private: a write makes a copy of the page.
     pub(crate) fn private_of_file(file: impl AsFd, length: usize) -> io::Result<Self> {
         Self::map(file, length, MapFlags::PRIVATE)
     }
@@ -53,7 +52,7 @@ impl Mapping {
         Ok(Self { start: start.cast(), length })
     }
 
-    /// So many pages of anonymous memory, present, locked, and zero.
+    /// This many pages of anonymous memory: present, locked, zero.
     pub(crate) fn locked(pages: usize) -> io::Result<Self> {
         let length = pages * PAGE;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
@@ -65,17 +64,17 @@ impl Mapping {
         Ok(memory)
     }
 
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 
-    /// Where it is in this process.
+    /// Its address in this process.
     pub(crate) fn address(&self) -> u64 {
         self.start as u64
     }
 
-    /// Copies bytes out of it, which a device may be writing meanwhile.
+    /// Copies bytes out of it. A device may write them meanwhile.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         assert!(offset + bytes.len() <= self.length, "offset {offset} is outside of the mapping");
         for (at, byte) in bytes.iter_mut().enumerate() {
@@ -98,13 +97,13 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(offset), bytes.len()) };
     }
 
-    /// Reads one byte of each page, so that all are present; the sum of them.
+    /// Reads one byte of each page, which makes all pages present. Returns the sum of the bytes.
     pub(crate) fn touch(&self) -> u64 {
         // SAFETY: inside the mapping.
         (0..self.length).step_by(PAGE).map(|at| u64::from(unsafe { self.start.add(at).read_volatile() })).sum()
     }
 
-    /// Asks the kernel to take all of it out of memory (madvise(2), MADV_PAGEOUT).
+    /// Asks the kernel to reclaim all of its pages (madvise(2), MADV_PAGEOUT).
     pub(crate) fn page_out(&self) -> io::Result<()> {
         // SAFETY: the range is this mapping, whose content the kernel keeps.
         unsafe { madvise(self.start.cast(), self.length, Advice::LinuxPageOut) }.map_err(io::Error::from)
@@ -169,8 +168,8 @@ impl Drop for Mapping {
     }
 }
 
-/// The registers of a device; unmapped on drop. They are read and written by the device's width and order (little-endian), each
-/// access once.
+/// The registers of a device, which are unmapped on drop. Each access is one load or store of the register's width, in
+/// little-endian order.
 pub(crate) struct Bar {
     start: *mut u8,
     length: usize,
@@ -189,12 +188,12 @@ impl Bar {
         Ok(Self { start: start.cast(), length })
     }
 
-    /// How many bytes of them there are.
+    /// Their length in bytes.
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 
-    /// Where they are for this process.
+    /// Their address in this process.
     pub(crate) fn address(&self) -> u64 {
         self.start as u64
     }
@@ -256,7 +255,7 @@ impl Drop for Bar {
     }
 }
 
-/// Memory that may be read and not written, even by the kernel for us; unmapped on drop.
+/// Memory that is read-only, also for the kernel on behalf of this process. It is unmapped on drop.
 pub(crate) struct ReadOnly(*mut c_void);
 
 impl ReadOnly {

@@ -1,4 +1,4 @@
-//! memfds with known content: how they are made, and whether they are what they were.
+//! memfds with known content: how they are made, and how they are compared with what they were.
 
 use crate::content::fill_page;
 use crate::mapping::PAGE;
@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// A memfd as it should be.
+/// The description of a memfd.
 #[derive(Clone, Copy)]
 pub(crate) struct Memfd {
     /// Its name for memfd_create(2), and in probes.
@@ -17,45 +17,45 @@ pub(crate) struct Memfd {
     pub(crate) size: u64,
     /// The file offset.
     pub(crate) offset: u64,
-    /// For memfd_create(2), besides MFD_CLOEXEC.
+    /// Flags for memfd_create(2) in addition to MFD_CLOEXEC.
     pub(crate) flags: MemfdFlags,
-    /// What is in each page when it is preserved.
+    /// The content of each page when the memfd is preserved.
     pub(crate) pages: fn(u64) -> Page,
-    /// What is in each page when it comes back, if that differs.
+    /// The content of each page when the memfd comes back, if that differs.
     pub(crate) later: Option<fn(u64) -> Page>,
 }
 
-/// What is in a page.
+/// The content of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Page {
-    /// Zeros that nobody wrote.
+    /// A hole, which reads as zeros.
     Hole,
-    /// What [`fill_page`] makes of the seed, the memfd's name, the page's number, and this generation.
+    /// The output of [`fill_page`] for the seed, the memfd's name, the page's number and this generation.
     Filled(u8),
 }
 
-/// All pages are written once.
+/// Every page is filled.
 pub(crate) fn filled(_: u64) -> Page {
     Page::Filled(0)
 }
 
-/// No page is written.
+/// Every page is a hole.
 pub(crate) fn empty(_: u64) -> Page {
     Page::Hole
 }
 
 impl Memfd {
-    /// One that is written to its end, with the offset at 0.
+    /// A memfd that is filled to its end, with the offset at 0.
     pub(crate) const fn new(name: &'static str, size: u64) -> Self {
         Self { name, size, offset: 0, flags: MemfdFlags::empty(), pages: filled, later: None }
     }
 
-    /// One of which nothing is written.
+    /// A memfd that is one hole.
     pub(crate) const fn blank(name: &'static str, size: u64) -> Self {
         Self { pages: empty, ..Self::new(name, size) }
     }
 
-    /// Makes it, with its size, its content and its offset.
+    /// Makes the memfd, with its size, its content and its offset.
     pub(crate) fn make(&self, seed: u64) -> io::Result<File> {
         let file = File::from(memfd_create(self.name, self.flags | MemfdFlags::CLOEXEC)?);
         self.fill(&file, seed)?;
@@ -70,12 +70,12 @@ impl Memfd {
         Ok(())
     }
 
-    /// The numbers of its pages.
+    /// The numbers of all pages.
     pub(crate) fn all_pages(&self) -> Range<u64> {
         0..self.size.div_ceil(PAGE as u64)
     }
 
-    /// What one page has in it, up to the end of the file.
+    /// The content of a filled page of this generation.
     pub(crate) fn content(&self, seed: u64, page: u64, generation: u8) -> Box<[u8; PAGE]> {
         let mut bytes = Box::new([0; PAGE]);
         self.fill_page(seed, page, Page::Filled(generation), &mut bytes);
@@ -89,7 +89,7 @@ impl Memfd {
         }
     }
 
-    /// Writes those of `pages` that `what` fills by write(2).
+    /// Writes those of `pages` that are filled according to `what`, by write(2).
     pub(crate) fn write(&self, file: &File, seed: u64, pages: Range<u64>, what: fn(u64) -> Page) -> io::Result<()> {
         let mut chunk = vec![[0; PAGE]; CHUNK_PAGES];
         let mut next = pages.start;
@@ -110,7 +110,8 @@ impl Memfd {
         Ok(())
     }
 
-    /// Where `file` is not what it should be when it comes back. A file that is shorter reads as zeros there.
+    /// The first difference between `file` and its description, as it has to come back. A file that is too short reads as zeros
+    /// behind its end.
     pub(crate) fn difference(&self, file: &File, seed: u64) -> rustix::io::Result<Option<Difference>> {
         let what = self.later.unwrap_or(self.pages);
         let mut found: Option<Difference> = None;
@@ -140,16 +141,16 @@ impl Memfd {
         Ok(found)
     }
 
-    /// The size that `file` has.
+    /// The size of `file`, in bytes.
     pub(crate) fn size_of(file: &File) -> rustix::io::Result<i64> {
         fstat(file).map(|stat| stat.st_size)
     }
 }
 
-/// Where the kernel is told whether memfds are made of large folios (Documentation/admin-guide/mm/transhuge.rst).
+/// The file that says whether the kernel makes memfds of large folios (Documentation/admin-guide/mm/transhuge.rst).
 const SHMEM_ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
-/// Makes something while memfds are made of folios of 2 MiB, as far as there are some.
+/// Calls `make` while the kernel makes memfds of folios of 2 MiB, as long as it has free ones.
 pub(crate) fn with_large_folios<T>(make: impl FnOnce() -> T) -> Result<T, String> {
     let set = |mode: &str| std::fs::write(SHMEM_ENABLED, mode).map_err(|error| format!("{SHMEM_ENABLED}: {error}"));
     set("always")?;
@@ -158,7 +159,7 @@ pub(crate) fn with_large_folios<T>(make: impl FnOnce() -> T) -> Result<T, String
     Ok(made)
 }
 
-/// What stands for a memfd in [`fill_page`], which takes 24 bits of it: FNV-1a of its name.
+/// The number of a memfd for [`fill_page`]: 24 bits of the FNV-1a hash of its name.
 fn key(name: &str) -> u64 {
     let hash = name
         .bytes()
@@ -166,10 +167,10 @@ fn key(name: &str) -> u64 {
     hash & 0xff_ffff
 }
 
-/// How many pages are made or read at a time.
+/// How many pages are written or read at a time.
 const CHUNK_PAGES: usize = 64;
 
-/// Where a memfd is not what it was.
+/// The first difference of a memfd, and how many pages differ.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
     page: u64,
@@ -177,7 +178,7 @@ pub(crate) struct Difference {
     offset: usize,
     expected: u8,
     observed: u8,
-    /// How many pages differ in all.
+    /// The number of pages that differ.
     pages: u64,
 }
 
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_is_found_the_same() {
+    fn a_new_memfd_has_no_difference() {
         for size in [0, 1, 4096, (1 << 20) + 1] {
             let spec = Memfd { offset: size + 3, ..Memfd::new("a", size) };
             let file = spec.make(42).unwrap();

@@ -1,4 +1,4 @@
-//! PCI functions by sysfs (Documentation/ABI/testing/sysfs-bus-pci), as the kernel has them.
+//! PCI functions, as the kernel shows them in sysfs (Documentation/ABI/testing/sysfs-bus-pci).
 
 use crate::mapping::Bar;
 use std::fs::{self, File};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// A function of a device.
+/// A PCI function.
 #[derive(Clone)]
 pub(crate) struct Function {
     /// As in `0000:00:03.0`.
     pub(crate) address: String,
 }
 
-/// Every function, by address.
+/// All functions, ordered by address.
 pub(crate) fn functions() -> Result<Vec<Function>, String> {
     let entries = fs::read_dir(DEVICES).map_err(|error| format!("{DEVICES}: {error}"))?;
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
@@ -35,17 +35,17 @@ impl Function {
         Path::new(DEVICES).join(&self.address)
     }
 
-    /// A file of its folder.
+    /// The path of a file in its folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
 
-    /// Whether it is there.
+    /// Whether it exists.
     pub(crate) fn exists(&self) -> bool {
         self.folder().exists()
     }
 
-    /// A file of one line.
+    /// The content of a file with one line.
     pub(crate) fn text(&self, name: &str) -> Result<String, String> {
         let path = self.path(name);
         fs::read_to_string(&path)
@@ -53,13 +53,13 @@ impl Function {
             .map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// Its configuration space, as long as the kernel gives it.
+    /// Its configuration space, as far as the kernel shows it.
     pub(crate) fn config(&self) -> Result<Vec<u8>, String> {
         let path = self.path("config");
         fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// Its BARs.
+    /// Its BARs that have an address.
     pub(crate) fn resources(&self) -> Result<Vec<Resource>, String> {
         Ok(resources(&self.text("resource")?))
     }
@@ -74,12 +74,12 @@ impl Function {
         Bar::of_file(&file, 0, length).map_err(|errno| wrong(errno.to_string()))
     }
 
-    /// The driver that has it.
+    /// The driver that is bound to it.
     pub(crate) fn driver(&self) -> Option<String> {
         Some(fs::read_link(self.path("driver")).ok()?.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Gives it to that driver, and takes it from another.
+    /// Binds it to this driver, after it was unbound from another.
     pub(crate) fn bind(&self, driver: &str) -> Result<(), String> {
         if self.driver().as_deref() == Some(driver) {
             return Ok(());
@@ -93,7 +93,7 @@ impl Function {
         }
     }
 
-    /// Takes it from its driver.
+    /// Unbinds it from its driver.
     pub(crate) fn unbind(&self) -> Result<(), String> {
         if self.driver().is_none() {
             return Ok(());
@@ -122,7 +122,7 @@ impl Function {
     }
 }
 
-/// A line each: start, end, flags; one that is not used is all zero.
+/// Parses `resource`: a line each with start, end and flags. The line of an unused BAR is all zero.
 fn resources(text: &str) -> Vec<Resource> {
     /// The BARs come first; then the expansion ROM and the windows of bridges.
     const BARS: usize = 6;
@@ -135,12 +135,12 @@ fn resources(text: &str) -> Vec<Resource> {
     read.filter(|resource| resource.end > 0).collect()
 }
 
-/// A capability of a configuration space: its number and where it is (PCI Local Bus Specification 3.0, 6.7).
+/// The capabilities in a configuration space, each with its number and its offset (PCI Local Bus Specification 3.0, 6.7).
 pub(crate) fn capabilities(config: &[u8]) -> Vec<(u8, usize)> {
     let byte = |at: usize| config.get(at).copied().unwrap_or_default();
     let mut found = Vec::new();
     let mut at = usize::from(byte(0x34) & !3);
-    // Each is there once, in 192 bytes: a list that goes round ends.
+    // 192 bytes have room for 48 capabilities: a list with a loop ends.
     while at >= 0x40 && found.len() < 48 {
         found.push((byte(at), at));
         at = usize::from(byte(at + 1) & !3);
@@ -148,7 +148,7 @@ pub(crate) fn capabilities(config: &[u8]) -> Vec<(u8, usize)> {
     found
 }
 
-/// The extended ones (PCI Express Base Specification, 7.6.3).
+/// The extended capabilities (PCI Express Base Specification, 7.6.3).
 pub(crate) fn extended_capabilities(config: &[u8]) -> Vec<(u16, usize)> {
     let word = |at: usize| config.get(at..at + 4).and_then(|it| it.try_into().ok()).map_or(0, u32::from_le_bytes);
     let mut found = Vec::new();
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_those_that_have_an_end() {
+    fn only_bars_with_an_address_are_listed() {
         let text = "0x00000000fea00000 0x00000000feafffff 0x0000000000040200\n\
                     0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
                     0x00000000fe000000 0x00000000fe003fff 0x000000000014220c\n";
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_are_followed_and_a_list_that_goes_round_ends() {
+    fn capabilities_are_followed_and_a_loop_ends() {
         let mut config = vec![0; 4096];
         config[0x34] = 0x40;
         config[0x40..0x42].copy_from_slice(&[0x11, 0x80]);

@@ -1,4 +1,4 @@
-//! A prompt for a person: the host's requests by words, and programs.
+//! An interactive prompt: the host's requests as commands, and programs.
 
 use crate::call::answer;
 use luqual_protocol::{PROGRAMS, PROMPT, Prompt, Reply, Request, Said, workloads};
@@ -28,7 +28,7 @@ PROGRAM [ARGUMENT…]       by its path, or by its name if it was brought along 
 exit                      end it all; so does Ctrl-D
 ";
 
-/// One line is a command (`shell -c LINE`), or there is a prompt.
+/// `luqual-agent shell`: shows a prompt, or runs one command line (`shell -c LINE`).
 pub(crate) fn run() -> Result<(), String> {
     let prompt = match std::env::var(PROMPT) {
         Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{PROMPT}: {error}"))?,
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<(), String> {
 
 fn converse(prompt: &Prompt) -> Result<(), String> {
     if isatty(io::stdin()) {
-        // What is typed as Ctrl-C goes to the processes of this terminal's session.
+        // The terminal sends Ctrl-C to the processes of its session.
         setsid().and_then(|_| ioctl_tiocsctty(io::stdin())).map_err(|errno| format!("the terminal: {errno}"))?;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -63,12 +63,12 @@ fn converse(prompt: &Prompt) -> Result<(), String> {
                 return Ok(());
             }
             Ok(_) => {}
-            // What is no text is no command.
+            // A line that is not UTF-8 is ignored.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
             Err(error) => return Err(format!("standard input: {error}")),
         }
         match parse(&line, prompt) {
-            Ok(Some(Order::Exit)) => return Ok(()),
+            Ok(Some(ShellCommand::Exit)) => return Ok(()),
             Ok(order) => {
                 if let Err(why) = order.map_or(Ok(()), act) {
                     say(&format!("{why}\n"));
@@ -79,7 +79,7 @@ fn converse(prompt: &Prompt) -> Result<(), String> {
     }
 }
 
-/// Programs die of Ctrl-C and the prompt does not: what is caught here is not caught in them (signal(7), execve(2)).
+/// Keeps the prompt alive on Ctrl-C, which still ends a program: execve(2) resets caught signals (signal(7)).
 fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), String> {
     let failed = |error: io::Error| format!("signals: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -90,7 +90,7 @@ fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), Strin
     std::thread::spawn(move || {
         runtime.block_on(async {
             while interrupts.recv().await.is_some() {
-                // The terminal has thrown away what was typed.
+                // The terminal has discarded the input.
                 if waits.load(Ordering::SeqCst) {
                     say(&format!("\n{label}"));
                 }
@@ -100,15 +100,15 @@ fn outlive_interrupts(label: String, waits: Arc<AtomicBool>) -> Result<(), Strin
     Ok(())
 }
 
-/// Whoever does not listen any more is gone, and takes the terminal with it.
+/// Prints text. Errors are ignored: a client that is gone has closed the terminal.
 fn say(text: &str) {
     let mut to = io::stdout();
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
-/// What is to be done.
+/// A command.
 #[derive(Debug, PartialEq, Eq)]
-enum Order {
+enum ShellCommand {
     Help,
     Workloads(String),
     Ask(Request),
@@ -120,37 +120,37 @@ enum Order {
     Exit,
 }
 
-/// What a line says; nothing if it is empty. Pure.
-fn parse(line: &str, prompt: &Prompt) -> Result<Option<Order>, String> {
+/// Parses a command line; none if it is empty. Pure.
+fn parse(line: &str, prompt: &Prompt) -> Result<Option<ShellCommand>, String> {
     let words = shlex::split(line).ok_or("a quote is not closed")?;
     let Some((first, rest)) = words.split_first() else { return Ok(None) };
     let order = match (first.as_str(), rest) {
-        ("help", _) => Order::Help,
-        ("workloads", []) => Order::Workloads(String::new()),
-        ("workloads", [part]) => Order::Workloads(part.clone()),
-        ("log", []) => Order::Log,
-        ("taint", []) => Order::Taint,
-        ("exit", []) => Order::Exit,
-        ("ls", paths) => Order::List(paths.to_vec()),
-        ("cat", paths @ [_, ..]) => Order::Print(paths.to_vec()),
+        ("help", _) => ShellCommand::Help,
+        ("workloads", []) => ShellCommand::Workloads(String::new()),
+        ("workloads", [part]) => ShellCommand::Workloads(part.clone()),
+        ("log", []) => ShellCommand::Log,
+        ("taint", []) => ShellCommand::Taint,
+        ("exit", []) => ShellCommand::Exit,
+        ("ls", paths) => ShellCommand::List(paths.to_vec()),
+        ("cat", paths @ [_, ..]) => ShellCommand::Print(paths.to_vec()),
         ("load", []) => {
             let load = prompt.load.clone();
-            Order::Ask(load.ok_or("this guest carries no kernel that it could load")?)
+            ShellCommand::Ask(load.ok_or("this guest carries no kernel that it could load")?)
         }
-        ("kexec", []) => Order::Ask(Request::Kexec),
-        ("preserve", [workload, seed @ ..]) if seed.len() < 2 => Order::Ask(Request::Preserve {
+        ("kexec", []) => ShellCommand::Ask(Request::Kexec),
+        ("preserve", [workload, seed @ ..]) if seed.len() < 2 => ShellCommand::Ask(Request::Preserve {
             workload: workload.clone(),
             seed: seed_of(workload, seed, prompt)?,
             device: prompt.devices.get(workload).cloned(),
         }),
-        ("retrieve", [workload, seed @ ..]) if seed.len() < 2 => Order::Ask(Request::Retrieve {
+        ("retrieve", [workload, seed @ ..]) if seed.len() < 2 => ShellCommand::Ask(Request::Retrieve {
             workload: workload.clone(),
             seed: seed_of(workload, seed, prompt)?,
             hop: prompt.hop,
             device: prompt.devices.get(workload).cloned(),
         }),
-        ("verify", [workload]) => Order::Ask(Request::Verify { workload: workload.clone() }),
-        ("finish", [workload]) => Order::Ask(Request::Finish { workload: workload.clone() }),
+        ("verify", [workload]) => ShellCommand::Ask(Request::Verify { workload: workload.clone() }),
+        ("finish", [workload]) => ShellCommand::Ask(Request::Finish { workload: workload.clone() }),
         (
             word @ ("workloads" | "log" | "taint" | "exit" | "cat" | "load" | "kexec" | "preserve" | "retrieve"
             | "verify" | "finish"),
@@ -159,7 +159,7 @@ fn parse(line: &str, prompt: &Prompt) -> Result<Option<Order>, String> {
             let usage = HELP.lines().find(|line| line.split([' ', ',']).any(|it| it == word)).unwrap_or_default();
             return Err(format!("usage: {usage}"));
         }
-        _ => Order::Program(words),
+        _ => ShellCommand::Program(words),
     };
     Ok(Some(order))
 }
@@ -171,14 +171,14 @@ fn seed_of(workload: &str, given: &[String], prompt: &Prompt) -> Result<u64, Str
     }
 }
 
-fn act(order: Order) -> Result<(), String> {
+fn act(order: ShellCommand) -> Result<(), String> {
     match order {
-        Order::Help => say(HELP),
-        Order::Workloads(part) => {
+        ShellCommand::Help => say(HELP),
+        ShellCommand::Workloads(part) => {
             let taken = workloads().filter(|workload| workload.name.contains(&part));
             taken.for_each(|workload| say(&format!("{:<40} {}\n", workload.name, workload.asserts)));
         }
-        Order::Ask(request) => {
+        ShellCommand::Ask(request) => {
             let reply = answer(&request);
             let text = told(&reply);
             if !matches!(reply, Reply::Done { .. }) {
@@ -186,22 +186,22 @@ fn act(order: Order) -> Result<(), String> {
             }
             say(&text);
         }
-        Order::Log => crate::facts::kernel_log()?.lines.iter().for_each(|line| say(&format!("{line}\n"))),
-        Order::Taint => say(&format!("{}\n", crate::facts::kernel_log()?.taint)),
-        Order::List(paths) => return list(&paths),
-        Order::Print(paths) => {
+        ShellCommand::Log => crate::facts::kernel_log()?.lines.iter().for_each(|line| say(&format!("{line}\n"))),
+        ShellCommand::Taint => say(&format!("{}\n", crate::facts::kernel_log()?.taint)),
+        ShellCommand::List(paths) => return list(&paths),
+        ShellCommand::Print(paths) => {
             for path in paths {
                 let mut file = fs::File::open(&path).map_err(|error| format!("{path}: {error}"))?;
                 io::copy(&mut file, &mut io::stdout()).map_err(|error| format!("{path}: {error}"))?;
             }
         }
-        Order::Program(words) => return program(&words),
-        Order::Exit => {}
+        ShellCommand::Program(words) => return program(&words),
+        ShellCommand::Exit => {}
     }
     Ok(())
 }
 
-/// A reply as a person reads it.
+/// A reply as text for the user.
 fn told(reply: &Reply) -> String {
     match reply {
         Reply::Done { said, taint } => {
@@ -290,39 +290,39 @@ mod tests {
         }
     }
 
-    fn order(line: &str) -> Result<Order, String> {
+    fn order(line: &str) -> Result<ShellCommand, String> {
         parse(line, &prompt()).map(|order| order.unwrap())
     }
 
     #[test]
-    fn requests_have_what_the_host_would_give_them() {
+    fn requests_get_the_arguments_that_the_host_would_give() {
         let retrieve = |workload: &str, seed, device: Option<&str>| {
             let (workload, device) = (workload.to_owned(), device.map(str::to_owned));
-            Ok(Order::Ask(Request::Retrieve { workload, seed, hop: 1, device }))
+            Ok(ShellCommand::Ask(Request::Retrieve { workload, seed, hop: 1, device }))
         };
         assert_eq!(order("retrieve memfd.basic"), retrieve("memfd.basic", 11, None));
         assert_eq!(order("retrieve memfd.basic 3"), retrieve("memfd.basic", 3, None));
         assert_eq!(order(" retrieve  vfio.edu.idle"), retrieve("vfio.edu.idle", 7, Some("0000:00:04.0")));
         assert_eq!(order("retrieve memfd.basic x"), Err("`x` is no seed, which is a number".into()));
-        assert_eq!(order("kexec"), Ok(Order::Ask(Request::Kexec)));
+        assert_eq!(order("kexec"), Ok(ShellCommand::Ask(Request::Kexec)));
         assert_eq!(order("load"), Err("this guest carries no kernel that it could load".into()));
         let load = Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: "a b".into() };
         let carries = Prompt { load: Some(load.clone()), ..prompt() };
-        assert_eq!(parse("load", &carries), Ok(Some(Order::Ask(load))));
+        assert_eq!(parse("load", &carries), Ok(Some(ShellCommand::Ask(load))));
     }
 
     #[test]
-    fn what_is_no_word_of_ours_is_a_program() {
+    fn an_unknown_command_is_a_program() {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(order("busybox sh -c 'a b'"), Ok(Order::Program(words(&["busybox", "sh", "-c", "a b"]))));
-        assert_eq!(order("ls"), Ok(Order::List(Vec::new())));
-        assert_eq!(order("cat /a /b"), Ok(Order::Print(words(&["/a", "/b"]))));
+        assert_eq!(order("busybox sh -c 'a b'"), Ok(ShellCommand::Program(words(&["busybox", "sh", "-c", "a b"]))));
+        assert_eq!(order("ls"), Ok(ShellCommand::List(Vec::new())));
+        assert_eq!(order("cat /a /b"), Ok(ShellCommand::Print(words(&["/a", "/b"]))));
         assert_eq!(parse(" \n", &prompt()), Ok(None));
         assert_eq!(order("cat 'x"), Err("a quote is not closed".into()));
     }
 
     #[test]
-    fn a_word_of_ours_that_is_used_otherwise_says_how() {
+    fn a_misused_command_shows_its_usage() {
         assert_eq!(order("verify"), Err("usage: verify WORKLOAD           compare it with what it was".into()));
         assert_eq!(order("cat"), Err("usage: ls [PATH…], cat FILE…".into()));
         for word in ["log", "taint", "exit", "load", "kexec"] {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_are_told_with_what_was_expected_and_what_was_seen() {
+    fn probes_are_shown_with_expected_and_observed_values() {
         let probes = vec![Probe::compare("size", 4096, 4096), Probe::compare("offset", 1, 2)];
         let reply = Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 };
         let text = "held    size: expected 4096, observed 4096\nBROKEN  offset: expected 1, observed 2\n\

@@ -1,7 +1,7 @@
 //! Swap on a compressed disk in memory (Documentation/admin-guide/blockdev/zram.rst).
 #![expect(unsafe_code, reason = "swapon(2) and swapoff(2); each block says why it is sound")]
 
-use crate::luo::last_errno;
+use crate::errno::last_errno;
 use crate::mapping::PAGE;
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -10,11 +10,11 @@ use std::os::unix::fs::FileExt;
 
 const DISK: &CStr = c"/dev/zram0";
 
-/// Swap for the whole machine, as long as this lives.
+/// Swap for the whole guest. It is turned off when this is dropped.
 pub(crate) struct Swap(());
 
 impl Swap {
-    /// So many bytes of it; else the reason why not.
+    /// Turns on this many bytes of swap.
     pub(crate) fn on(bytes: u64) -> Result<Self, String> {
         set("disksize", &bytes.to_string())?;
         let swap = Self(());
@@ -26,7 +26,7 @@ impl Swap {
         if returned == 0 { Ok(swap) } else { Err(format!("swapon: {}", last_errno())) }
     }
 
-    /// swapoff(2): all that is in it comes back into memory.
+    /// swapoff(2): the kernel reads everything that is in it back into memory.
     pub(crate) fn off(&self) -> Result<(), Errno> {
         // SAFETY: a NUL-terminated path.
         let returned = unsafe { libc::swapoff(DISK.as_ptr()) };
@@ -36,7 +36,7 @@ impl Swap {
 
 impl Drop for Swap {
     fn drop(&mut self) {
-        // The first of both says no where it is off already.
+        // swapoff(2) fails if the swap is off already.
         let _ = self.off();
         let _ = set("reset", "1");
     }
@@ -47,7 +47,7 @@ fn set(file: &str, text: &str) -> Result<(), String> {
     fs::write(&path, text).map_err(|error| format!("{path}: {error}"))
 }
 
-/// The first page of a swap area: version 1 (include/linux/swap.h, union swap_header).
+/// The first page of a swap area of this many bytes: version 1 (include/linux/swap.h, union swap_header).
 fn header(bytes: u64) -> [u8; PAGE] {
     let mut page = [0; PAGE];
     let last_page = (bytes / PAGE as u64 - 1) as u32;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_says_how_many_pages_there_are() {
+    fn the_header_has_the_number_of_pages() {
         let page = header(8 << 20);
         assert_eq!(page[1024..1036], [1, 0, 0, 0, 0xff, 7, 0, 0, 0, 0, 0, 0]);
         assert!(page.ends_with(b"SWAPSPACE2"));

@@ -1,14 +1,14 @@
-//! Ticks: a counter in one page whose physical address the host knows. They need no device, so that they go on
-//! for as long as a processor runs userspace, through the device shutdown of a kexec.
+//! Ticks: a counter in a page whose physical address the host knows. Ticks need no device, so they go on as long as a processor
+//! runs userspace, also through the device shutdown of a kexec.
 
 use crate::mapping::Mapping;
 use luqual_protocol::{TICK_PERIOD_MS, tick_page};
 use std::time::Duration;
 
-/// Where the physical address of the page is written, as decimal text, once the first tick is in it.
+/// The file with the physical address of the page, as decimal text. It appears after the first tick.
 pub(crate) const ADDRESS_FILE: &str = "/run/luqual/tick-page";
 
-/// Ticks for ever.
+/// `luqual-agent tick`: ticks for ever.
 pub(crate) fn run() -> Result<(), String> {
     let mut page = Mapping::locked_page().map_err(|error| format!("tick page: {error}"))?;
     let first = monotonic_ns();

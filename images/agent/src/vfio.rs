@@ -1,11 +1,10 @@
-//! Devices through VFIO: include/uapi/linux/vfio.h and iommufd.h of the kernel, as far as workloads need them. The structures and
-//! numbers come from rust-vmm's bindings; the calls are made here, since each errno is a result of its own, and since a device may
-//! come from a session instead of an open(2).
+//! Devices through VFIO, as far as workloads need them: include/uapi/linux/vfio.h and iommufd.h of the kernel. The structures and
+//! numbers come from rust-vmm's bindings. The calls are made here, since every errno is a result of its own, and since a device
+//! may come from a session instead of open(2).
 #![expect(unsafe_code, reason = "ioctl(2); each block says why it is sound")]
 
-use crate::luo::last_errno;
+use crate::errno::{errno, last_errno};
 use crate::mapping::{Bar, Mapping, PAGE};
-use crate::workloads::errno;
 use iommufd_bindings::iommufd as iommu;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -19,7 +18,7 @@ use vfio_bindings::bindings::vfio;
 /// A call that the kernel refused.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// As a kernel reader would name it.
+    /// The call, as a kernel developer names it.
     pub(crate) call: &'static str,
     pub(crate) errno: Errno,
 }
@@ -35,7 +34,7 @@ const fn vfio_command(number: u32) -> c_ulong {
     (b';' as c_ulong) << 8 | (vfio::VFIO_BASE + number) as c_ulong
 }
 
-/// The commands by number, as vfio.h has them: its macros are no constants that bindings could have.
+/// The numbers of the commands in vfio.h, whose macros bindgen does not translate.
 mod number {
     pub(super) const SET_IOMMU: u32 = 2;
     pub(super) const GROUP_SET_CONTAINER: u32 = 4;
@@ -54,17 +53,17 @@ const fn iommu_command(number: u32) -> c_ulong {
 
 /// # Safety
 ///
-/// `argument` is what the header gives for the command, or longer, and says its own length where it has a field for that.
+/// `argument` is the structure that the header gives for the command, or longer, and states its length if it has such a field.
 unsafe fn call<T>(fd: BorrowedFd<'_>, command: c_ulong, argument: *mut T) -> Result<i32, Errno> {
     // SAFETY: as the caller promises.
     let returned = unsafe { libc::ioctl(fd.as_raw_fd(), command, argument) };
     if returned < 0 { Err(last_errno()) } else { Ok(returned) }
 }
 
-/// Where an iommufd is opened.
+/// The device of iommufd.
 pub(crate) const IOMMU: &str = "/dev/iommu";
 
-/// By what a device's accesses are translated.
+/// The address space by which a device's accesses are translated.
 pub(crate) enum Space {
     /// An IOAS of an iommufd (Documentation/userspace-api/iommufd.rst).
     Iommufd { fd: OwnedFd, ioas: u32 },
@@ -73,7 +72,7 @@ pub(crate) enum Space {
 }
 
 impl Space {
-    /// Lets the device reach `length` bytes at `address` of this process as `iova`.
+    /// Maps `length` bytes at `address` of this process for the device, at `iova`.
     pub(crate) fn map(&self, address: u64, length: u64, iova: u64) -> Told<()> {
         match self {
             Self::Iommufd { fd, ioas } => {
@@ -118,7 +117,7 @@ impl Space {
         }
     }
 
-    /// The group's, where it is a container.
+    /// The descriptor of the group, for a container.
     pub(crate) fn group(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Iommufd { .. } => None,
@@ -131,23 +130,23 @@ fn open_node(path: &str, call: &'static str) -> Told<OwnedFd> {
     open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(refused(call))
 }
 
-/// A device and what translates its accesses.
+/// An open device and its address space.
 pub(crate) struct Device {
     file: File,
     pub(crate) space: Space,
 }
 
 impl Device {
-    /// By its own node, such as `/dev/vfio/devices/vfio0`, and an iommufd.
+    /// Opens a device by its character device, such as `/dev/vfio/devices/vfio0`, with an iommufd.
     pub(crate) fn open_cdev(node: &str) -> Told<Self> {
         let device = open_node(node, "open of the VFIO character device")?;
         Self::of_descriptors(device, open_node(IOMMU, "open of /dev/iommu")?)
     }
 
-    /// Of descriptors of which neither knows the other yet.
+    /// Binds an open device to an iommufd; both are new.
     pub(crate) fn of_descriptors(device: OwnedFd, iommufd: OwnedFd) -> Told<Self> {
         let mut bind = vfio::vfio_device_bind_iommufd {
-            // Up to out_devid: what follows is of newer kernels.
+            // Up to out_devid: newer kernels have more fields.
             argsz: std::mem::offset_of!(vfio::vfio_device_bind_iommufd, token_uuid_ptr) as u32,
             iommufd: iommufd.as_raw_fd(),
             ..Default::default()
@@ -171,7 +170,7 @@ impl Device {
         Ok(Self { file: File::from(device), space: Space::Iommufd { fd: iommufd, ioas: ioas.out_ioas_id } })
     }
 
-    /// By its group's node, such as `/dev/vfio/7`, or `/dev/vfio/noiommu-0` where no IOMMU is.
+    /// Opens a device by its group, such as `/dev/vfio/7`, or `/dev/vfio/noiommu-0` without an IOMMU.
     pub(crate) fn open_group(node: &str, address: &str) -> Told<Self> {
         let is_mapped = !node.contains("noiommu");
         let group = open_node(node, "open of the VFIO group")?;
@@ -205,13 +204,13 @@ impl Device {
         Ok(info)
     }
 
-    /// A BAR.
+    /// Maps a BAR.
     pub(crate) fn bar(&self, number: u32) -> Told<Bar> {
         let region = self.region(number)?;
         Bar::of_file(&self.file, region.offset, region.size as usize).map_err(refused("mmap of a BAR"))
     }
 
-    /// Its configuration space, as far as every function has one.
+    /// The first 256 bytes of its configuration space.
     pub(crate) fn config(&self) -> Told<Vec<u8>> {
         let mut bytes = vec![0; 256];
         let at = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
@@ -220,26 +219,26 @@ impl Device {
         Ok(bytes)
     }
 
-    /// What turns its bus mastering on.
-    pub(crate) fn bus_master_switch(&self) -> Told<Switch> {
+    /// Its command register.
+    pub(crate) fn command_register(&self) -> Told<CommandRegister> {
         /// PCI Local Bus Specification 3.0, 6.2.2.
         const COMMAND: u64 = 4;
         let at = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?.offset + COMMAND;
         let io = |error: std::io::Error| refused("dup")(errno(&error));
-        Ok(Switch { file: self.file.try_clone().map_err(io)?, at })
+        Ok(CommandRegister { file: self.file.try_clone().map_err(io)?, at })
     }
 
-    /// Turns bus mastering on.
+    /// Enables bus mastering.
     pub(crate) fn set_bus_master(&self) -> Told<()> {
-        self.bus_master_switch()?.turn_on()
+        self.command_register()?.enable_bus_master()
     }
 
-    /// Has the first vectors of MSI or MSI-X, whichever `kind` says, counted.
+    /// Enables the first `count` vectors of this kind. Each has a counter.
     pub(crate) fn interrupts(&self, kind: Interrupt, count: usize) -> Told<Vec<Vector>> {
         let made: Result<Vec<Vector>, Errno> =
             (0..count).map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Vector)).collect();
         let vectors = made.map_err(refused("eventfd"))?;
-        // struct vfio_irq_set, followed by a descriptor each.
+        // struct vfio_irq_set, followed by a descriptor for each vector.
         let mut words: Vec<u32> = vec![
             (IRQ_SET_WORDS + count) as u32 * 4,
             vfio::VFIO_IRQ_SET_DATA_EVENTFD | vfio::VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -256,13 +255,13 @@ impl Device {
 }
 
 /// The command register of a device.
-pub(crate) struct Switch {
+pub(crate) struct CommandRegister {
     file: File,
     at: u64,
 }
 
-impl Switch {
-    fn turn_on(&self) -> Told<()> {
+impl CommandRegister {
+    fn enable_bus_master(&self) -> Told<()> {
         const MEMORY: u16 = 1 << 1;
         const BUS_MASTER: u16 = 1 << 2;
         let mut bytes = [0; 2];
@@ -273,9 +272,9 @@ impl Switch {
         written.map_err(|error| refused("write of the config region")(errno(&error)))
     }
 
-    /// Turns it on for as long as this kernel lets its processors run.
-    pub(crate) fn keep_on(&self) {
-        while self.turn_on().is_ok() {}
+    /// Enables bus mastering again and again, as long as this kernel runs.
+    pub(crate) fn keep_bus_master(&self) {
+        while self.enable_bus_master().is_ok() {}
     }
 }
 
@@ -304,23 +303,23 @@ impl Interrupt {
     }
 }
 
-/// A vector whose interrupts are counted.
+/// An interrupt vector with a counter.
 pub(crate) struct Vector(OwnedFd);
 
 impl Vector {
-    /// For who else waits for them.
+    /// The eventfd, for another waiter.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.0
     }
 
-    /// How many have come since it was last asked.
+    /// How many interrupts have occurred since the last call.
     pub(crate) fn taken(&self) -> u64 {
         let mut count = [0; 8];
-        // Nothing to read means that none has come.
+        // An empty counter cannot be read: none has occurred.
         rustix::io::read(&self.0, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
     }
 
-    /// Waits for one, for up to so many seconds.
+    /// Waits up to this many seconds for an interrupt. Returns how many have occurred.
     pub(crate) fn wait(&self, seconds: i64) -> u64 {
         let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit));
@@ -328,16 +327,15 @@ impl Vector {
     }
 }
 
-/// Memory that a device reaches.
+/// Memory that a device can access.
 pub(crate) struct Dma {
     pub(crate) memory: Mapping,
-    /// By page, as the device knows it.
+    /// The device's address of each page.
     iova: Vec<u64>,
 }
 
 impl Dma {
-    /// Each page at the address that it has physically, so that it is the same for a device whose accesses nobody translates,
-    /// and the same after a kexec.
+    /// Maps each page at its physical address. Then a device has the same addresses without an IOMMU and after a kexec.
     pub(crate) fn by_physical(memory: Mapping, space: &Space) -> Result<Self, DmaError> {
         let pages = memory.length() / PAGE;
         let physical = |page| memory.physical_address(page * PAGE);
@@ -348,20 +346,22 @@ impl Dma {
         Ok(Self { memory, iova })
     }
 
-    /// Whether these pages are in one piece for it.
-    pub(crate) fn is_in_one_piece(&self, pages: std::ops::Range<usize>) -> bool {
+    /// Whether these pages are contiguous for the device.
+    pub(crate) fn is_contiguous(&self, pages: std::ops::Range<usize>) -> bool {
         self.iova[pages].windows(2).all(|pair| pair[0] + PAGE as u64 == pair[1])
     }
 
-    /// The address of a byte for the device.
+    /// The device's address of a byte.
     pub(crate) fn iova(&self, offset: usize) -> u64 {
         self.iova[offset / PAGE] + (offset % PAGE) as u64
     }
 }
 
-/// Why there is no such memory.
+/// Why memory could not be mapped for a device.
 #[derive(Debug)]
 pub(crate) enum DmaError {
+    /// The kernel refused a call.
     Kernel(Refusal),
+    /// The agent does not know the physical addresses.
     Agent(std::io::Error),
 }

@@ -1,11 +1,11 @@
-//! Waiting for what no event tells of.
+//! Waiting for a condition for which there is no event.
 
 use std::time::{Duration, Instant};
 
-/// Whether something came to be so in that time.
-pub(crate) fn until(patience: Duration, mut so: impl FnMut() -> bool) -> bool {
+/// Polls a condition every millisecond. Returns whether it became true in this time.
+pub(crate) fn until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + patience;
-    while !so() {
+    while !condition() {
         if Instant::now() > end {
             return false;
         }

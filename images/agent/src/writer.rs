@@ -1,14 +1,14 @@
-//! Processes that write into a memfd, which they have as their standard input, and stay.
+//! Processes that write into the memfd on their standard input, and then stay.
 
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Child;
 
-/// What they say when their writing is under way.
+/// What a writer prints when it has begun to write.
 const READY: &str = "ready";
 
-/// Waits until a writer has said that it is ready.
+/// Waits until a writer is ready.
 pub(crate) fn wait_ready(child: &mut Child) -> Result<(), String> {
     let stdout = child.stdout.take().ok_or("a writer without standard output")?;
     let mut line = String::new();
@@ -21,7 +21,7 @@ fn say_ready() -> Result<(), String> {
     writeln!(out, "{READY}").and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
 }
 
-/// `luqual-agent write-pages NAME SIZE SEED GENERATION`: writes its generation's content into each third page.
+/// `luqual-agent write-pages NAME SIZE SEED GENERATION`: writes the content of its generation into every third page.
 pub(crate) fn pages() -> Result<(), String> {
     let words: Vec<String> = std::env::args().skip(2).collect();
     let [name, size, seed, generation] = words.as_slice() else {
@@ -40,7 +40,7 @@ pub(crate) fn pages() -> Result<(), String> {
     }
 }
 
-/// How often [`log`] has passed over all words when it says that it is ready.
+/// How often [`log`] has written all words when it is ready.
 pub(crate) const PASSES: u64 = 3;
 
 /// `luqual-agent write-log SIZE`: stores 1 into each word of 8 bytes, in order, then 2, and so on, for ever.
@@ -57,7 +57,7 @@ pub(crate) fn log() -> Result<(), String> {
     Ok(())
 }
 
-/// The pass that such a log was cut off in, if its words are those of one and the one before.
+/// The pass in which such a log was cut off. It is an error if its words are not those of one pass and the pass before it.
 pub(crate) fn last_pass(log: &[u8]) -> Result<u64, String> {
     let words: Vec<u64> = log.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let pass = *words.first().ok_or("no words")?;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_of_two_passes_in_order() {
+    fn a_log_has_the_words_of_two_passes_in_order() {
         let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         assert_eq!(last_pass(&bytes(&[5, 5, 4, 4])), Ok(5));
         assert_eq!(last_pass(&bytes(&[5, 5, 5])), Ok(5));

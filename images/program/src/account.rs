@@ -1,123 +1,122 @@
-// What the program and its monitor share: where things are in the machine's memory, what is in the account, and what every
-// number in it has to be.
+// What the program and its monitor share: the layout of the machine's memory, the words of the account, and how the values in it
+// are computed.
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 
-/// Where the first processor's account is; each has a page, and they follow each other.
+/// The address of the first processor's account. Each processor has a page; the pages are adjacent.
 pub const ACCOUNTS: u64 = 0x8000;
-/// How many processors there can be.
+/// The largest number of processors.
 pub const CPUS: u64 = 2;
-/// Page tables that map the first GiB as it is, for the first instructions: three pages.
+/// The address of three page tables that map the first GiB to itself, for the first instructions.
 pub const BOOT_TABLES: u64 = 0x1000;
-/// Where the program is loaded, and begins (`program.ld`).
+/// The address at which the program is loaded and starts (`program.ld`).
 pub const PROGRAM: u64 = 0x10_0000;
-/// Where the pages begin that it works in. All between is its own.
+/// The address of the first page that it works in. What lies between belongs to the program.
 pub const WORK: u64 = 0x20_0000;
 
-/// Where the registers of a device are, if a machine has one.
+/// The address of the device's registers, if a machine has a device.
 pub const DEVICE: u64 = 0x2000_0000;
-/// The vector that it interrupts by.
+/// The vector of the device's interrupt.
 pub const DEVICE_VECTOR: u8 = 0x42;
 
-/// The port by which the program says that it waits for an interrupt.
+/// The port to which the program writes while it waits for an interrupt.
 pub const DOORBELL: u16 = 0x500;
 
 /// `b"luqualL2"`, once a processor's account is in use.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"luqualL2");
 
-/// The words of an account, by their place. Those of the first group are the monitor's, the others the program's.
+/// The words of an account, by index. The monitor writes those of the first group and [`Word::DeviceAsked`], the program all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Word {
-    /// What the pages are filled from.
+    /// The seed of the pages' content.
     Seed,
     /// How many pages this processor works in.
     Pages,
-    /// Where they begin.
+    /// The address of the first of them.
     First,
-    /// Not zero: hold, as soon as the round is done.
+    /// Nonzero asks the program to hold at the end of the round.
     HoldAsked,
-    /// Not zero: go on.
+    /// Nonzero asks the program to end a hold.
     Release,
 
     /// [`MAGIC`].
     Magic,
-    /// Grows as long as it runs, even while it holds.
+    /// Grows as long as the program runs, also during a hold.
     Beat,
-    /// How many rounds are done.
+    /// The number of finished rounds.
     Round,
-    /// What came of all of them ([`chain`]).
+    /// The checksum over all rounds ([`chain`]).
     Chain,
-    /// One-shot timers that were begun.
+    /// The number of one-shot timers that were started.
     TimersBegun,
-    /// And those of them that came.
+    /// The number of them that have expired.
     TimersCome,
-    /// Interrupts that it sent to itself.
+    /// The number of interrupts that the processor has sent to itself.
     IpisSent,
-    /// And those of them that came.
+    /// The number of them that have expired.
     IpisCome,
-    /// 1 while it holds.
+    /// 1 during a hold.
     Holding,
-    /// How often it held, and went on.
+    /// The number of holds that have ended.
     Holds,
-    /// The clock of KVM (MSR_KVM_SYSTEM_TIME_NEW), in nanoseconds, when it last looked.
+    /// The clock of KVM (MSR_KVM_SYSTEM_TIME_NEW), in nanoseconds, when it was last read.
     Clock,
-    /// The time stamp counter then.
+    /// The time stamp counter at that time.
     Tsc,
-    /// Where the registers of a device are that it may use; 0: none, and it has to let go of one that it has. The monitor's, as the
-    /// first group is.
+    /// The address of the registers of the device that the program may use. At 0 it has to give up a device that it has.
     DeviceAsked,
-    /// Where those of the device are that it uses; 0: none.
+    /// The address of the registers of the device that it uses; 0 if it uses none.
     Device,
-    /// How often the device moved a page into itself and back.
+    /// The number of pages that the device has moved into its buffer and back.
     DeviceDone,
-    /// How many interrupts it was asked for.
+    /// The number of interrupts that the device was asked for.
     DeviceBegun,
-    /// And how many of them came.
+    /// The number of them that have occurred.
     DeviceCame,
-    /// The clock when it was last done.
+    /// The clock at the end of the last transfer.
     DeviceLast,
-    /// The clock when it was last done before it was let go of.
+    /// The clock at the end of the last transfer before the device was given up.
     DeviceBefore,
-    /// And when it was first done after it was given back.
+    /// The clock at the end of the first transfer after it was given back.
     DeviceAfter,
-    /// How often the clock went back.
+    /// How often the clock went backwards.
     ClockBack,
-    /// How often the counter did.
+    /// How often the counter went backwards.
     TscBack,
     /// The clock before the last hold.
     ClockBefore,
-    /// And after it.
+    /// The clock after the last hold.
     ClockAfter,
     /// The counter before the last hold.
     TscBefore,
-    /// And after it.
+    /// The counter after the last hold.
     TscAfter,
-    /// What KVM says of the counter: a tick, shifted left by this (signed) …
+    /// The shift in KVM's conversion of the counter: ticks are shifted left by this signed number …
     TscShift,
-    /// … times this, is 2^-32 ns.
+    /// … and multiplied by this factor to give units of 2^-32 ns.
     TscFactor,
-    /// Of one that cannot be asked to hold: the longest time between two of its looks but for that one, in nanoseconds of its clock.
+    /// For a program that cannot be asked to hold: the second longest time between two readings of its clock, in nanoseconds.
     LookApart,
-    /// The first that was not as it should be: of what kind, from 1 in the order of [`Wrong::ALL`].
+    /// The kind of the first error, counted from 1 in the order of [`Wrong::ALL`]; 0 if there was none.
     FirstWrong,
-    /// Which of its kind.
+    /// Which register, page or vector it was.
     FirstWhich,
-    /// What it should be.
+    /// The expected value.
     FirstExpected,
-    /// What it was.
+    /// The observed value.
     FirstObserved,
-    /// How often each kind was not as it should be, in the order of [`Wrong::ALL`].
+    /// The number of errors of each kind, in the order of [`Wrong::ALL`].
     Wrong,
 }
 
-/// What the monitor sets in the registers of a processor before it begins: its number, and the top of its stack.
+/// The top of a processor's stack, which the monitor sets together with the processor's number.
 pub const fn stack(cpu: u64) -> u64 {
     WORK - cpu * (64 << 10)
 }
 
-/// What can be wrong.
+/// The kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Wrong {
@@ -131,18 +130,18 @@ pub enum Wrong {
     Control,
     /// A debug register.
     Debug,
-    /// A page of memory, by its place among those that the processor works in.
+    /// A page of memory, by its index among those that the processor works in.
     Page,
     /// An exception, by its vector.
     Exception,
-    /// What a device moved, by the offset in a page; what it is, by the page's length.
+    /// Data that the device moved, by the offset in the page; the page's length stands for the device's identification.
     Device,
 }
 
 impl Wrong {
-    /// How many kinds there are.
+    /// The number of kinds.
     pub const COUNT: usize = 8;
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Register,
         Self::Extended,
@@ -154,7 +153,7 @@ impl Wrong {
         Self::Device,
     ];
 
-    /// What it is called.
+    /// The name in probes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Register => "general registers",
@@ -169,19 +168,19 @@ impl Wrong {
     }
 }
 
-/// Words of a page.
+/// The number of 8-byte words in a page.
 pub const WORDS: u64 = PAGE / 8;
 
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A permutation of the 64-bit numbers whose output bits all depend on all input bits (splitmix64's finisher).
+/// A permutation of the 64-bit numbers in which every output bit depends on every input bit (the finaliser of splitmix64).
 pub fn mix(value: u64) -> u64 {
     let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ value >> 31
 }
 
-/// The word `index` of a page that was last written in a round; round 0 is before the first.
+/// The word `index` of a page that was last written in this round. Round 0 is the initial content.
 pub fn word(seed: u64, page: u64, round: u64, index: u64) -> u64 {
     base(seed, page, round).wrapping_add(index.wrapping_mul(STEP))
 }
@@ -190,24 +189,23 @@ fn base(seed: u64, page: u64, round: u64) -> u64 {
     mix(seed ^ mix(page << 40 ^ round))
 }
 
-/// The sum of a page's words, without adding them up.
+/// The sum of a page's words, computed without the words.
 pub fn sum(seed: u64, page: u64, round: u64) -> u64 {
     base(seed, page, round).wrapping_mul(WORDS).wrapping_add(STEP.wrapping_mul(WORDS * (WORDS - 1) / 2))
 }
 
-/// The page that a round is about, and the round in which it was written before: it has that content when the round begins, and
-/// this round's when it ends. Rounds begin with 1.
+/// The page that a round works in, and the round that wrote it last. Rounds are counted from 1.
 pub fn page_of(round: u64, pages: u64) -> (u64, u64) {
     let page = (round - 1) % pages;
     (page, round.saturating_sub(pages))
 }
 
-/// The chain after a round, from the one before it and the sum of the page as it was found.
+/// The chain after a round, from the previous chain and the sum of the page as it was found.
 pub fn next(chain: u64, sum: u64) -> u64 {
     mix(chain.wrapping_add(1) ^ sum)
 }
 
-/// The chain after so many rounds in which nothing was wrong.
+/// The chain after so many rounds without errors.
 pub fn chain(seed: u64, pages: u64, rounds: u64) -> u64 {
     (1..=rounds).fold(seed, |chain, round| {
         let (page, before) = page_of(round, pages);
@@ -220,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_sums_up_as_it_is_said() {
+    fn the_computed_sum_is_that_of_the_words() {
         for (seed, page, round) in [(0, 0, 0), (7, 3, 12), (u64::MAX, 3500, 1 << 33)] {
             let added = (0..WORDS).fold(0_u64, |all, index| all.wrapping_add(word(seed, page, round, index)));
             assert_eq!(added, sum(seed, page, round));
@@ -228,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn pages_come_in_turn_and_have_what_their_last_round_wrote() {
+    fn pages_come_in_turn_with_the_content_of_their_last_round() {
         assert_eq!([1, 2, 3, 4, 5, 7].map(|round| page_of(round, 3)), [(0, 0), (1, 0), (2, 0), (0, 1), (1, 2), (0, 4)]);
     }
 
     #[test]
-    fn a_chain_tells_a_round_that_was_left_out_and_a_bit_that_differs() {
+    fn a_chain_shows_a_missing_round_and_a_changed_bit() {
         let whole = chain(5, 3, 10);
         assert_eq!(
             (6..=10).fold(chain(5, 3, 5), |chain, round| {
@@ -247,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_fits_where_it_is() {
+    fn an_account_fits_into_its_page() {
         assert!((Word::Wrong as usize + Wrong::COUNT) as u64 * 8 <= PAGE / 2);
         const { assert!(ACCOUNTS + CPUS * PAGE <= PROGRAM && BOOT_TABLES + 3 * PAGE <= ACCOUNTS) };
     }

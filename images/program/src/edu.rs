@@ -1,33 +1,33 @@
-// QEMU's educational device (docs/specs/edu.rst), as the program and the agent drive it: offsets of registers, and what it is told.
+// QEMU's educational device (docs/specs/edu.rst), as the program and the agent drive it: register offsets and commands.
 
-/// What it says it is; four bytes, as all below [`SOURCE`].
+/// The identification. It has four bytes, as all registers below [`SOURCE`].
 pub const IDENTIFICATION: usize = 0x00;
 /// Reads as the inverse of what was written.
 pub const LIVENESS: usize = 0x04;
-/// Which interrupts are raised.
+/// The interrupts that are raised.
 pub const STATUS_INTERRUPT: usize = 0x24;
-/// Takes those that are not to be raised any longer.
+/// Clears the interrupts whose bits are written.
 pub const ACKNOWLEDGE: usize = 0x64;
-/// Where a transfer begins; eight bytes, as all from here on.
+/// The source address of a transfer. It has eight bytes, as all registers from here on.
 pub const SOURCE: usize = 0x80;
-/// And where it goes.
+/// The destination address.
 pub const DESTINATION: usize = 0x88;
-/// How many bytes.
+/// The number of bytes.
 pub const COUNT: usize = 0x90;
-/// [`START`] and what else; [`START`] is gone when it is done.
+/// The command: [`START`] with other bits. The device clears [`START`] at the end of the transfer.
 pub const COMMAND: usize = 0x98;
 
-/// Begins a transfer.
+/// Starts a transfer.
 pub const START: u64 = 1;
-/// Out of its buffer.
+/// The direction is from the buffer to memory.
 pub const TO_MEMORY: u64 = 2;
-/// Interrupts at the end.
+/// The device interrupts at the end.
 pub const INTERRUPT: u64 = 4;
 
-/// The identification, of version 1.0.
+/// The identification of version 1.0.
 pub const EDU: u32 = 0x0100_00ed;
-/// Where its own buffer is, for its DMA alone.
+/// The address of its buffer, which only its DMA can access.
 pub const BUFFER: u64 = 0x40000;
-/// How much is moved at a time, in bytes. The buffer has a page, but QEMU up to 9 aborts at a transfer that reaches its end
+/// The bytes of one transfer. The buffer has a page, but QEMU up to 9 aborts at a transfer that reaches its end
 /// (hw/misc/edu.c, edu_check_range).
 pub const MOVED: usize = 4096 - 8;

@@ -1,9 +1,10 @@
-//! The account that the program gives, for the monitor that runs it and for whoever checks it; the program is `program.rs`.
+//! The account that the bare-metal program of a virtual machine writes, for the monitor that runs the program and for the checks of
+//! a workload. The program itself is in `bare/`.
 
 #![no_std]
 
 mod account;
-/// The device that a machine can own.
+/// The device that a machine can have.
 pub mod edu;
 
 pub use account::*;

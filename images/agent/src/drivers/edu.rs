@@ -1,7 +1,8 @@
 //! QEMU's educational device: docs/specs/edu.rst.
 
-use super::{
-    BUSY_PAGE, Busy, DMA_PAGES, Driver, Load, Progress, Rig, Tried, arrived, forget, interrupted, pattern, until,
+use super::driver::{
+    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, Load, Rig, TransferCounts, check_data, check_interrupt,
+    clear_interrupts, pattern, until,
 };
 use crate::mapping::{Bar, PAGE};
 use crate::vfio::{Interrupt, Refusal};
@@ -18,23 +19,23 @@ pub(super) const DRIVER: Driver = Driver {
     exercise,
     state,
     pages: DMA_PAGES,
-    in_one_piece: 0,
-    leaves_at: None,
+    contiguous_pages: 0,
+    page_in_file: None,
     load: Some(Load::Transfers { run: busy, works_in: &[] }),
 };
 
-/// Memory into its buffer, and out of it into another page.
-fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+/// Has the device copy a page of memory into its buffer, and from there into another page.
+fn exercise(rig: &Rig, round: u64) -> Result<Vec<Check>, Refusal> {
     let bar = rig.device.bar(DRIVER.registers)?;
     rig.device.set_bus_master()?;
     let liveness = 0x5a5a_0000 | round as u32 & 0xffff;
     bar.write32(LIVENESS, liveness);
-    let mut tried = vec![Tried::new("registers", format!("{:#x}", !liveness), format!("{:#x}", bar.read32(LIVENESS)))];
+    let mut checks = vec![Check::new("registers", format!("{:#x}", !liveness), format!("{:#x}", bar.read32(LIVENESS)))];
 
     let page = &pattern(round, 1)[..MOVED];
     rig.dma.memory.fill(0, page);
     rig.dma.memory.fill(PAGE, &[0; PAGE]);
-    forget(&rig.vectors);
+    clear_interrupts(&rig.vectors);
     transfer(&bar, rig.dma.iova(0), BUFFER, START);
     let read = until(|| bar.read64(COMMAND) & START == 0);
     let with_interrupt = if rig.vectors.is_empty() { 0 } else { INTERRUPT };
@@ -43,13 +44,13 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     if written {
         let mut seen = [0; MOVED];
         rig.dma.memory.read(PAGE, &mut seen);
-        tried.push(arrived("DMA", page, &seen));
+        checks.push(check_data("DMA", page, &seen));
     } else {
-        tried.push(Tried::new("DMA", "done", "not done"));
+        checks.push(Check::new("DMA", "done", "not done"));
     }
-    tried.extend(interrupted("interrupt", &rig.vectors, 0));
+    checks.extend(check_interrupt("interrupt", &rig.vectors, 0));
     bar.write32(ACKNOWLEDGE, bar.read32(STATUS_INTERRUPT));
-    Ok(tried)
+    Ok(checks)
 }
 
 fn transfer(bar: &Bar, from: u64, to: u64, command: u64) {
@@ -68,16 +69,16 @@ fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// One transfer of 100 ms after the other, each into a page that was cleared before.
-fn busy(bar: Bar, mut busy: Busy) {
+/// Starts one transfer of 100 ms after the other, each into the page that was cleared before.
+fn busy(bar: Bar, mut busy: BusyMemory) {
     let at = BUSY_PAGE * PAGE;
     for count in 1.. {
         busy.memory.fill(at, &[0; PAGE]);
-        Progress::begin(&mut busy.memory, count);
+        TransferCounts::begin(&mut busy.memory, count);
         transfer(&bar, BUFFER, busy.iova(at), START | TO_MEMORY);
         while bar.read64(COMMAND) & START != 0 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        Progress::end(&mut busy.memory, count);
+        TransferCounts::end(&mut busy.memory, count);
     }
 }

@@ -1,18 +1,18 @@
 //! Intel's network cards: the 82574L by its datasheet, 10 (registers), 7.1 (receive descriptors) and 7.2 (transmit descriptors);
-//! the 82576 by its own, 8, 7.1.5 and 7.2.2. Their registers differ less than they say.
+//! the 82576 by its own, 8, 7.1.5 and 7.2.2. Their registers differ less than the datasheets suggest.
 
-use super::{DMA_PAGES, Driver, Load, Rig, Tried, forget, interrupted, until};
+use super::driver::{Check, DMA_PAGES, Driver, Load, Rig, check_interrupt, clear_interrupts, until};
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Interrupt, Refusal};
 use luqual_protocol::frames;
 
-/// Where the cards differ.
+/// The differences between the cards.
 struct Card {
     receive: usize,
     transmit: usize,
-    /// Whether a queue is turned on by itself, and has the newer descriptors.
+    /// Whether each queue has an enable bit of its own, and the newer descriptors.
     is_82576: bool,
-    /// The smallest that there is, in bytes.
+    /// The smallest receive buffer in bytes.
     buffer: usize,
 }
 
@@ -25,7 +25,7 @@ pub(super) const E1000E: Driver = Driver {
     exercise: |rig, round| E1000E_CARD.exercise(rig, round),
     state: |_, bar| E1000E_CARD.state(bar),
     pages: E1000E_CARD_PAGES,
-    load: Some(Load::Frames { listen: |rig| E1000E_CARD.listen(rig), heard: |memory| E1000E_CARD.heard(memory) }),
+    load: Some(Load::Frames { listen: |rig| E1000E_CARD.listen(rig), received: |memory| E1000E_CARD.received(memory) }),
     ..COMMON
 };
 
@@ -34,7 +34,7 @@ pub(super) const IGB: Driver = Driver {
     exercise: |rig, round| IGB_CARD.exercise(rig, round),
     state: |_, bar| IGB_CARD.state(bar),
     pages: IGB_CARD_PAGES,
-    load: Some(Load::Frames { listen: |rig| IGB_CARD.listen(rig), heard: |memory| IGB_CARD.heard(memory) }),
+    load: Some(Load::Frames { listen: |rig| IGB_CARD.listen(rig), received: |memory| IGB_CARD.received(memory) }),
     ..COMMON
 };
 
@@ -49,27 +49,27 @@ const COMMON: Driver = Driver {
     exercise: |_, _| Ok(Vec::new()),
     state: |_, _| Vec::new(),
     pages: 0,
-    in_one_piece: DESCRIPTORS * 16 / PAGE,
-    leaves_at: None,
+    contiguous_pages: DESCRIPTORS * 16 / PAGE,
+    page_in_file: None,
     load: None,
 };
 
 const REGISTERS: u32 = 0;
 const CONTROL: usize = 0x0000;
 const STATUS: usize = 0x0008;
-/// Of interrupts: causes, which a read clears, and what sets them; what sets the mask, and what clears it. The 82576 has them
-/// at 0x1500 too, QEMU's (hw/net/igb_core.c) has not.
+/// Interrupt registers: the causes, which a read clears, and the register that sets them; the registers that set and clear the
+/// mask. The 82576 also has them at 0x1500, but QEMU's (hw/net/igb_core.c) does not.
 const CAUSES: usize = 0x00c0;
 const CAUSE_SET: usize = 0x00c8;
 const MASK_SET: usize = 0x00d0;
 const MASK_CLEAR: usize = 0x00d8;
 const PHY: usize = 0x0020;
-/// A write of the control register of the PHY 1: full duplex, negotiation on, and begun anew.
+/// A write to the control register of PHY 1: full duplex, and a new negotiation.
 const PHY_NEGOTIATE: u32 = 1 << 26 | 1 << 21 | 0x1340;
 const RECEIVE_CONTROL: usize = 0x0100;
 const TRANSMIT_CONTROL: usize = 0x0400;
 
-/// The registers of a queue, from its own place on.
+/// The registers of a queue, relative to its base.
 const BASE: usize = 0x00;
 const LENGTH: usize = 0x08;
 const SPLIT_CONTROL: usize = 0x0c;
@@ -79,7 +79,7 @@ const QUEUE_CONTROL: usize = 0x28;
 const QUEUE_ENABLE: u32 = 1 << 25;
 
 const RESET: u32 = 1 << 26;
-/// Set link up, full duplex.
+/// Link up, full duplex.
 const LINK: u32 = 1 << 6 | 1;
 const ENABLE: u32 = 1 << 1;
 const PAD: u32 = 1 << 3;
@@ -91,30 +91,30 @@ const FRAME: usize = PAGE;
 const DESCRIPTORS: usize = 8192;
 const RECEIVE_RING: usize = DMA_PAGES * PAGE;
 const BUFFERS: usize = RECEIVE_RING + DESCRIPTORS * 16;
-/// For buffers of that length.
+/// How many pages of memory a card needs with buffers of this length.
 const fn memory_pages(buffer: usize) -> usize {
     (BUFFERS + DESCRIPTORS * buffer) / PAGE
 }
 
-/// Enabled, also for what is sent to everyone; buffers of 256 bytes; without the check sequence.
+/// Receiver enabled, broadcasts accepted, buffers of 256 bytes, check sequence stripped.
 const RECEIVE: u32 = ENABLE | 1 << 15 | 3 << 16 | 1 << 26;
 
 impl Card {
-    /// A frame out of memory, which the card tells in memory that it has taken.
-    fn exercise(&self, rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+    /// Sends a frame from memory. The card reports in memory that it has taken it.
+    fn exercise(&self, rig: &Rig, round: u64) -> Result<Vec<Check>, Refusal> {
         let bar = rig.device.bar(REGISTERS)?;
         rig.device.set_bus_master()?;
         bar.write32(MASK_CLEAR, u32::MAX);
         bar.write32(CONTROL, RESET);
         if !until(|| bar.read32(CONTROL) & RESET == 0) {
-            return Ok(vec![Tried::new("reset", "done", "not done")]);
+            return Ok(vec![Check::new("reset", "done", "not done")]);
         }
         bar.write32(MASK_CLEAR, u32::MAX);
         bar.write32(CONTROL, bar.read32(CONTROL) | LINK);
-        // The 82576 has its link once its PHY has agreed on one.
+        // The 82576 has a link after its PHY has negotiated one.
         bar.write32(PHY, PHY_NEGOTIATE);
         let link = if until(|| bar.read32(STATUS) & 2 != 0) { "up" } else { "down" };
-        let mut tried = vec![Tried::new("link", "up", link)];
+        let mut checks = vec![Check::new("link", "up", link)];
 
         let memory = &rig.dma.memory;
         memory.fill(TRANSMIT_RING, &[0; PAGE]);
@@ -125,24 +125,24 @@ impl Card {
         bar.write32(TRANSMIT_CONTROL, ENABLE | PAD);
         bar.write32(self.transmit + TAIL, 1);
         let is_done = || memory.word(TRANSMIT_RING + 12) & 1 == 1;
-        tried.push(Tried::new("DMA", "done", if until(is_done) { "done" } else { "not done" }));
+        checks.push(Check::new("DMA", "done", if until(is_done) { "done" } else { "not done" }));
 
         if !rig.vectors.is_empty() {
             let _ = bar.read32(CAUSES);
-            forget(&rig.vectors);
+            clear_interrupts(&rig.vectors);
             bar.write32(MASK_SET, 1 << 2);
             bar.write32(CAUSE_SET, 1 << 2);
-            tried.extend(interrupted("interrupt", &rig.vectors, 0));
+            checks.extend(check_interrupt("interrupt", &rig.vectors, 0));
             bar.write32(MASK_CLEAR, u32::MAX);
             let _ = bar.read32(CAUSES);
         }
-        Ok(tried)
+        Ok(checks)
     }
 
-    /// End of packet, check sequence added, status reported.
+    /// A descriptor: end of packet, insert check sequence, report status.
     fn transmit_descriptor(&self, address: u64, length: u32) -> Vec<u8> {
         let (command, more) = match self.is_82576 {
-            // A data descriptor with the length of what is sent.
+            // A data descriptor, with the length of the frame.
             true => (0b0010_1011 << 24 | 3 << 20 | length, length << 14),
             false => (0b1011 << 24 | length, 0),
         };
@@ -172,17 +172,17 @@ impl Card {
         }
         memory.fill(RECEIVE_RING, &ring);
         if self.is_82576 {
-            // One buffer for each, its length in KiB.
+            // One buffer for each frame; its length in KiB.
             bar.write32(self.receive + SPLIT_CONTROL, 1 << 25 | (self.buffer / 1024) as u32);
         }
         self.start_queue(&bar, self.receive, rig.dma.iova(RECEIVE_RING), (DESCRIPTORS * 16) as u32);
         bar.write32(RECEIVE_CONTROL, RECEIVE);
-        // One stays free: a head that meets the tail is an empty ring.
+        // One descriptor stays free: equal head and tail mean an empty ring.
         bar.write32(self.receive + TAIL, DESCRIPTORS as u32 - 1);
         Ok(())
     }
 
-    fn heard(&self, memory: &Mapping) -> Vec<u32> {
+    fn received(&self, memory: &Mapping) -> Vec<u32> {
         let mut bytes = [0; frames::LENGTH];
         let read = |number| {
             memory.read(BUFFERS + number * self.buffer, &mut bytes);

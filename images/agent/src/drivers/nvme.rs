@@ -1,7 +1,8 @@
 //! An NVMe controller with an admin queue and one I/O queue: NVM Express Base Specification 1.4.
 
-use super::{
-    BUSY_PAGE, Busy, DMA_PAGES, Driver, Load, Progress, Rig, Tried, arrived, forget, interrupted, until, written,
+use super::driver::{
+    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, Load, Rig, TransferCounts, check_data, check_interrupt,
+    clear_interrupts, until, written_page,
 };
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Interrupt, Refusal};
@@ -15,8 +16,8 @@ pub(super) const DRIVER: Driver = Driver {
     exercise,
     state,
     pages: DMA_PAGES,
-    in_one_piece: 0,
-    leaves_at: Some(BLOCK as u64 * BLOCK_BYTES),
+    contiguous_pages: 0,
+    page_in_file: Some(BLOCK as u64 * BLOCK_BYTES),
     load: Some(Load::Transfers { run: busy, works_in: &[IO.submission, IO.completion] }),
 };
 
@@ -36,7 +37,7 @@ const READY: u32 = 1;
 /// How many entries each queue has.
 const ENTRIES: u32 = 16;
 
-/// Pages of a rig's memory.
+/// The pages of the queues and of the data.
 const ADMIN: Places = Places { submission: 0, completion: 1, number: 0 };
 const IO: Places = Places { submission: 2, completion: 3, number: 1 };
 const IDENTITY: usize = 4;
@@ -50,7 +51,7 @@ const IDENTIFY: u32 = 0x06;
 const WRITE_BLOCKS: u32 = 0x01;
 const READ_BLOCKS: u32 = 0x02;
 
-/// The first block that is written; a page has eight.
+/// The first of the eight blocks of a page that is written.
 const BLOCK: u32 = 64;
 const BLOCK_BYTES: u64 = 512;
 
@@ -67,7 +68,7 @@ struct Queue {
     tail: u32,
     head: u32,
     phase: u16,
-    /// The distance of doorbells in bytes.
+    /// The distance between two doorbells in bytes.
     stride: usize,
 }
 
@@ -99,7 +100,7 @@ impl Queue {
         (memory.word(self.places.completion * PAGE + self.head as usize * 16 + 12) >> 16) as u16
     }
 
-    /// Takes it; the status field without its phase.
+    /// Consumes a completion. Returns the status field without the phase bit.
     fn complete(&mut self, bar: &Bar, memory: &Mapping) -> u16 {
         let status = self.status(memory) >> 1;
         self.head = (self.head + 1) % ENTRIES;
@@ -110,7 +111,7 @@ impl Queue {
         status
     }
 
-    /// A command to its end.
+    /// Runs a command to its end.
     fn run(
         &mut self,
         bar: &Bar,
@@ -133,14 +134,14 @@ impl Queue {
 
 const DONE: &str = "done";
 
-/// Starts it anew, identifies it, writes a page and reads it back.
-fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+/// Resets the controller, identifies it, writes a page and reads it back.
+fn exercise(rig: &Rig, round: u64) -> Result<Vec<Check>, Refusal> {
     let bar = rig.device.bar(DRIVER.registers)?;
     rig.device.set_bus_master()?;
     let (memory, dma) = (&rig.dma.memory, &rig.dma);
     bar.write32(CONFIGURATION, 0);
     if !until(|| bar.read32(STATUS) & READY == 0) {
-        return Ok(vec![Tried::new("disable", "not ready", "ready")]);
+        return Ok(vec![Check::new("disable", "not ready", "ready")]);
     }
     for page in 0..=READ {
         memory.fill(page * PAGE, &[0; PAGE]);
@@ -150,38 +151,38 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     bar.write64(ADMIN_COMPLETION, dma.iova(ADMIN.completion * PAGE));
     bar.write32(CONFIGURATION, ENABLE);
     if !until(|| bar.read32(STATUS) & READY == READY) {
-        return Ok(vec![Tried::new("enable", "ready", format!("status {:#x}", bar.read32(STATUS)))]);
+        return Ok(vec![Check::new("enable", "ready", format!("status {:#x}", bar.read32(STATUS)))]);
     }
     let mut admin = Queue::new(ADMIN, &bar);
     let identified = admin.run(&bar, memory, IDENTIFY, 0, dma.iova(IDENTITY * PAGE), [1, 0, 0]);
     let mut serial = [0; 20];
     memory.read(IDENTITY * PAGE + 4, &mut serial);
-    let mut tried = vec![
-        Tried::new("identify", DONE, identified),
-        Tried::new("serial number", "luqual", String::from_utf8_lossy(&serial).trim_end()),
+    let mut checks = vec![
+        Check::new("identify", DONE, identified),
+        Check::new("serial number", "luqual", String::from_utf8_lossy(&serial).trim_end()),
     ];
     let sized = (ENTRIES - 1) << 16 | IO.number;
-    // Contiguous; the completion queue interrupts by vector 1, if at all, the submission queue completes into queue 1.
+    // Contiguous queues. The completion queue interrupts on vector 1, if at all; the submission queue completes into queue 1.
     let interrupts = if rig.vectors.is_empty() { 0 } else { 1 << 16 | 1 << 1 };
     let made = [
         admin.run(&bar, memory, CREATE_COMPLETION, 0, dma.iova(IO.completion * PAGE), [sized, interrupts | 1, 0]),
         admin.run(&bar, memory, CREATE_SUBMISSION, 0, dma.iova(IO.submission * PAGE), [sized, IO.number << 16 | 1, 0]),
     ];
-    tried.push(Tried::new("queues", format!("{DONE} {DONE}"), made.join(" ")));
+    checks.push(Check::new("queues", format!("{DONE} {DONE}"), made.join(" ")));
 
     let mut io = Queue::new(IO, &bar);
-    let page = written(round);
+    let page = written_page(round);
     memory.fill(WRITTEN * PAGE, &page);
-    forget(&rig.vectors);
+    clear_interrupts(&rig.vectors);
     let end = io.run(&bar, memory, WRITE_BLOCKS, 1, dma.iova(WRITTEN * PAGE), [BLOCK, 0, 7]);
-    tried.push(Tried::new("write", DONE, end));
-    tried.extend(interrupted("interrupt", &rig.vectors, 1));
+    checks.push(Check::new("write", DONE, end));
+    checks.extend(check_interrupt("interrupt", &rig.vectors, 1));
     let read = io.run(&bar, memory, READ_BLOCKS, 1, dma.iova(READ * PAGE), [BLOCK, 0, 7]);
-    tried.push(Tried::new("read", DONE, read));
+    checks.push(Check::new("read", DONE, read));
     let mut seen = [0; PAGE];
     memory.read(READ * PAGE, &mut seen);
-    tried.push(arrived("DMA", &page, &seen));
-    Ok(tried)
+    checks.push(check_data("DMA", &page, &seen));
+    Ok(checks)
 }
 
 fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
@@ -194,18 +195,18 @@ fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// One read after the other. The queue goes on where [`exercise`] left it: two commands are behind it.
-fn busy(bar: Bar, mut busy: Busy) {
+/// Starts one read after the other. The queue continues where [`exercise`] left it, after two commands.
+fn busy(bar: Bar, mut busy: BusyMemory) {
     let mut io = Queue { tail: 2, head: 2, ..Queue::new(IO, &bar) };
     let at = BUSY_PAGE * PAGE;
     for count in 1.. {
         busy.memory.fill(at, &[0; PAGE]);
-        Progress::begin(&mut busy.memory, count);
+        TransferCounts::begin(&mut busy.memory, count);
         io.submit(&bar, &busy.memory, READ_BLOCKS, 1, busy.iova(at), [BLOCK, 0, 7]);
         while !io.has_completion(&busy.memory) {
             std::thread::yield_now();
         }
         io.complete(&bar, &busy.memory);
-        Progress::end(&mut busy.memory, count);
+        TransferCounts::end(&mut busy.memory, count);
     }
 }

@@ -1,6 +1,6 @@
-//! QEMU's device that counts accesses: docs/specs/pci-testdev.rst.
+//! QEMU's test device, which counts accesses: docs/specs/pci-testdev.rst.
 
-use super::{DMA_PAGES, Driver, Rig, Tried};
+use super::driver::{Check, DMA_PAGES, Driver, Rig};
 use crate::mapping::Bar;
 use crate::vfio::Refusal;
 
@@ -12,8 +12,8 @@ pub(super) const DRIVER: Driver = Driver {
     exercise,
     state,
     pages: DMA_PAGES,
-    in_one_piece: 0,
-    leaves_at: None,
+    contiguous_pages: 0,
+    page_in_file: None,
     load: None,
 };
 
@@ -21,18 +21,18 @@ const TEST: usize = 0;
 const OFFSET: usize = 4;
 const DATA: usize = 8;
 const COUNT: usize = 12;
-/// How often the counter is moved.
+/// How many accesses are made.
 const ACCESSES: u32 = 5;
 
-/// The first test, which counts writes of a byte.
-fn exercise(rig: &Rig, _: u64) -> Result<Vec<Tried>, Refusal> {
+/// Runs the first test, which counts writes of a byte.
+fn exercise(rig: &Rig, _: u64) -> Result<Vec<Check>, Refusal> {
     let bar = rig.device.bar(DRIVER.registers)?;
     bar.write8(TEST, 0);
     let (place, data) = (bar.read32(OFFSET) as usize, bar.read8(DATA));
     for _ in 0..ACCESSES {
         bar.write8(place, data);
     }
-    Ok(vec![Tried::new("counter", ACCESSES, bar.read32(COUNT))])
+    Ok(vec![Check::new("counter", ACCESSES, bar.read32(COUNT))])
 }
 
 fn state(_: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {

@@ -1,7 +1,7 @@
 //! A virtio network card behind PCI: Virtual I/O Device (VIRTIO) Version 1.1, 2.6 (split queues), 3.1.1 (how a device is
 //! initialized), 4.1 (PCI) and 5.1 (network).
 
-use super::{DMA_PAGES, Driver, Load, Rig, Tried, forget, interrupted, until};
+use super::driver::{Check, DMA_PAGES, Driver, Load, Rig, check_interrupt, clear_interrupts, until};
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::pci;
 use crate::vfio::{Interrupt, Refusal};
@@ -9,7 +9,7 @@ use luqual_protocol::frames;
 
 pub(super) const DRIVER: Driver = Driver {
     device: "virtio-net",
-    // Where QEMU has all structures of a device that is not of the legacy kind (hw/virtio/virtio-pci.c).
+    // QEMU has all structures of a modern device in this BAR (hw/virtio/virtio-pci.c).
     registers: 4,
     // One for each queue.
     interrupts: Some((Interrupt::MsiX, 2)),
@@ -17,9 +17,9 @@ pub(super) const DRIVER: Driver = Driver {
     exercise,
     state,
     pages: MEMORY_PAGES,
-    in_one_piece: BUFFERS / PAGE - DMA_PAGES,
-    leaves_at: None,
-    load: Some(Load::Frames { listen, heard }),
+    contiguous_pages: BUFFERS / PAGE - DMA_PAGES,
+    page_in_file: None,
+    load: Some(Load::Frames { listen, received }),
 };
 
 /// The common structure (4.1.4.3).
@@ -50,30 +50,30 @@ const FEATURES_OK: u8 = 8;
 const FEATURES: u32 = 1 << 0 | 1 << 1;
 const NO_VECTOR: u16 = 0xffff;
 
-/// What a buffer starts with (5.1.6), of which nothing is used.
+/// The length of a buffer's header (5.1.6), of which nothing is used.
 const HEADER: usize = 12;
-/// A descriptor's flag: the device writes (2.6.5).
+/// The flag of a descriptor that the device writes (2.6.5).
 const WRITES: u16 = 2;
 
 /// Queues by number (5.1.2).
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
 
-/// Small enough for a queue to have one page.
+/// The size of a queue that fits into one page.
 const FEW: u16 = 128;
 const TRANSMIT_RING: Ring = Ring { queue: TRANSMIT, at: 0, size: FEW };
 const DEAF_RING: Ring = Ring { queue: RECEIVE, at: PAGE, size: FEW };
 const FRAME: usize = 2 * PAGE;
 
-/// As many as QEMU lets a queue have. Each is filled once.
+/// The largest size of a queue in QEMU. Each buffer is filled once.
 const BUFFER_COUNT: u16 = 1024;
-/// 16 a page; no frame that the host sends is longer.
+/// The length of a buffer: no frame of the host is longer, and 16 fit into a page.
 const BUFFER_LENGTH: usize = 256;
 const RECEIVE_RING: Ring = Ring { queue: RECEIVE, at: DMA_PAGES * PAGE, size: BUFFER_COUNT };
 const BUFFERS: usize = (RECEIVE_RING.at + RECEIVE_RING.length()).next_multiple_of(PAGE);
 const MEMORY_PAGES: usize = (BUFFERS + BUFFER_COUNT as usize * BUFFER_LENGTH) / PAGE;
 
-/// A queue's place in the memory of a rig, in one piece (2.6).
+/// A queue in physically contiguous memory (2.6).
 #[derive(Clone, Copy)]
 struct Ring {
     queue: u16,
@@ -99,12 +99,12 @@ impl Ring {
         (memory.word(self.used()) >> 16) as u16
     }
 
-    /// Gives the device the first buffers, of which there are `descriptors` in order, all at once.
+    /// Gives the device the first buffers at once; `descriptors` has their descriptors in order.
     fn offer(self, memory: &Mapping, descriptors: &[u8]) {
         let count = (descriptors.len() / 16) as u16;
         memory.fill(self.at, descriptors);
         memory.fill(self.available() + 4, &(0..count).flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
-        // The device looks at the entries once the index is there.
+        // The device reads the entries after it has seen the index.
         memory.fill(self.available() + 2, &count.to_le_bytes());
     }
 }
@@ -116,14 +116,14 @@ fn descriptor(address: u64, length: usize, flags: u16) -> Vec<u8> {
     bytes
 }
 
-/// Where a device has its structures in the BAR of its registers.
+/// The offsets of the structures in the BAR of the registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Structures {
     common: usize,
     notify: usize,
-    /// How far apart the places for notifications are.
+    /// The distance between two notification addresses.
     notify_distance: usize,
-    /// Of the device's kind.
+    /// The device-specific structure.
     own: usize,
 }
 
@@ -147,7 +147,7 @@ fn structures(config: &[u8]) -> Option<Structures> {
     })
 }
 
-/// A card by its registers.
+/// The registers of a card.
 struct Card {
     bar: Bar,
     structures: Structures,
@@ -168,13 +168,13 @@ impl Card {
         self.bar.write8(at, self.bar.read8(at) | bits);
     }
 
-    /// From whatever state it is in to one in which it works with these queues, which are empty (3.1.1).
-    fn start(&self, rig: &Rig, rings: [Ring; 2]) -> Option<Tried> {
+    /// Initializes the card from any state, with these empty queues (3.1.1). Returns the check that failed, if any.
+    fn start(&self, rig: &Rig, rings: [Ring; 2]) -> Option<Check> {
         let bar = &self.bar;
         let status = self.at(common::STATUS);
         bar.write8(status, 0);
         if !until(|| bar.read8(status) == 0) {
-            return Some(Tried::new("reset", "done", "not done"));
+            return Some(Check::new("reset", "done", "not done"));
         }
         self.add_status(ACKNOWLEDGE);
         self.add_status(DRIVER_KNOWN);
@@ -186,7 +186,7 @@ impl Card {
         }
         self.add_status(FEATURES_OK);
         if offered & FEATURES != FEATURES || bar.read8(status) & FEATURES_OK == 0 {
-            return Some(Tried::new("features", format!("{FEATURES:#x}"), format!("{:#x}", offered & FEATURES)));
+            return Some(Check::new("features", format!("{FEATURES:#x}"), format!("{:#x}", offered & FEATURES)));
         }
         bar.write16(self.at(common::CONFIG_VECTOR), NO_VECTOR);
         for ring in rings {
@@ -194,7 +194,7 @@ impl Card {
             bar.write16(self.at(common::QUEUE_SELECT), ring.queue);
             let most = bar.read16(self.at(common::QUEUE_SIZE));
             if most < ring.size {
-                return Some(Tried::new("queue size", format!("{} at least", ring.size), most));
+                return Some(Check::new("queue size", format!("{} at least", ring.size), most));
             }
             bar.write16(self.at(common::QUEUE_SIZE), ring.size);
             let vector = if rig.vectors.is_empty() { NO_VECTOR } else { ring.queue };
@@ -215,25 +215,25 @@ impl Card {
         None
     }
 
-    /// Tells it that a queue has buffers (4.1.4.4).
+    /// Notifies the device that a queue has buffers (4.1.4.4).
     fn notify(&self, ring: Ring) {
         self.bar.write16(self.at(common::QUEUE_SELECT), ring.queue);
         let place = usize::from(self.bar.read16(self.at(common::QUEUE_NOTIFY)));
         self.bar.write16(self.structures.notify + place * self.structures.notify_distance, ring.queue);
     }
 
-    /// The start of its hardware address (5.1.4).
+    /// The vendor part of its MAC address (5.1.4).
     fn vendor(&self) -> String {
         let byte = |at| format!("{:02x}", self.bar.read8(self.structures.own + at));
         (0..3).map(byte).collect::<Vec<_>>().join(":")
     }
 }
 
-/// A frame out of memory, which the card tells in memory that it has used.
-fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
+/// Sends a frame from memory. The card reports in memory that it has used it.
+fn exercise(rig: &Rig, round: u64) -> Result<Vec<Check>, Refusal> {
     rig.device.set_bus_master()?;
     let Some(card) = Card::of(rig)? else {
-        return Ok(vec![Tried::new("structures", "found", "not found")]);
+        return Ok(vec![Check::new("structures", "found", "not found")]);
     };
     if let Some(failed) = card.start(rig, [DEAF_RING, TRANSMIT_RING]) {
         return Ok(vec![failed]);
@@ -242,20 +242,20 @@ fn exercise(rig: &Rig, round: u64) -> Result<Vec<Tried>, Refusal> {
     let mut bytes = vec![0; HEADER];
     bytes.extend(frames::numbered(round as u32));
     memory.fill(FRAME, &bytes);
-    forget(&rig.vectors);
+    clear_interrupts(&rig.vectors);
     TRANSMIT_RING.offer(memory, &descriptor(rig.dma.iova(FRAME), bytes.len(), 0));
     card.notify(TRANSMIT_RING);
     let is_used = until(|| TRANSMIT_RING.used_count(memory) == 1);
-    let mut tried = vec![
-        // The one that QEMU gives each card (net/net.c).
-        Tried::new("address", "52:54:00", card.vendor()),
-        Tried::new("DMA", "done", if is_used { "done" } else { "not done" }),
+    let mut checks = vec![
+        // The vendor that QEMU gives to every card (net/net.c).
+        Check::new("address", "52:54:00", card.vendor()),
+        Check::new("DMA", "done", if is_used { "done" } else { "not done" }),
     ];
-    tried.extend(interrupted("interrupt", &rig.vectors, usize::from(TRANSMIT)));
-    Ok(tried)
+    checks.extend(check_interrupt("interrupt", &rig.vectors, usize::from(TRANSMIT)));
+    Ok(checks)
 }
 
-/// A queue is as long as it is when the card starts: it starts anew, with a long one.
+/// Starts the card anew with a long receive queue: the size of a queue is fixed when the card starts.
 fn listen(rig: &Rig) -> Result<(), Refusal> {
     let Some(card) = Card::of(rig)? else { return Ok(()) };
     let memory = &rig.dma.memory;
@@ -271,7 +271,7 @@ fn listen(rig: &Rig) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn heard(memory: &Mapping) -> Vec<u32> {
+fn received(memory: &Mapping) -> Vec<u32> {
     let mut buffer = [0; frames::LENGTH];
     let read = |number| {
         memory.read(BUFFERS + number * BUFFER_LENGTH + HEADER, &mut buffer);
@@ -280,7 +280,7 @@ fn heard(memory: &Mapping) -> Vec<u32> {
     (0..usize::from(BUFFER_COUNT)).filter_map(read).collect()
 }
 
-/// The queue that is selected stays so: the kernel's driver may have the card.
+/// Reads the state. The selected queue stays selected, since the kernel's driver may use the card.
 fn state(config: &[u8], bar: &Bar) -> Vec<(&'static str, u64)> {
     let Some(Structures { common, .. }) = structures(config) else { return vec![("structures", 0)] };
     let selected = bar.read16(common + common::QUEUE_SELECT);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_have_room_where_they_are() {
+    fn queues_fit_into_their_memory() {
         for ring in [TRANSMIT_RING, DEAF_RING] {
             assert!(ring.length() <= PAGE);
         }

@@ -1,29 +1,32 @@
-//! Linux in a machine: what is in memory when its first instruction runs (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol", and
-//! zero-page.rst).
+//! The boot of a Linux in a machine: what is in memory at its first instruction (Documentation/arch/x86/boot.rst, "64-bit Boot
+//! Protocol", and zero-page.rst).
 
-use crate::inner::{INNER, SEED};
 use crate::mapping::Mapping;
+use crate::nested_init;
 use luqual_program::PAGE;
 
-/// Where the parameters are, and the command line; in what the map says is not to be used, as are the first page tables and the account.
+/// The addresses of the boot parameters and the command line. The memory map excludes them, as it excludes the first page tables and
+/// the account.
 pub(super) const PARAMETERS: u64 = 0x6000;
 const COMMAND_LINE: u64 = 0x7000;
-/// Where the memory begins that may be used.
+/// The start of the low memory that the kernel may use.
 const LOW: u64 = 0x1_0000;
-/// And where it ends, for what a PC has there, and goes on.
+/// Its end, where a PC has its BIOS area, and the start of the high memory.
 const LOW_END: u64 = 0x9_f000;
 const HIGH: u64 = 0x10_0000;
 
-/// Without what a machine of this kind does not have. XSAVE: see `program.rs`, `xcr0()`; and it polls for work, since an interrupt
-/// between STI and HLT can be lost under emulation.
+/// The kernel's command line. It turns off what such a machine does not have, and XSAVE (see `xcr0()` in `images/program`). The
+/// kernel polls when it is idle, since an interrupt between STI and HLT can be lost under emulation.
 pub(super) fn command_line(seed: u64) -> String {
     format!(
         "earlyprintk=serial,ttyS0,115200,keep printk.devkmsg=on noxsave idle=poll nokaslr no_timer_check acpi=off pci=off \
-         panic=-1 rdinit={INNER} {SEED}={seed}"
+         panic=-1 rdinit={} {}={seed}",
+        nested_init::PATH,
+        nested_init::SEED
     )
 }
 
-/// Offsets in a bzImage and in the parameters.
+/// Offsets in a bzImage and in the boot parameters.
 const SETUP_SECTORS: usize = 0x1f1;
 const HEADER: usize = 0x1f1;
 const HEADER_END: usize = 0x201;
@@ -36,10 +39,10 @@ const INIT_SIZE: usize = 0x260;
 const ENTRIES: usize = 0x1e8;
 const MAP: usize = 0x2d0;
 
-/// The 64-bit entry, behind where the kernel is loaded.
+/// The offset of the 64-bit entry point from the load address.
 const ENTRY: u64 = 0x200;
 
-/// Loads a kernel with its initramfs; where it begins.
+/// Loads a kernel with its initramfs. Returns the entry point.
 pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_line: &str) -> Result<u64, String> {
     let size = memory.length() as u64;
     let word =
@@ -64,7 +67,7 @@ pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_li
     let mut page = [0; PAGE as usize];
     let end = HEADER_END + usize::from(image[HEADER_END]) + 1;
     page[HEADER..end].copy_from_slice(image.get(HEADER..end).ok_or("the bzImage is cut short")?);
-    // A loader without a number of its own.
+    // The type of a boot loader without an assigned number.
     page[LOADER] = 0xff;
     for (at, value) in [(INITRD, initrd_at), (INITRD_SIZE, initrd.len() as u64), (COMMAND_LINE_AT, COMMAND_LINE)] {
         page[at..at + 4].copy_from_slice(&(value as u32).to_le_bytes());
@@ -75,7 +78,7 @@ pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_li
         let entry = &mut page[MAP + place * 20..][..20];
         entry[..8].copy_from_slice(&from.to_le_bytes());
         entry[8..16].copy_from_slice(&(to - from).to_le_bytes());
-        // Memory that can be used.
+        // Usable memory.
         entry[16] = 1;
     }
     memory.write(PARAMETERS as usize, &page);

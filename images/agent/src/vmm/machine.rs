@@ -1,16 +1,17 @@
-//! A machine and its processors. It is paused or it runs, and each state has what can be done in it.
+//! A machine and its processors. A type for each of its two states, paused and running, has the operations of that state.
 
+use super::error::VmmError;
 use super::linux;
 use super::serial::{self, Serial};
-use super::state::{State, counter, set_tsc_offset};
+use super::state::{State, set_tsc_offset};
 use crate::mapping::Mapping;
+use crate::tsc;
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, KVM_PIT_SPEAKER_DUMMY, kvm_dtable, kvm_mp_state,
     kvm_pit_config, kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region, kvm_xcrs,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use luqual_program::{ACCOUNTS, BOOT_TABLES, DOORBELL, PAGE, PROGRAM, WORK, Word, stack};
-use rustix::io::Errno;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,29 +19,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
-/// Why a machine could not be made, saved or put back.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// A call that KVM refused.
-    Kernel(&'static str, Errno),
-    /// Anything else.
-    Other(String),
-}
-
-impl Failed {
-    /// For `map_err` on a call to KVM.
-    pub(crate) fn call(name: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
-        move |error| Self::Kernel(name, Errno::from_raw_os_error(error.errno()))
-    }
-}
-
-/// The program that machines run.
+/// The bare-metal program of `images/program`.
 const IMAGE: &[u8] = include_bytes!(env!("LUQUAL_PROGRAM"));
 
-/// Three pages behind the memory of a PC that Intel's processors want for themselves (KVM_SET_TSS_ADDR).
+/// The address of three pages that Intel's processors need for themselves (KVM_SET_TSS_ADDR), outside of the memory of a PC.
 const TSS: usize = 0xfffb_d000;
 
-/// Where a PC's PCI bus is asked (PCI Local Bus Specification 3.0, 3.2.2.3.2).
+/// The data ports of PCI configuration (PCI Local Bus Specification 3.0, 3.2.2.3.2).
 const PCI_DATA: u16 = 0xcfc;
 const PCI_DATA_LAST: u16 = 0xcff;
 
@@ -48,15 +33,15 @@ const PCI_DATA_LAST: u16 = 0xcff;
 pub(crate) struct Paused {
     kvm: Kvm,
     vm: VmFd,
-    /// It is the machine's: it has to stay.
+    /// The machine's memory, which has to stay mapped.
     memory: Mapping,
     serial: Arc<Mutex<Serial>>,
     cpus: Vec<VcpuFd>,
 }
 
-/// What a machine begins with.
+/// What a machine boots.
 pub(crate) enum Image<'a> {
-    /// The program, on so many processors.
+    /// The program, on this many processors.
     Program { cpus: u64, seed: u64 },
     /// A bzImage, its initramfs, and its command line.
     Linux { kernel: &'a [u8], initrd: &'a [u8], command_line: &'a str },
@@ -69,34 +54,34 @@ pub(crate) struct Running {
     memory: Mapping,
     serial: Arc<Mutex<Serial>>,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Result<VcpuFd, Failed>>>,
+    threads: Vec<JoinHandle<Result<VcpuFd, VmmError>>>,
 }
 
 impl Paused {
-    /// One with that in its memory, about to begin.
-    pub(crate) fn boot(kvm: Kvm, memory: &File, image: &Image<'_>) -> Result<Self, Failed> {
+    /// A new machine with this image in its memory, before its first instruction.
+    pub(crate) fn boot(kvm: Kvm, memory: &File, image: &Image<'_>) -> Result<Self, VmmError> {
         let cpus = if let Image::Program { cpus, .. } = image { *cpus } else { 1 };
         let mut machine = Self::make(kvm, memory, cpus, String::new())?;
         machine.map_low();
         let entry = match image {
             Image::Program { cpus, seed } => machine.load(*cpus, *seed),
             Image::Linux { kernel, initrd, command_line } => {
-                linux::load(&mut machine.memory, kernel, initrd, command_line).map_err(Failed::Other)?
+                linux::load(&mut machine.memory, kernel, initrd, command_line).map_err(VmmError::Other)?
             }
         };
-        // What a Linux has of it, it turns on itself.
+        // A Linux enables its extended state itself.
         let has_extended = matches!(image, Image::Program { .. });
         let supported = machine.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
-        let supported = supported.map_err(Failed::call("KVM_GET_SUPPORTED_CPUID"))?;
-        let begun = counter();
+        let supported = supported.map_err(VmmError::call("KVM_GET_SUPPORTED_CPUID"))?;
+        let begun = tsc::read();
         for (number, cpu) in machine.cpus.iter().enumerate() {
-            let cpuid = own_cpuid(&supported, number as u32).map_err(Failed::Other)?;
-            cpu.set_cpuid2(&cpuid).map_err(Failed::call("KVM_SET_CPUID2"))?;
+            let cpuid = own_cpuid(&supported, number as u32).map_err(VmmError::Other)?;
+            cpu.set_cpuid2(&cpuid).map_err(VmmError::call("KVM_SET_CPUID2"))?;
             set_tsc_offset(cpu, begun.wrapping_neg())?;
-            let found = cpu.get_sregs().map_err(Failed::call("KVM_GET_SREGS"))?;
-            cpu.set_sregs(&at_start(found, has_extended)).map_err(Failed::call("KVM_SET_SREGS"))?;
+            let found = cpu.get_sregs().map_err(VmmError::call("KVM_GET_SREGS"))?;
+            cpu.set_sregs(&at_start(found, has_extended)).map_err(VmmError::call("KVM_SET_SREGS"))?;
             if has_extended {
-                cpu.set_xcrs(&extended(&cpuid)?).map_err(Failed::call("KVM_SET_XCRS"))?;
+                cpu.set_xcrs(&extended(&cpuid)?).map_err(VmmError::call("KVM_SET_XCRS"))?;
             }
             let regs = kvm_regs {
                 rip: entry,
@@ -106,31 +91,31 @@ impl Paused {
                 rflags: 2,
                 ..kvm_regs::default()
             };
-            cpu.set_regs(&regs).map_err(Failed::call("KVM_SET_REGS"))?;
-            // All but the first would wait for it to wake them.
+            cpu.set_regs(&regs).map_err(VmmError::call("KVM_SET_REGS"))?;
+            // By default all processors but the first wait for a startup message.
             let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
-            cpu.set_mp_state(runnable).map_err(Failed::call("KVM_SET_MP_STATE"))?;
+            cpu.set_mp_state(runnable).map_err(VmmError::call("KVM_SET_MP_STATE"))?;
         }
         Ok(machine)
     }
 
-    /// The one that was saved, around the memory that it had.
-    pub(crate) fn restore(kvm: Kvm, memory: &File, state: &State) -> Result<Self, Failed> {
+    /// Restores a saved machine around its memory.
+    pub(crate) fn restore(kvm: Kvm, memory: &File, state: &State) -> Result<Self, VmmError> {
         let machine = Self::make(kvm, memory, state.cpus.len() as u64, state.serial.clone())?;
-        state.put_back(&machine.vm, &machine.cpus)?;
+        state.restore(&machine.vm, &machine.cpus)?;
         Ok(machine)
     }
 
-    fn make(kvm: Kvm, memory: &File, cpus: u64, line: String) -> Result<Self, Failed> {
-        let agent = |error: std::io::Error| Failed::Other(format!("the machine's memory: {error}"));
+    fn make(kvm: Kvm, memory: &File, cpus: u64, line: String) -> Result<Self, VmmError> {
+        let agent = |error: std::io::Error| VmmError::Other(format!("the machine's memory: {error}"));
         let size = memory.metadata().map_err(agent)?.len();
         let serial = Serial::new(memory.try_clone().map_err(agent)?, line);
         let memory = Mapping::of_file(memory, size as usize).map_err(agent)?;
-        let vm = kvm.create_vm().map_err(Failed::call("KVM_CREATE_VM"))?;
-        vm.set_tss_address(TSS).map_err(Failed::call("KVM_SET_TSS_ADDR"))?;
-        vm.create_irq_chip().map_err(Failed::call("KVM_CREATE_IRQCHIP"))?;
+        let vm = kvm.create_vm().map_err(VmmError::call("KVM_CREATE_VM"))?;
+        vm.set_tss_address(TSS).map_err(VmmError::call("KVM_SET_TSS_ADDR"))?;
+        vm.create_irq_chip().map_err(VmmError::call("KVM_CREATE_IRQCHIP"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
-        vm.create_pit2(pit).map_err(Failed::call("KVM_CREATE_PIT2"))?;
+        vm.create_pit2(pit).map_err(VmmError::call("KVM_CREATE_PIT2"))?;
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
@@ -140,19 +125,19 @@ impl Paused {
         };
         #[expect(unsafe_code, reason = "a machine's memory is what the kernel is told it is")]
         // SAFETY: the mapping is the machine's, and lives as long as it.
-        unsafe { vm.set_user_memory_region(region) }.map_err(Failed::call("KVM_SET_USER_MEMORY_REGION"))?;
-        let made = (0..cpus).map(|number| vm.create_vcpu(number).map_err(Failed::call("KVM_CREATE_VCPU")));
-        let cpus = made.collect::<Result<Vec<VcpuFd>, Failed>>()?;
+        unsafe { vm.set_user_memory_region(region) }.map_err(VmmError::call("KVM_SET_USER_MEMORY_REGION"))?;
+        let made = (0..cpus).map(|number| vm.create_vcpu(number).map_err(VmmError::call("KVM_CREATE_VCPU")));
+        let cpus = made.collect::<Result<Vec<VcpuFd>, VmmError>>()?;
         for cpu in &cpus {
-            // As fast as this kernel knows the counter to be now. KVM knows it from its own start on, when it was not measured as
-            // well; a machine that differs by more than 250 ppm needs a counter that is scaled, and where the processor does not
-            // do that, it gets none that moves with its clock (arch/x86/kvm/x86.c, kvm_set_tsc_khz()).
-            cpu.set_tsc_khz(0).map_err(Failed::call("KVM_SET_TSC_KHZ"))?;
+            // Sets the frequency to what the kernel has measured by now. KVM's default is from its own start, when the measurement
+            // was coarse. A machine whose frequency differs by more than 250 ppm needs a scaled counter; on a processor without
+            // scaling its counter would not match its clock (arch/x86/kvm/x86.c, kvm_set_tsc_khz()).
+            cpu.set_tsc_khz(0).map_err(VmmError::call("KVM_SET_TSC_KHZ"))?;
         }
         Ok(Self { kvm, vm, memory, serial: Arc::new(Mutex::new(serial)), cpus })
     }
 
-    /// The tables that a machine begins with: of the first GiB, present, writable; and large, of 2 MiB each.
+    /// Writes the initial page tables: the first GiB, present and writable, in pages of 2 MiB.
     fn map_low(&mut self) {
         let memory = &mut self.memory;
         memory.store(BOOT_TABLES, (BOOT_TABLES + PAGE) | 3);
@@ -162,7 +147,7 @@ impl Paused {
         }
     }
 
-    /// The program, and what it is told; where it begins.
+    /// Loads the program with its parameters. Returns its entry point.
     fn load(&mut self, cpus: u64, seed: u64) -> u64 {
         let memory = &mut self.memory;
         memory.write(PROGRAM as usize, IMAGE);
@@ -176,10 +161,10 @@ impl Paused {
         PROGRAM
     }
 
-    /// Lets the processors run.
-    pub(crate) fn start(self) -> Result<Running, Failed> {
+    /// Starts the processors.
+    pub(crate) fn start(self) -> Result<Running, VmmError> {
         extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-        register_signal_handler(SIGRTMIN(), nothing).map_err(|error| Failed::Other(format!("a signal: {error}")))?;
+        register_signal_handler(SIGRTMIN(), nothing).map_err(|error| VmmError::Other(format!("a signal: {error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = self.cpus.into_iter().map(|cpu| {
             let (stop, serial) = (stop.clone(), self.serial.clone());
@@ -189,34 +174,34 @@ impl Paused {
         Ok(Running { kvm: self.kvm, vm: self.vm, memory: self.memory, serial: self.serial, threads, stop })
     }
 
-    /// What of it is outside of its memory.
-    pub(crate) fn save(&self) -> Result<State, Failed> {
+    /// The machine's state beside its memory.
+    pub(crate) fn save(&self) -> Result<State, VmmError> {
         State::save(&self.kvm, &self.vm, &self.cpus, lock(&self.serial).line.clone())
     }
 
-    /// Its descriptors: of the machine, and of its first processor.
+    /// KVM's descriptors of the machine and of its first processor.
     pub(crate) fn descriptors(&self) -> (&VmFd, Option<&VcpuFd>) {
         (&self.vm, self.cpus.first())
     }
 }
 
 impl Running {
-    /// What a device is attached to, and detached from.
+    /// The parts to which a device is attached.
     pub(super) fn parts(&self) -> (&VmFd, &Mapping) {
         (&self.vm, &self.memory)
     }
 
-    /// Stops each processor between two instructions, with nothing half done.
-    pub(crate) fn pause(self) -> Result<Paused, Failed> {
+    /// Stops each processor between two instructions, with no exit half handled.
+    pub(crate) fn pause(self) -> Result<Paused, VmmError> {
         self.stop.store(true, Ordering::SeqCst);
         let mut cpus = Vec::new();
         for thread in self.threads {
-            // One that comes before KVM_RUN is not seen by it: it is sent until it was.
+            // KVM_RUN does not see a signal that arrives before it, so the signal is sent until the thread has ended.
             while !thread.is_finished() {
                 let _ = thread.kill(SIGRTMIN());
                 std::thread::sleep(Duration::from_millis(1));
             }
-            cpus.push(thread.join().map_err(|_| Failed::Other("a processor's thread panicked".to_owned()))??);
+            cpus.push(thread.join().map_err(|_| VmmError::Other("a processor's thread panicked".to_owned()))??);
         }
         Ok(Paused { kvm: self.kvm, vm: self.vm, memory: self.memory, serial: self.serial, cpus })
     }
@@ -226,41 +211,41 @@ fn lock(serial: &Mutex<Serial>) -> MutexGuard<'_, Serial> {
     serial.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A processor, until it is told to stop.
-fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<VcpuFd, Failed> {
+/// Runs a processor until it is told to stop.
+fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<VcpuFd, VmmError> {
     const AGAIN: [i32; 2] = [libc::EINTR, libc::EAGAIN];
     while !stop.load(Ordering::SeqCst) {
         match cpu.run() {
             Err(error) if AGAIN.contains(&error.errno()) => {}
-            Err(error) => return Err(Failed::call("KVM_RUN")(error)),
-            // It has nothing to do until its timer comes, and others have. Each exit is a chance for QEMU's emulation to lose an
-            // interrupt of the guest's own (docs/vmm.md): no more of them than a timer of 10 ms needs.
+            Err(error) => return Err(VmmError::call("KVM_RUN")(error)),
+            // The processor waits for its timer of 10 ms, so others may run. At each exit QEMU's emulation can lose an interrupt of
+            // the guest's own (docs/vmm.md), so the sleep keeps the number of exits small.
             Ok(VcpuExit::IoOut(DOORBELL, _)) => std::thread::sleep(Duration::from_millis(5)),
             Ok(VcpuExit::IoOut(port @ serial::FIRST..=serial::LAST, bytes)) => lock(serial).write(port, bytes),
             Ok(VcpuExit::IoIn(port @ serial::FIRST..=serial::LAST, bytes)) => Serial::read(port, bytes),
-            // Nobody is at the others: PCI has no functions, and the clock of a PC stands.
+            // No device has the other ports: PCI has no functions, and the PC's clock stands still.
             Ok(VcpuExit::IoIn(PCI_DATA..=PCI_DATA_LAST, bytes)) => bytes.fill(0xff),
             Ok(VcpuExit::IoIn(_, bytes)) => bytes.fill(0),
             Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
             Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
             Ok(exit) => {
                 let exit = format!("the machine ended: {exit:?}");
-                return Err(Failed::Other(format!("{exit}; the last that it said: {}", lock(serial).last())));
+                return Err(VmmError::Other(format!("{exit}; its last output: {}", lock(serial).last())));
             }
         }
     }
-    // What an exit was about is completed by the next KVM_RUN, which then leaves at once.
+    // The next KVM_RUN completes the last exit. With this flag it then returns at once.
     cpu.set_kvm_immediate_exit(1);
     let left = cpu.run().map(|exit| format!("{exit:?}"));
     cpu.set_kvm_immediate_exit(0);
     match left {
         Err(error) if error.errno() == libc::EINTR => Ok(cpu),
-        Err(error) => Err(Failed::call("KVM_RUN")(error)),
-        Ok(exit) => Err(Failed::Other(format!("a processor did not stop: {exit}"))),
+        Err(error) => Err(VmmError::call("KVM_RUN")(error)),
+        Ok(exit) => Err(VmmError::Other(format!("a processor did not stop: {exit}"))),
     }
 }
 
-/// What the processor says of itself: all that is supported, and its number.
+/// A processor's CPUID: everything that KVM supports, and the processor's number.
 fn own_cpuid(supported: &CpuId, number: u32) -> Result<CpuId, String> {
     let mut entries = supported.as_slice().to_vec();
     for entry in &mut entries {
@@ -273,16 +258,16 @@ fn own_cpuid(supported: &CpuId, number: u32) -> Result<CpuId, String> {
     CpuId::from_entries(&entries).map_err(|error| format!("CPUID: {error:?}"))
 }
 
-/// XCR0, with as much on as the program has patterns for: x87, SSE and AVX.
-fn extended(cpuid: &CpuId) -> Result<kvm_xcrs, Failed> {
+/// XCR0 with the parts enabled for which the program has patterns: x87, SSE and AVX.
+fn extended(cpuid: &CpuId) -> Result<kvm_xcrs, VmmError> {
     let has = cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (0xd, 0));
-    let has = has.ok_or_else(|| Failed::Other("the processor has no XSAVE".to_owned()))?;
+    let has = has.ok_or_else(|| VmmError::Other("the processor has no XSAVE".to_owned()))?;
     let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
     xcrs.xcrs[0].value = u64::from(has.eax & 0b111);
     Ok(xcrs)
 }
 
-/// 64-bit mode, with the tables that [`Paused::load`] writes (Intel SDM volume 3, 10.8.5.4).
+/// The registers of 64-bit mode with the tables of [`Paused::map_low`] (Intel SDM volume 3, 10.8.5.4).
 fn at_start(found: kvm_sregs, has_extended: bool) -> kvm_sregs {
     /// Protection, extension type, native errors, write protection, alignment mask, paging.
     const CR0: u64 = 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18 | 1 << 31;

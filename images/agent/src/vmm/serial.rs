@@ -1,25 +1,25 @@
-//! A serial port of which a kernel that polls has enough: it takes each byte at once. What is sent is read line by line, and what a
-//! line says of the account is entered into it.
+//! A serial port, as much as a kernel needs that polls it: it takes each byte at once. An account in a line of its output is entered
+//! into the machine's memory.
 
-use crate::inner;
+use crate::nested_init;
 use luqual_program::{ACCOUNTS, PAGE};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// The first port of a PC (drivers/tty/serial/8250): what is sent, and whether there is room for more.
+/// The registers of a PC's first serial port (drivers/tty/serial/8250): data, and the line status.
 pub(super) const FIRST: u16 = 0x3f8;
 pub(super) const LAST: u16 = FIRST + 7;
 const SENT: u16 = FIRST;
 const STATUS: u16 = FIRST + 5;
 const EMPTY: u8 = 0x60;
 
-/// How much of what was sent is kept, for a message.
+/// How many bytes of the output are kept for a message.
 const KEPT: usize = 2048;
 
 pub(super) struct Serial {
-    /// The machine's, in which the account is.
+    /// The machine's memory, which has the account.
     memory: File,
-    /// The line that is not at its end yet: all that there is to hand over.
+    /// The line that is not complete yet. It is the port's whole state.
     pub(super) line: String,
     kept: String,
 }
@@ -45,9 +45,9 @@ impl Serial {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        for (place, value) in inner::heard(&line).unwrap_or_default() {
+        for (place, value) in nested_init::parse(&line).unwrap_or_default() {
             if place < PAGE as usize / 8 {
-                // Memory that cannot be written is missed in the account.
+                // A failed write leaves the account behind, which the checks notice.
                 let _ = self.memory.write_all_at(&value.to_le_bytes(), ACCOUNTS + place as u64 * 8);
             }
         }
@@ -58,7 +58,7 @@ impl Serial {
         self.kept.drain(..from);
     }
 
-    /// The last of what was sent, in one line.
+    /// The end of the output, in one line.
     pub(super) fn last(&self) -> String {
         format!("{}{}", self.kept, self.line).lines().collect::<Vec<_>>().join(" / ")
     }

@@ -1,10 +1,13 @@
-//! `broker.*`: the agent is the broker here, and has /dev/liveupdate; its clients are processes of other users ([`Peer`]).
+//! `broker.*`: a broker owns /dev/liveupdate, and its clients are processes of other users ([`Helper`]). The agent is the broker.
 
-use super::{Case, Scene, StepError};
+use crate::channel::DONE;
+use crate::helper::{Helper, SAME};
 use crate::luo::DEVICE;
 use crate::memfd::Memfd;
 use crate::namespaces;
-use crate::peer::{DONE, Peer, SAME};
+use crate::workloads::case::Case;
+use crate::workloads::context::Context;
+use crate::workloads::error::StepError;
 use rustix::fd::AsFd;
 
 pub(super) const CASES: &[Case] = &[
@@ -18,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
 
 type Done = Result<(), StepError>;
 
-/// Two users, and the memfd of each.
+/// Two clients: the user of each, and its memfd.
 const CLIENTS: [(u32, Memfd); 2] = [(1001, Memfd::new("first", 3 * 4096 + 1)), (1002, Memfd::new("second", 2 * 4096))];
 
 /// The token of a client's memfd.
@@ -30,111 +33,111 @@ fn agent<T>(result: Result<T, String>) -> Result<T, StepError> {
     result.map_err(StepError::Agent)
 }
 
-/// How a client is started.
-type Start = fn(&mut Scene, u32) -> Result<Peer, StepError>;
+/// A function that starts a client.
+type Start = fn(&mut Context, u32) -> Result<Helper, StepError>;
 
-fn beside(_: &mut Scene, user: u32) -> Result<Peer, StepError> {
-    agent(Peer::start(user))
+fn beside(_: &mut Context, user: u32) -> Result<Helper, StepError> {
+    agent(Helper::start(user))
 }
 
-/// In namespaces of its own, all of them. It is root there, which is of no use to it.
-fn apart(scene: &mut Scene, user: u32) -> Result<Peer, StepError> {
+/// Starts a client in namespaces of its own. It is root there, which must not give it any rights.
+fn apart(context: &mut Context, user: u32) -> Result<Helper, StepError> {
     let link = |kind: &str| format!("/proc/self/ns/{kind}");
     let ours = |kind: &str| std::fs::read_link(link(kind)).map(|target| target.display().to_string());
     let ours: Result<Vec<String>, _> = namespaces::KINDS.into_iter().map(ours).collect();
     let ours = ours.map_err(|error| StepError::Missing(format!("namespaces: {error}")))?;
-    let peer = agent(Peer::start_apart(user))?;
+    let helper = agent(Helper::start_isolated(user))?;
     let mut shared = Vec::new();
     for (kind, ours) in namespaces::KINDS.into_iter().zip(ours) {
-        let (theirs, _) = agent(peer.ask(&format!("link {}", link(kind)), None))?;
+        let (theirs, _) = agent(helper.ask(&format!("link {}", link(kind)), None))?;
         if theirs == ours || !theirs.starts_with(kind) {
             shared.push(kind);
         }
     }
     let shared = if shared.is_empty() { "none".to_owned() } else { shared.join(" ") };
-    scene.check(format!("namespaces of the broker that user {user} has"), "none", shared);
-    let (answer, _) = agent(peer.ask(&format!("open {DEVICE}"), None))?;
-    scene.check(format!("the device, by user {user} as root there"), "EACCES", answer);
-    Ok(peer)
+    context.check(format!("namespaces of the broker that user {user} has"), "none", shared);
+    let (answer, _) = agent(helper.ask(&format!("open {DEVICE}"), None))?;
+    context.check(format!("the device, by user {user} as root there"), "EACCES", answer);
+    Ok(helper)
 }
 
 /// A client makes its memfd.
-fn make(peer: &Peer, memfd: &Memfd, seed: u64) -> Done {
-    agent(peer.tell(&format!("make {} {} {seed}", memfd.name, memfd.size), None))
+fn make(helper: &Helper, memfd: &Memfd, seed: u64) -> Done {
+    agent(helper.tell(&format!("make {} {} {seed}", memfd.name, memfd.size), None))
 }
 
-/// A peer compares the memfd that it holds.
-fn compare(scene: &mut Scene, probe: String, peer: &Peer, memfd: &Memfd) -> Done {
-    let (answer, _) = agent(peer.ask(&format!("compare {} {} {}", memfd.name, memfd.size, scene.seed()), None))?;
-    scene.check(probe, SAME, answer);
+/// A helper compares the memfd that it holds with what it made.
+fn compare(context: &mut Context, probe: String, helper: &Helper, memfd: &Memfd) -> Done {
+    let (answer, _) = agent(helper.ask(&format!("compare {} {} {}", memfd.name, memfd.size, context.seed()), None))?;
+    context.check(probe, SAME, answer);
     Ok(())
 }
 
-fn own_source(scene: &mut Scene) -> Done {
-    preserve_each(scene, beside)
+fn own_source(context: &mut Context) -> Done {
+    preserve_each(context, beside)
 }
 
-fn own(scene: &mut Scene) -> Done {
-    give_back_each(scene, beside)
+fn own(context: &mut Context) -> Done {
+    give_back_each(context, beside)
 }
 
-fn namespaces_source(scene: &mut Scene) -> Done {
-    preserve_each(scene, apart)
+fn namespaces_source(context: &mut Context) -> Done {
+    preserve_each(context, apart)
 }
 
-fn namespaces(scene: &mut Scene) -> Done {
-    give_back_each(scene, apart)
+fn namespaces(context: &mut Context) -> Done {
+    give_back_each(context, apart)
 }
 
-fn preserve_each(scene: &mut Scene, start: Start) -> Done {
-    let session = scene.create("clients")?;
+fn preserve_each(context: &mut Context, start: Start) -> Done {
+    let session = context.create("clients")?;
     for (user, memfd) in &CLIENTS {
-        let peer = start(scene, *user)?;
-        make(&peer, memfd, scene.seed())?;
-        let given = agent(peer.give(memfd.name))?;
-        scene.hand_over(&session, given.as_fd(), token(*user), memfd.name)?;
-        scene.hold_peer(peer);
+        let helper = start(context, *user)?;
+        make(&helper, memfd, context.seed())?;
+        let given = agent(helper.get_fd(memfd.name))?;
+        context.preserve_fd(&session, given.as_fd(), token(*user), memfd.name)?;
+        context.hold_helper(helper);
     }
     Ok(())
 }
 
-fn give_back_each(scene: &mut Scene, start: Start) -> Done {
-    let Some(session) = scene.retrieve_session("clients")? else { return Ok(()) };
+fn give_back_each(context: &mut Context, start: Start) -> Done {
+    let Some(session) = context.retrieve_session("clients")? else { return Ok(()) };
     for (user, memfd) in &CLIENTS {
-        let Some(given) = scene.retrieve_file(&session, token(*user), memfd.name) else { continue };
-        let peer = start(scene, *user)?;
-        agent(peer.tell(&format!("take {}", memfd.name), Some(given.as_fd())))?;
-        compare(scene, format!("memfd {}, by user {user}", memfd.name), &peer, memfd)?;
-        let (answer, _) = agent(peer.ask(&format!("write {}", memfd.name), None))?;
-        scene.check(format!("write to it, by user {user}"), DONE, answer);
+        let Some(given) = context.retrieve_file(&session, token(*user), memfd.name) else { continue };
+        let helper = start(context, *user)?;
+        agent(helper.tell(&format!("take {}", memfd.name), Some(given.as_fd())))?;
+        compare(context, format!("memfd {}, by user {user}", memfd.name), &helper, memfd)?;
+        let (answer, _) = agent(helper.ask(&format!("write {}", memfd.name), None))?;
+        context.check(format!("write to it, by user {user}"), DONE, answer);
     }
     Ok(())
 }
 
-fn right_source(scene: &mut Scene) -> Done {
+fn right_source(context: &mut Context) -> Done {
     let (user, memfd) = &CLIENTS[0];
-    let peer = agent(Peer::start(*user))?;
-    make(&peer, memfd, scene.seed())?;
-    scene.create("theirs").map(drop)?;
-    scene.close_device();
-    let (answer, _) = agent(peer.ask(&format!("open {DEVICE}"), None))?;
-    scene.check("the device, by the client", "EACCES", answer);
-    agent(peer.tell("take session", Some(scene.session("theirs")?.as_fd())))?;
-    let (answer, _) = agent(peer.ask(&format!("preserve session {} 1", memfd.name), None))?;
-    scene.check("preserve, by the client", DONE, answer);
-    scene.hold_peer(peer);
+    let helper = agent(Helper::start(*user))?;
+    make(&helper, memfd, context.seed())?;
+    context.create("theirs").map(drop)?;
+    context.close_device();
+    let (answer, _) = agent(helper.ask(&format!("open {DEVICE}"), None))?;
+    context.check("the device, by the client", "EACCES", answer);
+    agent(helper.tell("take session", Some(context.session("theirs")?.as_fd())))?;
+    let (answer, _) = agent(helper.ask(&format!("preserve session {} 1", memfd.name), None))?;
+    context.check("preserve, by the client", DONE, answer);
+    context.hold_helper(helper);
     Ok(())
 }
 
-fn right(scene: &mut Scene) -> Done {
+fn right(context: &mut Context) -> Done {
     let (user, memfd) = &CLIENTS[0];
-    let Some(session) = scene.retrieve_session("theirs")? else { return Ok(()) };
-    let peer = agent(Peer::start(*user))?;
-    agent(peer.tell("take session", Some(session.as_fd())))?;
-    let (answer, _) = agent(peer.ask(&format!("retrieve session {} 1", memfd.name), None))?;
-    scene.check("its memfd, by the client, retrieve", DONE, &answer);
+    let Some(session) = context.retrieve_session("theirs")? else { return Ok(()) };
+    let helper = agent(Helper::start(*user))?;
+    agent(helper.tell("take session", Some(session.as_fd())))?;
+    let (answer, _) = agent(helper.ask(&format!("retrieve session {} 1", memfd.name), None))?;
+    context.check("its memfd, by the client, retrieve", DONE, &answer);
     if answer == DONE {
-        compare(scene, "its memfd, by the client".to_owned(), &peer, memfd)?;
+        compare(context, "its memfd, by the client".to_owned(), &helper, memfd)?;
     }
     Ok(())
 }
@@ -146,99 +149,99 @@ const RESTARTED: [(&str, [Memfd; 2]); 2] = [
     ("lone", [Memfd::new("lone-asked", 4096 + 5), Memfd::new("lone-unasked", 4096)]),
 ];
 
-fn restarted_source(scene: &mut Scene) -> Done {
+fn restarted_source(context: &mut Context) -> Done {
     for (label, memfds) in &RESTARTED {
-        let session = scene.create(label)?;
+        let session = context.create(label)?;
         for (token, memfd) in (0..).zip(memfds) {
-            scene.hand_over_new(&session, memfd, token)?;
+            context.make_and_preserve(&session, memfd, token)?;
         }
     }
     Ok(())
 }
 
-/// What a broker is told when it asks the device for a session.
-fn asked_by(broker: &Peer, scene: &Scene, label: &str) -> Result<String, StepError> {
-    agent(broker.ask(&format!("session {label} {}", scene.name_of(label)), None)).map(|(answer, _)| answer)
+/// The answer to a broker that asks for a session.
+fn asked_by(broker: &Helper, context: &Context, label: &str) -> Result<String, StepError> {
+    agent(broker.ask(&format!("session {label} {}", context.session_name(label)), None)).map(|(answer, _)| answer)
 }
 
-fn restarted(scene: &mut Scene) -> Done {
-    let (store, client, broker) = (agent(Peer::start(0))?, agent(Peer::start(1001))?, agent(Peer::start(0))?);
+fn restarted(context: &mut Context) -> Done {
+    let (store, client, broker) = (agent(Helper::start(0))?, agent(Helper::start(1001))?, agent(Helper::start(0))?);
     for (label, [asked, _]) in &RESTARTED {
-        let answer = asked_by(&broker, scene, label)?;
-        scene.check(format!("session {label}, by the broker, retrieve"), DONE, &answer);
+        let answer = asked_by(&broker, context, label)?;
+        context.check(format!("session {label}, by the broker, retrieve"), DONE, &answer);
         if answer != DONE {
             return Ok(());
         }
         let (answer, _) = agent(broker.ask(&format!("retrieve {label} {} 0", asked.name), None))?;
-        scene.check(format!("memfd {}, by the broker, retrieve", asked.name), DONE, &answer);
+        context.check(format!("memfd {}, by the broker, retrieve", asked.name), DONE, &answer);
         if answer != DONE {
             return Ok(());
         }
     }
     let [(stored, memfds), (lone, [asked, _])] = &RESTARTED;
-    agent(store.tell(&format!("take {stored}"), Some(agent(broker.give(stored))?.as_fd())))?;
-    agent(client.tell(&format!("take {}", asked.name), Some(agent(broker.give(asked.name))?.as_fd())))?;
+    agent(store.tell(&format!("take {stored}"), Some(agent(broker.get_fd(stored))?.as_fd())))?;
+    agent(client.tell(&format!("take {}", asked.name), Some(agent(broker.get_fd(asked.name))?.as_fd())))?;
     agent(broker.kill())?;
 
-    let broker = agent(Peer::start(0))?;
-    let answer = asked_by(&broker, scene, stored)?;
-    scene.check("the session that is in the store, by its name", "EINVAL", answer);
-    let answer = asked_by(&broker, scene, lone)?;
-    scene.check("the session that is not", "ENOENT", answer);
-    compare(scene, format!("memfd {}, by its client", asked.name), &client, asked)?;
-    agent(broker.tell(&format!("take {stored}"), Some(agent(store.give(stored))?.as_fd())))?;
+    let broker = agent(Helper::start(0))?;
+    let answer = asked_by(&broker, context, stored)?;
+    context.check("the session that is in the store, by its name", "EINVAL", answer);
+    let answer = asked_by(&broker, context, lone)?;
+    context.check("the session that is not", "ENOENT", answer);
+    compare(context, format!("memfd {}, by its client", asked.name), &client, asked)?;
+    agent(broker.tell(&format!("take {stored}"), Some(agent(store.get_fd(stored))?.as_fd())))?;
     for (token, memfd) in (0..).zip(memfds) {
         let (answer, _) = agent(broker.ask(&format!("retrieve {stored} {} {token}", memfd.name), None))?;
-        scene.check(format!("memfd {}, by the next broker, retrieve", memfd.name), DONE, &answer);
+        context.check(format!("memfd {}, by the next broker, retrieve", memfd.name), DONE, &answer);
         if answer == DONE {
-            compare(scene, format!("memfd {}, by the next broker", memfd.name), &broker, memfd)?;
+            compare(context, format!("memfd {}, by the next broker", memfd.name), &broker, memfd)?;
         }
     }
     Ok(())
 }
 
-/// The tokens that a client tries: those of the others, and those nearby.
+/// The tokens that a client guesses: those of other clients, and small ones.
 fn guesses() -> impl Iterator<Item = u64> {
     (0..32).chain(CLIENTS.iter().map(|(user, _)| token(*user))).chain([u64::MAX])
 }
 
-fn guessed_source(scene: &mut Scene) -> Done {
-    own_source(scene)?;
-    scene.create("theirs").map(drop)
+fn guessed_source(context: &mut Context) -> Done {
+    own_source(context)?;
+    context.create("theirs").map(drop)
 }
 
-fn guessed(scene: &mut Scene) -> Done {
-    own(scene)?;
-    let Some(session) = scene.retrieve_session("theirs")? else { return Ok(()) };
-    let peer = agent(Peer::start(1003))?;
-    agent(peer.tell("take session", Some(session.as_fd())))?;
+fn guessed(context: &mut Context) -> Done {
+    own(context)?;
+    let Some(session) = context.retrieve_session("theirs")? else { return Ok(()) };
+    let helper = agent(Helper::start(1003))?;
+    agent(helper.tell("take session", Some(session.as_fd())))?;
     let mut answers = std::collections::BTreeSet::new();
     for token in guesses() {
-        answers.insert(agent(peer.ask(&format!("retrieve session stolen {token}"), None))?.0);
+        answers.insert(agent(helper.ask(&format!("retrieve session stolen {token}"), None))?.0);
     }
     let answers: Vec<String> = answers.into_iter().collect();
-    scene.check("what a client gets for others' tokens", "ENOENT", answers.join(" "));
+    context.check("what a client gets for others' tokens", "ENOENT", answers.join(" "));
     Ok(())
 }
 
-fn flood(scene: &mut Scene) -> Done {
-    own_source(scene)?;
-    let peer = agent(Peer::start(1003))?;
-    scene.create("flooded").map(drop)?;
-    agent(peer.tell("take session", Some(scene.session("flooded")?.as_fd())))?;
-    scene.close("flooded");
-    agent(peer.tell("make junk 4096 1", None))?;
-    // The first is taken; then the token is used, then the memfd is, and again.
+fn flood(context: &mut Context) -> Done {
+    own_source(context)?;
+    let helper = agent(Helper::start(1003))?;
+    context.create("flooded").map(drop)?;
+    agent(helper.tell("take session", Some(context.session("flooded")?.as_fd())))?;
+    context.close("flooded");
+    agent(helper.tell("make junk 4096 1", None))?;
+    // The kernel takes the first. Later requests use a token that is in use, or a memfd that is preserved already.
     let mut answers = std::collections::BTreeSet::new();
     for number in 0..1000_u64 {
-        answers.insert(agent(peer.ask(&format!("preserve session junk {}", number % 2), None))?.0);
+        answers.insert(agent(helper.ask(&format!("preserve session junk {}", number % 2), None))?.0);
     }
     let answers: Vec<String> = answers.into_iter().collect();
-    scene.check("what a flood is answered", "EBUSY EEXIST done", answers.join(" "));
-    agent(peer.kill())
+    context.check("what a flood is answered", "EBUSY EEXIST done", answers.join(" "));
+    agent(helper.kill())
 }
 
-fn after_flood(scene: &mut Scene) -> Done {
-    own(scene)?;
-    scene.has_no_session("flooded")
+fn after_flood(context: &mut Context) -> Done {
+    own(context)?;
+    context.check_no_session("flooded")
 }

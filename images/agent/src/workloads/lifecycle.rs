@@ -1,21 +1,25 @@
-//! `lifecycle.*`: who dies when. Virtual machine monitors and brokers are processes of their own ([`Peer`]).
+//! `lifecycle.*`: which process ends when. Virtual machine monitors and brokers are processes of their own ([`Helper`]).
 
-use super::{CONTROL, Case, Kept, Scene, StepError, errno};
+use crate::channel::DONE;
+use crate::errno::errno;
 use crate::facts::{mem_free_kib, meminfo, scratch_kib};
+use crate::helper::{Helper, NOBODY};
 use crate::memfd::{Memfd, Page};
-use crate::peer::{DONE, NOBODY, Peer};
+use crate::workloads::case::{CONTROL, Case, Kept};
+use crate::workloads::context::Context;
+use crate::workloads::error::StepError;
 use rustix::fd::{AsFd, OwnedFd};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// What the other process makes.
+/// The memfd that another process makes.
 const THEIRS: Memfd = Memfd::new("theirs", 5 * 4096 + 77);
 const TOKEN: u64 = 1;
 
-/// Memory that is missed.
+/// A memfd that is large enough to be seen in the amount of memory.
 const LARGE: Memfd = Memfd::new("large", 96 << 20);
 
-/// What is handed on again and again: whole, sparse, empty.
+/// The memfds that are preserved again and again: whole, sparse, empty.
 const HANDED_ON: [Kept; 4] = [
     CONTROL[0],
     Kept { session: "control", token: 8, memfd: Memfd::new("1m", (1 << 20) + 17) },
@@ -50,211 +54,215 @@ pub(super) const CASES: &[Case] = &[
 
 type Done = Result<(), StepError>;
 
-fn start(user: u32) -> Result<Peer, StepError> {
-    Peer::start(user).map_err(StepError::Agent)
+fn start(user: u32) -> Result<Helper, StepError> {
+    Helper::start(user).map_err(StepError::Agent)
 }
 
-/// Tells a process to make its memfd, and takes a copy of it.
-fn made_by(peer: &Peer, seed: u64) -> Result<OwnedFd, StepError> {
+/// Has a process make its memfd. Returns a copy of the descriptor.
+fn made_by(helper: &Helper, seed: u64) -> Result<OwnedFd, StepError> {
     let make = format!("make {} {} {seed}", THEIRS.name, THEIRS.size);
-    peer.tell(&make, None).map_err(StepError::Agent)?;
-    peer.give(THEIRS.name).map_err(StepError::Agent)
+    helper.tell(&make, None).map_err(StepError::Agent)?;
+    helper.get_fd(THEIRS.name).map_err(StepError::Agent)
 }
 
-/// A session with a memfd of another process in it.
-fn session_of_theirs(scene: &mut Scene, peer: &Peer) -> Done {
-    let theirs = made_by(peer, scene.seed())?;
-    let session = scene.create("theirs")?;
-    scene.hand_over(&session, theirs.as_fd(), TOKEN, THEIRS.name)
+/// Creates a session with the memfd of another process.
+fn session_of_theirs(context: &mut Context, helper: &Helper) -> Done {
+    let theirs = made_by(helper, context.seed())?;
+    let session = context.create("theirs")?;
+    context.preserve_fd(&session, theirs.as_fd(), TOKEN, THEIRS.name)
 }
 
-fn theirs_is_there(scene: &mut Scene) -> Done {
-    if let Some(session) = scene.retrieve_session("theirs")? {
-        scene.retrieve_memfd(&session, TOKEN, &THEIRS);
+fn theirs_is_there(context: &mut Context) -> Done {
+    if let Some(session) = context.retrieve_session("theirs")? {
+        context.retrieve_memfd(&session, TOKEN, &THEIRS);
     }
     Ok(())
 }
 
-fn nothing_there(scene: &mut Scene) -> Done {
-    scene.has_no_session("theirs")
+fn nothing_there(context: &mut Context) -> Done {
+    context.check_no_session("theirs")
 }
 
-/// Gives our only copy of a session to a process.
-fn give_session(scene: &mut Scene, peer: &Peer, label: &str) -> Done {
-    peer.tell("take session", Some(scene.session(label)?.as_fd())).map_err(StepError::Agent)?;
-    scene.close(label);
+/// Gives the only copy of a session to a process.
+fn give_session(context: &mut Context, helper: &Helper, label: &str) -> Done {
+    helper.tell("take session", Some(context.session(label)?.as_fd())).map_err(StepError::Agent)?;
+    context.close(label);
     Ok(())
 }
 
-fn broker_hands_over(scene: &mut Scene) -> Done {
+fn broker_hands_over(context: &mut Context) -> Done {
     let (broker, successor) = (start(0)?, start(0)?);
-    session_of_theirs(scene, &broker)?;
-    give_session(scene, &broker, "theirs")?;
-    let session = broker.give("session").map_err(StepError::Agent)?;
+    session_of_theirs(context, &broker)?;
+    give_session(context, &broker, "theirs")?;
+    let session = broker.get_fd("session").map_err(StepError::Agent)?;
     successor.tell("take session", Some(session.as_fd())).map_err(StepError::Agent)?;
     drop(session);
     broker.kill().map_err(StepError::Agent)?;
-    scene.hold_peer(successor);
+    context.hold_helper(successor);
     Ok(())
 }
 
-fn broker_killed(scene: &mut Scene) -> Done {
+fn broker_killed(context: &mut Context) -> Done {
     let (broker, machine) = (start(0)?, start(NOBODY)?);
-    let theirs = File::from(made_by(&machine, scene.seed())?);
-    let session = scene.create("theirs")?;
-    scene.hand_over(&session, theirs.as_fd(), TOKEN, THEIRS.name)?;
+    let theirs = File::from(made_by(&machine, context.seed())?);
+    let session = context.create("theirs")?;
+    context.preserve_fd(&session, theirs.as_fd(), TOKEN, THEIRS.name)?;
     drop(session);
-    give_session(scene, &broker, "theirs")?;
+    give_session(context, &broker, "theirs")?;
     let grow = |size: u64| theirs.set_len(size).map_err(|error| errno(&error));
-    scene.refuses("grow while it is preserved", "EPERM", grow(THEIRS.size + 4096));
+    context.check_refused("grow while it is preserved", "EPERM", grow(THEIRS.size + 4096));
     broker.kill().map_err(StepError::Agent)?;
-    scene.takes("grow when the broker is dead", grow(THEIRS.size + 4096));
-    scene.compare_content(&THEIRS, &theirs);
-    scene.hold_peer(machine);
+    context.check_success("grow when the broker is dead", grow(THEIRS.size + 4096));
+    context.check_content(&THEIRS, &theirs);
+    context.hold_helper(machine);
     Ok(())
 }
 
-fn vmm_exits(scene: &mut Scene) -> Done {
+fn vmm_exits(context: &mut Context) -> Done {
     let machine = start(NOBODY)?;
-    scene.create("theirs").map(drop)?;
-    give_session(scene, &machine, "theirs")?;
-    drop(made_by(&machine, scene.seed())?);
+    context.create("theirs").map(drop)?;
+    give_session(context, &machine, "theirs")?;
+    drop(made_by(&machine, context.seed())?);
     let (answer, _) =
         machine.ask(&format!("preserve session {} {TOKEN}", THEIRS.name), None).map_err(StepError::Agent)?;
-    scene.check("preserve by another process", DONE, answer);
+    context.check("preserve by another process", DONE, answer);
     machine.kill().map_err(StepError::Agent)
 }
 
-fn vmm_killed(scene: &mut Scene) -> Done {
+fn vmm_killed(context: &mut Context) -> Done {
     let machine = start(NOBODY)?;
-    session_of_theirs(scene, &machine)?;
+    session_of_theirs(context, &machine)?;
     machine.kill().map_err(StepError::Agent)
 }
 
-/// Writes down how much memory this kernel has, for the one that comes.
-fn note_memory(scene: &mut Scene) -> Done {
+/// Notes how much memory this kernel has, for the next kernel.
+fn note_memory(context: &mut Context) -> Done {
     let total = meminfo("MemTotal").map_err(StepError::Agent)?;
-    let note = scene.make(&Memfd::new("note", 8))?;
+    let note = context.make_memfd(&Memfd::new("note", 8))?;
     note.write_all_at(&total.to_ne_bytes(), 0).map_err(StepError::agent("write"))?;
-    scene.hand_over(&*scene.session("control")?, note.as_fd(), NOTE, "note")?;
-    scene.hold("note", note);
+    context.preserve_fd(&*context.session("control")?, note.as_fd(), NOTE, "note")?;
+    context.hold("note", note);
     Ok(())
 }
 
 const NOTE: u64 = 99;
 
-/// The note of a hundred updates is handed on with what is kept: what an early kernel had, only a live update can tell a late
-/// one.
-fn note_goes_on(scene: &mut Scene) -> Done {
-    if scene.hop() == 0 {
-        let note = scene.make(&Memfd::new("note", 0))?;
-        scene.hold("note", note);
+/// Preserves the note of a hundred updates again: only a live update can tell a late kernel what an early one had.
+fn note_goes_on(context: &mut Context) -> Done {
+    if context.hop() == 0 {
+        let note = context.make_memfd(&Memfd::new("note", 0))?;
+        context.hold("note", note);
     }
-    let session = scene.session("control")?;
-    let note = scene.held("note").ok_or_else(|| StepError::Agent("the note is not held".to_owned()))?;
-    scene.hand_over(&session, note, NOTE, "note")
+    let session = context.session("control")?;
+    let note = context.held("note").ok_or_else(|| StepError::Agent("the note is not held".to_owned()))?;
+    context.preserve_fd(&session, note, NOTE, "note")
 }
 
-fn note_comes_back(scene: &mut Scene) -> Done {
-    let Ok(session) = scene.session("control") else { return Ok(()) };
-    if let Some(note) = scene.retrieve_file(&session, NOTE, "note") {
-        scene.hold("note", note);
+fn note_comes_back(context: &mut Context) -> Done {
+    let Ok(session) = context.session("control") else { return Ok(()) };
+    if let Some(note) = context.retrieve_file(&session, NOTE, "note") {
+        context.hold("note", note);
     }
     Ok(())
 }
 
-/// The first hop back into the source's kernel: what is lost once, by any update, is lost by then.
+/// The first hop back to the source's kernel. What any single update loses is lost by then.
 const EARLY: u32 = 2;
 
-/// The last hop of which the guest still carries the same kernels.
+/// How many hops are left at the last hop at which the guest carries the same kernels.
 const LATE_LEFT: u32 = 2;
 
-/// Compared in the same place of two lives of the same kernel: all is retrieved and finished, nothing preserved again.
-fn nothing_leaks(scene: &mut Scene) -> Done {
-    if scene.hop() != EARLY && scene.hops_left() != LATE_LEFT {
+/// Compares two boots of the same kernel at the same point: everything is finished, and nothing is preserved again.
+fn nothing_leaks(context: &mut Context) -> Done {
+    if context.hop() != EARLY && context.hops_left() != LATE_LEFT {
         return Ok(());
     }
-    let Some(note) = scene.held("note") else { return Ok(()) };
+    let Some(note) = context.held("note") else { return Ok(()) };
     let note = File::from(note.try_clone_to_owned().map_err(StepError::agent("the note"))?);
     for (place, figure) in FIGURES.iter().enumerate() {
         let (at, now) = (place as u64 * 8, (figure.read)().map_err(StepError::Agent)?);
-        if scene.hop() == EARLY {
+        if context.hop() == EARLY {
             note.write_all_at(&now.to_ne_bytes(), at).map_err(StepError::agent("write the note"))?;
             continue;
         }
         let mut then = [0; 8];
         note.read_exact_at(&mut then, at).map_err(StepError::agent("the note"))?;
-        let (name, then) = (format!("{} after {} updates", figure.what, scene.hop()), u64::from_ne_bytes(then));
+        let (name, then) = (format!("{} after {} updates", figure.what, context.hop()), u64::from_ne_bytes(then));
         let expected = format!("{then} KiB, as after {EARLY}, or {} KiB less at most", figure.slack_kib);
-        scene.check_that(&name, &expected, format!("{now} KiB"), now + figure.slack_kib >= then);
+        context.check_condition(&name, &expected, format!("{now} KiB"), now + figure.slack_kib >= then);
     }
     Ok(())
 }
 
-/// What would tell of memory that is lost a little at a time.
+/// A figure that shows memory which is lost little by little.
 struct Figure {
     what: &'static str,
     read: fn() -> Result<u64, String>,
-    /// By how much two lives of one kernel differ, in KiB, whatever came between. Measured: MemTotal not at all, free memory by
-    /// 300 KiB; a page that each of 96 updates loses is 384 KiB.
+    /// By how much two boots of one kernel may differ, in KiB. Measured: MemTotal not at all, free memory by 300 KiB. One page for
+    /// each of 96 updates is 384 KiB.
     slack_kib: u64,
 }
 
 const FIGURES: [Figure; 3] = [
-    // What is preserved and was given to nobody is missing in it, and what a kernel keeps back for another.
+    // It lacks preserved memory that nobody has retrieved, and memory that a kernel reserves.
     Figure { what: "MemTotal", read: || meminfo("MemTotal"), slack_kib: 64 },
-    // What is allocated, and not used by anybody.
+    // It lacks allocated memory, also memory without a user.
     Figure { what: "free memory", read: mem_free_kib, slack_kib: 2 << 10 },
-    // Each kernel boots in what the first one set aside: if it shrank, a later one would not.
+    // Every kernel boots in the areas that the first one reserved. If they shrank, a later kernel would not boot.
     Figure { what: "KHO's scratch areas", read: scratch_kib, slack_kib: 0 },
 ];
 
-/// Two kernels differ by this, in KiB, and by what one of them still has preserved.
+/// By how much the memory of two different kernels may differ, in KiB, beside what is still preserved.
 const SLACK_KIB: u64 = 32 << 10;
 
-fn memory_is_there(scene: &mut Scene) -> Done {
-    let Ok(session) = scene.session("control") else { return Ok(()) };
-    let Some(note) = scene.retrieve_file(&session, NOTE, "note") else { return Ok(()) };
+fn memory_is_there(context: &mut Context) -> Done {
+    let Ok(session) = context.session("control") else { return Ok(()) };
+    let Some(note) = context.retrieve_file(&session, NOTE, "note") else { return Ok(()) };
     let mut then = [0; 8];
     note.read_exact_at(&mut then, 0).map_err(StepError::agent("the note"))?;
     let (then, now) = (u64::from_ne_bytes(then), meminfo("MemTotal").map_err(StepError::Agent)?);
     let expected = format!("{} KiB or more, as the source had", then.saturating_sub(SLACK_KIB));
-    scene.check_that("MemTotal", &expected, format!("{now} KiB"), now + SLACK_KIB >= then);
+    context.check_condition("MemTotal", &expected, format!("{now} KiB"), now + SLACK_KIB >= then);
     Ok(())
 }
 
-fn unpreserved(scene: &mut Scene) -> Done {
-    note_memory(scene)?;
-    let memfd = scene.make(&LARGE)?;
-    let session = scene.create("released")?;
-    scene.hand_over(&session, memfd.as_fd(), 1, LARGE.name)?;
+fn unpreserved(context: &mut Context) -> Done {
+    note_memory(context)?;
+    let memfd = context.make_memfd(&LARGE)?;
+    let session = context.create("released")?;
+    context.preserve_fd(&session, memfd.as_fd(), 1, LARGE.name)?;
     drop(session);
-    scene.close("released");
+    context.close("released");
     Ok(())
 }
 
-fn unclaimed_source(scene: &mut Scene) -> Done {
-    if scene.hop() > 0 {
+fn unclaimed_source(context: &mut Context) -> Done {
+    if context.hop() > 0 {
         return Ok(());
     }
-    let session = scene.create("theirs")?;
-    scene.hand_over_new(&session, &LARGE, 1)
+    let session = context.create("theirs")?;
+    context.make_and_preserve(&session, &LARGE, 1)
 }
 
-/// In the first target nobody asks. In the second the session is gone, and nothing is missing.
-fn unclaimed(scene: &mut Scene) -> Done {
-    // debugfs or not: which of both this is, MemTotal says, since what is preserved does not count in it.
+/// In the first target nobody retrieves the session. In the second it is gone, and no memory is missing.
+fn unclaimed(context: &mut Context) -> Done {
+    // MemTotal shows it on every kernel, since preserved memory does not count in it.
     let total = meminfo("MemTotal").map_err(StepError::Agent)?;
-    if scene.hop() == 1 {
+    if context.hop() == 1 {
         let expected = format!("{} KiB or less", UNCLAIMED_KIB);
-        scene.check_that("MemTotal while nobody asks", &expected, format!("{total} KiB"), total <= UNCLAIMED_KIB);
+        context.check_condition(
+            "MemTotal while nobody asks",
+            &expected,
+            format!("{total} KiB"),
+            total <= UNCLAIMED_KIB,
+        );
         return Ok(());
     }
-    scene.has_no_session("theirs")?;
+    context.check_no_session("theirs")?;
     let expected = format!("{} KiB or more", UNCLAIMED_KIB);
-    scene.check_that("MemTotal two updates later", &expected, format!("{total} KiB"), total >= UNCLAIMED_KIB);
+    context.check_condition("MemTotal two updates later", &expected, format!("{total} KiB"), total >= UNCLAIMED_KIB);
     Ok(())
 }
 
-/// Between what a machine of 1 GiB has with [`LARGE`] and without it; measured: 986 to 1000 MiB without.
+/// A bound between the memory of a machine of 1 GiB without [`LARGE`], measured as 986 to 1000 MiB, and with it.
 const UNCLAIMED_KIB: u64 = 940 << 10;

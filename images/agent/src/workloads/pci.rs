@@ -1,26 +1,44 @@
-//! `pci.*`: what the kernel makes of the PCI functions of its machine, which no update changes; without VFIO.
+//! `pci.*`: how the kernel sees the PCI functions of the machine, which an update must not change; without VFIO.
 
 use super::manifest::{self, Manifest};
-use super::{Case, Scene, StepError};
 use crate::pci::{Function, capabilities, extended_capabilities, functions};
+use crate::workloads::case::Case;
+use crate::workloads::context::Context;
+use crate::workloads::error::StepError;
 
 pub(super) const CASES: &[Case] = &[
-    Case { source: |scene| leave(scene, acs), target: |scene| compare(scene, acs), ..Case::new("pci.acs") },
-    Case { source: |scene| leave(scene, ari), target: |scene| compare(scene, ari), ..Case::new("pci.ari") },
-    Case { source: |scene| leave(scene, bars), target: |scene| compare(scene, bars), ..Case::new("pci.bars") },
-    Case { source: |scene| leave(scene, buses), target: |scene| compare(scene, buses), ..Case::new("pci.buses") },
+    Case { source: |context| preserve(context, acs), target: |context| compare(context, acs), ..Case::new("pci.acs") },
+    Case { source: |context| preserve(context, ari), target: |context| compare(context, ari), ..Case::new("pci.ari") },
     Case {
-        source: |scene| leave(scene, identity),
-        target: |scene| compare(scene, identity),
+        source: |context| preserve(context, bars),
+        target: |context| compare(context, bars),
+        ..Case::new("pci.bars")
+    },
+    Case {
+        source: |context| preserve(context, buses),
+        target: |context| compare(context, buses),
+        ..Case::new("pci.buses")
+    },
+    Case {
+        source: |context| preserve(context, identity),
+        target: |context| compare(context, identity),
         ..Case::new("pci.enumeration")
     },
-    Case { source: |scene| leave(scene, groups), target: |scene| compare(scene, groups), ..Case::new("pci.groups") },
-    Case { source: |scene| leave(scene, windows), target: |scene| compare(scene, windows), ..Case::new("pci.windows") },
+    Case {
+        source: |context| preserve(context, groups),
+        target: |context| compare(context, groups),
+        ..Case::new("pci.groups")
+    },
+    Case {
+        source: |context| preserve(context, windows),
+        target: |context| compare(context, windows),
+        ..Case::new("pci.windows")
+    },
 ];
 
 const TOKEN: u64 = 2;
 
-/// What is asked of a function with that configuration space; nothing where it does not have it.
+/// A fact about a function with this configuration space; none if the function does not have it.
 type Fact = fn(&Function, &[u8]) -> Option<String>;
 
 fn facts(fact: Fact) -> Result<Manifest, StepError> {
@@ -34,24 +52,24 @@ fn facts(fact: Fact) -> Result<Manifest, StepError> {
     Ok(found)
 }
 
-fn leave(scene: &mut Scene, fact: Fact) -> Result<(), StepError> {
+fn preserve(context: &mut Context, fact: Fact) -> Result<(), StepError> {
     let found = facts(fact)?;
     if found.is_empty() {
         return Err(StepError::Missing("a PCI function that has what is compared".to_owned()));
     }
-    let session = scene.session("control")?;
-    manifest::leave(scene, &session, TOKEN, &found)
+    let session = context.session("control")?;
+    manifest::preserve(context, &session, TOKEN, &found)
 }
 
-fn compare(scene: &mut Scene, fact: Fact) -> Result<(), StepError> {
-    let session = scene.session("control")?;
-    let Some(before) = manifest::take(scene, &session, TOKEN)? else { return Ok(()) };
+fn compare(context: &mut Context, fact: Fact) -> Result<(), StepError> {
+    let session = context.session("control")?;
+    let Some(before) = manifest::retrieve(context, &session, TOKEN)? else { return Ok(()) };
     let now = facts(fact)?;
     for (address, text) in &before {
-        scene.check(address, text, now.get(address).map_or("not there", String::as_str));
+        context.check(address, text, now.get(address).map_or("not there", String::as_str));
     }
     let added: Vec<&str> = now.keys().filter(|address| !before.contains_key(*address)).map(String::as_str).collect();
-    scene.check("functions that were not there", "", added.join(" "));
+    context.check("functions that were not there", "", added.join(" "));
     Ok(())
 }
 
@@ -82,16 +100,16 @@ fn buses(_: &Function, config: &[u8]) -> Option<String> {
     is_bridge(config).then(|| format!("on {primary}, to {secondary}-{subordinate}"))
 }
 
-/// What a bridge passes on: I/O, memory, prefetchable memory (the same, 3.2.5.6 to 3.2.5.10).
+/// The windows of a bridge: I/O, memory, prefetchable memory (the same, 3.2.5.6 to 3.2.5.10).
 fn windows(_: &Function, config: &[u8]) -> Option<String> {
     let words = [0x1c, 0x20, 0x24, 0x28, 0x2c].map(|at| word(config, at));
-    // The upper half of the first is a status.
+    // The upper half of the first word is a status.
     let [io, memory, prefetchable, upper_base, upper_limit] = words;
     is_bridge(config)
         .then(|| format!("{:04x} {memory:08x} {prefetchable:08x} {upper_base:08x} {upper_limit:08x}", io & 0xffff))
 }
 
-/// Capabilities and control of access control services (PCI Express Base Specification, 7.7.11).
+/// Access control services: capability and control (PCI Express Base Specification, 7.7.11).
 fn acs(_: &Function, config: &[u8]) -> Option<String> {
     const ACS: u16 = 0x0d;
     let at = extended_capabilities(config).into_iter().find(|(id, _)| *id == ACS)?.1;
@@ -99,7 +117,7 @@ fn acs(_: &Function, config: &[u8]) -> Option<String> {
     Some(format!("can {:#06x} does {:#06x}", both & 0xffff, both >> 16))
 }
 
-/// Whether a port forwards to functions of alternative numbers, and whether a function has such a number (PCI Express Base
+/// Alternative routing-ID interpretation: whether a port forwards it, and the next function of a function (PCI Express Base
 /// Specification, 7.5.3.16 and 7.8.8).
 fn ari(_: &Function, config: &[u8]) -> Option<String> {
     const EXPRESS: u8 = 0x10;
@@ -110,7 +128,7 @@ fn ari(_: &Function, config: &[u8]) -> Option<String> {
     Some(format!("forwards {forwards}, next {}", next.map_or("none".to_owned(), |next| format!("{next:#x}"))))
 }
 
-/// The functions of its IOMMU group.
+/// The functions in the IOMMU group.
 fn groups(function: &Function, _: &[u8]) -> Option<String> {
     let members = std::fs::read_dir(function.path("iommu_group/devices")).ok()?;
     let mut members: Vec<String> =

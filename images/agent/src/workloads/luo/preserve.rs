@@ -1,10 +1,13 @@
-//! `luo.*`, what a session takes and does not take, by which token, and what it leaves of it.
+//! `luo.*`, preserving: what a session takes or refuses, with which token, and what remains of it afterwards.
 
 use super::{Done, FREE_TOKEN, LARGE, OTHER, SPARE, THIRD, gives_memory_back, kept};
-use crate::devices;
+use crate::errno::{errno, errno_name};
+use crate::hypervisor_fds;
 use crate::luo::{Argument, TYPE, number, raw};
 use crate::memfd::Memfd;
-use crate::workloads::{Case, Kept, Scene, StepError, errno, errno_name};
+use crate::workloads::case::{Case, Kept};
+use crate::workloads::context::Context;
+use crate::workloads::error::StepError;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
@@ -42,172 +45,172 @@ pub(in crate::workloads) const CASES: &[Case] = &[
     Case { source: unpreservable_vfio, target: spare_of_control, ..Case::new("luo.unpreservable-vfio") },
 ];
 
-fn fd_closed(scene: &mut Scene) -> Done {
-    scene.let_go("closed");
-    // Where the kernel has forgotten the file, one of these is in its place, with another offset.
+fn fd_closed(context: &mut Context) -> Done {
+    context.close_kept("closed");
+    // If the kernel had dropped the file, one of these would have its place, with another offset.
     for number in 0..64 {
         let file = Memfd { offset: 1, ..OTHER };
-        let file = scene.make(&file)?;
-        scene.hold(format!("after {number}"), file);
+        let file = context.make_memfd(&file)?;
+        context.hold(format!("after {number}"), file);
     }
     Ok(())
 }
 
-fn memory_released(scene: &mut Scene) -> Done {
-    let memfd = scene.make(&LARGE)?;
-    let session = scene.create("released")?;
-    scene.hand_over(&session, memfd.as_fd(), 1, LARGE.name)?;
+fn memory_released(context: &mut Context) -> Done {
+    let memfd = context.make_memfd(&LARGE)?;
+    let session = context.create("released")?;
+    context.preserve_fd(&session, memfd.as_fd(), 1, LARGE.name)?;
     drop(session);
-    scene.close("released");
-    gives_memory_back(scene, |_| drop(memfd))
+    context.close("released");
+    gives_memory_back(context, |_| drop(memfd))
 }
 
-fn preserve_after_close(scene: &mut Scene) -> Done {
-    let memfd = scene.make(&SPARE)?;
+fn preserve_after_close(context: &mut Context) -> Done {
+    let memfd = context.make_memfd(&SPARE)?;
     for label in ["first", "second"] {
-        let session = scene.create(label)?;
-        scene.hand_over(&session, memfd.as_fd(), 1, SPARE.name)?;
+        let session = context.create(label)?;
+        context.preserve_fd(&session, memfd.as_fd(), 1, SPARE.name)?;
         if label == "first" {
             drop(session);
-            scene.close(label);
+            context.close(label);
         }
     }
     Ok(())
 }
 
-fn spare_of_second(scene: &mut Scene) -> Done {
-    if let Some(session) = scene.retrieve_session("second")? {
-        scene.retrieve_memfd(&session, 1, &SPARE);
+fn spare_of_second(context: &mut Context) -> Done {
+    if let Some(session) = context.retrieve_session("second")? {
+        context.retrieve_memfd(&session, 1, &SPARE);
     }
-    scene.has_no_session("first")
+    context.check_no_session("first")
 }
 
-fn spare_of_control(scene: &mut Scene) -> Done {
-    if let Ok(session) = scene.session("control") {
-        scene.retrieve_memfd(&session, FREE_TOKEN, &SPARE);
+fn spare_of_control(context: &mut Context) -> Done {
+    if let Ok(session) = context.session("control") {
+        context.retrieve_memfd(&session, FREE_TOKEN, &SPARE);
     }
     Ok(())
 }
 
-fn preserve_bad_fd(scene: &mut Scene) -> Done {
-    let session = scene.session("control")?;
+fn preserve_bad_fd(context: &mut Context) -> Done {
+    let session = context.session("control")?;
     for fd in [-1, 999_999] {
         let mut argument = Argument::new(16).with(4, &i32::to_ne_bytes(fd)).with(8, &FREE_TOKEN.to_ne_bytes());
         let answer = raw(session.as_ref(), TYPE, number::PRESERVE_FD, &mut argument);
-        scene.refuses(&format!("descriptor {fd}"), "EBADF", answer);
+        context.check_refused(&format!("descriptor {fd}"), "EBADF", answer);
     }
-    scene.hand_over_new(&session, &SPARE, FREE_TOKEN)
+    context.make_and_preserve(&session, &SPARE, FREE_TOKEN)
 }
 
 const SECOND_TOKEN: u64 = 8;
 
-fn preserve_elsewhere(scene: &mut Scene) -> Done {
-    let second = scene.create("second")?;
-    let answer = second.preserve(scene.kept("control")?.as_fd(), SECOND_TOKEN);
-    scene.refuses("a memfd that another session preserves", "EBUSY", answer);
+fn preserve_elsewhere(context: &mut Context) -> Done {
+    let second = context.create("second")?;
+    let answer = second.preserve(context.kept("control")?.as_fd(), SECOND_TOKEN);
+    context.check_refused("a memfd that another session preserves", "EBUSY", answer);
     Ok(())
 }
 
-fn nothing_in_second(scene: &mut Scene) -> Done {
-    if let Some(second) = scene.retrieve_session("second")? {
+fn nothing_in_second(context: &mut Context) -> Done {
+    if let Some(second) = context.retrieve_session("second")? {
         let answer = second.retrieve(SECOND_TOKEN);
-        scene.refuses("its token", "ENOENT", answer);
+        context.check_refused("its token", "ENOENT", answer);
     }
     Ok(())
 }
 
-fn no_second_token(scene: &mut Scene) -> Done {
-    if let Ok(session) = scene.session("control") {
+fn no_second_token(context: &mut Context) -> Done {
+    if let Ok(session) = context.session("control") {
         let answer = session.retrieve(SECOND_TOKEN);
-        scene.refuses("the second token", "ENOENT", answer);
+        context.check_refused("the second token", "ENOENT", answer);
     }
     Ok(())
 }
 
-fn preserve_in_target(scene: &mut Scene) -> Done {
-    let memfd = scene.make(&OTHER)?;
-    if let Ok(session) = scene.session("control") {
+fn preserve_in_target(context: &mut Context) -> Done {
+    let memfd = context.make_memfd(&OTHER)?;
+    if let Ok(session) = context.session("control") {
         let answer = session.preserve(memfd.as_fd(), SECOND_TOKEN);
-        scene.refuses("preserve in an incoming session", "EINVAL", answer);
+        context.check_refused("preserve in an incoming session", "EINVAL", answer);
     }
     Ok(())
 }
 
-fn preserve_reopened(scene: &mut Scene) -> Done {
-    let link = format!("/proc/self/fd/{}", scene.kept("control")?.as_raw_fd());
+fn preserve_reopened(context: &mut Context) -> Done {
+    let link = format!("/proc/self/fd/{}", context.kept("control")?.as_raw_fd());
     let again = File::options().read(true).write(true).open(&link).map_err(StepError::agent(link))?;
-    let answer = scene.session("control")?.preserve(again.as_fd(), SECOND_TOKEN);
-    scene.refuses("the memfd, opened again", "EBUSY", answer);
+    let answer = context.session("control")?.preserve(again.as_fd(), SECOND_TOKEN);
+    context.check_refused("the memfd, opened again", "EBUSY", answer);
     Ok(())
 }
 
-fn preserve_unfinished(scene: &mut Scene) -> Done {
-    if let Some(memfd) = scene.retrieved("control") {
-        let answer = scene.create("next")?.preserve(memfd.as_fd(), 1);
-        scene.refuses("preserve it before its session is finished", "EBUSY", answer);
+fn preserve_unfinished(context: &mut Context) -> Done {
+    if let Some(memfd) = context.retrieved("control") {
+        let answer = context.create("next")?.preserve(memfd.as_fd(), 1);
+        context.check_refused("preserve it before its session is finished", "EBUSY", answer);
     }
     Ok(())
 }
 
-fn preserve_finished(scene: &mut Scene) -> Done {
-    if let (Some(memfd), Ok(session)) = (scene.retrieved("control"), scene.session("next")) {
-        scene.takes("preserve it when its session is finished", session.preserve(memfd.as_fd(), 1));
+fn preserve_finished(context: &mut Context) -> Done {
+    if let (Some(memfd), Ok(session)) = (context.retrieved("control"), context.session("next")) {
+        context.check_success("preserve it when its session is finished", session.preserve(memfd.as_fd(), 1));
     }
     Ok(())
 }
 
-fn preserve_twice(scene: &mut Scene) -> Done {
-    let answer = scene.session("control")?.preserve(scene.kept("control")?.as_fd(), SECOND_TOKEN);
-    scene.refuses("the memfd by a second token", "EBUSY", answer);
+fn preserve_twice(context: &mut Context) -> Done {
+    let answer = context.session("control")?.preserve(context.kept("control")?.as_fd(), SECOND_TOKEN);
+    context.check_refused("the memfd by a second token", "EBUSY", answer);
     Ok(())
 }
 
-fn released(scene: &mut Scene) -> Done {
+fn released(context: &mut Context) -> Done {
     let specs = [SPARE, OTHER, THIRD];
-    let memfds = specs.iter().map(|spec| scene.make(spec)).collect::<Result<Vec<File>, StepError>>()?;
-    let session = scene.create("released")?;
+    let memfds = specs.iter().map(|spec| context.make_memfd(spec)).collect::<Result<Vec<File>, StepError>>()?;
+    let session = context.create("released")?;
     for (token, (spec, memfd)) in (1..).zip(specs.iter().zip(&memfds)) {
-        scene.hand_over(&session, memfd.as_fd(), token, spec.name)?;
+        context.preserve_fd(&session, memfd.as_fd(), token, spec.name)?;
     }
     drop(session);
-    scene.close("released");
+    context.close("released");
     for (spec, memfd) in specs.iter().zip(&memfds) {
-        scene.compare_content(spec, memfd);
+        context.check_content(spec, memfd);
         let grown = memfd.set_len(spec.size + 4096).map_err(|error| errno(&error));
-        scene.takes(&format!("grow {} after the session is closed", spec.name), grown);
+        context.check_success(&format!("grow {} after the session is closed", spec.name), grown);
         let shrunk = memfd.set_len(spec.size).map_err(|error| errno(&error));
-        scene.takes(&format!("shrink {} after the session is closed", spec.name), shrunk);
-        scene.compare_content(spec, memfd);
+        context.check_success(&format!("shrink {} after the session is closed", spec.name), shrunk);
+        context.check_content(spec, memfd);
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         let punched = rustix::fs::fallocate(memfd, flags, 0, 4096);
-        scene.takes(&format!("punch {} after the session is closed", spec.name), punched);
+        context.check_success(&format!("punch {} after the session is closed", spec.name), punched);
     }
     Ok(())
 }
 
-fn token_duplicate(scene: &mut Scene) -> Done {
-    let session = scene.session("control")?;
-    let memfd = scene.make(&SPARE)?;
-    scene.refuses("a second memfd with the same token", "EEXIST", session.preserve(memfd.as_fd(), 7));
-    scene.hand_over(&session, memfd.as_fd(), FREE_TOKEN, SPARE.name)
+fn token_duplicate(context: &mut Context) -> Done {
+    let session = context.session("control")?;
+    let memfd = context.make_memfd(&SPARE)?;
+    context.check_refused("a second memfd with the same token", "EEXIST", session.preserve(memfd.as_fd(), 7));
+    context.preserve_fd(&session, memfd.as_fd(), FREE_TOKEN, SPARE.name)
 }
 
-/// Asks a session to preserve what no kernel up to 7.3 can, and then by the same token a memfd.
-fn refuses_and_goes_on(scene: &mut Scene, things: &[(&str, BorrowedFd<'_>)]) -> Done {
-    let session = scene.session("control")?;
+/// Tries to preserve what no kernel up to 7.3 can, and then preserves a memfd with the same token.
+fn refuses_and_goes_on(context: &mut Context, things: &[(&str, BorrowedFd<'_>)]) -> Done {
+    let session = context.session("control")?;
     for (name, fd) in things {
         let answer = session.preserve(*fd, FREE_TOKEN);
         let taken = answer.is_ok();
-        scene.refuses(name, "ENOENT", answer);
+        context.check_refused(name, "ENOENT", answer);
         if taken {
-            // A kernel that has learned it: the token is used up.
+            // A newer kernel can preserve it, so the token is in use.
             return Ok(());
         }
     }
-    scene.hand_over_new(&session, &SPARE, FREE_TOKEN)
+    context.make_and_preserve(&session, &SPARE, FREE_TOKEN)
 }
 
-fn unpreservable(scene: &mut Scene) -> Done {
+fn unpreservable(context: &mut Context) -> Done {
     let made = |what: &'static str| StepError::agent::<Errno>(what);
     let (pipe, _writer) = rustix::pipe::pipe().map_err(made("pipe"))?;
     let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None)
@@ -221,9 +224,9 @@ fn unpreservable(scene: &mut Scene) -> Done {
     let null = at("/dev/null", OFlags::RDWR)?;
     let linked = at("/run/luqual/linked", OFlags::RDWR | OFlags::CREATE)?;
     let proc = at("/proc/self/status", OFlags::RDONLY)?;
-    let (session, device) = (scene.session("control")?, scene.device()?);
+    let (session, device) = (context.session("control")?, context.device()?);
     refuses_and_goes_on(
-        scene,
+        context,
         &[
             ("pipe", pipe.as_fd()),
             ("socket", socket.as_fd()),
@@ -239,23 +242,23 @@ fn unpreservable(scene: &mut Scene) -> Done {
     )
 }
 
-fn unpreservable_hugetlb(scene: &mut Scene) -> Done {
+fn unpreservable_hugetlb(context: &mut Context) -> Done {
     let huge = memfd_create("huge", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB)
         .map_err(|errno| StepError::Missing(format!("a memfd of huge pages ({})", errno_name(errno))))?;
-    refuses_and_goes_on(scene, &[("memfd of huge pages", huge.as_fd())])
+    refuses_and_goes_on(context, &[("memfd of huge pages", huge.as_fd())])
 }
 
-fn unpreservable_iommufd(scene: &mut Scene) -> Done {
-    let iommufd = devices::iommufd().map_err(StepError::Missing)?;
-    refuses_and_goes_on(scene, &[("iommufd", iommufd.as_fd())])
+fn unpreservable_iommufd(context: &mut Context) -> Done {
+    let iommufd = hypervisor_fds::iommufd().map_err(StepError::Missing)?;
+    refuses_and_goes_on(context, &[("iommufd", iommufd.as_fd())])
 }
 
-fn unpreservable_kvm(scene: &mut Scene) -> Done {
-    let machine = devices::virtual_machine().map_err(StepError::Missing)?;
-    refuses_and_goes_on(scene, &[("virtual machine", machine.as_fd())])
+fn unpreservable_kvm(context: &mut Context) -> Done {
+    let machine = hypervisor_fds::virtual_machine().map_err(StepError::Missing)?;
+    refuses_and_goes_on(context, &[("virtual machine", machine.as_fd())])
 }
 
-fn unpreservable_vfio(scene: &mut Scene) -> Done {
-    let device = devices::vfio_edu().map_err(StepError::Missing)?;
-    refuses_and_goes_on(scene, &[("VFIO device", device.as_fd())])
+fn unpreservable_vfio(context: &mut Context) -> Done {
+    let device = hypervisor_fds::vfio_edu().map_err(StepError::Missing)?;
+    refuses_and_goes_on(context, &[("VFIO device", device.as_fd())])
 }

@@ -1,8 +1,10 @@
-//! `luo.*`, requests that no well-behaved program makes.
+//! `luo.*`, malformed requests, which no well-behaved program makes.
 
 use super::{Done, FREE_TOKEN, OTHER, SPARE, extra_is_there, extra_session};
+use crate::errno::success_or_errno;
 use crate::luo::{Argument, Session, TYPE, into_read_only, number, raw, without_argument};
-use crate::workloads::{Case, Scene, said};
+use crate::workloads::case::Case;
+use crate::workloads::context::Context;
 use rustix::fd::AsRawFd;
 use std::fs::File;
 
@@ -20,20 +22,20 @@ pub(in crate::workloads) const CASES: &[Case] = &[
     Case { source: size_short_source, target: size_short, ..Case::new("luo.size-short") },
 ];
 
-/// What the kernel gets for two seconds: anything, of anybody.
-fn fuzz(scene: &mut Scene) -> Done {
+/// Sends random requests for two seconds.
+fn fuzz(context: &mut Context) -> Done {
     let until = std::time::Instant::now() + FUZZ;
-    let mut random = Random(scene.seed() | 1);
+    let mut random = Random(context.seed() | 1);
     let mut sessions: Vec<Session> = Vec::new();
-    let memfd = scene.make(&OTHER)?;
-    let device = scene.device()?;
+    let memfd = context.make_memfd(&OTHER)?;
+    let device = context.device()?;
     let mut count = 0_u32;
     while std::time::Instant::now() < until {
         count += 1;
         let size = if random.below(4) == 0 { random.below(Argument::LONGEST as u64) as u32 } else { 72 };
         let mut argument = Argument::new(size);
         for at in 4..Argument::LONGEST as usize {
-            // Mostly zeros: what is not, is looked at.
+            // Mostly zeros, so that the kernel gets past its first checks.
             if random.below(8) == 0 {
                 argument = argument.with(at, &[random.next() as u8]);
             }
@@ -48,7 +50,7 @@ fn fuzz(scene: &mut Scene) -> Done {
             Some(session) => raw(session, kind, number, &mut argument),
             None => raw(device.as_ref(), kind, number, &mut argument),
         };
-        // What it was given for it is a session if it came from the device; it is closed sooner or later.
+        // The device has returned a session, which is closed sooner or later.
         if let (Ok(()), 0 | 1, true) = (answer, number, kind == TYPE) {
             sessions.extend(argument.fd().map(Session::from));
         }
@@ -56,14 +58,14 @@ fn fuzz(scene: &mut Scene) -> Done {
             sessions.remove(random.below(6) as usize);
         }
     }
-    scene.check_that("random requests", "100 or more", count, count >= 100);
-    scene.takes("a session after them", device.create_session(&scene.name_of("after")));
+    context.check_condition("random requests", "100 or more", count, count >= 100);
+    context.check_success("a session after them", device.create_session(&context.session_name("after")));
     Ok(())
 }
 
 const FUZZ: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// xorshift64: what chance there is comes from the seed.
+/// A pseudorandom generator (xorshift64), so that the seed determines the requests.
 struct Random(u64);
 
 impl Random {
@@ -79,58 +81,58 @@ impl Random {
     }
 }
 
-fn ioctl_foreign(scene: &mut Scene) -> Done {
-    let device = scene.device()?;
+fn ioctl_foreign(context: &mut Context) -> Done {
+    let device = context.device()?;
     let answer = raw(device.as_ref(), TYPE + 1, number::CREATE_SESSION, &mut Argument::new(72).with(8, b"foreign"));
-    scene.refuses("command of another type to the device", "ENOTTY", answer);
-    if let Ok(session) = scene.session("control") {
+    context.check_refused("command of another type to the device", "ENOTTY", answer);
+    if let Ok(session) = context.session("control") {
         let answer = raw(session.as_ref(), TYPE + 1, number::FINISH, &mut Argument::new(8));
-        scene.refuses("command of another type to a session", "ENOTTY", answer);
+        context.check_refused("command of another type to a session", "ENOTTY", answer);
     }
     Ok(())
 }
 
-fn ioctl_unknown(scene: &mut Scene) -> Done {
-    let device = scene.device()?;
+fn ioctl_unknown(context: &mut Context) -> Done {
+    let device = context.device()?;
     for number in [0x3f, 0xff] {
         let answer = raw(device.as_ref(), TYPE, number, &mut Argument::new(72));
-        scene.refuses(&format!("command {number:#04x} to the device"), "ENOTTY", answer);
+        context.check_refused(&format!("command {number:#04x} to the device"), "ENOTTY", answer);
     }
-    if let Ok(session) = scene.session("control") {
+    if let Ok(session) = context.session("control") {
         for number in [0x3f, 0x7f] {
             let answer = raw(session.as_ref(), TYPE, number, &mut Argument::new(72));
-            scene.refuses(&format!("command {number:#04x} to a session"), "ENOTTY", answer);
+            context.check_refused(&format!("command {number:#04x} to a session"), "ENOTTY", answer);
         }
     }
     Ok(())
 }
 
-fn no_argument(scene: &mut Scene) -> Done {
-    let device = scene.device()?;
+fn no_argument(context: &mut Context) -> Done {
+    let device = context.device()?;
     for number in [number::CREATE_SESSION, number::RETRIEVE_SESSION] {
         let answer = without_argument(device.as_ref(), number);
-        scene.refuses(&format!("no argument for {number:#04x}"), "EFAULT", answer);
+        context.check_refused(&format!("no argument for {number:#04x}"), "EFAULT", answer);
     }
-    if let Ok(session) = scene.session("control") {
+    if let Ok(session) = context.session("control") {
         for number in [number::PRESERVE_FD, number::RETRIEVE_FD, number::FINISH] {
             let answer = without_argument(session.as_ref(), number);
-            scene.refuses(&format!("no argument for {number:#04x}"), "EFAULT", answer);
+            context.check_refused(&format!("no argument for {number:#04x}"), "EFAULT", answer);
         }
     }
     Ok(())
 }
 
-fn reserved(scene: &mut Scene) -> Done {
-    let Some(session) = scene.retrieve_session("extra")? else { return Ok(()) };
+fn reserved(context: &mut Context) -> Done {
+    let Some(session) = context.retrieve_session("extra")? else { return Ok(()) };
     let answer = raw(session.as_ref(), TYPE, number::FINISH, &mut Argument::new(8).with(4, &[1]));
-    scene.refuses("finish with a reserved field of 1", "EINVAL", answer);
-    scene.retrieve_memfd(&session, 1, &SPARE);
+    context.check_refused("finish with a reserved field of 1", "EINVAL", answer);
+    context.retrieve_memfd(&session, 1, &SPARE);
     Ok(())
 }
 
 /// The argument that creates or retrieves the session with that label.
-fn by_name(scene: &Scene, size: u32, label: &str) -> Argument {
-    Argument::new(size).with(8, scene.name_of(label).as_bytes())
+fn by_name(context: &Context, size: u32, label: &str) -> Argument {
+    Argument::new(size).with(8, context.session_name(label).as_bytes())
 }
 
 /// The argument that retrieves a descriptor.
@@ -138,117 +140,126 @@ fn by_token(size: u32, token: u64) -> Argument {
     Argument::new(size).with(8, &token.to_ne_bytes())
 }
 
-fn response_create(scene: &mut Scene) -> Done {
-    let answer = into_read_only(scene.device()?.as_ref(), number::CREATE_SESSION, &by_name(scene, 72, "untold"));
-    scene.refuses("create, told to memory that is read-only", "EFAULT", answer);
-    let again = scene.device()?.create_session(&scene.name_of("untold"));
-    scene.takes("create the same session again", again);
+fn response_create(context: &mut Context) -> Done {
+    let answer = into_read_only(context.device()?.as_ref(), number::CREATE_SESSION, &by_name(context, 72, "untold"));
+    context.check_refused("create, told to memory that is read-only", "EFAULT", answer);
+    let again = context.device()?.create_session(&context.session_name("untold"));
+    context.check_success("create the same session again", again);
     Ok(())
 }
 
-fn response_create_target(scene: &mut Scene) -> Done {
-    scene.has_no_session("untold")
+fn response_create_target(context: &mut Context) -> Done {
+    context.check_no_session("untold")
 }
 
-fn response_fd(scene: &mut Scene) -> Done {
-    let Some(session) = scene.retrieve_session("extra")? else { return Ok(()) };
+fn response_fd(context: &mut Context) -> Done {
+    let Some(session) = context.retrieve_session("extra")? else { return Ok(()) };
     let answer = into_read_only(session.as_ref(), number::RETRIEVE_FD, &by_token(16, 1));
-    scene.refuses("retrieve, told to memory that is read-only", "EFAULT", answer);
-    scene.retrieve_memfd(&session, 1, &SPARE);
+    context.check_refused("retrieve, told to memory that is read-only", "EFAULT", answer);
+    context.retrieve_memfd(&session, 1, &SPARE);
     Ok(())
 }
 
-fn response_session(scene: &mut Scene) -> Done {
-    let answer = into_read_only(scene.device()?.as_ref(), number::RETRIEVE_SESSION, &by_name(scene, 72, "extra"));
-    scene.refuses("retrieve, told to memory that is read-only", "EFAULT", answer);
-    extra_is_there(scene)
+fn response_session(context: &mut Context) -> Done {
+    let answer = into_read_only(context.device()?.as_ref(), number::RETRIEVE_SESSION, &by_name(context, 72, "extra"));
+    context.check_refused("retrieve, told to memory that is read-only", "EFAULT", answer);
+    extra_is_there(context)
 }
 
-/// How many bytes longer structures have.
+/// The length of a structure that is longer than the kernel's, in bytes.
 const LONGER: u32 = 128;
 
-fn size_long_source(scene: &mut Scene) -> Done {
-    let mut argument = by_name(scene, LONGER, "longer");
+fn size_long_source(context: &mut Context) -> Done {
+    let mut argument = by_name(context, LONGER, "longer");
     let created =
-        raw(scene.device()?.as_ref(), TYPE, number::CREATE_SESSION, &mut argument).and_then(|()| argument.fd());
-    scene.check("create with a longer structure", "no error", said(&created, "no error"));
+        raw(context.device()?.as_ref(), TYPE, number::CREATE_SESSION, &mut argument).and_then(|()| argument.fd());
+    context.check("create with a longer structure", "no error", success_or_errno(&created, "no error"));
     let Ok(session) = created else { return Ok(()) };
-    let memfd = scene.make(&SPARE)?;
+    let memfd = context.make_memfd(&SPARE)?;
     let mut argument = by_token(LONGER, 1).with(4, &memfd.as_raw_fd().to_ne_bytes());
     let preserved = raw(&session, TYPE, number::PRESERVE_FD, &mut argument);
-    scene.takes("preserve with a longer structure", preserved);
-    scene.hold("longer", session);
+    context.check_success("preserve with a longer structure", preserved);
+    context.hold("longer", session);
     Ok(())
 }
 
-fn size_long(scene: &mut Scene) -> Done {
-    let mut argument = by_name(scene, LONGER, "longer");
+fn size_long(context: &mut Context) -> Done {
+    let mut argument = by_name(context, LONGER, "longer");
     let session =
-        raw(scene.device()?.as_ref(), TYPE, number::RETRIEVE_SESSION, &mut argument).and_then(|()| argument.fd());
-    scene.check("session longer, with a longer structure, retrieve", "a session", said(&session, "a session"));
+        raw(context.device()?.as_ref(), TYPE, number::RETRIEVE_SESSION, &mut argument).and_then(|()| argument.fd());
+    context.check(
+        "session longer, with a longer structure, retrieve",
+        "a session",
+        success_or_errno(&session, "a session"),
+    );
     let Ok(session) = session else { return Ok(()) };
     let mut argument = by_token(LONGER, 1);
     let memfd = raw(&session, TYPE, number::RETRIEVE_FD, &mut argument).and_then(|()| argument.fd());
-    scene.check("its memfd, with a longer structure, retrieve", "a descriptor", said(&memfd, "a descriptor"));
+    context.check(
+        "its memfd, with a longer structure, retrieve",
+        "a descriptor",
+        success_or_errno(&memfd, "a descriptor"),
+    );
     if let Ok(memfd) = memfd {
-        scene.compare(&SPARE, &File::from(memfd));
+        context.check_memfd(&SPARE, &File::from(memfd));
     }
     let finished = raw(&session, TYPE, number::FINISH, &mut Argument::new(LONGER));
-    scene.takes("finish with a longer structure", finished);
+    context.check_success("finish with a longer structure", finished);
     Ok(())
 }
 
-/// Where something stands that no kernel understands.
+/// The offset of a nonzero byte that no kernel knows.
 const BEHIND: usize = 100;
 
-fn size_long_nonzero_source(scene: &mut Scene) -> Done {
-    let mut argument = by_name(scene, LONGER, "newer").with(BEHIND, &[1]);
-    let answer = raw(scene.device()?.as_ref(), TYPE, number::CREATE_SESSION, &mut argument);
-    scene.refuses("create with something behind it", "E2BIG", answer);
-    let session = scene.session("control")?;
-    let memfd = scene.make(&SPARE)?;
+fn size_long_nonzero_source(context: &mut Context) -> Done {
+    let mut argument = by_name(context, LONGER, "newer").with(BEHIND, &[1]);
+    let answer = raw(context.device()?.as_ref(), TYPE, number::CREATE_SESSION, &mut argument);
+    context.check_refused("create with something behind it", "E2BIG", answer);
+    let session = context.session("control")?;
+    let memfd = context.make_memfd(&SPARE)?;
     let mut argument = by_token(LONGER, FREE_TOKEN).with(4, &memfd.as_raw_fd().to_ne_bytes()).with(BEHIND, &[1]);
     let answer = raw(session.as_ref(), TYPE, number::PRESERVE_FD, &mut argument);
-    scene.refuses("preserve with something behind it", "E2BIG", answer);
+    context.check_refused("preserve with something behind it", "E2BIG", answer);
     Ok(())
 }
 
-fn size_long_nonzero(scene: &mut Scene) -> Done {
-    scene.has_no_session("newer")?;
-    let mut argument = by_name(scene, LONGER, "control").with(BEHIND, &[1]);
-    let answer = raw(scene.device()?.as_ref(), TYPE, number::RETRIEVE_SESSION, &mut argument);
-    scene.refuses("retrieve a session with something behind it", "E2BIG", answer);
-    let Ok(session) = scene.session("control") else { return Ok(()) };
-    scene.refuses("the token that was refused", "ENOENT", session.retrieve(FREE_TOKEN));
+fn size_long_nonzero(context: &mut Context) -> Done {
+    context.check_no_session("newer")?;
+    let mut argument = by_name(context, LONGER, "control").with(BEHIND, &[1]);
+    let answer = raw(context.device()?.as_ref(), TYPE, number::RETRIEVE_SESSION, &mut argument);
+    context.check_refused("retrieve a session with something behind it", "E2BIG", answer);
+    let Ok(session) = context.session("control") else { return Ok(()) };
+    context.check_refused("the token that was refused", "ENOENT", session.retrieve(FREE_TOKEN));
     let answer = raw(session.as_ref(), TYPE, number::RETRIEVE_FD, &mut by_token(LONGER, 7).with(BEHIND, &[1]));
-    scene.refuses("retrieve with something behind it", "E2BIG", answer);
+    context.check_refused("retrieve with something behind it", "E2BIG", answer);
     let answer = raw(session.as_ref(), TYPE, number::FINISH, &mut Argument::new(LONGER).with(BEHIND, &[1]));
-    scene.refuses("finish with something behind it", "E2BIG", answer);
+    context.check_refused("finish with something behind it", "E2BIG", answer);
     Ok(())
 }
 
-fn size_short_source(scene: &mut Scene) -> Done {
+fn size_short_source(context: &mut Context) -> Done {
     for size in [4, 71] {
-        let answer = raw(scene.device()?.as_ref(), TYPE, number::CREATE_SESSION, &mut by_name(scene, size, "shorter"));
-        scene.refuses(&format!("create with {size} bytes"), "EINVAL", answer);
+        let answer =
+            raw(context.device()?.as_ref(), TYPE, number::CREATE_SESSION, &mut by_name(context, size, "shorter"));
+        context.check_refused(&format!("create with {size} bytes"), "EINVAL", answer);
     }
-    let session = scene.session("control")?;
-    let memfd = scene.make(&SPARE)?;
+    let session = context.session("control")?;
+    let memfd = context.make_memfd(&SPARE)?;
     let mut argument = by_token(15, FREE_TOKEN).with(4, &memfd.as_raw_fd().to_ne_bytes());
     let answer = raw(session.as_ref(), TYPE, number::PRESERVE_FD, &mut argument);
-    scene.refuses("preserve with 15 bytes", "EINVAL", answer);
+    context.check_refused("preserve with 15 bytes", "EINVAL", answer);
     Ok(())
 }
 
-fn size_short(scene: &mut Scene) -> Done {
-    scene.has_no_session("shorter")?;
-    let answer = raw(scene.device()?.as_ref(), TYPE, number::RETRIEVE_SESSION, &mut by_name(scene, 71, "control"));
-    scene.refuses("retrieve a session with 71 bytes", "EINVAL", answer);
-    let Ok(session) = scene.session("control") else { return Ok(()) };
-    scene.refuses("the token that was refused", "ENOENT", session.retrieve(FREE_TOKEN));
+fn size_short(context: &mut Context) -> Done {
+    context.check_no_session("shorter")?;
+    let answer = raw(context.device()?.as_ref(), TYPE, number::RETRIEVE_SESSION, &mut by_name(context, 71, "control"));
+    context.check_refused("retrieve a session with 71 bytes", "EINVAL", answer);
+    let Ok(session) = context.session("control") else { return Ok(()) };
+    context.check_refused("the token that was refused", "ENOENT", session.retrieve(FREE_TOKEN));
     let answer = raw(session.as_ref(), TYPE, number::RETRIEVE_FD, &mut by_token(15, 7));
-    scene.refuses("retrieve with 15 bytes", "EINVAL", answer);
+    context.check_refused("retrieve with 15 bytes", "EINVAL", answer);
     let answer = raw(session.as_ref(), TYPE, number::FINISH, &mut Argument::new(7));
-    scene.refuses("finish with 7 bytes", "EINVAL", answer);
+    context.check_refused("finish with 7 bytes", "EINVAL", answer);
     Ok(())
 }

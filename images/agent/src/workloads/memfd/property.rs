@@ -1,8 +1,11 @@
-//! `memfd.*`, what it is beside its content: modes, names, offsets, owners, seals.
+//! `memfd.*`, properties beside the content: modes, names, offsets, owners, seals.
 
 use super::{Done, P, agent, kernel, numbered, one};
+use crate::errno::{success_or_errno, value_or_errno};
 use crate::memfd::Memfd;
-use crate::workloads::{Case, Kept, Scene, StepError, observed};
+use crate::workloads::case::{Case, Kept};
+use crate::workloads::context::Context;
+use crate::workloads::error::StepError;
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{
     MemfdFlags, Mode, OFlags, SealFlags, SeekFrom, fchmod, fchown, fcntl_add_seals, fcntl_get_seals, fcntl_getfl,
@@ -15,7 +18,7 @@ use std::os::unix::fs::FileExt;
 /// Made for sealing, without a seal so far.
 const SEALABLE: Memfd = Memfd { flags: MemfdFlags::ALLOW_SEALING, ..Memfd::new("sealable", 2 * P + 7) };
 
-/// Named after the seal that it gets.
+/// A kept memfd that is named after its seal.
 const fn sealed(token: u64, name: &'static str) -> Kept {
     numbered(token, Memfd { flags: MemfdFlags::ALLOW_SEALING, ..Memfd::new(name, 2 * P) })
 }
@@ -61,18 +64,18 @@ pub(in crate::workloads) const CASES: &[Case] = &[
     Case { kept: &[one(Memfd::new("unlinked", 3 * P + 3))], prepare: unlinked, ..Case::new("memfd.tmpfs-unlinked") },
 ];
 
-/// Replaces the kept memfd by a description of it that can only read.
-fn read_only(scene: &mut Scene) -> Done {
-    let link = format!("/proc/self/fd/{}", scene.kept("control")?.as_raw_fd());
+/// Replaces the kept memfd by a read-only open file description of it.
+fn read_only(context: &mut Context) -> Done {
+    let link = format!("/proc/self/fd/{}", context.kept("control")?.as_raw_fd());
     let reader = File::open(&link).map_err(StepError::agent(link))?;
-    scene.keep("control", reader);
+    context.keep("control", reader);
     Ok(())
 }
 
-fn access_mode(scene: &mut Scene) -> Done {
-    if let Some(memfd) = scene.retrieved("control") {
+fn access_mode(context: &mut Context) -> Done {
+    if let Some(memfd) = context.retrieved("control") {
         let mode = fcntl_getfl(memfd.as_ref()).map(access);
-        scene.check("access mode", "O_RDONLY", observed(mode));
+        context.check("access mode", "O_RDONLY", value_or_errno(mode));
     }
     Ok(())
 }
@@ -85,46 +88,46 @@ fn access(flags: OFlags) -> &'static str {
     }
 }
 
-fn exec_mode(scene: &mut Scene) -> Done {
-    let Some(memfd) = scene.retrieved("noexec") else { return Ok(()) };
+fn exec_mode(context: &mut Context) -> Done {
+    let Some(memfd) = context.retrieved("noexec") else { return Ok(()) };
     let executable = fstat(memfd.as_ref()).map(|stat| stat.st_mode & 0o111 != 0);
-    scene.check("executable", false, observed(executable));
+    context.check("executable", false, value_or_errno(executable));
     let seals = fcntl_get_seals(memfd.as_ref()).map(words);
-    scene.check("seals", words(SealFlags::EXEC), observed(seals));
-    scene.takes("write", kernel(memfd.write_all_at(b"content", 0)));
+    context.check("seals", words(SealFlags::EXEC), value_or_errno(seals));
+    context.check_success("write", kernel(memfd.write_all_at(b"content", 0)));
     Ok(())
 }
 
-fn name(scene: &mut Scene) -> Done {
-    if let Some(memfd) = scene.retrieved(NAMED.name) {
+fn name(context: &mut Context) -> Done {
+    if let Some(memfd) = context.retrieved(NAMED.name) {
         let link = std::fs::read_link(format!("/proc/self/fd/{}", memfd.as_raw_fd()));
         let link = kernel(link).map(|link| link.display().to_string());
-        scene.check("link of the descriptor", "/memfd: (deleted)", observed(link));
+        context.check("link of the descriptor", "/memfd: (deleted)", value_or_errno(link));
     }
     Ok(())
 }
 
-fn offset_before(scene: &mut Scene) -> Done {
-    let memfd = scene.kept("moved")?;
+fn offset_before(context: &mut Context) -> Done {
+    let memfd = context.kept("moved")?;
     seek(memfd.as_ref(), SeekFrom::Start(1)).map(drop).map_err(StepError::agent("seek"))
 }
 
-fn offset_after(scene: &mut Scene) -> Done {
-    let memfd = scene.kept("moved")?;
+fn offset_after(context: &mut Context) -> Done {
+    let memfd = context.kept("moved")?;
     seek(memfd.as_ref(), SeekFrom::Start(4321)).map(drop).map_err(StepError::agent("seek"))
 }
 
-fn other_owner(scene: &mut Scene) -> Done {
+fn other_owner(context: &mut Context) -> Done {
     use rustix::process::{Gid, Uid};
-    let memfd = scene.kept("control")?;
+    let memfd = context.kept("control")?;
     fchmod(memfd.as_ref(), Mode::from_raw_mode(0o640)).map_err(StepError::agent("fchmod"))?;
     fchown(memfd.as_ref(), Some(Uid::from_raw(1234)), Some(Gid::from_raw(1234))).map_err(StepError::agent("fchown"))
 }
 
-fn owner(scene: &mut Scene) -> Done {
-    if let Some(memfd) = scene.retrieved("control") {
+fn owner(context: &mut Context) -> Done {
+    if let Some(memfd) = context.retrieved("control") {
         let found = fstat(memfd.as_ref()).map(|it| format!("{:o} {}:{}", it.st_mode & 0o7777, it.st_uid, it.st_gid));
-        scene.check("mode and owner", "777 0:0", observed(found));
+        context.check("mode and owner", "777 0:0", value_or_errno(found));
     }
     Ok(())
 }
@@ -141,71 +144,71 @@ fn words(seals: SealFlags) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }
 
-fn seal_exec(scene: &mut Scene) -> Done {
-    let sealed = fcntl_add_seals(scene.kept("sealable")?.as_ref(), SealFlags::EXEC);
-    scene.refuses("F_SEAL_EXEC", "EBUSY", sealed);
+fn seal_exec(context: &mut Context) -> Done {
+    let sealed = fcntl_add_seals(context.kept("sealable")?.as_ref(), SealFlags::EXEC);
+    context.check_refused("F_SEAL_EXEC", "EBUSY", sealed);
     Ok(())
 }
 
-fn seal_after(scene: &mut Scene) -> Done {
-    // A kernel that refuses it keeps its word too: then there is no such seal.
-    let added = fcntl_add_seals(scene.kept("sealable")?.as_ref(), SealFlags::GROW);
-    scene.check_that(
+fn seal_after(context: &mut Context) -> Done {
+    // A kernel may also refuse the seal. Then the target must not have it.
+    let added = fcntl_add_seals(context.kept("sealable")?.as_ref(), SealFlags::GROW);
+    context.check_condition(
         "add a seal to a preserved memfd",
         "taken, or refused with EPERM or EBUSY",
-        crate::workloads::said(&added, "taken"),
+        success_or_errno(&added, "taken"),
         matches!(added, Ok(()) | Err(Errno::PERM | Errno::BUSY)),
     );
-    let told = words(fcntl_get_seals(scene.kept("sealable")?.as_ref()).map_err(StepError::agent("F_GET_SEALS"))?);
-    // What was promised here has to be known there.
-    let session = scene.session("control")?;
+    let told = words(fcntl_get_seals(context.kept("sealable")?.as_ref()).map_err(StepError::agent("F_GET_SEALS"))?);
+    // The target has to have the seals that are set here.
+    let session = context.session("control")?;
     let note = Memfd::new("note", 64).make(0).map_err(agent("memfd"))?;
     note.write_all_at(format!("{told:<64}").as_bytes(), 0).map_err(agent("write"))?;
-    scene.hand_over(&session, note.as_fd(), 2, "note")?;
-    scene.hold("note", note);
+    context.preserve_fd(&session, note.as_fd(), 2, "note")?;
+    context.hold("note", note);
     Ok(())
 }
 
-fn sealed_after(scene: &mut Scene) -> Done {
-    let (Some(memfd), Ok(session)) = (scene.retrieved("sealable"), scene.session("control")) else { return Ok(()) };
-    let Some(note) = scene.retrieve_file(&session, 2, "note") else { return Ok(()) };
+fn sealed_after(context: &mut Context) -> Done {
+    let (Some(memfd), Ok(session)) = (context.retrieved("sealable"), context.session("control")) else { return Ok(()) };
+    let Some(note) = context.retrieve_file(&session, 2, "note") else { return Ok(()) };
     let mut told = [0; 64];
     note.read_exact_at(&mut told, 0).map_err(agent("the note"))?;
     let told = String::from_utf8_lossy(&told).trim_end().to_owned();
-    scene.check("seals", told, observed(fcntl_get_seals(memfd.as_ref()).map(words)));
+    context.check("seals", told, value_or_errno(fcntl_get_seals(memfd.as_ref()).map(words)));
     Ok(())
 }
 
-fn sealing_allowed(scene: &mut Scene) -> Done {
-    if let Some(memfd) = scene.retrieved("sealable") {
-        scene.takes("seal the one that can be", fcntl_add_seals(memfd.as_ref(), SealFlags::SHRINK));
+fn sealing_allowed(context: &mut Context) -> Done {
+    if let Some(memfd) = context.retrieved("sealable") {
+        context.check_success("seal the one that can be", fcntl_add_seals(memfd.as_ref(), SealFlags::SHRINK));
     }
-    if let Some(memfd) = scene.retrieved("unsealable") {
+    if let Some(memfd) = context.retrieved("unsealable") {
         let sealed = fcntl_add_seals(memfd.as_ref(), SealFlags::SHRINK);
-        scene.refuses("seal the one that cannot be", "EPERM", sealed);
+        context.check_refused("seal the one that cannot be", "EPERM", sealed);
     }
     Ok(())
 }
 
-fn seal(scene: &mut Scene) -> Done {
-    SEALS.iter().try_for_each(|(name, seals)| add(&*scene.kept(name)?, *seals))
+fn seal(context: &mut Context) -> Done {
+    SEALS.iter().try_for_each(|(name, seals)| add(&*context.kept(name)?, *seals))
 }
 
-fn seals(scene: &mut Scene) -> Done {
+fn seals(context: &mut Context) -> Done {
     for (name, expected) in SEALS {
-        if let Some(memfd) = scene.retrieved(name) {
-            scene.check(
+        if let Some(memfd) = context.retrieved(name) {
+            context.check(
                 format!("seals of {name}"),
                 words(expected),
-                observed(fcntl_get_seals(memfd.as_ref()).map(words)),
+                value_or_errno(fcntl_get_seals(memfd.as_ref()).map(words)),
             );
         }
     }
     Ok(())
 }
 
-fn seals_enforced(scene: &mut Scene) -> Done {
-    // What each seal forbids; the others are done, the writing last.
+fn seals_enforced(context: &mut Context) -> Done {
+    // What each seal forbids. All other operations have to succeed.
     let forbids: [(&str, &[&str]); 5] = [
         ("seal", &["seal"]),
         ("shrink", &["shrink"]),
@@ -214,7 +217,7 @@ fn seals_enforced(scene: &mut Scene) -> Done {
         ("future-write", &["write"]),
     ];
     for (name, forbidden) in forbids {
-        let Some(memfd) = scene.retrieved(name) else { continue };
+        let Some(memfd) = context.retrieved(name) else { continue };
         let deeds: [(&str, Result<(), Errno>); 4] = [
             ("grow", kernel(memfd.set_len(3 * P))),
             ("shrink", kernel(memfd.set_len(P))),
@@ -223,24 +226,24 @@ fn seals_enforced(scene: &mut Scene) -> Done {
         ];
         for (deed, result) in deeds {
             let expected = if forbidden.contains(&deed) { "EPERM" } else { "no error" };
-            scene.check(
+            context.check(
                 format!("{deed} the one that is sealed by {name}"),
                 expected,
-                crate::workloads::said(&result, "no error"),
+                success_or_errno(&result, "no error"),
             );
         }
     }
     Ok(())
 }
 
-fn unlinked(scene: &mut Scene) -> Done {
+fn unlinked(context: &mut Context) -> Done {
     let spec = Memfd::new("unlinked", 3 * P + 3);
     let path = "/run/luqual/unlinked";
     let file = open(path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
         .map(File::from)
         .map_err(StepError::agent(path))?;
     std::fs::remove_file(path).map_err(StepError::agent(path))?;
-    spec.fill(&file, scene.seed()).map_err(StepError::agent(path))?;
-    scene.keep("unlinked", file);
+    spec.fill(&file, context.seed()).map_err(StepError::agent(path))?;
+    context.keep("unlinked", file);
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! Faults that are planted on purpose, so that the tool can be seen to notice.
+//! Faults that are injected on purpose, to see that the tool notices them.
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::fs;
 
-/// `luqual-agent kill ROLE`: SIGKILL to the process of that role.
+/// `luqual-agent kill ROLE`: kills the process of that role.
 pub(crate) fn kill() -> Result<(), String> {
     let role = std::env::args().nth(2).ok_or("usage: luqual-agent kill ROLE")?;
     let has_role = |(_, line): &(Pid, Vec<u8>)| role_of(line) == Some(role.as_bytes());
@@ -15,27 +15,27 @@ pub(crate) fn kill() -> Result<(), String> {
 pub(crate) fn panic() -> Result<(), String> {
     let trigger = "/proc/sysrq-trigger";
     fs::write(trigger, "c").map_err(|error| format!("{trigger}: {error}"))?;
-    Err("the kernel goes on".to_owned())
+    Err("the kernel did not panic".to_owned())
 }
 
-/// `luqual-agent hang`: every process is stopped, this one last. Init is not, which no signal stops.
+/// `luqual-agent hang`: stops every process, this one last. No signal stops init.
 pub(crate) fn hang() -> Result<(), String> {
     let own = getpid();
     for (pid, _) in processes()?.filter(|(pid, line)| *pid != own && !line.is_empty()) {
-        // One that has ended meanwhile is no loss.
+        // A process may have ended meanwhile.
         let _ = kill_process(pid, Signal::STOP);
     }
     kill_process(own, Signal::STOP).map_err(|errno| format!("stop: {errno}"))
 }
 
-/// Every process with its command line, which is empty of the kernel's own.
+/// Every process with its command line, which is empty for kernel threads.
 fn processes() -> Result<impl Iterator<Item = (Pid, Vec<u8>)>, String> {
     let entries = fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?.flatten();
     let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
     Ok(pids.filter_map(|pid| Some((pid, fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).ok()?))))
 }
 
-/// The role in a /proc/PID/cmdline of the agent.
+/// The role in the /proc/PID/cmdline of an agent's process.
 fn role_of(command_line: &[u8]) -> Option<&[u8]> {
     let mut words = command_line.split(|byte| *byte == 0);
     (words.next() == Some(luqual_protocol::AGENT.as_bytes())).then(|| words.next()).flatten()

@@ -1,6 +1,6 @@
-//! A command at a terminal: one end for the command, the other for whoever is behind the SSH channel.
+//! A command at a pseudoterminal: the command has one end, the SSH client the other.
 
-use crate::serve::{end, exit_status, not_started, spawn_on};
+use super::command::{end, exit_status, not_started, spawn_on};
 use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
-/// Runs it to its end. It ends with whoever is behind the channel.
+/// Runs the command to its end, or kills it when the client disconnects.
 pub(crate) async fn run(
     command: &str,
     environment: Vec<(String, String)>,
@@ -32,7 +32,7 @@ pub(crate) async fn run(
     end(&outgoing, status).await;
 }
 
-/// This end of a terminal, and what is at the other.
+/// Our end of a terminal, and the command at the other end.
 struct Started {
     terminal: File,
     child: Child,
@@ -46,7 +46,7 @@ fn start(command: &str, environment: Vec<(String, String)>, size: (u32, u32)) ->
     Ok(Started { terminal, child })
 }
 
-/// Both ends of a new one (pty(7)).
+/// Opens both ends of a new terminal (pty(7)).
 fn open() -> rustix::io::Result<(File, File)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags)?;
@@ -58,7 +58,7 @@ fn open() -> rustix::io::Result<(File, File)> {
 fn resize(terminal: &File, (columns, rows): (u32, u32)) {
     let short = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
     let size = Winsize { ws_col: short(columns), ws_row: short(rows), ws_xpixel: 0, ws_ypixel: 0 };
-    // A command at a terminal of another size still runs.
+    // Best effort: a command also runs at a terminal of the wrong size.
     let _ = tcsetwinsize(terminal, size);
 }
 
@@ -73,7 +73,7 @@ async fn talk(
             biased;
             bytes = said.recv() => match bytes {
                 Some(bytes) => if outgoing.data_bytes(bytes).await.is_err() { break None },
-                // Nobody has the other end any more.
+                // No process has the other end open any more.
                 None => break Some(child.wait().await),
             },
             status = child.wait() => break Some(status),
@@ -90,13 +90,13 @@ async fn talk(
     let status = match status {
         Some(status) => status,
         None => {
-            // With the session's leader goes the terminal, and who is at it hears SIGHUP.
+            // The kernel sends SIGHUP to the terminal's processes when their session leader dies.
             let _ = child.start_kill();
             child.wait().await
         }
     };
-    // What it said last; what it left behind may go on saying more, to nobody.
-    while let Ok(Some(bytes)) = tokio::time::timeout(LAST_WORDS, said.recv()).await {
+    // The last output of the command. Output of processes that it left behind is dropped.
+    while let Ok(Some(bytes)) = tokio::time::timeout(DRAIN, said.recv()).await {
         let _ = outgoing.data_bytes(bytes).await;
     }
     Ok(status.map_or(255, exit_status))
@@ -104,16 +104,17 @@ async fn talk(
 
 type Bytes = Vec<u8>;
 
-/// How long a terminal may be silent after the end of what was at it.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// After the end of the command, a terminal that is silent for so long has no more output.
+const DRAIN: Duration = Duration::from_millis(100);
 
-/// What is said at the other end, and what is typed at this one. Each is a thread, since files of this kind block.
+/// The output of the other end and the input to it, each moved by a thread of its own, since reads and writes of a terminal
+/// block.
 fn ends(terminal: &File) -> std::io::Result<(mpsc::Receiver<Bytes>, mpsc::Sender<Bytes>)> {
     let (mut from, mut to) = (terminal.try_clone()?, terminal.try_clone()?);
     let (say, said) = mpsc::channel(16);
     thread::spawn(move || {
         let mut bytes = vec![0; 32 * 1024];
-        // The end is an error of this end (EIO).
+        // A closed other end reads as an error (EIO).
         while let Ok(length @ 1..) = from.read(&mut bytes)
             && say.blocking_send(bytes[..length].to_vec()).is_ok()
         {}

@@ -1,4 +1,4 @@
-//! Descriptors of devices that hypervisors have, as far as this machine gives them; else the reason why not.
+//! Descriptors that a hypervisor holds. Where the guest cannot open one, the error says why.
 #![expect(unsafe_code, reason = "ioctl(2) of KVM; the block says why it is sound")]
 
 use crate::pci::{Function, functions};

@@ -1,20 +1,21 @@
-//! The SSH server: one user, one key, commands with environment, both output streams and an exit status, and a prompt at a terminal.
+//! The server itself: one user with one key, who runs commands (environment, both output streams, exit status), with or without
+//! a terminal.
 
+use super::command::{end, exit_status, not_started, spawn_on};
+use super::pty;
 use crate::log::say_aloud;
-use crate::pty;
 use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, READY_LINE, SSH_PORT};
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey, run_stream};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf, Preferred, Pty, kex};
 use std::borrow::Cow;
-use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::process::{ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 
-/// Serves for ever.
+/// `luqual-agent serve`: serves for ever.
 pub(crate) fn run() -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -30,7 +31,7 @@ async fn serve() -> Result<(), String> {
         PublicKey::from_openssh(&read(AUTHORIZED_KEY)?).map_err(|error| format!("{AUTHORIZED_KEY}: {error}"))?;
     let config = Arc::new(Config {
         keys: vec![host_key],
-        // The one exchange that both ends are sure to have and that costs least under emulation.
+        // Both ends have this key exchange, and it costs least under emulation.
         preferred: Preferred { kex: Cow::Borrowed(&[kex::CURVE25519]), ..Preferred::default() },
         nodelay: true,
         inactivity_timeout: None,
@@ -43,7 +44,7 @@ async fn serve() -> Result<(), String> {
         let (stream, _) = listener.accept().await.map_err(|error| format!("accept: {error}"))?;
         let (config, client) = (config.clone(), Client { allowed: allowed.clone() });
         tokio::spawn(async move {
-            // nodelay is ours to set: the configuration's is for sockets that russh accepts itself.
+            // The configuration's nodelay applies only to sockets that russh accepts itself.
             let _ = stream.set_nodelay(true);
             if let Ok(session) = run_stream(config, stream, client).await {
                 let _ = session.await;
@@ -112,7 +113,7 @@ impl Handler for Client {
     }
 }
 
-/// One command: its environment first, then its start, its input, its end.
+/// Runs the command of one channel: the client sends the environment first, then the command, then its input.
 async fn run_channel(channel: Channel<Msg>) {
     let (mut incoming, outgoing) = channel.split();
     let mut environment: Vec<(String, String)> = Vec::new();
@@ -140,7 +141,7 @@ async fn run_channel(channel: Channel<Msg>) {
         Ok(mut child) => {
             let mut stdin = child.stdin.take();
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            // A client that goes away does not end the command: a kexec has to go on without one.
+            // A client that disconnects does not end the command: a kexec has to continue without its client.
             let input = tokio::spawn(async move {
                 while let Some(message) = incoming.wait().await {
                     match message {
@@ -161,52 +162,15 @@ async fn run_channel(channel: Channel<Msg>) {
     end(&outgoing, status).await;
 }
 
-/// Says why, and the exit status of that.
-pub(crate) async fn not_started(outgoing: &ChannelWriteHalf<Msg>, why: &str) -> u32 {
-    let _ = outgoing.extended_data_bytes(1, format!("luqual-agent: {why}\n")).await;
-    127
-}
-
-/// The end of a channel.
-pub(crate) async fn end(outgoing: &ChannelWriteHalf<Msg>, status: u32) {
-    let _ = outgoing.eof().await;
-    let _ = outgoing.exit_status(status).await;
-    let _ = outgoing.close().await;
-}
-
-/// The exit code, or 128 plus the signal's number, as a shell tells it.
-pub(crate) fn exit_status(status: std::process::ExitStatus) -> u32 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.unwrap_or(255).cast_unsigned()
-}
-
-fn spawn(command: &str, environment: Vec<(String, String)>) -> Result<tokio::process::Child, String> {
+fn spawn(command: &str, environment: Vec<(String, String)>) -> Result<Child, String> {
     spawn_on([Stdio::piped(), Stdio::piped(), Stdio::piped()], command, environment)
-}
-
-/// Starts a command on these: its input, its output, and where it complains.
-pub(crate) fn spawn_on(
-    [stdin, stdout, stderr]: [Stdio; 3],
-    command: &str,
-    environment: Vec<(String, String)>,
-) -> Result<tokio::process::Child, String> {
-    let words = shlex::split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
-    let (program, arguments) = words.split_first().ok_or("no command was given")?;
-    Command::new(program)
-        .args(arguments)
-        .envs(environment)
-        .stdin(stdin)
-        .stdout(stdout)
-        .stderr(stderr)
-        .spawn()
-        .map_err(|error| format!("{program}: {error}"))
 }
 
 async fn feed(stdin: &mut Option<ChildStdin>, data: &[u8]) {
     if let Some(pipe) = stdin
         && pipe.write_all(data).await.is_err()
     {
-        // The command closed its input; what it does not want is dropped, as sshd does.
+        // The command closed its input. Further input is dropped, as sshd does.
         *stdin = None;
     }
 }

@@ -1,26 +1,34 @@
-//! `vfio.DEVICE.CASE`: what is asked of every device stands in `owned.rs`, what each can do in `drivers/`. There is one case for
-//! each entry of the table that has its name.
+//! `vfio.DEVICE.CASE`: a device that userspace owns. All devices are asked the same, level by level: D0 present, D1 usable, D2 quiet,
+//! D3 not reset, D4 its descriptor preserved, D5 running. A probe's name begins with its level. `crate::drivers` has what differs
+//! from device to device. Each entry of the table whose name matches is a case.
 
-use super::owned::{self, Access, Memory, Plan};
-use super::{Case, nothing};
+mod attach;
+mod device;
+pub(super) mod plan;
+mod snapshot;
+mod source;
+mod target;
+
+use super::case::{Case, nothing};
+use plan::{Access, Memory, Plan};
 
 /// The case of that name, which lives as long as the process that asks for it.
 pub(super) fn case(name: &str) -> Option<&'static Case> {
     let workload = luqual_protocol::find_workload(name)?;
     let (_, case) = name.strip_prefix("vfio.")?.split_once('.')?;
-    let plan = plan(case)?;
-    let finished = if case == "unplugged-after" { owned::let_go } else { nothing };
+    let plan = plan_of(case)?;
+    let finished = if case == "unplugged-after" { target::close } else { nothing };
     Some(&*Box::leak(Box::new(Case {
-        source: owned::leave,
-        retrieved: owned::reattach,
-        target: owned::try_out,
+        source: source::preserve,
+        retrieved: target::compare_and_open,
+        target: target::exercise,
         finished,
         plan,
         ..Case::new(workload.name)
     })))
 }
 
-fn plan(case: &str) -> Option<Plan> {
+fn plan_of(case: &str) -> Option<Plan> {
     Some(match case {
         "bound-at-boot" | "busy" | "idle" | "other-driver" | "unplugged-after" => Plan::PLAIN,
         "bus-master" => Plan { keeps_bus_master: true, ..Plan::PLAIN },

@@ -1,14 +1,15 @@
-//! `luqual-agent vmm`: the monitor as a process of its own, of any user. It gets each descriptor from who starts it, and is told
-//! what to do in words, as any [`crate::peer`] is.
+//! `luqual-agent vmm`: the monitor as a process of its own, of any user. It gets every descriptor from the process that starts it,
+//! and obeys commands, as a [`crate::helper`] does.
 
 use super::device::Device;
+use super::error::VmmError;
 use super::linux;
-use super::machine::{Failed, Image, Paused, Running};
+use super::machine::{Image, Paused, Running};
 use super::state::State;
+use crate::channel::{Answer, DONE, serve};
+use crate::errno::errno_name;
 use crate::memfd::Memfd;
-use crate::peer::{Answer, DONE, serve};
 use crate::wait::until;
-use crate::workloads::errno_name;
 use kvm_ioctls::Kvm;
 use luqual_program::{ACCOUNTS, DEVICE, Word};
 use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -17,7 +18,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::time::Duration;
 
-/// The machine, as far as it is.
+/// The machine and its state.
 #[derive(Default)]
 enum Machine {
     #[default]
@@ -26,7 +27,7 @@ enum Machine {
     Running(Running),
 }
 
-/// What it has been given, and the machine.
+/// The descriptors that the monitor holds, and its machine.
 #[derive(Default)]
 struct Monitor {
     held: BTreeMap<String, OwnedFd>,
@@ -34,28 +35,28 @@ struct Monitor {
     device: Option<Device>,
 }
 
-/// How long a machine may take to let go of its device: it moves two pages in 200 ms.
+/// How long a machine may take to give up its device, whose two transfers take 200 ms.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Does what it is told over its standard input, to the end of that.
+/// Obeys the commands that come over standard input.
 pub(crate) fn run() -> Result<(), String> {
     let mut monitor = Monitor::default();
     serve(|words, fd| monitor.obey(words, fd))
 }
 
-/// | words | |
+/// | command | effect |
 /// | --- | --- |
 /// | `take NAME` | holds the descriptor that comes with it: `kvm`, `memory`, `state`, `kernel`, `initrd`, `vfio`, `iommufd` |
-/// | `give NAME` | sends a copy of it; `vm` and `vcpu` are the machine's own, once it is paused |
-/// | `boot CPUS MIB SEED` | makes memory, and a machine that runs the program in it |
-/// | `boot-linux MIB SEED` | the same with a Linux: `kernel` and `initrd` |
-/// | `pause` | stops it, and saves it into `state` |
-/// | `restore` | a machine of `memory` and `state`, paused |
+/// | `give NAME` | answers with a copy of it; `vm` and `vcpu` are KVM's descriptors of a paused machine |
+/// | `boot CPUS MIB SEED` | makes memory, and a paused machine with the bare-metal program in it |
+/// | `boot-linux MIB SEED` | the same with the Linux of `kernel` and `initrd` |
+/// | `pause` | pauses the machine, and saves it into `state` |
+/// | `restore` | restores a paused machine from `memory` and `state` |
 /// | `run` | lets a paused machine run |
-/// | `attach` | a running machine has the device of `vfio` and `iommufd` |
-/// | `detach` | it has let go of it, and the device is closed |
+/// | `attach` | gives a running machine the device of `vfio` and `iommufd` |
+/// | `detach` | has the machine give up the device, and closes it |
 ///
-/// What it is told to bring to what is so already is done.
+/// A command whose effect is there already succeeds.
 impl Monitor {
     fn obey(&mut self, words: &[&str], fd: Option<OwnedFd>) -> Result<Answer, String> {
         let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
@@ -86,13 +87,13 @@ impl Monitor {
             (["restore"], Machine::None) => {
                 let state = State::read_from(&File::from(self.copy("state")?))?;
                 let memory = File::from(self.copy("memory")?);
-                let machine = Paused::restore(self.kvm()?, &memory, &state).map_err(told)?;
+                let machine = Paused::restore(self.kvm()?, &memory, &state).map_err(message)?;
                 self.machine = Machine::Paused(Box::new(machine));
             }
-            (["run"], Machine::Paused(paused)) => self.machine = Machine::Running(paused.start().map_err(told)?),
+            (["run"], Machine::Paused(paused)) => self.machine = Machine::Running(paused.start().map_err(message)?),
             (["pause"], Machine::Running(running)) if self.device.is_none() => {
-                let paused = running.pause().map_err(told)?;
-                let state = paused.save().map_err(told)?.into_memfd()?;
+                let paused = running.pause().map_err(message)?;
+                let state = paused.save().map_err(message)?.into_memfd()?;
                 self.held.insert("state".to_owned(), state.into());
                 self.machine = Machine::Paused(Box::new(paused));
             }
@@ -106,7 +107,7 @@ impl Monitor {
                 self.machine = Machine::Running(running);
                 detached?;
             }
-            // So it is already.
+            // The effect is there already.
             (["detach" | "pause" | "restore"], machine @ Machine::Paused(_))
             | (["restore" | "run"], machine @ Machine::Running(_)) => {
                 self.machine = machine;
@@ -121,7 +122,7 @@ impl Monitor {
 
     fn begin(&mut self, mib: u64, image: &Image<'_>) -> Result<(), String> {
         let memory = Memfd::blank("memory", mib << 20).make(0).map_err(|error| format!("memfd: {error}"))?;
-        let machine = Paused::boot(self.kvm()?, &memory, image).map_err(told)?;
+        let machine = Paused::boot(self.kvm()?, &memory, image).map_err(message)?;
         self.machine = Machine::Paused(Box::new(machine));
         self.held.insert("memory".to_owned(), memory.into());
         Ok(())
@@ -130,7 +131,7 @@ impl Monitor {
     fn attach(&mut self, running: &Running) -> Result<Device, String> {
         let mut take = |name: &str| self.held.remove(name).ok_or_else(|| format!("{name} is not held"));
         let (vm, memory) = running.parts();
-        let device = Device::attach(vm, memory, take("vfio")?, take("iommufd")?).map_err(told)?;
+        let device = Device::attach(vm, memory, take("vfio")?, take("iommufd")?).map_err(message)?;
         memory.fill(DEVICE_ASKED, &DEVICE.to_le_bytes());
         Ok(device)
     }
@@ -150,14 +151,14 @@ impl Monitor {
     fn kvm(&self) -> Result<Kvm, String> {
         let fd = self.copy("kvm")?.into_raw_fd();
         #[expect(unsafe_code, reason = "a descriptor that was opened by another process")]
-        // SAFETY: it is nobody else's. That it is /dev/kvm is said by the first call, which any other device refuses.
+        // SAFETY: nothing else owns it. If it were not /dev/kvm, the first call would fail.
         unsafe {
             Ok(Kvm::from_raw_fd(fd))
         }
     }
 }
 
-/// Where in a machine's memory it is told which device it may use, and where it says which it uses.
+/// The words of a machine's account that name the device that it may use, and the device that it uses.
 const DEVICE_ASKED: usize = ACCOUNTS as usize + Word::DeviceAsked as usize * 8;
 const DEVICE_USED: usize = ACCOUNTS as usize + Word::Device as usize * 8;
 
@@ -166,9 +167,9 @@ fn detach(device: Device, running: &Running) -> Result<(), String> {
     memory.fill(DEVICE_ASKED, &0_u64.to_le_bytes());
     let uses = || memory.word(DEVICE_USED) != 0;
     if !until(PATIENCE, || !uses()) {
-        return Err("the machine does not let go of its device".to_owned());
+        return Err("the machine does not give up its device".to_owned());
     }
-    device.detach(vm).map_err(told)
+    device.detach(vm).map_err(message)
 }
 
 fn copy_of(paused: &Paused, name: &str) -> Result<OwnedFd, String> {
@@ -177,15 +178,15 @@ fn copy_of(paused: &Paused, name: &str) -> Result<OwnedFd, String> {
     let raw = if name == "vm" { Some(vm.as_raw_fd()) } else { cpu.map(AsRawFd::as_raw_fd) };
     let raw = raw.ok_or("it has no processor")?;
     #[expect(unsafe_code, reason = "the crate lends no descriptor of its own")]
-    // SAFETY: the machine that has it open is borrowed.
+    // SAFETY: the machine, which has it open, is borrowed.
     let fd = unsafe { BorrowedFd::borrow_raw(raw) };
     fd.try_clone_to_owned().map_err(|error| format!("dup: {error}"))
 }
 
-/// What is answered when it could not be done; who asked says it on.
-fn told(failed: Failed) -> String {
-    match failed {
-        Failed::Kernel(call, errno) => format!("{call}: {}", errno_name(errno)),
-        Failed::Other(why) => why,
+/// The answer for an error.
+fn message(error: VmmError) -> String {
+    match error {
+        VmmError::Kernel(call, errno) => format!("{call}: {}", errno_name(errno)),
+        VmmError::Other(why) => why,
     }
 }

@@ -1,19 +1,19 @@
-//! The process that holds what is preserved: closing a session's descriptor drops the session, so it lives until the
-//! kexec, whatever becomes of the SSH connection.
+//! The process that holds what the workloads preserve. The kernel drops a session when its descriptor is closed, so this process
+//! lives until the kexec, whatever becomes of the SSH connection.
 
-use crate::workloads::{self, Scene};
+use crate::workloads::{self, Context};
 use luqual_protocol::{Located, Reply, Request, Said};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// The agent's folder of sockets and small facts.
+/// The agent's folder of sockets and small files.
 pub(crate) const FOLDER: &str = "/run/luqual";
-/// Where the holder listens. /init binds it, so that it is there before anyone connects.
+/// The socket of the holder. /init binds it, so that it exists before anyone connects.
 pub(crate) const SOCKET: &str = "/run/luqual/holder";
 
-/// Serves one request per connection, one connection at a time, for ever.
+/// `luqual-agent hold`: serves one request per connection, one connection at a time, for ever.
 pub(crate) fn run() -> Result<(), String> {
     let inherited = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| format!("socket: {error}"))?;
     let listener = UnixListener::from(inherited);
@@ -27,7 +27,8 @@ pub(crate) fn run() -> Result<(), String> {
     Ok(())
 }
 
-type Held = BTreeMap<String, Scene>;
+/// The contexts of the workloads that were started, by name.
+type Held = BTreeMap<String, Context>;
 
 fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
     let mut line = String::new();
@@ -41,21 +42,23 @@ fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
 
 fn answer(held: &mut Held, request: Request) -> Reply {
     let done = match request {
-        // What was retrieved is handed on.
+        // The workload was retrieved in this boot, and is preserved for the next kernel.
         Request::Preserve { workload, .. } if held.contains_key(&workload) => {
-            later_step(held, &workload).map(Scene::preserve)
+            later_step(held, &workload).map(Context::preserve)
         }
         Request::Preserve { workload, seed, device } => {
-            first_step(held, &workload, seed, 0, device).map(Scene::preserve)
+            first_step(held, &workload, seed, 0, device).map(Context::preserve)
         }
         Request::Retrieve { workload, seed, hop, device } => {
-            first_step(held, &workload, seed, hop, device).map(Scene::retrieve)
+            first_step(held, &workload, seed, hop, device).map(Context::retrieve)
         }
-        Request::Verify { workload } => later_step(held, &workload).map(Scene::verify),
-        Request::Finish { workload } => later_step(held, &workload).map(Scene::finish),
-        Request::Spoil { workload, item } => later_step(held, &workload).map(|scene| scene.spoil(item)),
+        Request::Verify { workload } => later_step(held, &workload).map(Context::verify),
+        Request::Finish { workload } => later_step(held, &workload).map(Context::finish),
+        Request::Spoil { workload, item } => {
+            later_step(held, &workload).map(|context| workloads::corrupt(context, item))
+        }
         Request::Flip { workload, place, offset } => {
-            later_step(held, &workload).map(|scene| scene.flip(&place, offset))
+            later_step(held, &workload).map(|context| context.flip(&place, offset))
         }
         Request::Locate { workload, place } => {
             return match later_step(held, &workload).map(|it| it.locate(&place)) {
@@ -64,7 +67,7 @@ fn answer(held: &mut Held, request: Request) -> Reply {
                 Err(message) => Reply::Failed { message },
             };
         }
-        // Asked by `call` before it goes: an answer is all it wants to hear.
+        // `call` asks this before the kexec, to see that the holder still answers.
         Request::Kexec => Ok(Ok(Said::default())),
         Request::Hello { .. } | Request::Load { .. } | Request::KernelLog | Request::Panic => {
             Err("this is not a request for the holder".to_owned())
@@ -77,25 +80,27 @@ fn answer(held: &mut Held, request: Request) -> Reply {
     }
 }
 
+/// The context of a workload that starts now.
 fn first_step<'a>(
     held: &'a mut Held,
     name: &str,
     seed: u64,
     hop: u32,
     device: Option<String>,
-) -> Result<&'a mut Scene, String> {
+) -> Result<&'a mut Context, String> {
     if held.contains_key(name) {
         return Err(format!("workload {name} was started before in this boot"));
     }
     let case = workloads::find(name).ok_or_else(|| format!("this agent has no workload {name}"))?;
-    Ok(held.entry(name.to_owned()).or_insert(Scene::new(case, seed, hop, device)))
+    Ok(held.entry(name.to_owned()).or_insert(Context::new(case, seed, hop, device)))
 }
 
-fn later_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Scene, String> {
+/// The context of a workload that was started before.
+fn later_step<'a>(held: &'a mut Held, name: &str) -> Result<&'a mut Context, String> {
     held.get_mut(name).ok_or_else(|| format!("workload {name} was not started in this boot"))
 }
 
-/// Passes a request on to the holder and waits for its reply.
+/// Sends a request to the holder and waits for its reply.
 pub(crate) fn ask(request: &Request) -> Result<Reply, String> {
     let asked = || -> std::io::Result<String> {
         let mut stream = UnixStream::connect(SOCKET)?;

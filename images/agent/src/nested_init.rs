@@ -1,7 +1,7 @@
-//! What a Linux in a virtual machine of a workload has as its /init: it works, and says in the kernel's log what it noticed, which the
-//! monitor hears and enters into the machine's account ([`luqual_program`]).
+//! The /init of a Linux in a workload's virtual machine. It works, and writes its account to the kernel's log; the monitor reads the
+//! log on the serial port, and enters the account into the machine's memory ([`luqual_program`]).
 
-use crate::vmm::counter;
+use crate::tsc;
 use luqual_program::{MAGIC, WORDS, Word, Wrong, next, page_of, word};
 use rustix::mount::{MountFlags, mount};
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -10,32 +10,32 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 
-/// Its name in the machine's initramfs.
-pub(crate) const INNER: &str = "/inner";
-/// Given by the kernel's command line.
+/// Its path in the nested VM's initramfs.
+pub(crate) const PATH: &str = "/nested-init";
+/// The variable with the seed, which the kernel's command line sets.
 pub(crate) const SEED: &str = "LUQUAL_SEED";
-/// What a line of its begins with; words follow, each as `PLACE=HEX`.
+/// The start of a line with the account. Words follow, each as `INDEX=HEX`.
 pub(crate) const LINE: &str = "account: ";
 
-/// How many pages it works in.
+/// The number of pages in which it works.
 const PAGES: u64 = 512;
-/// How many rounds it works between two looks at the clocks.
+/// The number of rounds between two readings of the clocks.
 pub(crate) const ROUNDS: u64 = 64;
-/// Of how many looks the longest time between two is told: of one update, and not of the one before it.
+/// The number of readings among which the longest gap is reported: enough for one update, too few for the one before it.
 pub(crate) const LOOKS: usize = 16;
-/// How long it then waits for a timer, in nanoseconds.
+/// The time of the timer after these rounds, in nanoseconds.
 const SHORT: i64 = 10_000_000;
 
-/// Never ends well: an /init that ends is a panic, which is seen.
+/// Returns only with an error. The end of /init is a kernel panic, which the monitor sees.
 pub(crate) fn run() -> Result<(), String> {
     std::fs::create_dir_all("/dev").map_err(|error| format!("/dev: {error}"))?;
     match mount("devtmpfs", "/dev", "devtmpfs", MountFlags::empty(), None) {
         Ok(()) | Err(rustix::io::Errno::BUSY) => {}
-        Err(errno) => return Err(said("mount /dev")(errno)),
+        Err(errno) => return Err(failed("mount /dev")(errno)),
     }
     let mut log = File::options().write(true).open("/dev/kmsg").map_err(|error| format!("/dev/kmsg: {error}"))?;
     let seed = std::env::var(SEED).ok().and_then(|text| text.parse().ok()).ok_or("no seed")?;
-    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).map_err(said("timerfd_create"))?;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).map_err(failed("timerfd_create"))?;
     let mut timer = File::from(timer);
     let mut work = Work::new(seed);
     loop {
@@ -43,10 +43,10 @@ pub(crate) fn run() -> Result<(), String> {
             work.round();
         }
         work.look();
-        log.write_all(work.told().as_bytes()).map_err(|error| format!("/dev/kmsg: {error}"))?;
+        log.write_all(work.line().as_bytes()).map_err(|error| format!("/dev/kmsg: {error}"))?;
         let value = Timespec { tv_sec: 0, tv_nsec: SHORT };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once).map_err(said("timerfd_settime"))?;
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once).map_err(failed("timerfd_settime"))?;
         work.timers.0 += 1;
         let mut came = [0; 8];
         timer.read_exact(&mut came).map_err(|error| format!("timerfd: {error}"))?;
@@ -54,7 +54,8 @@ pub(crate) fn run() -> Result<(), String> {
     }
 }
 
-fn said(what: &str) -> impl Fn(rustix::io::Errno) -> String {
+/// For `map_err` on a call.
+fn failed(what: &str) -> impl Fn(rustix::io::Errno) -> String {
     move |errno| format!("{what}: {errno}")
 }
 
@@ -71,9 +72,9 @@ struct Work {
     begun: Clocks,
     last: Clocks,
     went_back: (u64, u64),
-    /// The times between the last looks, by their ends.
+    /// The gaps between the last readings, each with its start and its end.
     gaps: VecDeque<(Clocks, Clocks)>,
-    /// Begun, and come.
+    /// The timers that were started, and those that have expired.
     timers: (u64, u64),
 }
 
@@ -96,7 +97,8 @@ impl Work {
         }
     }
 
-    /// As in the program: the page is as its last round left it, joins the chain, and is written anew.
+    /// One round, as in the bare-metal program: compares the page with what its last round wrote, adds it to the chain, and writes
+    /// it anew.
     fn round(&mut self) {
         self.round += 1;
         let (page, before) = page_of(self.round, PAGES);
@@ -121,6 +123,7 @@ impl Work {
         self.chain = next(self.chain, sum);
     }
 
+    /// Reads the clocks.
     fn look(&mut self) {
         let now = clocks();
         self.went_back.0 += u64::from(now.0 < self.last.0);
@@ -132,9 +135,9 @@ impl Work {
         self.last = now;
     }
 
-    /// All of the account, a line of the log.
-    fn told(&self) -> String {
-        // A tick in 2^-32 ns, of all of the time so far.
+    /// The whole account as a line of the log.
+    fn line(&self) -> String {
+        // The length of a tick in 2^-32 ns, measured over all of the time so far.
         let ns = u128::from(self.last.0 - self.begun.0) << 32;
         let factor = (ns / u128::from((self.last.1.saturating_sub(self.begun.1)).max(1))) as u64;
         let length = |(before, after): &(Clocks, Clocks)| after.0.saturating_sub(before.0);
@@ -172,11 +175,11 @@ impl Work {
 
 fn clocks() -> Clocks {
     let now = clock_gettime(ClockId::Monotonic);
-    (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64, counter())
+    (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64, tsc::read())
 }
 
-/// The words of a line of the log, if it is one of these.
-pub(crate) fn heard(line: &str) -> Option<Vec<(usize, u64)>> {
+/// Parses the account in a line of the log; none if the line has no account.
+pub(crate) fn parse(line: &str) -> Option<Vec<(usize, u64)>> {
     let (_, words) = line.split_once(LINE)?;
     let word = |text: &str| {
         let (place, value) = text.split_once('=')?;
@@ -191,12 +194,12 @@ mod tests {
     use luqual_program::chain;
 
     #[test]
-    fn what_is_told_is_heard_and_is_what_is_reckoned() {
+    fn an_account_is_parsed_as_it_was_written_and_has_the_computed_chain() {
         let mut work = Work::new(7);
         (0..PAGES + 3).for_each(|_| work.round());
         work.gaps = VecDeque::from([((0, 0), (9, 1)), ((9, 1), (5009, 2)), ((5009, 2), (5079, 3))]);
         work.last = (work.begun.0 + 5079, work.begun.1 + 3);
-        let heard = heard(&format!("[    1.234567] {}", work.told().trim_end())).unwrap();
+        let heard = parse(&format!("[    1.234567] {}", work.line().trim_end())).unwrap();
         let word = |wanted: Word| heard.iter().find(|(place, _)| *place == wanted as usize).unwrap().1;
         assert_eq!((word(Word::Round), word(Word::Chain)), (PAGES + 3, chain(7, PAGES, PAGES + 3)));
         assert_eq!((word(Word::ClockBefore), word(Word::ClockAfter), word(Word::LookApart)), (9, 5009, 70));
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_changed_is_told() {
+    fn a_changed_page_is_reported() {
         let mut work = Work::new(7);
         work.memory[5 * WORDS as usize + 3] ^= 1;
         (0..PAGES).for_each(|_| work.round());
@@ -213,9 +216,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_account_is_not_heard() {
-        assert_eq!(heard("[    1.0] Linux version 7.3.4"), None);
-        assert_eq!(heard(&format!("{LINE}1=zz")), None);
-        assert_eq!(heard(&format!("{LINE}1=")), None);
+    fn a_line_without_an_account_is_not_parsed() {
+        assert_eq!(parse("[    1.0] Linux version 7.3.4"), None);
+        assert_eq!(parse(&format!("{LINE}1=zz")), None);
+        assert_eq!(parse(&format!("{LINE}1=")), None);
     }
 }

@@ -1,0 +1,47 @@
+//! The roles that the agent has as a process.
+
+use crate::{autorun, call, helper, holder, init, inject, namespaces, nested_init, shell, ssh, tick, vmm, writer};
+
+/// A name on the command line, and what is run.
+type Role = (&'static str, fn() -> Result<(), String>);
+
+const ROLES: [Role; 15] = [
+    ("tick", tick::run),
+    ("hold", holder::run),
+    ("serve", ssh::run),
+    ("call", call::run),
+    ("kill", inject::kill),
+    ("panic", inject::panic),
+    ("hang", inject::hang),
+    ("vmm", vmm::monitor::run),
+    ("orchestrator", vmm::orchestrator::run),
+    (helper::ROLE, helper::run),
+    ("helper-isolated", namespaces::run),
+    ("write-pages", writer::pages),
+    ("write-log", writer::log),
+    ("autorun", autorun::run),
+    ("shell", shell::run),
+];
+
+/// Runs the role that the command line names. As process 1 that is /init, of the guest or of a virtual machine in it.
+///
+/// # Errors
+///
+/// A message for the user: the command line names no role, or the role has failed.
+pub fn run() -> Result<(), String> {
+    let mut arguments = std::env::args();
+    let (program, name) = (arguments.next(), arguments.next());
+    let is_process_1 = std::process::id() == 1;
+    // A helper in a PID namespace of its own is process 1 there.
+    if is_process_1 && name.as_deref() != Some(helper::ROLE) {
+        let is_nested = program.as_deref() == Some(nested_init::PATH);
+        return if is_nested { nested_init::run() } else { init::run() };
+    }
+    match ROLES.iter().find(|(role, _)| name.as_deref() == Some(*role)) {
+        Some((_, run)) => run(),
+        None => {
+            let names: Vec<&str> = ROLES.iter().map(|(role, _)| *role).collect();
+            Err(format!("usage: luqual-agent {} (as process 1: /init)", names.join("|")))
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The steps of a case, as the host requests them.
+
+use super::Context;
+use crate::errno::success_or_errno;
+use crate::mapping::{Mapping, PAGE};
+use crate::workloads::case::Case;
+use crate::workloads::error::StepError;
+use luqual_protocol::{Place, Said};
+use rustix::fd::AsFd;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+impl Context {
+    /// Preserves the state and holds it. In a target that is the next source, the state is what was retrieved.
+    pub(crate) fn preserve(&mut self) -> Result<Said, StepError> {
+        self.is_preserved = true;
+        if self.hop == 0 {
+            self.unpreserved = Some(Mapping::locked_page().map_err(StepError::agent("a page of memory"))?);
+            // All memory is filled before the kernel is asked for anything, so that a shortage is not taken for a refusal.
+            for kept in self.case.kept {
+                let file = self.make_memfd(&kept.memfd)?;
+                self.keep(kept.memfd.name, file);
+            }
+            (self.case.prepare)(self)?;
+        }
+        for kept in self.case.kept {
+            let session = match self.sessions.get(kept.session) {
+                Some(session) => session.clone(),
+                None => self.create(kept.session)?,
+            };
+            let memfd = self.kept(kept.memfd.name)?;
+            self.preserve_fd(&session, memfd.as_fd(), kept.token, kept.memfd.name)?;
+        }
+        (self.case.source)(self)?;
+        Ok(self.end_step())
+    }
+
+    /// Retrieves what is kept.
+    pub(crate) fn retrieve(&mut self) -> Result<Said, StepError> {
+        for label in labels(self.case) {
+            self.retrieve_session(label)?;
+        }
+        for kept in self.case.kept {
+            let memfd = self.sessions.get(kept.session).map(|session| session.retrieve(kept.token));
+            let observed =
+                memfd.as_ref().map_or_else(|| "no session".to_owned(), |memfd| success_or_errno(memfd, "a descriptor"));
+            self.check(format!("memfd {} retrieve", kept.memfd.name), "a descriptor", observed);
+            if let Some(Ok(memfd)) = memfd {
+                self.memfds.insert(kept.memfd.name, Rc::new(File::from(memfd)));
+            }
+        }
+        (self.case.retrieved)(self)?;
+        Ok(self.end_step())
+    }
+
+    /// Compares what is held with its expected content, in a source or in a target.
+    pub(crate) fn verify(&mut self) -> Result<Said, StepError> {
+        for kept in self.case.kept {
+            // For a memfd that was not retrieved another probe has failed.
+            if let Some(file) = self.memfds.get(kept.memfd.name).cloned() {
+                self.check_memfd(&kept.memfd, &file);
+            }
+        }
+        if self.hop > 0 && !self.is_preserved {
+            (self.case.target)(self)?;
+        }
+        Ok(self.end_step())
+    }
+
+    /// Finishes the sessions, and checks that the kernel has forgotten them.
+    pub(crate) fn finish(&mut self) -> Result<Said, StepError> {
+        for label in labels(self.case) {
+            // The session is closed here, after it was finished.
+            if let Some(session) = self.sessions.remove(label) {
+                self.check(
+                    format!("session {label} finish"),
+                    "finished",
+                    success_or_errno(&session.finish(), "finished"),
+                );
+            }
+        }
+        let device = self.device()?;
+        for label in labels(self.case) {
+            let again = device.retrieve_session(&self.session_name(label));
+            self.check(format!("session {label} after finish"), "ENOENT", success_or_errno(&again, "still there"));
+        }
+        drop(device);
+        (self.case.finished)(self)?;
+        Ok(self.end_step())
+    }
+
+    /// The memfd that has this page, and the byte offset of the page in it.
+    fn page(&self, memfd: &str, page: u64) -> Option<(&File, u64)> {
+        let at = page * PAGE as u64;
+        let kept = self.case.kept.iter().find(|kept| kept.memfd.name == memfd && at < kept.memfd.size)?;
+        Some((self.memfds.get(kept.memfd.name)?, at))
+    }
+
+    /// Flips the lowest bit of a byte, for a fault that is injected on purpose.
+    pub(crate) fn flip(&mut self, place: &Place, offset: u64) -> Result<Said, StepError> {
+        let flipped = match place {
+            Place::Unpreserved => self.unpreserved.as_mut().map(|page| {
+                page.store(0, 1);
+                Ok(())
+            }),
+            Place::Memfd { memfd, page } => self.page(memfd, *page).map(|(file, at)| {
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at + offset)?;
+                file.write_all_at(&[byte[0] ^ 1], at + offset)
+            }),
+        };
+        match flipped {
+            Some(flipped) => flipped.map_err(StepError::agent(format!("a bit of {place}")))?,
+            None => {
+                return Err(StepError::Missing(format!(
+                    "{} has no {place} into which a fault could be injected",
+                    self.case.name
+                )));
+            }
+        }
+        Ok(self.end_step())
+    }
+
+    /// The guest-physical address of a page, if the case has such a page.
+    pub(crate) fn locate(&self, place: &Place) -> Result<Option<u64>, StepError> {
+        let address = match place {
+            Place::Unpreserved => self.unpreserved.as_ref().map(|page| page.physical_address(0)),
+            Place::Memfd { memfd, page } => self
+                .page(memfd, *page)
+                .map(|(file, at)| Mapping::page_of(file, at).and_then(|page| page.physical_address(0))),
+        };
+        address.transpose().map_err(StepError::agent(format!("the address of {place:?}")))
+    }
+
+    /// Ends a step: closes /dev/liveupdate, and returns the findings.
+    pub(crate) fn end_step(&mut self) -> Said {
+        self.device = None;
+        std::mem::take(&mut self.said)
+    }
+}
+
+/// The labels of the sessions with what is kept, each once.
+fn labels(case: &'static Case) -> Vec<&'static str> {
+    let mut labels: Vec<&str> = Vec::new();
+    for kept in case.kept {
+        if !labels.contains(&kept.session) {
+            labels.push(kept.session);
+        }
+    }
+    labels
+}
