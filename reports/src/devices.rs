@@ -20,8 +20,8 @@ pub(crate) struct Devices {
     pub(crate) kernels: BTreeSet<(usize, String)>,
 }
 
-/// A device on one machine and pair. One of which some cases got as far as their probes and others did not has a row for each
-/// of both.
+/// A device on one machine and pair. One of which some cases got as far as their probes and others did not has a row
+/// for each of both.
 pub(crate) struct Row {
     /// With the cases, where they are not all.
     pub(crate) device: String,

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
 
-/// The differences between `old` and `new`, in the order in which one wants to read them, and the ratio of their times.
+/// The differences between `old` and `new`, in the order in which one wants to read them, and the ratio of their
+/// times.
 pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     let id = |record: &Record, number: usize| record.run.planned[number].key.id();
     let before: HashMap<CellId, usize> = old.ended().map(|number| (id(old, number), number)).collect();

@@ -26,7 +26,8 @@ pub struct Evidence<'a> {
     pub linked: bool,
 }
 
-/// So many cells have all of their evidence in the page, at some 15 KiB each; of a larger run those that one wants to read.
+/// So many cells have all of their evidence in the page, at some 15 KiB each; of a larger run those that one wants to
+/// read.
 const WHOLE: usize = 200;
 
 /// So many of those that need attention are open when the page is.

@@ -9,8 +9,8 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io;
 use std::time::Duration;
 
-/// The record as JUnit XML. Failures of the harness are errors; a cell that does what it is known to do passes, and its
-/// output says what that is.
+/// The record as JUnit XML. Failures of the harness are errors; a cell that does what it is known to do passes, and
+/// its output says what that is.
 pub fn junit(record: &Record) -> io::Result<String> {
     let mut report = Report::new(format!("luqual {}", record.run.id));
     for grid in grids(record) {
@@ -33,8 +33,8 @@ pub fn junit(record: &Record) -> io::Result<String> {
     report.to_string().map_err(io::Error::other).map(|xml| without_skipped(&xml))
 }
 
-/// Jenkins' schema (jenkinsci/xunit-plugin, junit-10.xsd), by which its plugin refuses files, knows the count of skipped
-/// cases of a suite and not of the root; quick-junit writes both.
+/// Jenkins' schema (jenkinsci/xunit-plugin, junit-10.xsd), by which its plugin refuses files, knows the count of
+/// skipped cases of a suite and not of the root; quick-junit writes both.
 fn without_skipped(xml: &str) -> String {
     let (head, rest) = xml.split_at(xml.find("<testsuites").unwrap_or_default());
     let (root, rest) = rest.split_at(rest.find('>').unwrap_or_default());

@@ -1,4 +1,5 @@
-//! KTAP, version 1 (Documentation/dev-tools/ktap.rst): a subtest for each workload and machine, in it one for each pair.
+//! KTAP, version 1 (Documentation/dev-tools/ktap.rst): a subtest for each workload and machine, in it one for each
+//! pair.
 
 use crate::brief::{Brief, Standing};
 use crate::grid::{Square, grids};
@@ -80,7 +81,8 @@ mod tests {
         insta::assert_snapshot!(super::ktap(&crate::samples::record()).unwrap());
     }
 
-    /// The kernel's parser (tools/testing/kunit/kunit_parser.py) takes any line that begins so for the head of a subtest.
+    /// The kernel's parser (tools/testing/kunit/kunit_parser.py) takes any line that begins so for the head of a
+    /// subtest.
     #[test]
     fn only_a_subtest_is_one() {
         let cell = crate::samples::cell("Subtest: x", "b", luqual_model::Outcome::Lost, "Subtest: y");

@@ -1,4 +1,5 @@
-//! One row a device, machine and pair, one column a level, as Markdown: what of a device an update kept, and how it did not.
+//! One row a device, machine and pair, one column a level, as Markdown: what of a device an update kept, and how it
+//! did not.
 
 use crate::devices::{Devices, Row, Sent, Told};
 use crate::frames::SPANS;
@@ -9,8 +10,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 
-/// The table, below it each way in which a level was not kept, and what became of frames that were sent. A cell that ended in several runs counts in the last of
-/// them. None where no run has a device's workload.
+/// The table, below it each way in which a level was not kept, and what became of frames that were sent. A cell that
+/// ended in several runs counts in the last of them. None where no run has a device's workload.
 pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
     let devices = Devices::of(&records.iter().collect::<Vec<_>>())?;
     if devices.rows.is_empty() {

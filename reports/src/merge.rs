@@ -16,7 +16,8 @@ pub struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    /// Joins them, in whatever order; or why they are not the parts of one run. The whole has an id only when it is given one.
+    /// Joins them, in whatever order; or why they are not the parts of one run. The whole has an id only when it is
+    /// given one.
     pub fn of(records: &'a [Record], command: Vec<String>) -> Result<Self, String> {
         let mut parts: Vec<(&Partition, &Record)> = Vec::new();
         for record in records {

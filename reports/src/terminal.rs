@@ -10,8 +10,8 @@ use std::fmt::Write;
 use std::io;
 use std::ops::Range;
 
-/// Source × target, for each profile and workload; where several are the same, once. What is wider than `width` is continued
-/// below.
+/// Source × target, for each profile and workload; where several are the same, once. What is wider than `width` is
+/// continued below.
 pub fn grid(record: &Record, width: Option<usize>) -> String {
     let mut text = String::new();
     for same in same(record) {
@@ -164,7 +164,8 @@ pub fn summary(record: &Record) -> io::Result<String> {
     Ok(text)
 }
 
-/// How often cells may fail that were run several times and need no attention: those that do have it beside their name.
+/// How often cells may fail that were run several times and need no attention: those that do have it beside their
+/// name.
 fn rates(record: &Record) -> io::Result<String> {
     let mut of_rate: BTreeMap<String, Vec<String>> = BTreeMap::new();
     if record.run.settings.repeat > 1 {

@@ -20,7 +20,8 @@ pub(crate) fn standing(cell: &CellRecord) -> String {
     format!("{status}{rate}{prediction}")
 }
 
-/// The rest, a line each: the fault, the digest, what spoils it besides, what was predicted and expected, each attempt.
+/// The rest, a line each: the fault, the digest, what spoils it besides, what was predicted and expected, each
+/// attempt.
 pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
     let mut notes: Vec<String> = cell.planted.iter().map(|fault| format!("planted on purpose: {fault}")).collect();
     notes.extend(cell.digest.iter().map(|digest| format!("deterministic: digest {digest}")));
