@@ -146,7 +146,7 @@ pub fn summary(record: &Record) -> io::Result<String> {
         }
     }
     if more > 0 {
-        let _ = writeln!(text, "and {more} cells more that ended in other ways; the page and run.json have all");
+        let _ = writeln!(text, "and {more} more cells that ended in other ways; the page and run.json list all");
     }
     text.push_str(&rates(record)?);
     for line in crate::kernels::lines(record.run.kernels.values()) {
@@ -221,7 +221,7 @@ mod tests {
             "{text}"
         );
         let cells = (0..120).map(|n| cell("a", &format!("b{n}"), Outcome::Lost, &n.to_string())).collect();
-        assert!(summary(&record_of(cells)).unwrap().contains("and 20 cells more that ended in other ways"));
+        assert!(summary(&record_of(cells)).unwrap().contains("and 20 more cells that ended in other ways"));
     }
 
     #[test]
