@@ -25,13 +25,13 @@ pub struct Brief {
 
 /// A cell in the words of other systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum TestResult {
     /// It did what it is known to do, or better.
     Passed,
     /// It did not.
     Failed,
     /// Nothing is known: the tool or its host failed.
-    Broken,
+    Error,
     /// Something that it needs is absent.
     Skipped,
 }
@@ -72,12 +72,12 @@ impl Brief {
         format!("{}{mark}", self.outcome)
     }
 
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> TestResult {
         match (self.outcome, self.status) {
-            (Outcome::HarnessFailed, _) => Standing::Broken,
-            (Outcome::Skipped, _) => Standing::Skipped,
-            (_, Status::Expected | Status::Improvement) => Standing::Passed,
-            (_, Status::Regression | Status::Unexpected | Status::Flaky) => Standing::Failed,
+            (Outcome::HarnessFailed, _) => TestResult::Error,
+            (Outcome::Skipped, _) => TestResult::Skipped,
+            (_, Status::Expected | Status::Improvement) => TestResult::Passed,
+            (_, Status::Regression | Status::Unexpected | Status::Flaky) => TestResult::Failed,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How long each step of an update takes by what is handed over: a table for each cell that measured it, or lines to plot.
+//! How long each step of an update takes by what is handed over: a table for each cell that measured it, or lines to
+//! plot.
 
 use crate::markdown::plain;
 use crate::record::Record;
@@ -73,8 +74,8 @@ fn milliseconds(us: Option<u64>) -> String {
     us.map_or_else(String::new, |us| format!("{:.3}", us as f64 / 1e3))
 }
 
-/// A line for each size of each cell, in microseconds: comma-separated values (RFC 4180), for what draws them. None where
-/// nothing was measured.
+/// A line for each size of each cell, in microseconds: comma-separated values (RFC 4180), for what draws them. None
+/// where nothing was measured.
 pub fn curve_csv(record: &Record) -> io::Result<Option<String>> {
     let mut text = String::new();
     for cell in record.cells() {

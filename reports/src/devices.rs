@@ -8,29 +8,29 @@ use luqual_model::{CellKey, CellRecord, Level, Outcome, Probe};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-/// The devices of runs, and each way in which one did not keep a level.
+/// The devices of runs, and each way in which one failed a level.
 pub(crate) struct Devices {
     /// By device, machine and pair; pairs in the order of the plans.
     pub(crate) rows: Vec<Row>,
     /// By level, then by what is told.
-    pub(crate) ways: Vec<Way>,
+    pub(crate) failures: Vec<LevelFailure>,
     /// A cell each to whose device frames were sent, by device, case, machine and pair.
     pub(crate) sent: Vec<Sent>,
     /// The kernels of the rows, in their runs.
     pub(crate) kernels: BTreeSet<(usize, String)>,
 }
 
-/// A device on one machine and pair. One of which some cases got as far as their probes and others did not has a row for each
-/// of both.
+/// A device on one machine and pair. One of which some cases got as far as their probes and others did not has a row
+/// for each of both.
 pub(crate) struct Row {
     /// With the cases, where they are not all.
     pub(crate) device: String,
     pub(crate) profile: String,
     pub(crate) pair: String,
-    pub(crate) told: Told,
+    pub(crate) told: RowResult,
 }
 
-/// What became of the frames that were sent to a device on one machine and pair.
+/// The frames that were sent to a device on one profile and pair.
 pub(crate) struct Sent {
     /// With the case: a control is left at work on purpose.
     pub(crate) device: String,
@@ -39,17 +39,17 @@ pub(crate) struct Sent {
     pub(crate) strip: Strip,
 }
 
-/// What is told in a row.
-pub(crate) enum Told {
-    /// What was checked of each level.
+/// What a row says.
+pub(crate) enum RowResult {
+    /// The probes of each level.
     Levels([Checked; Level::ALL.len()]),
-    /// It did not get as far as that: how it ended, in words.
+    /// The cell ended before its probes: how, in words.
     End(Outcome, String),
-    /// It has no result.
+    /// The cell has no result.
     NotRun,
 }
 
-/// How many probes there were, and how many of them did not hold.
+/// How many probes there are, and how many of them failed.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Checked {
     pub(crate) probes: usize,
@@ -67,20 +67,20 @@ impl Checked {
     }
 }
 
-/// Something that was not kept, and in how many rows it was so.
-pub(crate) struct Way {
+/// A failure of a level, and in how many rows it occurs.
+pub(crate) struct LevelFailure {
     told: String,
     rows: usize,
 }
 
-impl Way {
+impl LevelFailure {
     pub(crate) fn told(&self) -> String {
         format!("{} ({} row{})", self.told, self.rows, if self.rows == 1 { "" } else { "s" })
     }
 }
 
 /// Device, profile, and the place of the pair.
-type Place = (String, String, usize);
+type RowKey = (String, String, usize);
 
 /// The cells of a place.
 #[derive(Default)]
@@ -98,8 +98,8 @@ impl Devices {
     pub(crate) fn of(records: &[&Record]) -> io::Result<Self> {
         let latest = Latest::of(records.iter().copied());
         let mut pairs: Vec<String> = Vec::new();
-        let mut places: BTreeMap<Place, Cells> = BTreeMap::new();
-        let mut ways: BTreeMap<(usize, String), BTreeSet<Place>> = BTreeMap::new();
+        let mut rows_by_key: BTreeMap<RowKey, Cells> = BTreeMap::new();
+        let mut failures: BTreeMap<(usize, String), BTreeSet<RowKey>> = BTreeMap::new();
         let mut sent = BTreeMap::new();
         let mut kernels = BTreeSet::new();
         for (run, record) in records.iter().enumerate() {
@@ -114,8 +114,8 @@ impl Devices {
                     pairs.len() - 1
                 });
                 kernels.extend([(run, plan.key.source.clone()), (run, plan.key.target.clone())]);
-                let place = (device.to_owned(), plan.key.profile.clone(), at);
-                let cells = places.entry(place.clone()).or_default();
+                let key = (device.to_owned(), plan.key.profile.clone(), at);
+                let cells = rows_by_key.entry(key.clone()).or_default();
                 cells.pair.clone_from(&pair);
                 let cell = brief.map(|_| record.cell(number)).transpose()?;
                 if let Some(frames) = cell.as_ref().and_then(|cell| cell.frames.as_ref()) {
@@ -123,14 +123,15 @@ impl Devices {
                     let strip = Strip::of(frames);
                     sent.insert((device.clone(), profile.clone(), at), Sent { device, profile, pair, strip });
                 }
-                for way in cells.take(case, cell.as_ref()) {
-                    ways.entry(way).or_default().insert(place.clone());
+                for failure in cells.take(case, cell.as_ref()) {
+                    failures.entry(failure).or_default().insert(key.clone());
                 }
             }
         }
-        let rows = places.into_iter().flat_map(|((device, profile, _), cells)| cells.rows(&device, &profile)).collect();
-        let ways = ways.into_iter().map(|((_, told), rows)| Way { told, rows: rows.len() }).collect();
-        Ok(Self { rows, ways, sent: sent.into_values().collect(), kernels })
+        let rows =
+            rows_by_key.into_iter().flat_map(|((device, profile, _), cells)| cells.rows(&device, &profile)).collect();
+        let failures = failures.into_iter().map(|((_, told), rows)| LevelFailure { told, rows: rows.len() }).collect();
+        Ok(Self { rows, failures, sent: sent.into_values().collect(), kernels })
     }
 }
 
@@ -143,9 +144,9 @@ impl Cells {
             return Vec::new();
         };
         self.checked.push(case.to_owned());
-        let mut ways = Vec::new();
+        let mut failures = Vec::new();
         for probe in &cell.probes {
-            let level = Level::of(&probe.name);
+            let level = probe.level();
             if let Some(level) = level {
                 let checked = &mut self.levels[level as usize];
                 checked.probes += 1;
@@ -153,16 +154,16 @@ impl Cells {
             }
             if !probe.held {
                 let told = format!("{}: expected {}, observed {}", probe.name, probe.expected, alike(&probe.observed));
-                ways.push((level.map_or(Level::ALL.len(), |level| level as usize), told));
+                failures.push((level.map_or(Level::ALL.len(), |level| level as usize), told));
             }
         }
         // What spoils a survival, or ended a cell before all of its probes.
         let names = |probe: &Probe| cell.title.starts_with(&format!("{}: expected ", probe.name));
         let is_told = cell.probes.iter().any(|probe| !probe.held && names(probe));
         if !is_told && !cell.title.is_empty() {
-            ways.push((Level::ALL.len(), end(cell)));
+            failures.push((Level::ALL.len(), end(cell)));
         }
-        ways
+        failures
     }
 
     fn rows(self, device: &str, profile: &str) -> Vec<Row> {
@@ -171,9 +172,10 @@ impl Cells {
             let device = if is_split { format!("{device} ({})", cases.join(", ")) } else { device.to_owned() };
             Row { device, profile: profile.to_owned(), pair: self.pair.clone(), told }
         };
-        let levels = (!self.checked.is_empty()).then(|| row(&self.checked, Told::Levels(self.levels)));
+        let levels = (!self.checked.is_empty()).then(|| row(&self.checked, RowResult::Levels(self.levels)));
         let others = self.others.iter().map(|(how, cases)| {
-            let told = how.as_ref().map_or(Told::NotRun, |(outcome, words)| Told::End(*outcome, words.clone()));
+            let told =
+                how.as_ref().map_or(RowResult::NotRun, |(outcome, words)| RowResult::End(*outcome, words.clone()));
             row(cases, told)
         });
         levels.into_iter().chain(others).collect()

@@ -1,13 +1,14 @@
 //! What changed between two runs.
 
-use crate::brief::{Brief, Standing};
+use crate::brief::{Brief, TestResult};
 use crate::record::Record;
 use luqual_model::{CellId, CellRecord};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
 
-/// The differences between `old` and `new`, in the order in which one wants to read them, and the ratio of their times.
+/// The differences between `old` and `new`, in the order in which one wants to read them, and the ratio of their
+/// times.
 pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     let id = |record: &Record, number: usize| record.run.planned[number].key.id();
     let before: HashMap<CellId, usize> = old.ended().map(|number| (id(old, number), number)).collect();
@@ -50,10 +51,10 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     }
     let _ = writeln!(text, "{same} cell{} as before", if same == 1 { "" } else { "s" });
     if let Some(ratio) = median(ratios) {
-        let _ = writeln!(text, "time per cell: {ratio:.2} of what it was (median)");
+        let _ = writeln!(text, "time per cell: {ratio:.2} of the old value (median)");
     }
     if let Some(ratio) = median(blackouts) {
-        let _ = writeln!(text, "blackout: {ratio:.2} of what it was (median)");
+        let _ = writeln!(text, "blackout: {ratio:.2} of the old value (median)");
     }
     Ok(text)
 }
@@ -74,7 +75,7 @@ const TITLES: [&str; 6] =
 
 /// What became of a cell that ended in both runs; `None` if it is as before.
 fn change(then: &CellRecord, now: &CellRecord) -> Option<(Part, String)> {
-    let is_good = |cell: &CellRecord| Brief::of(cell).standing() == Standing::Passed;
+    let is_good = |cell: &CellRecord| Brief::of(cell).standing() == TestResult::Passed;
     let is_alike = end(then) == end(now) && is_as_often(then, now);
     let how = if is_alike { told(now) } else { format!("{} → {}", told(then), told(now)) };
     // Of two equal outcomes only what is thought of them differs, and that is to be told.
@@ -104,7 +105,7 @@ fn is_as_often(then: &CellRecord, now: &CellRecord) -> bool {
 }
 
 fn is_bad(cell: &CellRecord) -> bool {
-    matches!(Brief::of(cell).standing(), Standing::Failed | Standing::Broken)
+    matches!(Brief::of(cell).standing(), TestResult::Failed | TestResult::Error)
 }
 
 fn end(cell: &CellRecord) -> (String, &str) {
@@ -199,6 +200,6 @@ mod tests {
         let told = diff(&old, &cut_off).unwrap();
         assert!(told.starts_with("new failures:\n  a_d_q35-intel_memfd.basic: lost (x)\n"), "{told}");
         assert!(told.contains("not run in the new run:\n  a_c_q35-intel_memfd.basic: survived\n1 cell as"), "{told}");
-        assert!(told.contains("time per cell: 1.00 of what it was"), "{told}");
+        assert!(told.contains("time per cell: 1.00 of the old value"), "{told}");
     }
 }

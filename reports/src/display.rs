@@ -140,7 +140,7 @@ fn remaining(ended: u64, guess: Duration) -> String {
 
 /// Why a boot is not what its cells are judged by, which may be a console's line.
 fn not_well(boot: &CellId, why: &str) -> String {
-    line(&format!("{boot} did not end well, each of its cells is run alone: {why}"))
+    line(&format!("{boot} did not end as expected; each of its cells runs again alone: {why}"))
 }
 
 impl Default for Display {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_a_kernel_said_of_a_boot_moves_no_cursor() {
         let told = not_well(&CellId("a_b".into()), "panic\u{1b}[2J\r");
-        assert_eq!(told, "a_b did not end well, each of its cells is run alone: panic [2J ");
+        assert_eq!(told, "a_b did not end as expected; each of its cells runs again alone: panic [2J ");
         let mut moving = cells()[0].clone();
         moving.plan.key.source = "7\u{1b}[2J".into();
         assert!(!Display::on(false).line(&moving).contains('\u{1b}'));

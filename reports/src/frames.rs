@@ -64,8 +64,8 @@ impl Strip {
         if counts.is_empty() { "no frames were sent".to_owned() } else { counts.join(" · ") }
     }
 
-    /// Equal parts of the time, a character each, with `│` at the borders of the blackout: it looks like `|`, which would end
-    /// a field of a table even in code. Nothing, if no frame was sent.
+    /// Equal parts of the time, a character each, with `│` at the borders of the blackout: it looks like `|`, which
+    /// would end a field of a table even in code. Nothing, if no frame was sent.
     pub(crate) fn bar(&self) -> String {
         let border = |frame: u64| (frame * WIDTH as u64 + self.length / 2).checked_div(self.length);
         let borders: Vec<u64> = self.blackout.iter().flat_map(|it| [it.start, it.end]).filter_map(border).collect();

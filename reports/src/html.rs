@@ -7,7 +7,7 @@ use crate::devices::Devices;
 use crate::grid::{Grid, Square, grids};
 use crate::record::Record;
 use crate::words::repro;
-use luqual_model::{CellRecord, Outcome, ProgramFile, ProgramInfo, Status};
+use luqual_model::{Outcome, ProgramFile, ProgramInfo, Status};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,17 +16,13 @@ mod accounts;
 mod cell;
 mod devices;
 mod frames;
+mod marks;
 
-/// The files in cells' folders.
-#[derive(Clone, Copy)]
-pub struct Evidence<'a> {
-    /// Reads one of a cell, if it is there.
-    pub read: &'a dyn Fn(&CellRecord, &str) -> Option<String>,
-    /// Whether the page stands in the run's folder, so that links lead to them.
-    pub linked: bool,
-}
+pub use cell::Evidence;
+use marks::{class, mark, seconds};
 
-/// So many cells have all of their evidence in the page, at some 15 KiB each; of a larger run those that one wants to read.
+/// So many cells have all of their evidence in the page, at some 15 KiB each; of a larger run those that one wants to
+/// read.
 const WHOLE: usize = 200;
 
 /// So many of those that need attention are open when the page is.
@@ -95,7 +91,7 @@ fn about(record: &Record) -> Markup {
     let planted = record.briefs().any(|(_, brief)| brief.is_some_and(|brief| brief.planted));
     markup! {
         h1 { "luqual run " (run.id) }
-        @if planted { p.planted { "Faults were planted in this run on purpose: it says nothing about its kernels." } }
+        @if planted { p.planted { "Faults were injected into this run: it says nothing about its kernels." } }
         p {
             @for (outcome, count) in &totals.by_outcome { span class=(format!("tag {outcome}")) { (count) " " (outcome) } " " }
             @if totals.not_run > 0 { span.tag { (totals.not_run) " not run" } }
@@ -161,7 +157,7 @@ fn filters(record: &Record, listed: &[usize], count: usize) -> Markup {
     markup! {
         h2 { "Cells" }
         @if listed.len() < count {
-            p { "Of " (count) " cells these " (listed.len()) " need attention; the grid and run.json have all." }
+            p { (listed.len()) " of " (count) " cells need attention, and only these are listed; the grid and run.json have all." }
         }
         p.filters {
             label { "filter " input type="search" id="filter" placeholder="7.3.4 memfd"; }
@@ -211,31 +207,6 @@ fn squared(brief: &Brief) -> Markup {
     }
 }
 
-/// What gives an outcome its colour: a survival that is spoilt is none to be glad of.
-fn class(brief: &Brief) -> String {
-    format!("{}{}", brief.outcome, if brief.tainted { " tainted" } else { "" })
-}
-
-/// Colour is never the only carrier.
-fn mark(brief: &Brief) -> &'static str {
-    if brief.tainted && brief.outcome == Outcome::Survived { "!" } else { mark_of(brief.outcome) }
-}
-
-fn mark_of(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Survived => "✓",
-        Outcome::Lost => "✗",
-        Outcome::Incompatible | Outcome::Refused => "≠",
-        Outcome::Crashed => "☠",
-        Outcome::Skipped => "–",
-        Outcome::HarnessFailed => "?",
-    }
-}
-
-fn seconds(us: u64) -> String {
-    format!("{:.1} s", us as f64 / 1e6)
-}
-
 #[cfg(test)]
 mod browser;
 
@@ -243,6 +214,7 @@ mod browser;
 mod tests {
     use super::*;
     use crate::samples::{cell, cells, record, record_of};
+    use luqual_model::CellRecord;
 
     fn page_of(record: &Record) -> String {
         let mut page = Vec::new();
@@ -269,7 +241,7 @@ mod tests {
             assert!(page.contains(&format!("href=\"#{}\"", cell.id)) && page.contains(&format!("id=\"{}\"", cell.id)));
             assert!(page.contains(cell.outcome.word()));
         }
-        assert!(page.contains("planted on purpose: flip:64m:3:17"));
+        assert!(page.contains("injected fault: flip:64m:3:17"));
         assert!(page.contains("<td class=\"survived tainted urgent\">") && page.contains("<small>unexpected</small>"));
     }
 
@@ -295,7 +267,7 @@ mod tests {
         let page = page_of(&record_of(many));
         assert_eq!(page.matches(" open>").count(), OPEN);
         assert_eq!(page.matches("<pre>").count(), WHOLE);
-        assert_eq!(page.matches("0 of 1 probes held").count(), 300 - WHOLE);
+        assert_eq!(page.matches("0 of 1 probes passed").count(), 300 - WHOLE);
     }
 
     #[test]
@@ -306,7 +278,7 @@ mod tests {
         let page = page_of(&record_of(many));
         assert_eq!(page.matches("<details class=\"cell\"").count(), 1);
         assert!(page.contains("href=\"#a_b7_") && !page.contains("href=\"#a_b8_"));
-        assert!(page.contains("Of 10001 cells these 1 need attention"));
+        assert!(page.contains("1 of 10001 cells need attention"));
     }
 
     #[test]

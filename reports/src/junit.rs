@@ -1,6 +1,6 @@
 //! JUnit: a suite for each workload and machine, a case for each pair.
 
-use crate::brief::{Brief, Standing};
+use crate::brief::{Brief, TestResult};
 use crate::grid::{Square, grids};
 use crate::record::Record;
 use crate::words::{end, notes, repro, standing};
@@ -9,8 +9,8 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io;
 use std::time::Duration;
 
-/// The record as JUnit XML. Failures of the harness are errors; a cell that does what it is known to do passes, and its
-/// output says what that is.
+/// The record as JUnit XML. Failures of the harness are errors; a cell that does what it is known to do passes, and
+/// its output says what that is.
 pub fn junit(record: &Record) -> io::Result<String> {
     let mut report = Report::new(format!("luqual {}", record.run.id));
     for grid in grids(record) {
@@ -19,7 +19,7 @@ pub fn junit(record: &Record) -> io::Result<String> {
             suite.add_property((text(&name), text(&value)));
         }
         if let Some(fault) = &record.run.settings.plant {
-            suite.add_property(("planted on purpose", text(fault).as_str()));
+            suite.add_property(("injected fault", text(fault).as_str()));
         }
         for square in grid.rows.iter().flat_map(|row| &row.squares) {
             match square {
@@ -33,8 +33,8 @@ pub fn junit(record: &Record) -> io::Result<String> {
     report.to_string().map_err(io::Error::other).map(|xml| without_skipped(&xml))
 }
 
-/// Jenkins' schema (jenkinsci/xunit-plugin, junit-10.xsd), by which its plugin refuses files, knows the count of skipped
-/// cases of a suite and not of the root; quick-junit writes both.
+/// Jenkins' schema (jenkinsci/xunit-plugin, junit-10.xsd), by which its plugin refuses files, knows the count of
+/// skipped cases of a suite and not of the root; quick-junit writes both.
 fn without_skipped(xml: &str) -> String {
     let (head, rest) = xml.split_at(xml.find("<testsuites").unwrap_or_default());
     let (root, rest) = rest.split_at(rest.find('>').unwrap_or_default());
@@ -77,20 +77,20 @@ fn case(record: &Record, cell: &CellRecord) -> TestCase {
         status
     };
     let status = match brief.standing() {
-        Standing::Passed => TestCaseStatus::success(),
-        Standing::Skipped => {
+        TestResult::Passed => TestCaseStatus::success(),
+        TestResult::Skipped => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(text(&cell.title));
             status
         }
-        Standing::Failed => failed(NonSuccessKind::Failure),
-        Standing::Broken => failed(NonSuccessKind::Error),
+        TestResult::Failed => failed(NonSuccessKind::Failure),
+        TestResult::Error => failed(NonSuccessKind::Error),
     };
     let mut case = named(&cell.plan.key, status);
     case.set_time(Duration::from_micros(cell.duration_us));
     let (notes, standing) = (notes(cell), standing(cell));
     let says_more = !(cell.title.is_empty() && notes.is_empty() && standing.is_empty());
-    if brief.standing() == Standing::Passed && says_more {
+    if brief.standing() == TestResult::Passed && says_more {
         let lines: Vec<String> = std::iter::once(end(cell) + &standing).chain(notes).collect();
         case.set_system_out(text(&lines.join("\n")));
     }
@@ -136,7 +136,7 @@ mod tests {
         let mut record = crate::samples::record_of(vec![crate::samples::repeated(3)]);
         record.run.settings.plant = Some("flip:64m:3:17".into());
         let xml = super::junit(&record).unwrap();
-        assert!(xml.contains(r#"<property name="planted on purpose" value="flip:64m:3:17"/>"#), "{xml}");
+        assert!(xml.contains(r#"<property name="injected fault" value="flip:64m:3:17"/>"#), "{xml}");
         let out = "<system-out>survived, 0 of 3 failed, at most 63.2 % (95 %)\nattempts: survived; survived; survived<";
         assert!(xml.contains(out), "{xml}");
     }

@@ -1,6 +1,6 @@
 //! KCIDB, schema 5 (kernelci/kcidb-io): the target is the build that is tested, the source stands in `misc`.
 
-use crate::brief::{Brief, Standing};
+use crate::brief::{Brief, TestResult};
 use crate::record::Record;
 use crate::words::end;
 use luqual_model::{CellRecord, KernelInfo, Planned};
@@ -74,10 +74,10 @@ fn short(info: &KernelInfo) -> &str {
 
 fn status(cell: &CellRecord) -> &'static str {
     match Brief::of(cell).standing() {
-        Standing::Passed => "PASS",
-        Standing::Failed => "FAIL",
-        Standing::Broken => "ERROR",
-        Standing::Skipped => "SKIP",
+        TestResult::Passed => "PASS",
+        TestResult::Failed => "FAIL",
+        TestResult::Error => "ERROR",
+        TestResult::Skipped => "SKIP",
     }
 }
 

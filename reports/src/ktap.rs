@@ -1,6 +1,7 @@
-//! KTAP, version 1 (Documentation/dev-tools/ktap.rst): a subtest for each workload and machine, in it one for each pair.
+//! KTAP, version 1 (Documentation/dev-tools/ktap.rst): a subtest for each workload and machine, in it one for each
+//! pair.
 
-use crate::brief::{Brief, Standing};
+use crate::brief::{Brief, TestResult};
 use crate::grid::{Square, grids};
 use crate::record::Record;
 use crate::words::{end, notes, standing};
@@ -51,10 +52,10 @@ pub fn ktap(record: &Record) -> io::Result<String> {
 
 fn result(cell: &CellRecord) -> (bool, String) {
     match Brief::of(cell).standing() {
-        Standing::Passed => (true, String::new()),
-        Standing::Failed => (false, String::new()),
-        Standing::Broken => (false, format!(" # ERROR {}", plain(&cell.title))),
-        Standing::Skipped => (true, format!(" # SKIP {}", plain(&cell.title))),
+        TestResult::Passed => (true, String::new()),
+        TestResult::Failed => (false, String::new()),
+        TestResult::Error => (false, format!(" # ERROR {}", plain(&cell.title))),
+        TestResult::Skipped => (true, format!(" # SKIP {}", plain(&cell.title))),
     }
 }
 
@@ -80,7 +81,8 @@ mod tests {
         insta::assert_snapshot!(super::ktap(&crate::samples::record()).unwrap());
     }
 
-    /// The kernel's parser (tools/testing/kunit/kunit_parser.py) takes any line that begins so for the head of a subtest.
+    /// The kernel's parser (tools/testing/kunit/kunit_parser.py) takes any line that begins so for the head of a
+    /// subtest.
     #[test]
     fn only_a_subtest_is_one() {
         let cell = crate::samples::cell("Subtest: x", "b", luqual_model::Outcome::Lost, "Subtest: y");

@@ -1,6 +1,7 @@
-//! One row a device, machine and pair, one column a level, as Markdown: what of a device an update kept, and how it did not.
+//! One row a device, machine and pair, one column a level, as Markdown: what of a device an update kept, and how it
+//! did not.
 
-use crate::devices::{Devices, Row, Sent, Told};
+use crate::devices::{Devices, Row, RowResult, Sent};
 use crate::frames::SPANS;
 use crate::markdown::plain;
 use crate::record::Record;
@@ -9,8 +10,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 
-/// The table, below it each way in which a level was not kept, and what became of frames that were sent. A cell that ended in several runs counts in the last of
-/// them. None where no run has a device's workload.
+/// The table, below it each way in which a level was not kept, and what became of frames that were sent. A cell that
+/// ended in several runs counts in the last of them. None where no run has a device's workload.
 pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
     let devices = Devices::of(&records.iter().collect::<Vec<_>>())?;
     if devices.rows.is_empty() {
@@ -31,15 +32,15 @@ pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
     );
     for Row { device, profile, pair, told } in &devices.rows {
         let fields = match told {
-            Told::Levels(levels) => levels.map(|checked| checked.word()).join(" | "),
-            Told::End(_, words) => once(&format!("**{}**", plain(words))),
-            Told::NotRun => once("not run"),
+            RowResult::Levels(levels) => levels.map(|checked| checked.word()).join(" | "),
+            RowResult::End(_, words) => once(&format!("**{}**", plain(words))),
+            RowResult::NotRun => once("not run"),
         };
         let _ = writeln!(text, "| {} | {} | {} | {fields} |", plain(device), plain(profile), plain(pair));
     }
     text.push('\n');
-    for way in &devices.ways {
-        let _ = writeln!(text, "* {}", plain(&way.told()));
+    for failure in &devices.failures {
+        let _ = writeln!(text, "* {}", plain(&failure.told()));
     }
     // Of a kernel that several runs have, its patches are told once.
     let kernels = devices.kernels.iter().filter_map(|(run, name)| records[*run].run.kernels.get(name));
@@ -126,7 +127,7 @@ mod tests {
         last.run.settings.plant = Some("flip:64m:3:17".into());
         let text = levels(&[run(Outcome::Crashed, "panic"), run(Outcome::Crashed, "panic"), last]).unwrap().unwrap();
         assert!(!text.contains("crashed"), "{text}");
-        assert!(text.starts_with("**A fault was planted on purpose (flip:64m:3:17)"), "{text}");
+        assert!(text.starts_with("**A fault was injected (flip:64m:3:17)"), "{text}");
         assert!(text.ends_with("\n* 7.3.4 carries 1 patch: PCI: leave it on\n"), "{text}");
     }
 }

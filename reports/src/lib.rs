@@ -23,6 +23,8 @@ mod record;
 mod samples;
 mod suite;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use brief::Brief;

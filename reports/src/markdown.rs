@@ -49,7 +49,7 @@ pub fn markdown(record: &Record) -> io::Result<String> {
         }
     }
     if more > 0 {
-        let _ = writeln!(text, "* and {more} cells more that ended in other ways");
+        let _ = writeln!(text, "* and {more} more cells that ended in other ways");
     }
     for line in crate::kernels::lines(record.run.kernels.values()) {
         let _ = writeln!(text, "* {}", plain(&line));
@@ -71,7 +71,7 @@ fn square(square: &Square<'_>) -> String {
 
 /// What is to be read before anything else.
 pub(crate) fn planted(fault: &str) -> String {
-    format!("**A fault was planted on purpose ({}): this says nothing about the kernels.**", plain(fault))
+    format!("**A fault was injected ({}): this says nothing about the kernels.**", plain(fault))
 }
 
 /// Text in which nothing is markup.
@@ -102,7 +102,7 @@ mod tests {
         let text = super::markdown(&record).unwrap();
         let top: Vec<&str> = text.lines().take(3).collect();
         assert!(top[0].ends_with(", 1 not run (interrupted)"), "{text}");
-        assert!(top[2].starts_with("**A fault was planted on purpose (flip:64m:3:17)"), "{text}");
+        assert!(top[2].starts_with("**A fault was injected (flip:64m:3:17)"), "{text}");
         (record.run.interrupted, record.run.duration_us) = (false, None);
         assert!(super::markdown(&record).unwrap().lines().next().unwrap().ends_with(" (not ended)"));
     }

@@ -16,12 +16,13 @@ pub struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    /// Joins them, in whatever order; or why they are not the parts of one run. The whole has an id only when it is given one.
+    /// Joins them, in whatever order; or why they are not the parts of one run. The whole has an id only when it is
+    /// given one.
     pub fn of(records: &'a [Record], command: Vec<String>) -> Result<Self, String> {
         let mut parts: Vec<(&Partition, &Record)> = Vec::new();
         for record in records {
             let partition = record.run.partition.as_ref();
-            parts.push((partition.ok_or_else(|| format!("{} is no part of a run", record.name))?, record));
+            parts.push((partition.ok_or_else(|| format!("{} is not a part of a run", record.name))?, record));
         }
         parts.sort_by_key(|(partition, _)| partition.number);
         let Some(&(first, one)) = parts.first() else { return Err("there is nothing to merge".to_owned()) };
@@ -37,12 +38,12 @@ impl<'a> Merged<'a> {
                 return Err(format!("{} and {} are both part {} of {}", x.name, y.name, a.number, a.of));
             }
         }
-        let mut known = Known::default();
+        let mut known = Definitions::default();
         for (partition, record) in &parts {
             are_of_one_run(one, record)?;
             known.take(record)?;
             if (partition.of, partition.cells, &partition.selection) != (first.of, first.cells, &first.selection) {
-                return Err(format!("{} is a part of another selection than {}", record.name, one.name));
+                return Err(format!("{} and {} are parts of different selections", record.name, one.name));
             }
         }
         if parts.iter().map(|(partition, _)| partition.places.len()).sum::<usize>() != first.cells {
@@ -51,12 +52,12 @@ impl<'a> Merged<'a> {
         let mut places = vec![None; first.cells];
         for (whose, (partition, record)) in parts.iter().enumerate() {
             if partition.places.len() != record.run.planned.len() {
-                return Err(format!("{} has other cells than its part", record.name));
+                return Err(format!("{} does not have the cells of its part", record.name));
             }
             for (own, place) in partition.places.iter().enumerate() {
                 let taken = places.get_mut(*place).map(|slot: &mut Option<_>| slot.replace((whose, own)));
                 if taken != Some(None) {
-                    return Err(format!("{} has a cell that is not its own", record.name));
+                    return Err(format!("{} has a cell of another part", record.name));
                 }
             }
         }
@@ -82,12 +83,12 @@ impl<'a> Merged<'a> {
     }
 }
 
-/// Whether two parts were made with the same. Where they ran may differ.
+/// Checks that two parts have the same luqual and settings. Their hosts may differ.
 fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
-    let differ = |what: &str| Err(format!("{} and {} have not the same {what}", one.name, other.name));
+    let differ = |what: &str| Err(format!("{} and {} differ in {what}", one.name, other.name));
     let (a, b) = (&one.run, &other.run);
     if a.tool != b.tool {
-        return differ("luqual");
+        return differ("the version of luqual");
     }
     if (a.settings.seed, a.settings.course()) != (b.settings.seed, b.settings.course()) {
         return differ(&format!("settings: {}", Course::WORDS));
@@ -95,20 +96,19 @@ fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
     Ok(())
 }
 
-const NOT_ALL: &str = "the parts have not all of the cells";
+const NOT_ALL: &str = "the parts do not cover all cells";
 
-/// What the parts name, each as the first part has it that names it.
+/// The kernels and programs that the parts name, each as in the first part that names it.
 #[derive(Default)]
-struct Known<'a> {
+struct Definitions<'a> {
     kernels: BTreeMap<&'a str, (&'a KernelInfo, &'a Record)>,
     programs: BTreeMap<&'a str, (&'a ProgramInfo, &'a Record)>,
 }
 
-impl<'a> Known<'a> {
-    /// An error if a part means something else by a name.
+impl<'a> Definitions<'a> {
+    /// Adds those of a part. An error if the part has another kernel or program by a known name.
     fn take(&mut self, record: &'a Record) -> Result<(), String> {
-        let differ =
-            |other: &Record, what: String| Err(format!("{} and {} have not the same {what}", other.name, record.name));
+        let differ = |other: &Record, what: String| Err(format!("{} and {} differ in {what}", other.name, record.name));
         for (name, info) in &record.run.kernels {
             let (known, whose) = *self.kernels.entry(name).or_insert((info, record));
             if !known.boots_as(info) {
@@ -175,35 +175,32 @@ mod tests {
         assert_eq!(refused(&[one, again, two, three]), "part-1 and part-1 are both part 1 of 3");
         assert_eq!(
             refused(&[record_of(vec![])]),
-            "run is no part of a run".replace("run is", &format!("{} is", record_of(vec![]).name))
+            "run is not a part of a run".replace("run is", &format!("{} is", record_of(vec![]).name))
         );
         let change = |change: fn(&mut Run)| {
             let mut records = all();
             change(&mut records[1].run);
             refused(&records)
         };
-        assert!(change(|run| run.tool.push('x')).ends_with("have not the same luqual"));
+        assert!(change(|run| run.tool.push('x')).ends_with("differ in the version of luqual"));
         assert!(change(|run| run.settings.seed += 1).contains("settings: seed"));
         assert_eq!(
             change(|run| run.partition.as_mut().unwrap().cells = 6),
-            "part-2 is a part of another selection than part-1"
+            "part-2 and part-1 are parts of different selections"
         );
         assert_eq!(
             change(|run| run.partition.as_mut().unwrap().selection.push('x')),
-            "part-2 is a part of another selection than part-1"
+            "part-2 and part-1 are parts of different selections"
         );
         assert_eq!(
             change(|run| run.partition.as_mut().unwrap().places = vec![0, 4]),
-            "part-2 has a cell that is not its own"
+            "part-2 has a cell of another part"
         );
-        assert_eq!(
-            change(|run| run.partition.as_mut().unwrap().places = vec![1]),
-            "the parts have not all of the cells"
-        );
-        assert_eq!(change(|run| drop(run.planned.pop())), "part-2 has other cells than its part");
+        assert_eq!(change(|run| run.partition.as_mut().unwrap().places = vec![1]), "the parts do not cover all cells");
+        assert_eq!(change(|run| drop(run.planned.pop())), "part-2 does not have the cells of its part");
         let mut huge = all();
         huge.iter_mut().for_each(|part| part.run.partition.as_mut().unwrap().cells = usize::MAX);
-        assert_eq!(refused(&huge), "the parts have not all of the cells");
+        assert_eq!(refused(&huge), "the parts do not cover all cells");
     }
 
     #[test]
@@ -215,10 +212,7 @@ mod tests {
             all[2].run.kernels.insert("k".into(), kernel(third));
             refused(&all)
         };
-        assert_eq!(
-            (with("1", "1"), with("1", "2")),
-            (String::new(), "part-2 and part-3 have not the same kernel k".into())
-        );
+        assert_eq!((with("1", "1"), with("1", "2")), (String::new(), "part-2 and part-3 differ in kernel k".into()));
         let program = |digest: &str| {
             let file = luqual_model::ProgramFile::Here { path: "/p".into(), sha256: digest.into() };
             ProgramInfo { asserts: String::new(), origin: String::new(), shares_boot: false, file }
@@ -227,6 +221,6 @@ mod tests {
         for (place, digest) in [(0, "1"), (1, "1"), (2, "2")] {
             all[place].run.programs.insert("external.x".into(), program(digest));
         }
-        assert_eq!(refused(&all), "part-1 and part-3 have not the same program external.x");
+        assert_eq!(refused(&all), "part-1 and part-3 differ in program external.x");
     }
 }

@@ -34,7 +34,7 @@ impl Qualification {
             }
         }
         if let Some(fault) = &record.run.settings.plant {
-            untested.push(format!("{fault} was planted: what happened says nothing about the kernels"));
+            untested.push(format!("{fault} was injected: the result says nothing about the kernels"));
         }
         if record.run.interrupted {
             untested.push("the run was interrupted".to_owned());
@@ -134,7 +134,7 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         .collect();
     facts.extend(crate::kernels::facts(run.kernels.values()));
     if let Some(fault) = &run.settings.plant {
-        facts.push(("PLANTED".to_owned(), format!("{fault}: a fault on purpose, this says nothing about the kernels")));
+        facts.push(("INJECTED".to_owned(), format!("{fault}: an injected fault; this says nothing about the kernels")));
     }
     facts.push(("repetitions".to_owned(), run.settings.repeat.to_string()));
     facts.push(("command".to_owned(), run.command.join(" ")));

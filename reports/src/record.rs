@@ -1,4 +1,5 @@
-//! A run as its journal has it: all of the plan, a few bytes of each cell, and the rest of a cell when it is asked for.
+//! A run as its journal has it: all of the plan, a few bytes of each cell, and the rest of a cell when it is asked
+//! for.
 
 use crate::brief::Brief;
 use luqual_model::{CellId, CellRecord, Event, Journal, Outcome, Place, Planned, Run, RunRecord, Stamped};

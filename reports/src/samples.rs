@@ -170,7 +170,8 @@ pub(crate) fn frames(spans: &[(&str, u32, u32, u32)], received: &[(u32, u32)]) -
     Frames { period_us: 1000, spans: spans.iter().map(span).collect(), received: received.to_vec() }
 }
 
-/// What can become of frames: a kernel that loses those of the blackout, a control, one that loses none, one that was sent none.
+/// What can become of frames: a kernel that loses those of the blackout, a control, one that loses none, one that was
+/// sent none.
 pub(crate) fn framed_cells() -> Vec<CellRecord> {
     let known = "D5 host: frames of the blackout: expected all of 2450, and some, observed 0 of 2450";
     let probes = [("D5 host: frames of the blackout", "all of 2450, and some", "0 of 2450")];

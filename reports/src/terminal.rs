@@ -10,8 +10,8 @@ use std::fmt::Write;
 use std::io;
 use std::ops::Range;
 
-/// Source × target, for each profile and workload; where several are the same, once. What is wider than `width` is continued
-/// below.
+/// Source × target, for each profile and workload; where several are the same, once. What is wider than `width` is
+/// continued below.
 pub fn grid(record: &Record, width: Option<usize>) -> String {
     let mut text = String::new();
     for same in same(record) {
@@ -146,7 +146,7 @@ pub fn summary(record: &Record) -> io::Result<String> {
         }
     }
     if more > 0 {
-        let _ = writeln!(text, "and {more} cells more that ended in other ways; the page and run.json have all");
+        let _ = writeln!(text, "and {more} more cells that ended in other ways; the page and run.json list all");
     }
     text.push_str(&rates(record)?);
     for line in crate::kernels::lines(record.run.kernels.values()) {
@@ -164,7 +164,8 @@ pub fn summary(record: &Record) -> io::Result<String> {
     Ok(text)
 }
 
-/// How often cells may fail that were run several times and need no attention: those that do have it beside their name.
+/// How often cells may fail that were run several times and need no attention: those that do have it beside their
+/// name.
 fn rates(record: &Record) -> io::Result<String> {
     let mut of_rate: BTreeMap<String, Vec<String>> = BTreeMap::new();
     if record.run.settings.repeat > 1 {
@@ -220,7 +221,7 @@ mod tests {
             "{text}"
         );
         let cells = (0..120).map(|n| cell("a", &format!("b{n}"), Outcome::Lost, &n.to_string())).collect();
-        assert!(summary(&record_of(cells)).unwrap().contains("and 20 cells more that ended in other ways"));
+        assert!(summary(&record_of(cells)).unwrap().contains("and 20 more cells that ended in other ways"));
     }
 
     #[test]

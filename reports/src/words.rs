@@ -20,9 +20,10 @@ pub(crate) fn standing(cell: &CellRecord) -> String {
     format!("{status}{rate}{prediction}")
 }
 
-/// The rest, a line each: the fault, the digest, what spoils it besides, what was predicted and expected, each attempt.
+/// The rest, a line each: the fault, the digest, what spoils it besides, what was predicted and expected, each
+/// attempt.
 pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
-    let mut notes: Vec<String> = cell.planted.iter().map(|fault| format!("planted on purpose: {fault}")).collect();
+    let mut notes: Vec<String> = cell.planted.iter().map(|fault| format!("injected fault: {fault}")).collect();
     notes.extend(cell.digest.iter().map(|digest| format!("deterministic: digest {digest}")));
     notes.extend(cell.tainted.iter().skip(1).cloned());
     if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {
@@ -68,7 +69,7 @@ pub fn command(words: &[&str]) -> String {
 pub(crate) fn other_probes(cell: &CellRecord) -> Option<String> {
     let other = cell.other_probes()?;
     let known = cell.plan.expectation.as_ref().map_or_else(String::new, |known| known.broken.join(", "));
-    Some(format!("expected to lose {known}; {other}"))
+    Some(format!("expected to fail: {known}; {other}"))
 }
 
 fn is_handover(kind: FindingKind) -> bool {
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(
             notes(&told),
             [
-                "planted on purpose: flip:4k:0:0",
+                "injected fault: flip:4k:0:0",
                 "second",
                 "predicted: crashed: strings",
                 "its console: KHO: <script>alert(1)</script>",
@@ -165,7 +166,7 @@ mod tests {
         told.probes.push(Probe { name: "D0 BARs".into(), ..told.probes[0].clone() });
         assert_eq!(
             notes(&told),
-            ["expected: lost: known", "expected to lose D3 *, D4 *; also broken: D0 BARs; not broken: D4 *"]
+            ["expected: lost: known", "expected to fail: D3 *, D4 *; also broken: D0 BARs; not broken: D4 *"]
         );
         told.probes[1].name = "D4 descriptor retrieve".into();
         assert_eq!(notes(&told), ["expected: lost: known"]);

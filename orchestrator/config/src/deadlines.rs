@@ -1,10 +1,10 @@
-//! How long each phase may take.
+//! The deadline of each phase.
 
 use luqual_model::Phase;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A deadline per phase, for an accelerated guest; the runner stretches them for an emulated one.
+/// A deadline for each phase, for an accelerated guest. An emulated guest gets longer ones; see [`Self::stretched`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     seconds: BTreeMap<Phase, u64>,
@@ -22,19 +22,19 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Sets one.
+    /// Sets the deadline of one phase.
     pub fn set(&mut self, phase: Phase, seconds: u64) {
         self.seconds.insert(phase, seconds);
     }
 
-    /// All of them, longer by `factor`.
+    /// All deadlines, multiplied by `factor`.
     #[must_use]
     pub fn stretched(&self, factor: u32) -> Self {
         let longer = |(phase, seconds): (&Phase, &u64)| (*phase, seconds.saturating_mul(factor.into()));
         Self { seconds: self.seconds.iter().map(longer).collect() }
     }
 
-    /// How long `phase` may take.
+    /// The deadline of `phase`.
     pub fn of(&self, phase: Phase) -> Duration {
         Duration::from_secs(self.seconds.get(&phase).copied().unwrap_or(60))
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_that_is_none_stays_so() {
+    fn a_deadline_does_not_overflow() {
         let mut deadlines = Deadlines::default();
         deadlines.set(Phase::Boot, u64::MAX);
         let stretched = deadlines.stretched(4);

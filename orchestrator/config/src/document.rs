@@ -1,4 +1,4 @@
-//! TOML with positions: every mistake of a file is reported at once, with line, column and a hint.
+//! TOML with positions. All mistakes of a file are reported at once, each with line, column and a hint.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -7,21 +7,21 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A file's mistakes, in the order of their places.
+/// The mistakes of a file, in the order of their positions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes {
-    /// The file as it was named.
+    /// The file, as the caller named it.
     pub file: String,
-    /// At least one.
+    /// One or more mistakes.
     pub mistakes: Vec<Mistake>,
 }
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
     /// What is wrong.
     pub message: String,
@@ -43,17 +43,23 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// Reads a document: `read` takes what it knows from the table and says what is wrong with it.
+/// Reads a document. `read` takes the keys that it knows from the table and reports what is wrong with them.
 pub fn read<T>(file: &str, text: &str, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, Mistakes> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let notes = Notes { text, mistakes: RefCell::default() };
-    // What follows the first of them is often only its echo.
+    // Later errors often only follow from the first.
     if let Some(error) = errors.first() {
         notes.add(error.span().unwrap_or(0..0), error.message().to_owned(), None);
     }
     let span = document.span();
     let value = if errors.is_empty() {
-        let table = Table { entries: document.get_ref(), span, notes: &notes, known: RefCell::default() };
+        let table = Table {
+            entries: document.get_ref(),
+            span,
+            notes: &notes,
+            known: RefCell::default(),
+            old: RefCell::default(),
+        };
         let value = read(&table);
         table.finish();
         value
@@ -82,25 +88,28 @@ impl Notes<'_> {
     }
 }
 
-/// A table that is being read. What nobody asked for is an unknown key: ask for all keys before giving up on one.
+/// A table that is being read. A key that nobody asked for is unknown, so a reader asks for all keys before it gives
+/// up on one.
 pub struct Table<'a> {
     entries: &'a DeTable<'a>,
     span: Range<usize>,
     notes: &'a Notes<'a>,
     known: RefCell<Vec<&'static str>>,
+    /// Old names of keys: accepted, and never suggested.
+    old: RefCell<Vec<&'static str>>,
 }
 
-/// A text with its place, so that its meaning can be criticised later.
+/// A text with its position, so that a mistake in it can be reported later.
 #[derive(Clone)]
 pub struct Text<'a> {
-    /// What stands there.
+    /// The text.
     pub text: &'a str,
     span: Range<usize>,
     notes: &'a Notes<'a>,
 }
 
 impl Text<'_> {
-    /// Says what is wrong with it.
+    /// Reports a mistake in the text.
     pub fn wrong(&self, message: impl Into<String>, hint: Option<String>) {
         self.notes.add(self.span.clone(), message.into(), hint);
     }
@@ -109,6 +118,10 @@ impl Text<'_> {
 impl<'a> Table<'a> {
     fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.borrow_mut().push(key);
+        self.value(key)
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.entries.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
     }
 
@@ -127,25 +140,28 @@ impl<'a> Table<'a> {
         text.map(|text| Text { text, span: value.span(), notes: self.notes })
     }
 
-    /// A string, if it is there.
+    /// A string, if the key exists.
     pub fn text(&self, key: &'static str) -> Option<Text<'a>> {
         self.find(key).and_then(|value| self.as_text(value, &format!("`{key}`")))
     }
 
-    /// Whether a key is there as a string, for those that may also be a table.
+    /// Whether a key has a string, for keys that may also have a table.
     pub fn has_text(&self, key: &'static str) -> bool {
         self.find(key).is_some_and(|value| value.get_ref().as_str().is_some())
     }
 
-    /// A string that must be there.
+    /// A string that is required.
     pub fn needed_text(&self, key: &'static str) -> Option<Text<'a>> {
         let text = self.text(key);
         self.need(key, text)
     }
 
-    /// A list of strings; empty if it is not there.
+    /// A list of strings; empty if the key does not exist.
     pub fn texts(&self, key: &'static str) -> Vec<Text<'a>> {
-        let Some(value) = self.find(key) else { return Vec::new() };
+        self.find(key).map_or_else(Vec::new, |value| self.list(key, value))
+    }
+
+    fn list(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Vec<Text<'a>> {
         match value.get_ref().as_array() {
             Some(values) => values.iter().filter_map(|value| self.as_text(value, &format!("`{key}`"))).collect(),
             None => {
@@ -156,7 +172,21 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A string or a list of strings; empty if it is not there.
+    /// A list of strings under a key that had another name before. Either name is accepted, both at once are a
+    /// mistake.
+    pub fn renamed_texts(&self, key: &'static str, old: &'static str) -> Vec<Text<'a>> {
+        self.old.borrow_mut().push(old);
+        let texts = self.texts(key);
+        let Some(value) = self.value(old) else { return texts };
+        if self.value(key).is_some() {
+            let message = format!("`{old}` is the old name of `{key}`");
+            self.notes.add(value.span(), message, Some("keep one of the two".to_owned()));
+            return texts;
+        }
+        self.list(old, value)
+    }
+
+    /// A string or a list of strings; empty if the key does not exist.
     pub fn text_or_texts(&self, key: &'static str) -> Vec<Text<'a>> {
         match self.find(key) {
             Some(value) if value.get_ref().as_str().is_some() => self.text(key).into_iter().collect(),
@@ -164,12 +194,12 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A whole number from 1, if it is there.
+    /// A positive integer, if the key exists.
     pub fn number(&self, key: &'static str) -> Option<u64> {
         let value = self.find(key)?;
         let number = whole(value.get_ref()).filter(|number| *number > 0);
         if number.is_none() {
-            self.notes.add(value.span(), no_number(key, value.get_ref(), "from 1"), None);
+            self.notes.add(value.span(), no_number(key, value.get_ref(), "a positive"), None);
         }
         number
     }
@@ -203,7 +233,7 @@ impl<'a> Table<'a> {
             .collect()
     }
 
-    /// A table, if it is there.
+    /// A table, if the key exists.
     pub fn table<T>(&self, key: &'static str, read: impl FnOnce(&Table<'a>) -> Option<T>) -> Option<T> {
         let value = self.find(key)?;
         self.as_table(value, key).and_then(|table| {
@@ -213,7 +243,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// All tables under a key, by name: `[key.NAME]`. None if one of them could not be read; all are tried.
+    /// All tables under a key, by name: `[key.NAME]`. None if one of them could not be read; the others are read too.
     pub fn named<T>(
         &self,
         key: &'static str,
@@ -228,7 +258,7 @@ impl<'a> Table<'a> {
             table.finish();
             read
         });
-        // Through a list of all, since the first None would end it.
+        // Collected first, since the first None would end the iteration.
         all.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -237,21 +267,21 @@ impl<'a> Table<'a> {
         self.entries
             .iter()
             .filter_map(|(name, value)| {
-                // Every name is known here.
+                // Every name is valid here.
                 let text = self.as_text(value, &format!("`{}`", name.get_ref()))?;
                 Some((Text { text: name.get_ref(), span: name.span(), notes: self.notes }, text))
             })
             .collect()
     }
 
-    /// Every entry as a name and a whole number.
+    /// Every entry as a name and an integer that is not negative.
     pub fn all_numbers(&self) -> Vec<(Text<'a>, u64)> {
         self.entries
             .iter()
             .filter_map(|(name, value)| {
                 let number = whole(value.get_ref());
                 if number.is_none() {
-                    let message = no_number(name.get_ref(), value.get_ref(), "that is not negative");
+                    let message = no_number(name.get_ref(), value.get_ref(), "a non-negative");
                     self.notes.add(value.span(), message, None);
                 }
                 Some((Text { text: name.get_ref(), span: name.span(), notes: self.notes }, number?))
@@ -259,12 +289,12 @@ impl<'a> Table<'a> {
             .collect()
     }
 
-    /// How many mistakes of the document were told so far.
+    /// How many mistakes of the document were reported so far.
     pub fn mistakes(&self) -> usize {
         self.notes.mistakes.borrow().len()
     }
 
-    /// Says that something about the table as a whole is wrong.
+    /// Reports a mistake in the table as a whole.
     pub fn wrong(&self, message: impl Into<String>, hint: Option<String>) {
         self.notes.add(self.span.clone(), message.into(), hint);
     }
@@ -274,35 +304,43 @@ impl<'a> Table<'a> {
         if entries.is_none() {
             self.notes.add(value.span(), format!("`{key}` must be a table, not {}", kind(value.get_ref())), None);
         }
-        entries.map(|entries| Table { entries, span: value.span(), notes: self.notes, known: RefCell::default() })
+        entries.map(|entries| Table {
+            entries,
+            span: value.span(),
+            notes: self.notes,
+            known: RefCell::default(),
+            old: RefCell::default(),
+        })
     }
 
     fn finish(&self) {
         let known = self.known.borrow();
-        // A table that was read by its entries has no keys to know.
+        // A table that was read by its entries has no unknown keys.
         if known.is_empty() {
             return;
         }
-        for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(&name.get_ref().as_ref())) {
+        let old = self.old.borrow();
+        let is_known = |name: &str| known.contains(&name) || old.contains(&name);
+        for (name, _) in self.entries.iter().filter(|(name, _)| !is_known(name.get_ref())) {
             let hint = nearest(name.get_ref(), known.iter().copied())
-                .map_or_else(|| format!("known here: {}", known.join(", ")), |near| format!("is `{near}` meant?"));
+                .map_or_else(|| format!("valid keys: {}", known.join(", ")), |near| format!("is `{near}` meant?"));
             self.notes.add(name.span(), format!("unknown key `{}`", name.get_ref()), Some(hint));
         }
     }
 }
 
-/// A whole number, in decimal, 0x, 0o or 0b, with or without `_`.
+/// An integer in decimal, 0x, 0o or 0b, with or without `_`.
 fn whole(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// What is wrong with a number that cannot be used. One that is too large is a whole number and not negative.
+/// What is wrong with a number. One that is too large has the right kind, so it gets a message of its own.
 fn no_number(key: &str, value: &DeValue<'_>, wanted: &str) -> String {
     let number = value.as_integer().map(|number| u64::from_str_radix(number.as_str(), number.radix()));
     match number {
-        Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => format!("`{key}` is too large a number"),
-        _ => format!("`{key}` must be a whole number {wanted}"),
+        Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => format!("`{key}` is too large"),
+        _ => format!("`{key}` must be {wanted} integer"),
     }
 }
 
@@ -310,7 +348,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",
-        DeValue::Float(_) => "a fraction",
+        DeValue::Float(_) => "a floating-point number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
@@ -318,7 +356,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// The known word that `word` may be a slip of: at most two edits away, and less than half of it.
+/// The known word that `word` may misspell: at most two edits away, and less than half of its length.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()
@@ -360,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_come_at_once_with_their_places() {
+    fn all_mistakes_are_reported_at_once_with_their_positions() {
         let text = "name = 7\nkernals = []\nkernels = [\"a\", 1]\n[matrix.quick]\npair = \"all\"\n";
         assert_eq!(
             mistakes(text),
@@ -373,13 +411,13 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_has_its_place() {
+    fn a_syntax_error_has_its_position() {
         let told = mistakes("name = \"x\"\nkernels = [\n[matrix.quick]\npairs = \"all\"\nx = 1\n");
         assert!(told.starts_with("m.toml:") && told.lines().count() == 1, "{told}");
     }
 
     #[test]
-    fn slips_are_near_and_other_words_are_not() {
+    fn a_misspelt_word_is_near_and_another_word_is_not() {
         assert_eq!(nearest("kernles", ["kernels", "pairs"]), Some("kernels"));
         assert_eq!(nearest("lunch", ["kernels", "pairs"]), None);
     }

@@ -1,4 +1,4 @@
-//! Which cells: an expression such as `source(<7.1) & target(>=7.1) & !workload(memfd.*)`.
+//! Selects cells by an expression such as `source(<7.1) & target(>=7.1) & !workload(memfd.*)`.
 
 use luqual_model::{RANGE_SYNTAX, Version, VersionRange, matches};
 use std::str::FromStr;
@@ -10,9 +10,9 @@ pub struct Filter(Expression);
 /// A kernel as filters and expectations see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named<'a> {
-    /// The name by which it was asked for.
+    /// The name that the user gave.
     pub name: &'a str,
-    /// Its release.
+    /// The release.
     pub release: &'a str,
 }
 
@@ -23,9 +23,9 @@ pub struct Subject<'a> {
     pub source: Named<'a>,
     /// The kernel after it.
     pub target: Named<'a>,
-    /// The machine's name.
+    /// The name of the profile.
     pub profile: &'a str,
-    /// The workload's name.
+    /// The name of the workload.
     pub workload: &'a str,
 }
 
@@ -45,17 +45,18 @@ enum End {
     Target,
 }
 
-/// Kernels: a range of versions, or a glob over names, which is for kernels by path.
+/// A pattern for kernels: a range of versions, or a glob over names, for kernels by path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelPattern {
-    /// By release.
+    /// Kernels by release.
     Versions(VersionRange),
-    /// By the name that was asked for; of the catalog, one that is more than a version, such as `7.3.4-mine`.
+    /// Kernels by the name that the user gave. A catalog name that is more than a version, such as `7.3.4-mine`, is
+    /// one too.
     Name(String),
 }
 
 impl KernelPattern {
-    /// Whether the kernel is meant.
+    /// Whether the pattern matches the kernel.
     pub fn takes(&self, kernel: Named<'_>) -> bool {
         match self {
             Self::Versions(range) => range.contains_release(kernel.release),
@@ -68,11 +69,11 @@ impl FromStr for KernelPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // Names of paths have a slash or are a dot; versions never.
+        // A path has a slash or is a dot; a version has no slash.
         if text == "." || text.contains('/') {
             return Ok(Self::Name(text.to_owned()));
         }
-        // 7.3.4-mine is one kernel, not all that are 7.3.4.
+        // 7.3.4-mine is one kernel, not every 7.3.4.
         if is_variant(text) {
             return Ok(Self::Name(text.to_owned()));
         }
@@ -80,7 +81,7 @@ impl FromStr for KernelPattern {
     }
 }
 
-/// Whether it is a version with something behind it, other than a candidate's number.
+/// Whether `text` is a version with a suffix other than `-rcN`.
 fn is_variant(text: &str) -> bool {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -90,7 +91,7 @@ fn is_variant(text: &str) -> bool {
 }
 
 impl Filter {
-    /// Whether the cell is wanted.
+    /// Whether the filter matches the cell.
     pub fn takes(&self, subject: &Subject<'_>) -> bool {
         self.0.takes(subject)
     }
@@ -110,17 +111,17 @@ impl Expression {
     }
 }
 
-/// What is wrong with an expression, and where.
+/// A mistake in an expression, and its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the filter, at character {column}: {message}\n  {text}\n  {0:>1$}", "^", .column)]
 pub struct FilterError {
     text: String,
-    /// From 1.
+    /// The column in characters, from 1.
     column: usize,
     message: String,
 }
 
-/// How expressions are written, for help and hints.
+/// The syntax of expressions, for help and hints.
 pub const FILTER_SYNTAX: &str = "source(RANGE), target(RANGE), workload(GLOB), profile(GLOB), joined by &, |, ! and ()";
 
 impl FromStr for Filter {
@@ -131,20 +132,20 @@ impl FromStr for Filter {
         let expression = parser.any()?;
         match parser.peek() {
             None => Ok(Self(expression)),
-            Some(_) => Err(parser.wrong("& or | is missing here")),
+            Some(_) => Err(parser.wrong("expected & or | here")),
         }
     }
 }
 
 struct Parser<'a> {
     text: &'a str,
-    /// In bytes.
+    /// The offset in bytes.
     at: usize,
-    /// How many `!` and `(` are open.
+    /// The number of open `!` and `(`.
     depth: usize,
 }
 
-/// Deeper than this is no expression that somebody wrote.
+/// The deepest nesting. The parser is recursive, so this bounds its stack.
 const DEEPEST: usize = 64;
 
 impl<'a> Parser<'a> {
@@ -201,7 +202,7 @@ impl<'a> Parser<'a> {
         }
         if self.take('(') {
             let inner = self.any()?;
-            return if self.take(')') { Ok(inner) } else { Err(self.wrong("`)` is missing here")) };
+            return if self.take(')') { Ok(inner) } else { Err(self.wrong("expected `)` here")) };
         }
         self.predicate()
     }
@@ -215,9 +216,9 @@ impl<'a> Parser<'a> {
         }
         self.at += length;
         if !self.take('(') {
-            return Err(self.wrong(format!("`(` is missing after `{name}`")));
+            return Err(self.wrong(format!("expected `(` after `{name}`")));
         }
-        let end = self.rest().find(')').ok_or_else(|| self.wrong("`)` is missing after this"))?;
+        let end = self.rest().find(')').ok_or_else(|| self.wrong("expected `)` after this"))?;
         let argument = self.rest()[..end].trim();
         let expression = match name {
             "workload" => Expression::Workload(argument.to_owned()),
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn expressions_mean_what_they_say() {
+    fn an_expression_selects_cells() {
         for (filter, expected) in [
             ("source(<7.1) & target(>=7.1)", true),
             ("source(<7.1)&target(>=7.1)&workload(memfd.*)", true),
@@ -280,21 +281,21 @@ mod tests {
         ] {
             assert_eq!(takes(filter, "7.3.4", "7.3.4-mine"), expected, "{filter}");
         }
-        // Without a number it is no candidate, but a name.
+        // Without a number it is a name, not a release candidate.
         assert!(takes("target(7.2-rc)", "7.1", "7.2-rc") && !takes("target(7.2-rc)", "7.1", "7.2"));
         assert!(takes("source(<7.1-rc2)", "7.1-rc1", "7.1") && takes("source(7.1-rc1)", "7.1-rc1", "7.1"));
     }
 
     #[test]
-    fn mistakes_are_pointed_at() {
+    fn a_mistake_has_its_column() {
         for (filter, column, message) in [
             ("", 1, "expected one of source(RANGE)"),
-            ("source(<7.1) target(7.2)", 14, "& or | is missing"),
+            ("source(<7.1) target(7.2)", 14, "expected & or |"),
             ("source(<7.1) & sauce(7.2)", 16, "expected one of"),
-            ("source <7.1", 8, "`(` is missing after `source`"),
-            ("source(7.1", 8, "`)` is missing"),
+            ("source <7.1", 8, "expected `(` after `source`"),
+            ("source(7.1", 8, "expected `)`"),
             ("source(new)", 8, "`new` is no range of versions"),
-            ("(source(7.1)", 13, "`)` is missing here"),
+            ("(source(7.1)", 13, "expected `)` here"),
             ("source(7.2.12abc)", 8, "`7.2.12abc` is no range of versions"),
             (&"(".repeat(100_000), 65, "nested too deeply"),
             (&"!".repeat(100_000), 65, "nested too deeply"),

@@ -1,10 +1,15 @@
 //! TOML with positions, the matrix, and what it selects. All mistakes of a file are reported at once.
+//!
+//! The modules from the bottom up: `document`, `filter`, `names`, `deadlines`; `pairs`, `expect`, `program`, which
+//! read one kind of table each; `matrix`, which reads a whole file; `propose`, which writes one.
 
 mod deadlines;
 pub mod document;
 mod expect;
 mod filter;
 pub mod matrix;
+mod names;
+mod pairs;
 mod program;
 mod propose;
 
@@ -12,6 +17,7 @@ pub use deadlines::Deadlines;
 pub use expect::Expectations;
 pub use filter::{FILTER_SYNTAX, Filter, FilterError, KernelPattern, Named, Subject};
 pub use luqual_model::matches;
-pub use matrix::Budget;
+pub use names::{Known, is_path};
+pub use pairs::{Budget, Matrix, Pairs};
 pub use program::{Origin, Program};
 pub use propose::{Observed, propose};

@@ -1,34 +1,34 @@
-//! The smallest addition to a matrix file that makes what was observed expected.
+//! Writes the smallest addition to a matrix file that makes the observed outcomes expected.
 
 use crate::expect::Expectations;
 use crate::filter::{KernelPattern, Named, Subject};
-use crate::matrix::is_path;
+use crate::names::is_path;
 use luqual_model::{Expectation, Outcome, Status, Told, Version};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// A cell that was run.
+/// A cell that ran.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// What it is.
+    /// The parts of the cell.
     pub subject: Subject<'a>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Whether a survival was spoilt.
+    /// Whether the cell was tainted.
     pub tainted: bool,
-    /// The names of the probes that did not hold.
+    /// The names of the failed probes.
     pub broken: &'a [String],
 }
 
 impl Observed<'_> {
     fn is_as(&self, expectation: Option<&Expectation>) -> bool {
-        // What holds would tell a regression from an improvement, and neither is as expected.
+        // The passed probes only tell a regression from an improvement, and neither is as expected.
         let told = Told { broken: self.names(), held: Vec::new() };
         Status::of(self.outcome, self.tainted, &told, expectation) == Status::Expected
     }
 
-    /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as they
-    /// were, and the others by their own names.
+    /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as
+    /// they were, and the others by their own names.
     fn end(&self, expectation: Option<&Expectation>) -> End {
         let mut end = End { outcome: self.outcome, tainted: self.tainted, broken: Vec::new(), unsteady: Vec::new() };
         if let Some(known) = expectation.filter(|known| known.outcome == self.outcome) {
@@ -49,15 +49,17 @@ impl Observed<'_> {
     }
 }
 
-/// `[[expect]]` entries, to stand after all others, for the cells that are not as `expectations` say; empty if all are.
-/// Each takes as many of them as a range of sources and of targets can without taking one that ended otherwise, or that
-/// was not run; a loss of which other probes are named is another end. Cells of the harness's failures are left alone: nothing is known of them.
+/// `[[expect]]` entries, to stand after all others, for the cells that are not as `expectations` say; empty if all
+/// are. Each takes as many of them as a range of sources and of targets can without taking one that ended otherwise,
+/// or that was not run; a loss of which other probes are named is another end. Cells of the harness's failures are
+/// left alone: nothing is known of them.
 pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &str, link: Option<&str>) -> String {
     let kinds: BTreeSet<(&str, &str)> = observed.iter().map(|it| (it.subject.workload, it.subject.profile)).collect();
     let mut text = String::new();
     for (workload, profile) in kinds {
         let these = || observed.iter().filter(|it| (it.subject.workload, it.subject.profile) == (workload, profile));
-        // A version takes its variants too, which may have ended otherwise: those then have rules of their own behind it.
+        // A version takes its variants too, which may have ended otherwise: those then have rules of their own behind
+        // it.
         let mut known = expectations.clone();
         let mut rules = Vec::new();
         for _ in 0..ROUNDS {
@@ -90,10 +92,10 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
                 say("tainted", true.into());
             }
             if !end.broken.is_empty() {
-                say("broken", end.broken.into());
+                say("failed", end.broken.into());
             }
             if !end.unsteady.is_empty() {
-                say("unsteady", end.unsteady.into());
+                say("unstable", end.unsteady.into());
             }
             say("reason", reason.into());
             if let Some(link) = link {
@@ -104,10 +106,10 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
     text
 }
 
-/// Each round mends what the one before took too much of, by rules that take less.
+/// Each round adds narrower rules for the cells that a rule of the round before should not have matched.
 const ROUNDS: usize = 4;
 
-/// What a rule says of its cells.
+/// What a rule expects of its cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct End {
     outcome: Outcome,
@@ -124,11 +126,11 @@ struct Rule {
     end: End,
 }
 
-/// The cells of one workload on one machine, by kernels in the order of their versions.
+/// The cells of one workload on one profile, by kernels in version order.
 struct Grid<'a> {
     kernels: Vec<Named<'a>>,
     ends: Vec<Vec<Option<End>>>,
-    /// Those that are not as expected: source, target.
+    /// The cells that are not as expected: source, target.
     wanted: BTreeSet<(usize, usize)>,
 }
 
@@ -140,7 +142,7 @@ impl<'a> Grid<'a> {
                 kernels.push(kernel);
             }
         }
-        // Paths last: they are in no range.
+        // Paths come last, since no range contains them.
         kernels.sort_by_key(|kernel| (is_path(kernel.name), Version::of(kernel.release)));
         let place = |kernel: Named<'_>| kernels.iter().position(|known| *known == kernel).unwrap_or_default();
         let mut ends = vec![vec![None; kernels.len()]; kernels.len()];
@@ -167,7 +169,7 @@ impl<'a> Grid<'a> {
         rules
     }
 
-    /// The rule around a cell that takes most of those that are left.
+    /// The rule for a cell that matches most of the cells that are left.
     fn best(&self, left: &BTreeSet<(usize, usize)>, (source, target): (usize, usize)) -> Rule {
         let ranges =
             |around: usize| (0..=around).flat_map(move |from| (around..self.kernels.len()).map(move |to| from..=to));
@@ -182,7 +184,7 @@ impl<'a> Grid<'a> {
                 && sources.clone().all(|source| targets.clone().all(|target| self.ends[source][target].as_ref() == end))
                 && !self.takes_another(sources, targets, end)
         };
-        // Of those that take as many, the narrowest.
+        // Of the rules that match as many, the narrowest.
         let size = |range: &Range| range.end() - range.start();
         let value = |(sources, targets): &(Range, Range)| {
             (taken(sources, targets), std::cmp::Reverse(size(sources) + size(targets)))
@@ -192,7 +194,8 @@ impl<'a> Grid<'a> {
         Rule { sources, targets, end: end.cloned().unwrap_or_else(survived) }
     }
 
-    /// Whether ranges take, by their versions, a kernel beside them that did not end so: a path, or a variant of a version.
+    /// Whether ranges take, by their versions, a kernel beside them that did not end so: a path, or a variant of a
+    /// version.
     fn takes_another(&self, sources: &Range, targets: &Range, end: Option<&End>) -> bool {
         let pattern = |range: &Range| self.range(range).parse::<KernelPattern>().ok();
         let (Some(from), Some(to)) = (pattern(sources), pattern(targets)) else { return false };
@@ -204,7 +207,7 @@ impl<'a> Grid<'a> {
             .any(|(source, target)| self.ends[source][target].as_ref().is_some_and(|other| Some(other) != end))
     }
 
-    /// Whether kernels can be named together.
+    /// Whether one pattern can name the kernels.
     fn is_range(&self, range: &Range) -> bool {
         range.start() == range.end() || range.clone().all(|at| !is_path(self.kernels[at].name))
     }
@@ -218,7 +221,8 @@ impl<'a> Grid<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::{Known, read};
+    use crate::matrix::read;
+    use crate::names::Known;
 
     const KERNELS: [&str; 4] = ["6.19.14", "7.0.13", "7.2.12", "7.3.4"];
 
@@ -336,16 +340,16 @@ mod tests {
         let (known, other, fewer) = (probes(&["D3 a", "D4 b"]), probes(&["D0 x", "D3 a", "D4 b"]), probes(&["D4 b"]));
         assert_eq!(propose(&[lost(0, &known)], &before, "now", None), "");
         let told = propose(&[lost(0, &other)], &before, "now", None);
-        assert!(told.contains("outcome = \"lost\"\nbroken = [\"D3 *\", \"D4 *\", \"D0 x\"]\nreason"), "{told}");
+        assert!(told.contains("outcome = \"lost\"\nfailed = [\"D3 *\", \"D4 *\", \"D0 x\"]\nreason"), "{told}");
         let told = propose(&[lost(0, &fewer)], &before, "now", None);
-        assert!(told.contains("outcome = \"lost\"\nbroken = [\"D4 *\"]\nreason"), "{told}");
-        // What comes and goes does so beside the others too, and is no reason for a rule.
+        assert!(told.contains("outcome = \"lost\"\nfailed = [\"D4 *\"]\nreason"), "{told}");
+        // An unstable probe is no reason for a rule. (The rules that stand here have the old names of the keys.)
         let unsteady = THEN.replace("reason", "unsteady = [\"D0 *\"]\nreason");
         assert_eq!(propose(&[lost(0, &other)], &file(&unsteady), "now", None), "");
         let told = propose(&[lost(0, &fewer)], &file(&unsteady), "now", None);
-        assert!(told.contains("broken = [\"D4 *\"]\nunsteady = [\"D0 *\"]\nreason"), "{told}");
-        // Whose probes nobody named may lose any, and takes no list from a neighbour that is as it was.
-        assert!(!propose(&[lost(0, &other)], &Expectations::default(), "now", None).contains("broken"));
+        assert!(told.contains("failed = [\"D4 *\"]\nunstable = [\"D0 *\"]\nreason"), "{told}");
+        // A cell whose expectation names no probes gets none, and takes no list from a neighbour.
+        assert!(!propose(&[lost(0, &other)], &Expectations::default(), "now", None).contains("failed"));
         let run = [lost(0, &other), lost(1, &known), lost(2, &other)];
         let rules = propose(&run, &before, "now", None);
         assert_eq!(rules.matches("[[expect]]").count(), 2, "{rules}");
@@ -355,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_rule_mends_an_earlier_one() {
+    fn a_later_rule_corrects_an_earlier_one() {
         let before = propose(&observed(["siii", "isii", "iisi", "iiis"]), &Expectations::default(), "then", None);
         let now = observed(["siii", "ssii", "iisi", "iiis"]);
         let mended = propose(&now, &file(&before), "now", Some("https://example.org"));

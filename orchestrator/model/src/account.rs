@@ -1,51 +1,51 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a virtual machine inside of the guest says of an update, and what the host saw of it.
+/// What a nested VM reports about an update, and what the host saw of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
-    /// What it is called in probes.
+    /// The name of the nested VM, as probes have it.
     pub machine: String,
-    /// The number of kexecs before the one that it tells of.
+    /// The number of kexecs before the one that it reports about.
     pub hop: u32,
-    /// When the host saw it stand still; of each cell's first machine.
+    /// When the host saw the nested VM paused; only for the first one of each cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Stand>,
-    /// What it came to, in order, by the clock that it sees.
+    /// What the nested VM noticed, in order, by its own clock.
     pub moments: Vec<Moment>,
-    /// What its first processor counts.
+    /// The counters of its first processor.
     pub counts: Vec<Count>,
 }
 
-/// When a machine stood still, in microseconds since the start of the cell's boot.
+/// When a nested VM was paused, in microseconds since the start of the boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stand {
-    /// When it was known to hold; of one that cannot be asked to, when it was paused.
+    /// When the nested VM was known to be quiescent. One that cannot be asked for it has the time of the pause.
     pub held_us: u64,
-    /// When it was paused.
+    /// When the monitor had paused it.
     pub paused_us: u64,
-    /// When its beat was seen again.
+    /// When its heartbeat was seen again.
     pub went_on_us: u64,
-    /// When it held no longer.
+    /// When it was told to leave the quiescent state.
     pub released_us: u64,
 }
 
-/// Something that a machine came to.
+/// Something that a nested VM noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
-    /// What.
+    /// What it noticed.
     pub what: String,
-    /// By its own clock, in microseconds.
+    /// When, by its own clock, in microseconds.
     pub at_us: u64,
 }
 
-/// Something that a machine counts.
+/// A counter of a nested VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
-    /// What.
+    /// What is counted.
     pub what: String,
-    /// When it was paused.
+    /// The value when the nested VM was paused.
     pub before: u64,
-    /// When it was looked at in the target.
+    /// The value when it was read in the target.
     pub after: u64,
 }

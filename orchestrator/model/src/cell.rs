@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// What a cell is: source × target × profile × workload, each by its name.
+/// The parts of a cell: source × target × profile × workload, each by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct CellKey {
     /// The name of the source kernel.
@@ -17,7 +17,7 @@ pub struct CellKey {
 }
 
 impl CellKey {
-    /// The cell's id: unique in a run, and fit for a folder name and a shell word.
+    /// The id of the cell. It is unique in a run, and valid as a folder name and as a shell word.
     pub fn id(&self) -> CellId {
         let parts = [&self.source, &self.target, &self.profile, &self.workload].map(String::as_str);
         let words = parts.map(word);
@@ -31,8 +31,8 @@ impl CellKey {
     }
 }
 
-/// What an id shows of one name: a word whose end, the telling part of a path, is no longer than a folder's name allows,
-/// and that hides no folder by a dot before it.
+/// The part of an id for one name. A long name keeps its end, which is the telling part of a path. A leading dot
+/// would hide the folder.
 fn word(name: &str) -> String {
     const LONGEST: usize = 48;
     let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-.+~".contains(c) { c } else { '-' });
@@ -40,8 +40,8 @@ fn word(name: &str) -> String {
     end.trim_start_matches(['.', '-']).to_owned()
 }
 
-/// `SOURCE_TARGET_PROFILE_WORKLOAD`. Of a longer name the last 48 characters, with anything outside `[A-Za-z0-9.+~-]`
-/// replaced by `-`, and none of `.` and `-` before it; a digest of the names then follows.
+/// `SOURCE_TARGET_PROFILE_WORKLOAD`. Each name keeps at most its last 48 characters; `-` replaces a character outside
+/// `[A-Za-z0-9.+~-]`, and leading `.` and `-` are removed. If this changed a name, a digest of the names follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct CellId(pub String);

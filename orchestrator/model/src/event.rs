@@ -12,81 +12,81 @@ pub struct Stamped {
     pub event: Event,
 }
 
-/// What can happen in a run. The set is closed.
+/// An event of a run. The set is closed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// Always the first.
+    /// The first event of every run.
     RunStarted {
         /// The run as it is before any cell.
         run: Box<Run>,
     },
-    /// A run that was cut off goes on. Cells that had begun and not ended are run anew.
+    /// A run that was killed is resumed. Cells that had started and not ended start again.
     RunResumed {
         /// How many cells are left.
         left: usize,
     },
-    /// A cell begins.
+    /// A cell starts.
     CellStarted {
         /// Its id.
         cell: CellId,
-        /// What it is.
+        /// The parts of the cell.
         #[serde(flatten)]
         key: CellKey,
     },
-    /// Several cells begin that share a boot; what happens in it has the boot's id.
+    /// The cells of a boot group start. Events of the boot have its id.
     BootStarted {
         /// Its id.
         boot: CellId,
-        /// Which cells.
+        /// The cells of the group.
         cells: Vec<CellId>,
     },
-    /// It ended.
+    /// The boot of a group ended.
     BootEnded {
         /// Its id.
         boot: CellId,
-        /// Why each of its cells is run again alone; absent where they are not.
+        /// Why each of its cells runs again alone; absent if they do not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
-    /// A phase begins.
+    /// A phase starts.
     PhaseStarted {
-        /// In which cell, or in which shared boot.
+        /// The cell or the boot of a group.
         cell: CellId,
-        /// Which.
+        /// The phase.
         phase: Phase,
         /// The number of kexecs before it.
         hop: u32,
     },
     /// A phase ended.
     PhaseEnded {
-        /// In which cell.
+        /// The cell or the boot of a group.
         cell: CellId,
-        /// Which.
+        /// The phase.
         phase: Phase,
         /// The number of kexecs before it.
         hop: u32,
-        /// How long it took, in microseconds.
+        /// The duration in microseconds.
         duration_us: u64,
-        /// How.
+        /// How the phase ended.
         #[serde(flatten)]
         end: PhaseEnd,
     },
-    /// The console said something that matters.
+    /// The console printed a line that matters.
     ConsoleFinding {
-        /// In which cell.
+        /// The cell or the boot of a group.
         cell: CellId,
-        /// What. Not flattened: it has a time of its own, in the cell.
+        /// The line. Not flattened, since it has a time of its own.
         finding: Finding,
     },
     /// A cell ended.
     CellFinished {
-        /// All of it.
+        /// The result of the cell.
         record: Box<CellRecord>,
     },
-    /// Always the last.
+    /// The last event of a run that was not killed.
     RunFinished {
-        /// Whether the user ended it before all cells were done.
+        /// Whether the user ended the run before all cells were done.
         interrupted: bool,
     },
 }

@@ -1,19 +1,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What became of the numbered frames that the host sent to a device over an update.
+/// The numbered frames that the host sent to a device during an update, and which of them arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Frames {
-    /// Microseconds between two of them, as it was meant.
+    /// The intended time between two frames, in microseconds.
     pub period_us: u64,
-    /// By when they were sent, in order: while the source ran, in the blackout, while the target had not taken the device
-    /// again, and after.
+    /// The frames by the time when they were sent, in order: while the source ran, during the blackout, before the
+    /// target had reopened the device, and after that.
     pub spans: Vec<Span>,
-    /// The numbers that were received, in runs: the first of each and its last.
+    /// The received numbers as ranges: the first and the last of each.
     pub received: Vec<(u32, u32)>,
 }
 
-/// The frames that were sent in one part of an update.
+/// The frames that were sent in one span of an update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Span {
     /// `source`, `blackout`, `target` or `after`.
@@ -22,6 +22,6 @@ pub struct Span {
     pub first: u32,
     /// How many were sent.
     pub sent: u32,
-    /// How many of them the guest found.
+    /// How many of them the guest received.
     pub received: u32,
 }

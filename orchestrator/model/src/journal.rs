@@ -2,8 +2,8 @@ use crate::{Event, Run, SCHEMA_VERSION, Stamped};
 use serde::Deserialize;
 use std::io::{self, BufRead};
 
-/// A journal, read a line at a time from whatever has it. A last line that was not written to its end is left out, since
-/// the run was killed, or goes on; any other that cannot be read is an error: it was not cut off, it was changed.
+/// Reads a journal one line at a time. An incomplete last line is left out: the run was killed while it wrote the
+/// line, or it is still writing. Any other line that cannot be read is an error, since somebody changed the file.
 pub struct Journal<R> {
     reader: R,
     line: Vec<u8>,
@@ -11,29 +11,30 @@ pub struct Journal<R> {
     whole: u64,
 }
 
-/// Where a line is.
+/// Where a line is in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its first byte.
+    /// The offset of its first byte.
     pub offset: u64,
-    /// How many bytes it has, with its end.
+    /// Its length in bytes, with the line end.
     pub length: u64,
 }
 
 impl<R: BufRead> Journal<R> {
-    /// Reads the first line, which is the run before any cell.
+    /// Reads the first line, which is the head of the run. An error if the journal does not start with one, or has
+    /// another schema version.
     pub fn begin(reader: R) -> io::Result<(Run, Self)> {
         let mut journal = Self { reader, line: Vec::new(), lines: 0, whole: 0 };
         let Some((_, stamped)) = journal.line(check_version)? else {
-            return Err(invalid("it does not begin with a run"));
+            return Err(invalid("it does not start with a run"));
         };
         match stamped.event {
             Event::RunStarted { run } => Ok((*run, journal)),
-            _ => Err(invalid("it does not begin with a run")),
+            _ => Err(invalid("it does not start with a run")),
         }
     }
 
-    /// How many bytes the lines have that were read.
+    /// How many bytes the lines had that were read.
     pub fn whole(&self) -> u64 {
         self.whole
     }
@@ -48,8 +49,8 @@ impl<R: BufRead> Journal<R> {
         check(&self.line)?;
         let wrong = |why: String| invalid(&format!("line {} of the journal: {why}", self.lines));
         let event: Stamped = serde_json::from_slice(&self.line).map_err(|error| wrong(error.to_string()))?;
-        if let Some(place) = astray(&event.event) {
-            return Err(wrong(format!("{place:?} is no place in a run's folder")));
+        if let Some(path) = outside_run_folder(&event.event) {
+            return Err(wrong(format!("{path:?} is not a path inside the run's folder")));
         }
         let place = Place { offset: self.whole, length };
         self.whole += length;
@@ -65,9 +66,9 @@ impl<R: BufRead> Iterator for Journal<R> {
     }
 }
 
-/// What is not below the run's folder of the places that an event names, and of the workloads, which name files in the guest: a run may be
-/// somebody else's.
-fn astray(event: &Event) -> Option<&str> {
+/// The first path or name of an event that leads out of the run's folder. A record may come from somebody else. Names
+/// of workloads count too, since they become names of files in the guest.
+fn outside_run_folder(event: &Event) -> Option<&str> {
     match event {
         Event::RunStarted { run } => run.programs.keys().map(String::as_str).find(|name| !is_below(name, 1)),
         Event::BootStarted { boot, .. } => Some(boot.0.as_str()).filter(|name| !is_below(name, 1)),
@@ -79,12 +80,12 @@ fn astray(event: &Event) -> Option<&str> {
     }
 }
 
-/// Whether it leads from a folder to one below it, by at most so many plain names.
+/// Whether `path` leads into a subfolder, by at most this many plain names.
 fn is_below(path: &str, at_most: usize) -> bool {
     path.split('/').count() <= at_most && path.split('/').all(|name| !["", ".", ".."].contains(&name))
 }
 
-/// A run of another version may have another shape: its version is looked at before the rest.
+/// Checks the version before the rest is parsed, since a record of another version may have another shape.
 fn check_version(line: &[u8]) -> io::Result<()> {
     #[derive(Deserialize)]
     struct First {
@@ -96,9 +97,9 @@ fn check_version(line: &[u8]) -> io::Result<()> {
     }
     match serde_json::from_slice(line) {
         Ok(First { run: Versioned { schema_version } }) if schema_version != SCHEMA_VERSION => Err(invalid(&format!(
-            "the run has schema version {schema_version}, this luqual reads {SCHEMA_VERSION}: use the luqual that wrote it"
+            "the run has schema version {schema_version}, this luqual reads {SCHEMA_VERSION}: use the luqual that wrote the run"
         ))),
-        // What is not a run at all is told by who reads it.
+        // Whoever parses the line reports that it is not a run.
         _ => Ok(()),
     }
 }
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_read_with_their_places() {
+    fn complete_lines_are_read_with_their_offsets() {
         let first = lines(&[start()]);
         let text = format!("{first}{}{{\"at_us\":7,\"ev", lines(&[Event::RunResumed { left: 1 }]));
         let (run, mut journal) = Journal::begin(text.as_bytes()).unwrap();
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn places_elsewhere_are_refused() {
+    fn paths_outside_the_run_folder_are_refused() {
         for (path, one, several) in [
             ("a", true, true),
             ("cells/a b", false, true),
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(read(boot("7.2.12_7.3.4")), Ok(()));
         assert_eq!(
             read(boot("../../x")).unwrap_err(),
-            "line 2 of the journal: \"../../x\" is no place in a run's folder"
+            "line 2 of the journal: \"../../x\" is not a path inside the run's folder"
         );
         let Event::RunStarted { mut run } = start() else { unreachable!() };
         let file = ProgramFile::Missing { why: String::new() };
@@ -168,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_journal_of_this_version_is_told() {
+    fn a_file_that_is_no_journal_of_this_version_is_an_error() {
         let told = |text: String| Journal::begin(text.as_bytes()).err().unwrap().to_string();
-        assert!(told(String::new()).contains("does not begin"));
-        assert!(told(lines(&[Event::RunResumed { left: 1 }])).contains("does not begin"));
+        assert!(told(String::new()).contains("does not start"));
+        assert!(told(lines(&[Event::RunResumed { left: 1 }])).contains("does not start"));
         assert!(told("nonsense\n".into()).contains("line 1 of the journal"));
         let other = lines(&[start()]).replace("\"schema_version\":1", "\"schema_version\":2");
         assert!(told(other).contains("schema version 2, this luqual reads 1"));

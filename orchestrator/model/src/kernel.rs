@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Something a kernel can do as a part in a live update, found from its configuration, never from its name. Options count
-/// when they are built in: luqual boots an image without modules.
+/// Something that a kernel can do in a live update. It is read from the kernel's configuration, never from its name.
+/// An option counts if it is built in, since luqual boots an image without modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
@@ -12,20 +12,20 @@ pub enum Ability {
     Kho,
     /// The Live Update Orchestrator: `CONFIG_LIVEUPDATE`.
     Luo,
-    /// PCI devices for userspace: `CONFIG_VFIO` and `CONFIG_VFIO_PCI`.
+    /// PCI devices owned by userspace: `CONFIG_VFIO` and `CONFIG_VFIO_PCI`.
     Vfio,
     /// iommufd and a driver for an IOMMU that QEMU emulates: `CONFIG_IOMMUFD` with one of
     /// `CONFIG_INTEL_IOMMU`, `CONFIG_AMD_IOMMU`, `CONFIG_VIRTIO_IOMMU`.
     Iommu,
-    /// Virtual machines inside the guest: `CONFIG_KVM_AMD` or `CONFIG_KVM_INTEL`.
+    /// Nested VMs: `CONFIG_KVM_AMD` or `CONFIG_KVM_INTEL`.
     Kvm,
 }
 
 impl Ability {
-    /// Every ability, in the order in which they are shown.
+    /// Every capability, in display order.
     pub const ALL: [Self; 5] = [Self::Kho, Self::Luo, Self::Vfio, Self::Iommu, Self::Kvm];
 
-    /// The field's short name.
+    /// The usual abbreviation.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Kho => "KHO",
@@ -43,58 +43,57 @@ impl fmt::Display for Ability {
     }
 }
 
-/// What the record says of a kernel. `None` means unknown, which is not the same as empty.
+/// What a record says about a kernel. `None` means unknown, which is not the same as empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelInfo {
-    /// The name by which cells refer to it: a catalog version, or the path that was given.
+    /// The name that cells use: a version of the catalog, or the path that the user gave.
     pub name: String,
-    /// What `uname -r` will say, read from the image.
+    /// The release, as `uname -r` prints it; read from the image.
     pub release: String,
     /// The GNU build id in `/sys/kernel/notes`, as hex.
     pub build_id: Option<String>,
     /// The digest of the bzImage, as hex.
     pub image_sha256: String,
-    /// Where it comes from, in one line.
+    /// Where the kernel comes from, in one line.
     pub provenance: String,
     /// Every ABI string in the image, such as `kho-v4`, sorted.
     pub abi: Option<Vec<String>>,
-    /// What it can do, from its configuration.
+    /// What the kernel can do, from its configuration.
     pub abilities: Option<BTreeSet<Ability>>,
-    /// What the catalog asks to be on its command line.
+    /// The options that the catalog adds to the kernel's command line.
     pub command_line: String,
-    /// What was applied to its source, in order.
+    /// The patches that were applied to its source, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<Patch>,
-    /// Whatever else is worth reading in a report: compiler, build time, sizes.
+    /// Other facts for reports: compiler, build time, sizes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
 }
 
 impl KernelInfo {
-    /// Whether it boots as that one: the same image, told the same.
+    /// Whether both boot alike: the same image with the same command line.
     pub fn boots_as(&self, other: &Self) -> bool {
         (&self.image_sha256, &self.command_line) == (&other.image_sha256, &other.command_line)
     }
 }
 
-/// A patch that a kernel carries.
+/// A patch that was applied to a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Patch {
-    /// What its author calls it, in one line.
+    /// The subject line.
     pub subject: String,
-    /// The digest of what was applied, as hex; the message and who wrote it are not in it.
+    /// The digest of the diff, as hex. It does not include the message and the author.
     pub sha256: String,
 }
 
-/// A "no" from a kernel: which call, which errno, and about what.
+/// A call that a kernel refused: the call, the errno, and the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
-    /// The call as a kernel reader would name it, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`; of a workload that is a
-    /// program, its name.
+    /// The call, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`. For an external program, the name of the program.
     pub call: String,
-    /// The errno's name, such as `EINVAL`; of a program, how it ended.
+    /// The name of the errno, such as `EINVAL`. For an external program, how it ended.
     pub errno: String,
-    /// What the call was about, such as `memfd 64m`.
+    /// The object of the call, such as `memfd 64m`.
     pub about: String,
 }
 

@@ -1,20 +1,20 @@
 use std::fmt;
 
-/// How much of a device an update kept, from its being there at all to its running on. A probe's name begins with the level
-/// that it belongs to, such as `D4 descriptor preserve`.
+/// How much of a device an update kept. A level includes those below it. The name of a probe of a device begins with
+/// its level, such as `D4 descriptor preserve`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
-    /// The device is there.
+    /// Present: the device is there, with the same functions and BARs.
     D0,
-    /// It can be used anew.
+    /// Usable: the target can open and use it.
     D1,
-    /// It did nothing to anybody's memory, and none of its accesses faulted.
+    /// Quiet: it wrote to no memory that was not its own, and none of its accesses faulted.
     D2,
-    /// What it was told before the update it still knows.
+    /// State: its registers and its configuration are as they were before the update.
     D3,
-    /// Its descriptor was handed over and given out again.
+    /// Descriptor: the kernel preserved its file descriptor, and the target gave it out.
     D4,
-    /// It ran on all the while.
+    /// Running: it kept working during the update.
     D5,
 }
 
@@ -22,13 +22,13 @@ impl Level {
     /// Every level, in order.
     pub const ALL: [Self; 6] = [Self::D0, Self::D1, Self::D2, Self::D3, Self::D4, Self::D5];
 
-    /// The level that a probe belongs to, if its name says so.
+    /// The level that begins the name of a probe.
     pub fn of(probe: &str) -> Option<Self> {
         let (first, _) = probe.split_once(' ')?;
         Self::ALL.into_iter().find(|level| level.name() == first)
     }
 
-    /// As it stands in probes' names.
+    /// The name, as probes have it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::D0 => "D0",
@@ -40,7 +40,7 @@ impl Level {
         }
     }
 
-    /// What it means, in a word.
+    /// The meaning, in one word.
     pub const fn word(self) -> &'static str {
         match self {
             Self::D0 => "present",

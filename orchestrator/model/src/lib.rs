@@ -1,12 +1,13 @@
 //! Identifiers, phases, events, outcomes and the run record; no files.
 //!
-//! The runner emits [`Event`]s, one dispatcher puts them in order, and the terminal, the journal and
-//! the reports all fold the same stream. What is on disk is these types as JSON, with
-//! [`SCHEMA_VERSION`] at the top.
+//! The runner emits [`Event`]s, and one dispatcher puts them in order. The terminal, the journal and the reports fold
+//! the same stream. A record on disk is these types as JSON, with [`SCHEMA_VERSION`] at the top. Words:
+//! docs/glossary.md.
 
 mod account;
 mod cell;
 mod event;
+mod finding;
 mod frames;
 mod glob;
 mod journal;
@@ -14,13 +15,18 @@ mod kernel;
 mod level;
 mod outcome;
 mod phase;
+mod probe;
+mod program;
 mod rate;
 mod record;
+mod run;
+mod settings;
 mod version;
 
 pub use account::{Account, Count, Moment, Stand};
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
+pub use finding::{Finding, FindingKind};
 pub use frames::{Frames, Span};
 pub use glob::matches;
 pub use journal::{Journal, Place};
@@ -28,12 +34,14 @@ pub use kernel::{Ability, KernelInfo, Patch, Refused};
 pub use level::Level;
 pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status, Told};
 pub use phase::{Phase, Side};
+pub use probe::{Observer, Probe, ProbeKind};
+pub use program::{ProgramFile, ProgramInfo};
 pub use rate::Rate;
-pub use record::{
-    Attempt, Blackout, CellRecord, Course, Finding, FindingKind, HostInfo, Measure, Partition, PhaseEnd, PhaseRecord,
-    Planned, Probe, ProgramFile, ProgramInfo, Repeated, Run, RunRecord, Settings, Vmcore, VmcoreOf,
-};
+pub use record::{Attempt, Blackout, CellRecord, Measure, PhaseEnd, PhaseRecord};
+pub use run::{HostInfo, Partition, Planned, Run, RunRecord};
+pub use settings::{Course, Repeated, Settings, Vmcore, VmcoreOf};
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 
-/// The version of `run.json` and `events.jsonl`. It grows when a reader of the old shape would be misled.
+/// The version of `run.json` and `events.jsonl`. It rises when a change of shape would mislead a reader of the old
+/// one.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -3,23 +3,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How a cell ended. The set is closed; the order is by strength of the claim.
+/// How a cell ended. The set is closed, and the order is by strength of the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// All that was preserved was retrieved, and every probe held.
+    /// Everything preserved was retrieved, and every probe passed.
     Survived,
     /// The target runs, and something preserved is missing, changed or not retrievable.
     Lost,
-    /// The target runs and refused the handover as a whole; nothing of it was used.
+    /// The target runs and refused the handover as a whole. It used nothing of it.
     Incompatible,
-    /// The source said no, at preserve or at the kexec, and kept running with its state intact.
+    /// The source refused, at preserve or at the kexec, and kept running with its state intact.
     Refused,
     /// A kernel panicked, oopsed, hung or reset.
     Crashed,
-    /// A declared requirement is absent; nothing was run.
+    /// A declared requirement is absent. Nothing was preserved.
     Skipped,
-    /// The tool or the host failed; nothing is claimed about the kernels.
+    /// luqual or its host failed. This says nothing about the kernels.
     HarnessFailed,
 }
 
@@ -35,10 +35,10 @@ impl Outcome {
         Self::HarnessFailed,
     ];
 
-    /// What it costs whoever runs the update, from nothing: a source that says no goes on running, a target that refuses
-    /// the whole loses it openly, one that loses a part may do so unseen. Of what was not found out, nothing is known, which
-    /// is worse than a survival and hides no harm that was seen. Not the order of the set, which is by strength of the
-    /// claim.
+    /// What the outcome costs the person who runs the update; 0 is nothing. A source that refuses keeps running. A
+    /// target that refuses the handover loses everything, but openly. A target that loses a part may do so unnoticed.
+    /// An inconclusive outcome is worse than a survival, and it must not hide an observed failure. This is not the
+    /// order of the set.
     pub const fn harm(self) -> u32 {
         match self {
             Self::Survived => 0,
@@ -51,17 +51,17 @@ impl Outcome {
         }
     }
 
-    /// Whether it says anything of the kernels: what was not run, and what the tool or its host failed at, does not.
+    /// Whether the outcome says something about the kernels. A skipped cell and a failure of the harness do not.
     pub const fn says_something(self) -> bool {
         !matches!(self, Self::Skipped | Self::HarnessFailed)
     }
 
-    /// The outcome of that word.
+    /// The outcome with that word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.word() == word)
     }
 
-    /// The word as it stands in records and on the terminal.
+    /// The word in records and on the terminal.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Survived => "survived",
@@ -84,47 +84,47 @@ impl fmt::Display for Outcome {
 /// What a cell is known to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Expectation {
-    /// How it ends.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Whether a survival may be spoilt by warnings.
+    /// Whether the cell is tainted.
     #[serde(default)]
     pub tainted: bool,
-    /// Of a loss, the probes that are known not to hold, as globs over their names; without one, any may not.
+    /// For `lost`: globs over the names of the probes that fail. If there is none, any probe may fail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<String>,
-    /// Beside those, the probes that hold in one run and not in another, as globs: either is as known.
+    /// Globs over the names of the probes that pass in one run and fail in another. Both are as expected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsteady: Vec<String>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Where more is said.
+    /// A link to more information.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
 
-/// The names of the probes that a cell came to.
+/// The names of the probes of a cell, by result.
 #[derive(Clone, Debug, Default)]
 pub struct Told<'a> {
-    /// Those that did not hold.
+    /// The failed probes.
     pub broken: Vec<&'a str>,
-    /// Those that held.
+    /// The passed probes.
     pub held: Vec<&'a str>,
 }
 
 impl<'a> Told<'a> {
-    /// Of these probes.
+    /// Sorts these probes by result.
     pub fn of(probes: &'a [Probe]) -> Self {
         let names = |held| probes.iter().filter(|it| it.held == held).map(|it| it.name.as_str()).collect();
         Self { broken: names(false), held: names(true) }
     }
 }
 
-/// Where a loss is not the one that is known, though the outcome is the same.
+/// How the failed probes of a cell differ from those of its expectation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherProbes<'a> {
-    /// The probes that did not hold and that no glob takes, each once.
+    /// The failed probes that no glob matches, each once.
     pub also: Vec<&'a str>,
-    /// The globs that take no probe that did not hold.
+    /// The globs that match no failed probe.
     pub not: Vec<&'a str>,
 }
 
@@ -138,7 +138,7 @@ impl fmt::Display for OtherProbes<'_> {
 }
 
 impl Expectation {
-    /// Where the probes that did not hold are other ones than are named; nowhere if none is named.
+    /// How the failed probes differ from the expected ones. They do not differ if the expectation names none.
     pub fn other_probes<'a>(&'a self, broken: &[&'a str]) -> OtherProbes<'a> {
         let mut other = OtherProbes::default();
         if self.broken.is_empty() {
@@ -158,7 +158,7 @@ impl Expectation {
     /// The status of a cell whose outcome and taint are as expected.
     fn by_probes(&self, told: &Told<'_>) -> Status {
         let other = self.other_probes(&told.broken);
-        // What holds is better than known; what was not reached is not.
+        // A probe that passes is better than expected; a probe that did not run is not.
         let holds = |glob: &&str| told.held.iter().any(|name| matches(glob, name));
         if !other.also.is_empty() || !other.not.iter().all(holds) {
             Status::Regression
@@ -170,35 +170,35 @@ impl Expectation {
     }
 }
 
-/// What a pair should do, before it is run.
+/// What a pair should do, before it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Prediction {
-    /// How it should end.
+    /// The predicted outcome.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// A cell's outcome against what was expected of it.
+/// The outcome of a cell against its expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// As expected; a skipped cell too, since nothing was claimed of it.
+    /// As expected. A skipped cell is too, since it claims nothing.
     Expected,
-    /// Worse than an expectation says.
+    /// Worse than the expectation.
     Regression,
-    /// Better than an expectation says, with nothing that spoils it, and nothing lost that may go unseen.
+    /// Better than the expectation, untainted, and without a loss.
     Improvement,
-    /// No expectation was given, and it did not survive untainted.
+    /// There is no expectation, and the cell did not survive untainted.
     Unexpected,
-    /// A retry ended differently.
+    /// Attempts at the cell ended differently.
     Flaky,
 }
 
 impl Status {
-    /// The status of a cell. Without an expectation it is expected to survive, untainted. `skipped` is neutral, and a
-    /// failure of the harness is never what anybody expects. Where an
-    /// expectation names probes that do not hold, one more is a regression, and one that holds an improvement.
+    /// The status of a cell. Without an expectation, a cell is expected to survive untainted. `skipped` is neutral,
+    /// and a failure of the harness is never expected. If the expectation names failing probes, another failing probe
+    /// is a regression, and a passing one is an improvement.
     pub fn of(outcome: Outcome, tainted: bool, told: &Told<'_>, expectation: Option<&Expectation>) -> Self {
         let clean = outcome == Outcome::Survived && !tainted;
         match (outcome, expectation) {
@@ -216,15 +216,15 @@ impl Status {
                 expected.by_probes(told)
             }
             (Outcome::Lost, Some(_)) => Self::Regression,
-            // Where more is known to hold than does not, an end at which nothing of it was seen is worse.
+            // If named probes fail, all others pass: an outcome without any result of a probe is worse.
             (_, Some(expected)) if !expected.broken.is_empty() && outcome != Outcome::Survived => Self::Regression,
             (_, Some(expected)) if outcome.harm() < expected.outcome.harm() && !tainted => Self::Improvement,
-            // Worse, or spoilt.
+            // Worse, or tainted.
             (_, Some(_)) => Self::Regression,
         }
     }
 
-    /// The word as it stands in records and on the terminal.
+    /// The word in records and on the terminal.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Expected => "expected",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_untainted_survival_is_expected_without_being_told() {
+    fn without_an_expectation_only_an_untainted_survival_is_expected() {
         for outcome in Outcome::ALL {
             let clean = Status::of(outcome, false, &Told::default(), None) == Status::Expected;
             assert_eq!(clean, matches!(outcome, Outcome::Survived | Outcome::Skipped), "{outcome}");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_known_loss_the_probes_are_known_too() {
+    fn an_expected_loss_names_its_probes() {
         let known = expectation(Outcome::Lost, false, &["D3 *", "D4 *"]);
         let told = |broken: &[&'static str], held: &[&'static str]| Told { broken: broken.into(), held: held.into() };
         let status = |told: &Told<'_>| Status::of(Outcome::Lost, false, told, Some(&known));
@@ -294,10 +294,10 @@ mod tests {
             (["D3 a", "D4 b"].as_slice(), ["D0 x"].as_slice(), Status::Expected),
             (&["D3 a", "D3 b", "D4 b"], &[], Status::Expected),
             (&["D3 a"], &["D4 b"], Status::Improvement),
-            // What was not reached does not hold.
+            // A probe that did not run has not passed.
             (&["D3 a"], &["D0 x"], Status::Regression),
             (&["D0 x", "D3 a", "D4 b"], &[], Status::Regression),
-            // What is worse is told, whatever else is better.
+            // Worse beside better is a regression.
             (&["D0 x", "D3 a"], &["D4 b"], Status::Regression),
             (&[], &[], Status::Regression),
         ] {
@@ -306,7 +306,7 @@ mod tests {
         let other = known.other_probes(&["D0 x", "D3 a", "D0 x"]);
         assert_eq!(other, OtherProbes { also: vec!["D0 x"], not: vec!["D4 *"] });
         assert_eq!(other.to_string(), "also broken: D0 x; not broken: D4 *");
-        // Another outcome is judged as one.
+        // Another outcome is judged by the outcome alone.
         assert_eq!(Status::of(Outcome::Survived, false, &told(&[], &[]), Some(&known)), Status::Improvement);
         assert_eq!(Status::of(Outcome::Refused, false, &told(&[], &[]), Some(&known)), Status::Regression);
         assert_eq!(
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_is_as_known_either_way() {
+    fn an_unstable_probe_is_as_expected_either_way() {
         let mut known = expectation(Outcome::Lost, false, &["D4 *"]);
         known.unsteady = vec!["D2 *".to_owned()];
         let status = |broken: &[&'static str], held: &[&'static str]| {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_that_nobody_named_are_of_no_matter() {
+    fn an_expectation_without_probes_takes_any() {
         let known = expectation(Outcome::Lost, false, &[]);
         assert_eq!(known.other_probes(&["D0 x"]), OtherProbes::default());
         for broken in [vec![], vec!["D0 x"]] {

@@ -2,36 +2,36 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A step in the life of a cell. Each has its own deadline, whose clock starts with the phase.
+/// A step of a boot. Each phase has a deadline of its own, which starts with the phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// QEMU starts, the source kernel reaches the agent.
+    /// QEMU starts, and the source kernel starts the agent.
     Boot,
-    /// The host and the source's agent agree on who they are.
+    /// The host and the source's agent identify each other.
     Handshake,
     /// The workload hands its state to the kernel.
     Preserve,
-    /// The target is loaded by kexec_file_load(2).
+    /// kexec_file_load(2) loads the target.
     Load,
     /// reboot(2) into the target, until the source's ticks stop.
     Kexec,
-    /// From the silence to a new handshake that proves the target.
+    /// From the last tick to a new handshake that proves that the target runs.
     Reconnect,
-    /// The workload asks the target's kernel for its state.
+    /// The workload retrieves its state from the target kernel.
     Retrieve,
-    /// The workload compares what it got with what it had.
+    /// The workload compares the retrieved state with the original.
     Verify,
-    /// The workload tells the kernel that it is done.
+    /// The workload finishes its sessions.
     Finish,
-    /// Logs and traces are brought to the host.
+    /// The host collects logs and traces.
     Collect,
-    /// The machine is ended and its files are removed.
+    /// The host stops the machine and removes its files.
     Teardown,
 }
 
 impl Phase {
-    /// Every phase, in the order in which a cell passes them.
+    /// Every phase, in order.
     pub const ALL: [Self; 11] = [
         Self::Boot,
         Self::Handshake,
@@ -46,12 +46,12 @@ impl Phase {
         Self::Teardown,
     ];
 
-    /// Whether it is the kernel that is left which is asked for something.
+    /// Whether the phase acts on the kernel before the kexec.
     pub const fn is_of_a_source(self) -> bool {
         matches!(self, Self::Preserve | Self::Load | Self::Kexec)
     }
 
-    /// The word as it stands in records, in `matrix.toml` and on the terminal.
+    /// The word in records, in `matrix.toml` and on the terminal.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Boot => "boot",
@@ -73,7 +73,7 @@ impl Phase {
         Self::ALL.into_iter().find(|phase| phase.word() == word)
     }
 
-    /// Which kernel runs in this phase, as far as the tool can know from the phase alone.
+    /// The kernel that runs in this phase, as far as the phase alone tells.
     pub const fn side(self) -> Side {
         match self {
             Self::Boot | Self::Handshake | Self::Preserve | Self::Load | Self::Kexec => Side::Source,

@@ -1,18 +1,19 @@
 use std::fmt;
 
-/// How often something failed, and how often it may fail in truth.
+/// How often something failed, and the bound of the true failure rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// How often it failed.
+    /// The number of failures.
     pub failed: u64,
-    /// Of how many times.
+    /// The number of trials.
     pub of: u64,
-    /// The upper bound of the true rate with 95 % confidence, one-sided (Clopper and Pearson, 1934); 1 if nothing ran.
+    /// The upper bound of the true rate with 95 % confidence, one-sided (Clopper and Pearson, 1934); 1 if nothing
+    /// ran.
     pub at_most: f64,
 }
 
 impl Rate {
-    /// Of `failed` failures in `of` independent tries.
+    /// The rate of `failed` failures in `of` independent trials.
     pub fn new(failed: u64, of: u64) -> Self {
         Self { failed, of, at_most: upper_bound(failed, of) }
     }
@@ -25,7 +26,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// The rate at which so few failures, or fewer, have a chance of 5 %.
+/// The rate at which this many failures or fewer have a probability of 5 %.
 fn upper_bound(failed: u64, of: u64) -> f64 {
     if failed >= of {
         return 1.0;

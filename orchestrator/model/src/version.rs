@@ -2,16 +2,17 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// The version at the start of a kernel's release, such as 7.3.4 of `7.3.4-custom+`; `-rcN` comes before all others.
+/// The version at the start of a kernel's release, such as 7.3.4 of `7.3.4-custom+`; a release candidate `-rcN` comes
+/// before the release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     numbers: Vec<u64>,
-    /// `u64::MAX` where it is no candidate.
+    /// The number of a release candidate; `u64::MAX` for a release.
     candidate: u64,
 }
 
 impl Version {
-    /// The version that `release` begins with, if it begins with one.
+    /// The version at the start of `release`, if there is one.
     pub fn of(release: &str) -> Option<Self> {
         let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
         let (numbers, rest) = release.split_at(end);
@@ -22,9 +23,9 @@ impl Version {
         (numbers.len() > 1).then_some(Self { numbers, candidate })
     }
 
-    /// The version that is all of `text`: numbers, and a candidate's number.
+    /// The version if all of `text` is one: numbers, and the number of a candidate.
     fn whole(text: &str) -> Option<Self> {
-        // One that is too large would be read as none.
+        // A number that is too large must not parse as no number.
         let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
         let (numbers, candidate) = text.split_once("-rc").unwrap_or((text, "0"));
         let is_whole = numbers.split('.').all(is_number) && is_number(candidate);

@@ -14,8 +14,8 @@ pub(super) fn stood(cell: &CellRecord, percent: impl Fn(u64) -> String) -> Marku
             div.phase {
                 span { (account.machine) }
                 span.track {
-                    (bar("bar held", seen.held_us, seen.released_us, "held: it ran, and waited"))
-                    (bar("bar still", seen.paused_us, seen.went_on_us, "stood still"))
+                    (bar("bar held", seen.held_us, seen.released_us, "quiescent: it ran, and waited"))
+                    (bar("bar still", seen.paused_us, seen.went_on_us, "paused"))
                 }
                 span.time { ((seen.went_on_us - seen.paused_us) / 1000) " ms" }
             }
@@ -41,7 +41,7 @@ pub(super) fn told(cell: &CellRecord) -> Markup {
     }
     markup! {
         @if !cell.accounts.is_empty() { div.wide { table {
-            caption { "What virtual machines say for themselves: times by their own clocks, counts before the update and after it." }
+            caption { "What the nested VMs report: times by their own clocks, counters before and after the update." }
             tr {
                 th scope="col" { "machine" } th scope="col" { "update" }
                 @for what in moments.iter().chain(&counts) { th scope="col" { (what) } }

@@ -1,12 +1,22 @@
 //! One cell of the page, with its evidence.
 
-use super::{Evidence, accounts, class, frames, mark, seconds};
+use super::marks::{class, mark, seconds};
+use super::{accounts, frames};
 use crate::brief::Brief;
 use crate::frames::Strip;
 use crate::words::{name, notes, standing};
 use luqual_model::{CellRecord, PhaseEnd, Status};
 use maud::{Markup, html as markup};
 use std::collections::BTreeSet;
+
+/// Access to the files in the cells' folders.
+#[derive(Clone, Copy)]
+pub struct Evidence<'a> {
+    /// Reads a file of a cell, if it exists.
+    pub read: &'a dyn Fn(&CellRecord, &str) -> Option<String>,
+    /// Whether the page is in the run's folder, so that it can link to the files.
+    pub linked: bool,
+}
 
 /// How many of a console's last lines are shown.
 const TAIL: usize = 60;
@@ -31,7 +41,7 @@ pub(super) fn detail(
                 (standing(cell))
                 @if !cell.title.is_empty() { " " code { (cell.title) } }
             }
-            @if cell.planted.is_some() { p.planted { "A fault was planted on purpose: this says nothing about the kernels." } }
+            @if cell.planted.is_some() { p.planted { "A fault was injected: this says nothing about the kernels." } }
             p {
                 (cell.status) ", decided in " (cell.phase) ", " (seconds(cell.duration_us))
                 @if let Some(blackout) = &cell.blackout {
@@ -98,7 +108,7 @@ fn in_few_words(cell: &CellRecord) -> Markup {
     let held = cell.probes.iter().filter(|probe| probe.held).count();
     markup! {
         p { "phases: " (phases.collect::<Vec<_>>().join(", ")) }
-        p { (held) " of " (cell.probes.len()) " probes held" }
+        p { (held) " of " (cell.probes.len()) " probes passed" }
         @if let Some(sent) = &cell.frames { p { "frames received: " (Strip::of(sent).in_words()) } }
         @for probe in cell.probes.iter().filter(|probe| !probe.held) {
             p.lost { "✗ " (probe.name) ": expected " (probe.expected) ", observed " (probe.observed) }
@@ -121,7 +131,7 @@ fn console_of(cell: &CellRecord, console: &str) -> Markup {
     let before = shown.iter().scan(0, |next, line| Some(*line - std::mem::replace(next, *line + 1)));
     markup! {
         details {
-            summary { "the console: " (shown.len()) " of " (lines.len()) " lines, those that decide marked" }
+            summary { "the console: " (shown.len()) " of " (lines.len()) " lines; the decisive ones are marked" }
             pre { @for (number, left_out) in shown.iter().zip(before) {
                 @if left_out > 0 { "… " (left_out) " lines …\n" }
                 @if decisive.contains(number) { mark { (lines[*number]) } } @else { (lines[*number]) } "\n"

@@ -1,7 +1,8 @@
 //! The devices of a run, by what of them an update kept.
 
-use super::{frames, mark_of};
-use crate::devices::{Checked, Devices, Row, Told};
+use super::frames;
+use super::marks::mark_of;
+use crate::devices::{Checked, Devices, Row, RowResult};
 use luqual_model::Level;
 use maud::{Markup, html as markup};
 
@@ -17,7 +18,7 @@ pub(super) fn devices(devices: &Devices) -> Markup {
                 }
                 @for row in &devices.rows { (drawn(row)) }
             } }
-            @if !devices.ways.is_empty() { ul { @for way in &devices.ways { li { (way.told()) } } } }
+            @if !devices.failures.is_empty() { ul { @for failure in &devices.failures { li { (failure.told()) } } } }
             (frames::of_devices(&devices.sent))
         }
     }
@@ -28,9 +29,9 @@ fn drawn(row: &Row) -> Markup {
         tr {
             th scope="row" { (row.device) } td { (row.profile) } td { (row.pair) }
             @match &row.told {
-                Told::Levels(levels) => @for checked in levels { (field(*checked)) },
-                Told::End(outcome, words) => td class=(outcome) colspan=(Level::ALL.len()) { (mark_of(*outcome)) " " (words) },
-                Told::NotRun => td colspan=(Level::ALL.len()) { "not run" },
+                RowResult::Levels(levels) => @for checked in levels { (field(*checked)) },
+                RowResult::End(outcome, words) => td class=(outcome) colspan=(Level::ALL.len()) { (mark_of(*outcome)) " " (words) },
+                RowResult::NotRun => td colspan=(Level::ALL.len()) { "not run" },
             }
         }
     }

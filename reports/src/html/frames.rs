@@ -21,8 +21,8 @@ pub(super) fn of_devices(sent: &[Sent]) -> Markup {
         @if !sent.is_empty() {
             h3 { "A packet survives" }
             p {
-                "Numbered frames that were sent to a device all over the update: received ones are filled, lost ones empty, pale is where "
-                "some were lost; the blackout is framed."
+                "Numbered frames that were sent to a device during the update. Filled: received; empty: lost; pale: "
+                "some were lost. The frame marks the blackout."
             }
             @for Sent { device, profile, pair, strip } in sent {
                 @let name = format!("{device} on {profile}, {pair}");

@@ -1,0 +1,135 @@
+use crate::filter::{Named, Subject};
+use crate::matrix::read;
+use crate::names::Known;
+use luqual_model::Outcome;
+
+const KNOWN: Known<'_> =
+    Known { kernels: &["7.0.13", "7.2.12", "7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
+const MATRIX: &str =
+    "[matrix.a]\nkernels = [\"7.0.13\", \"7.2.12\", \"7.3.4\"]\npairs = \"all\"\nworkloads = [\"*\"]\n";
+
+fn subject<'a>(source: &'a str, target: &'a str) -> Subject<'a> {
+    Subject {
+        source: Named { name: source, release: source },
+        target: Named { name: target, release: target },
+        profile: "q35-intel",
+        workload: "memfd.basic",
+    }
+}
+
+#[test]
+fn the_last_rule_that_matches_a_cell_counts() {
+    let text = format!(
+        "{MATRIX}[[expect]]\nsource = \"<7.1\"\ntarget = \"*\"\noutcome = \"incompatible\"\nreason = \"kho-v1\"\n\
+         [[expect]]\nsource = \"7.0\"\ntarget = \"7.0\"\noutcome = \"survived\"\ntainted = true\nreason = \"x\"\n\
+         link = \"https://example.org\"\n"
+    );
+    let expectations = read("m.toml", &text, &KNOWN).unwrap().expectations;
+    let of = |source, target| expectations.of(&subject(source, target));
+    assert_eq!(of("7.0.13", "7.3.4").unwrap().outcome, Outcome::Incompatible);
+    let own = of("7.0.13", "7.0.13").unwrap();
+    assert_eq!((own.outcome, own.tainted, own.link.as_deref()), (Outcome::Survived, true, Some("https://example.org")));
+    assert_eq!(of("7.2.12", "7.3.4"), None);
+}
+
+#[test]
+fn mistakes_have_their_positions() {
+    let text = format!(
+        "{MATRIX}[[expect]]\nsource = \"7.9\"\ntarget = \"new\"\nworkload = \"vfio.*\"\noutcome = \"skipped\"\n\
+         reason = \" \"\n[[expect]]\nsource = \"*\"\noutcome = \"survive\"\n\
+         [[expect]]\nsource = \"*\"\ntarget = \"*\"\noutcome = \"gone\"\nreason = 7\n"
+    );
+    let told = read("m.toml", &text, &KNOWN).unwrap_err().to_string();
+    for line in [
+        "m.toml:6:10: `7.9` matches no kernel of any matrix",
+        "m.toml:7:10: `new` is no range of versions",
+        "m.toml:8:12: unknown workload `vfio.*`",
+        "m.toml:9:11: `skipped` says nothing about a kernel\n  hint: expect one of survived, lost, incompatible",
+        "m.toml:10:10: the reason is empty\n  hint: say why",
+        "`target` is missing",
+        "`reason` is missing",
+        "m.toml:17:11: unknown outcome `gone`\n  hint: known: survived, lost, incompatible, refused, crashed\n",
+        "m.toml:13:11: unknown outcome `survive`\n  hint: is `survived` meant?",
+    ] {
+        assert!(told.contains(line), "{line}\n--- not in ---\n{told}");
+    }
+    let rule = "[[expect]]\nsource = \"7.0\"\ntarget = \"7.3\"\noutcome = \"lost\"\nreason = \"x\"\n";
+    // Each by itself is there, the pair is not.
+    let told = read("m.toml", &format!("{}{rule}", MATRIX.replace("all", "adjacent")), &KNOWN).unwrap_err().to_string();
+    assert_eq!(told, "m.toml:5:1: this rule matches no cell of any matrix");
+    assert!(read("m.toml", &format!("{MATRIX}{rule}"), &KNOWN).is_ok());
+    let paths = MATRIX.replace("all", "adjacent").replace("7.2.12", "./tree");
+    assert!(read("m.toml", &format!("{paths}{rule}"), &KNOWN).is_ok(), "who knows what ./tree is");
+    // What is wrong with a matrix is no fault of an expectation.
+    let told = read("m.toml", &format!("{}{rule}", MATRIX.replace("all", "al")), &KNOWN).unwrap_err().to_string();
+    assert!(told.starts_with("m.toml:3:9: `al` does not select") && !told.contains("matches no"), "{told}");
+}
+
+#[test]
+fn the_probes_of_a_loss_are_named() {
+    let rule = |rest: &str| {
+        let text = format!("{MATRIX}[[expect]]\nsource = \"7.0\"\ntarget = \"7.3\"\nreason = \"x\"\n{rest}\n");
+        read("m.toml", &text, &KNOWN).map(|file| file.expectations).map_err(|mistakes| mistakes.to_string())
+    };
+    let named = rule("outcome = \"lost\"\nfailed = [\"D3 *\", \"D4 *\"]").unwrap();
+    assert_eq!(named.of(&subject("7.0.13", "7.3.4")).unwrap().broken, ["D3 *", "D4 *"]);
+    let any = rule("outcome = \"lost\"").unwrap();
+    assert!(any.of(&subject("7.0.13", "7.3.4")).unwrap().broken.is_empty());
+    // Older files have the old names of the keys.
+    let old = rule("outcome = \"lost\"\nbroken = [\"D4 *\"]\nunsteady = [\"D2 *\"]").unwrap();
+    assert_eq!(old, rule("outcome = \"lost\"\nfailed = [\"D4 *\"]\nunstable = [\"D2 *\"]").unwrap());
+    for (rest, told) in [
+        (
+            "outcome = \"lost\"\nfailed = [\"D3 *\"]\nbroken = [\"D4 *\"]",
+            "m.toml:11:10: `broken` is the old name of `failed`\n  hint: keep one of the two",
+        ),
+        ("outcome = \"lost\"\nbroken = \"D3 *\"", "m.toml:10:10: `broken` must be a list of strings, not a string"),
+        (
+            "outcome = \"lost\"\nunsteadi = [\"D3 *\"]",
+            "m.toml:10:1: unknown key `unsteadi`\n  hint: valid keys: source, target, profile, workload, outcome, \
+             tainted, failed, unstable, reason, link",
+        ),
+        (
+            "outcome = \"crashed\"\nfailed = [\"D3 *\"]",
+            "m.toml:10:11: no probe decides whether a cell is `crashed`\n  \
+             hint: `failed` names the probes that fail in a cell that is `lost`",
+        ),
+        (
+            "outcome = \"lost\"\nfailed = [\"D3 *\", \" \"]",
+            "m.toml:10:19: an empty pattern matches no probe\n  \
+             hint: write the name of a probe as reports have it; * and ? are wildcards, as in \"D4 *\"",
+        ),
+        (
+            "outcome = \"lost\"\nunstable = [\"D3 *\"]",
+            "m.toml:10:13: `unstable` has no effect without `failed`\n  \
+             hint: `failed` names the probes that always fail; without it, any probe may fail",
+        ),
+        ("outcome = \"lost\"\nfailed = \"D3 *\"", "m.toml:10:10: `failed` must be a list of strings, not a string"),
+    ] {
+        assert_eq!(rule(rest).unwrap_err(), told);
+    }
+}
+
+#[test]
+fn a_rule_takes_a_cell_by_its_pair_its_machine_and_its_workload_at_once() {
+    let known = Known { workloads: &["memfd.basic", "memfd.sealed"], profiles: &["q35-intel", "q35-amd"], ..KNOWN };
+    let takes = |matrices: &str, of: &str| {
+        let rule = "[[expect]]\nsource = \"7.2\"\ntarget = \"7.3\"\noutcome = \"crashed\"\nreason = \"x\"\n";
+        read("m.toml", &format!("{matrices}{rule}{of}\n"), &known).is_ok()
+    };
+    let matrix = |name: &str, kernels: &str, pairs: &str, rest: &str| {
+        format!("[matrix.{name}]\nkernels = [{kernels}]\npairs = \"{pairs}\"\n{rest}\n")
+    };
+    let (both, basic) = ("\"7.2.12\", \"7.3.4\"", "workloads = [\"memfd.basic\"]");
+    let intel = format!("{basic}\nprofiles = [\"q35-intel\"]");
+    let one = matrix("a", both, "all", basic);
+    assert!(takes(&one, "workload = \"memfd.b*\"") && !takes(&one, "workload = \"memfd.s*\""));
+    assert!(takes(&one, "profile = \"q35-amd\""), "each workload brings its own");
+    let on_intel = matrix("a", both, "all", &intel);
+    assert!(takes(&on_intel, "profile = \"q35-i*\"") && !takes(&on_intel, "profile = \"q35-a*\""));
+    // One matrix has the pair, another the workload: no cell has both.
+    let sealed = matrix("b", "\"7.3.4\"", "all", "workloads = [\"memfd.sealed\"]");
+    assert!(!takes(&format!("{one}{sealed}"), "workload = \"memfd.sealed\""));
+    // ./tree may be a 7.3.
+    assert!(takes(&matrix("a", "\"7.2.12\", \"./tree\"", "7.2 -> 7.3", basic), ""));
+}

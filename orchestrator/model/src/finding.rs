@@ -1,0 +1,76 @@
+use crate::Side;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A console line that matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// The kind of line.
+    pub kind: FindingKind,
+    /// The kernel that printed the line.
+    pub side: Side,
+    /// When the host read the line, in microseconds since the start of the cell.
+    pub at_us: u64,
+    /// The line's number in `console.log`, from 1.
+    pub line: u64,
+    /// The line, without its time stamp.
+    pub text: String,
+}
+
+/// What a console line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// `Kernel panic - not syncing`.
+    Panic,
+    /// An oops, a general protection fault, a bad page access in the kernel.
+    Oops,
+    /// `kernel BUG at`, `BUG:` from a kernel checker.
+    Bug,
+    /// `WARNING:` with a cut-here block, or a sanitizer's splat.
+    Warning,
+    /// `INFO: task … blocked for more than`.
+    HungTask,
+    /// A soft or hard lockup or an RCU stall.
+    Stall,
+    /// The target refused the handover as a whole.
+    HandoverRefused,
+    /// Any other line of KHO.
+    Kho,
+    /// Any other line of LUO.
+    Luo,
+}
+
+impl FindingKind {
+    /// Whether the line means that the kernel crashed or hung.
+    pub const fn is_crash(self) -> bool {
+        matches!(self, Self::Panic | Self::Oops | Self::Bug | Self::HungTask | Self::Stall)
+    }
+
+    /// Whether the line taints a cell that survives.
+    pub const fn taints(self) -> bool {
+        self.is_crash() || matches!(self, Self::Warning)
+    }
+
+    /// The word in records and reports.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Oops => "oops",
+            Self::Bug => "bug",
+            Self::Warning => "warning",
+            Self::HungTask => "hung-task",
+            Self::Stall => "stall",
+            Self::HandoverRefused => "handover-refused",
+            Self::Kho => "kho",
+            Self::Luo => "luo",
+        }
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}

@@ -1,0 +1,105 @@
+use crate::{CellId, Phase};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The settings of a run, beside its cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Settings {
+    /// The deadline of each phase on this host, in seconds.
+    pub deadlines: BTreeMap<Phase, u64>,
+    /// How many machines run at once.
+    pub jobs: u64,
+    /// The limit on the memory of all machines together, in MiB; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// The random seed of the run. The seed of each attempt is derived from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// How many times a cell that is not as expected is run again.
+    pub retries: u32,
+    /// How many times each cell is run.
+    pub repeat: u32,
+    /// Whether each boot is bit for bit reproducible from its seed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
+    /// Whether the memory of each machine is kept.
+    pub keep: bool,
+    /// The machines whose memory is kept as an ELF core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmcore: Option<Vmcore>,
+    /// The injected fault, as the user wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plant: Option<String>,
+    /// The attempt of an earlier run that this run reproduces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeated>,
+}
+
+/// The settings that can change an outcome, beside the seed. All parts of a run have the same, and so has a resumed
+/// run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course<'a> {
+    /// See [`Settings::retries`].
+    pub retries: u32,
+    /// See [`Settings::repeat`].
+    pub repeat: u32,
+    /// See [`Settings::deterministic`].
+    pub deterministic: bool,
+    /// See [`Settings::plant`].
+    pub plant: Option<&'a str>,
+}
+
+impl Course<'_> {
+    /// The names of these settings and of the seed, for messages.
+    pub const WORDS: &'static str = "seed, retries, repeat, deterministic or a planted fault";
+}
+
+impl Settings {
+    /// The settings that can change an outcome.
+    pub fn course(&self) -> Course<'_> {
+        let Self { retries, repeat, deterministic, .. } = *self;
+        Course { retries, repeat, deterministic, plant: self.plant.as_deref() }
+    }
+
+    /// Whether attempts wait for a random time around preserve. They do if cells are repeated, and if this run
+    /// reproduces such an attempt.
+    pub fn waits(&self) -> bool {
+        self.repeats.as_ref().map_or(self.repeat > 1, |it| it.waits)
+    }
+}
+
+/// The machines whose memory is kept as an ELF core (QEMU docs, dump-guest-memory).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Vmcore {
+    /// Which machines.
+    pub of: VmcoreOf,
+    /// The limit on the disk space of all cores of the run, in MiB.
+    pub limit_mib: u64,
+}
+
+/// The machines whose memory is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmcoreOf {
+    /// Machines whose kernel panicked or hung.
+    Crashed,
+    /// All machines.
+    All,
+}
+
+/// The attempt of an earlier run that a run reproduces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeated {
+    /// The id of the earlier run.
+    pub run: String,
+    /// The id of the cell.
+    pub cell: CellId,
+    /// The random seed of the attempt, for timing and memory contents.
+    pub seed: u64,
+    /// Whether the attempt waited for a random time around preserve.
+    pub waits: bool,
+    /// The bundle file that the earlier run came from; absent if it came from a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+}
