@@ -1,10 +1,7 @@
 //! The first kernel at which a cell ends otherwise: of the catalog, and of a git tree. What is booted are real kernels; the tree is one
 //! whose Makefile lays them down, since a real one would be compiled for ten minutes.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
-
-use common::{alone, assert_nothing_left, image_of, luqual, text};
+use crate::common::{assert_nothing_left, image_of, luqual, text};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -19,7 +16,6 @@ fn stdout(output: &Output) -> String {
 
 #[test]
 fn the_first_of_the_catalog_is_found() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let words = ["--source", "7.3.4", "--good", "6.18.15", "--bad", "7.3.4", "--among", "7.2.12"];
     let output = bisect(folder.path(), &words);
@@ -41,7 +37,6 @@ fn the_first_of_the_catalog_is_found() {
 
 #[test]
 fn the_first_commit_is_found_around_one_that_does_not_build() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let tree = folder.path().join("linux");
     fs::create_dir(&tree).unwrap();

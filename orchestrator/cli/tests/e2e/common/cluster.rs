@@ -1,4 +1,4 @@
-//! A Slurm of one node on this machine, which is gone with the test.
+//! A Slurm of one node on this machine, which is gone with the test. Its programs are those that ci/slurm unpacked.
 
 use super::{luqual, text};
 use std::fs;
@@ -36,9 +36,10 @@ impl Cluster {
              StateSaveLocation={state}\nSlurmdSpoolDir={spool}\nSlurmctldPidFile={control_pid}\nSlurmdPidFile={node_pid}\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/linear\nMpiDefault=none\n\
              AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none\nKillWait=1\n\
-             NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={node} CPUs=1 State=UNKNOWN\n\
+             PluginDir={plugins}\nNodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={node} CPUs=1 State=UNKNOWN\n\
              PartitionName=all Nodes=one Default=YES State=UP MaxTime=INFINITE\n",
             socket = at("munge.sock"),
+            plugins = plugins().display(),
             state = at("state"),
             spool = at("spool"),
             control_pid = at("slurmctld.pid"),
@@ -57,7 +58,9 @@ impl Cluster {
         cluster.daemon(folder, "munged", &["--foreground", "--force", &key, &socket, &pid, &log, &seed]);
         wait("munged", || Path::new(&at("munge.sock")).exists());
         cluster.daemon(folder, "slurmctld", &["-D", "-c"]);
-        cluster.daemon(folder, "slurmd", &["-D", "-c", "-N", "one"]);
+        // It looks for what runs a task where the package would have been installed.
+        let stepd = root().join("usr/sbin/slurmstepd").display().to_string();
+        cluster.daemon(folder, "slurmd", &["-D", "-c", "-N", "one", "-d", &stepd]);
         wait("the node", || cluster.ask("sinfo", &["--noheader", "--format=%T"]).trim() == "idle");
         cluster
     }
@@ -65,26 +68,24 @@ impl Cluster {
     /// It dies with the test, however that ends.
     fn daemon(&mut self, folder: &Path, program: &str, words: &[&str]) {
         let log = fs::File::create(folder.join(format!("{program}.out"))).unwrap();
-        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-        let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).exists());
-        assert!(is_there, "there is no {program}: apt-get install slurmctld slurmd slurm-client munge (ci/test does)");
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", program])
-            .args(words)
-            .env("PATH", path)
-            .env("SLURM_CONF", &self.conf)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        self.daemons.push(child.unwrap());
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", program]).args(words).stdin(Stdio::null());
+        at_home(&mut command).env("SLURM_CONF", &self.conf).stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemons.push(command.spawn().unwrap());
     }
 
     /// What a program of Slurm's prints.
     pub(crate) fn ask(&self, program: &str, words: &[&str]) -> String {
-        let output = Command::new(program).args(words).env("SLURM_CONF", &self.conf).output();
-        let output = output.unwrap_or_else(|error| panic!("{program}: {error}: apt-get install slurm-client"));
-        String::from_utf8(output.stdout).unwrap()
+        let mut command = Command::new(program);
+        let output = at_home(&mut command).args(words).env("SLURM_CONF", &self.conf).output();
+        String::from_utf8(output.unwrap_or_else(|error| panic!("{program}: {error}")).stdout).unwrap()
+    }
+
+    /// `luqual`, which finds the programs of Slurm, and this configuration.
+    pub(crate) fn client(folder: &Path, conf: &Path) -> Command {
+        let mut command = luqual(folder);
+        at_home(&mut command).env("SLURM_CONF", conf);
+        command
     }
 
     /// Waits until no job is there.
@@ -94,8 +95,8 @@ impl Cluster {
 
     /// `luqual`, which finds this Slurm.
     pub(crate) fn luqual(&self, folder: &Path, words: &[&str]) -> Command {
-        let mut command = luqual(folder);
-        command.env("SLURM_CONF", &self.conf).args(words);
+        let mut command = Self::client(folder, &self.conf);
+        command.args(words);
         command
     }
 
@@ -127,6 +128,34 @@ impl Drop for Cluster {
             let _ = daemon.wait();
         }
     }
+}
+
+/// Where ci/slurm unpacks the packages.
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/slurm/root");
+    root.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: ci/slurm makes it", root.display()))
+}
+
+/// Where the libraries of the packages are.
+fn libraries() -> PathBuf {
+    root().join("usr/lib/x86_64-linux-gnu")
+}
+
+/// Where Slurm's plugins are, and the library that its programs share.
+fn plugins() -> PathBuf {
+    libraries().join("slurm-wlm")
+}
+
+/// Lets a program find Slurm's programs and libraries.
+fn at_home(command: &mut Command) -> &mut Command {
+    let folders = |own: [PathBuf; 2], variable: &str| {
+        let others = std::env::var_os(variable).unwrap_or_default();
+        let all = own.into_iter().chain(std::env::split_paths(&others).filter(|folder| folder.is_absolute()));
+        std::env::join_paths(all).unwrap()
+    };
+    command
+        .env("PATH", folders([root().join("usr/bin"), root().join("usr/sbin")], "PATH"))
+        .env("LD_LIBRARY_PATH", folders([libraries(), plugins()], "LD_LIBRARY_PATH"))
 }
 
 /// Waits for what nobody tells.

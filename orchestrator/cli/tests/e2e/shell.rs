@@ -1,9 +1,6 @@
 //! Prompts in guests: real kernels, real QEMU, a real terminal.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
-
-use common::{alone, assert_nothing_left, luqual, machines, text};
+use crate::common::{NEW, OLD, assert_nothing_left, luqual, machines, text};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::{self, File};
@@ -13,9 +10,6 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-const OLD: &str = "7.2.12";
-const NEW: &str = "7.3.4";
 
 /// Gives these lines to a prompt.
 fn piped(folder: &Path, words: &[&str], lines: &str) -> Output {
@@ -28,7 +22,6 @@ fn piped(folder: &Path, words: &[&str], lines: &str) -> Output {
 
 #[test]
 fn lines_are_commands_in_a_source_and_in_the_target_that_it_is_left_for() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let lines = "cat /proc/sys/kernel/osrelease\npreserve memfd.basic 5\nload\nkexec\ncat /proc/sys/kernel/osrelease\n\
                  retrieve memfd.basic 5\nverify memfd.basic\nfinish memfd.basic\nnonsense\nexit\ncat /proc/version\n";
@@ -46,7 +39,6 @@ fn lines_are_commands_in_a_source_and_in_the_target_that_it_is_left_for() {
 
 #[test]
 fn a_prompt_stands_in_the_target_before_any_phase() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let lines =
         "cat /proc/sys/kernel/osrelease\nverify memfd.basic\nfinish memfd.basic\nbusybox echo a 'b  c'\ntaint\n";
@@ -63,7 +55,6 @@ fn a_prompt_stands_in_the_target_before_any_phase() {
 
 #[test]
 fn a_kernel_that_panics_under_the_prompt_is_told() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let lines = "/bin/luqual-agent panic\ntaint\n";
     let output = piped(folder.path(), &[OLD, NEW, "--at", "kexec"], lines);
@@ -133,7 +124,6 @@ impl Seat {
 
 #[test]
 fn a_terminal_is_the_guests_until_the_prompt_ends_and_then_as_it_was() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut seat = Seat::new();
     let stream = || Stdio::from(seat.peer.try_clone().unwrap());
@@ -184,7 +174,6 @@ fn a_terminal_is_the_guests_until_the_prompt_ends_and_then_as_it_was() {
 
 #[test]
 fn a_signal_gives_the_terminal_back_too() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut seat = Seat::new();
     let stream = || Stdio::from(seat.peer.try_clone().unwrap());
@@ -203,7 +192,6 @@ fn a_signal_gives_the_terminal_back_too() {
 
 #[test]
 fn gdb_reads_either_kernel_by_its_own_symbols() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut command = luqual(folder.path());
     command.args(["shell", OLD, NEW, "--at", "verify", "--gdb", "--console", "--report-dir", "logs"]);

@@ -1,9 +1,6 @@
 //! Mistakes: what is said, what is exited with, and that nothing is left behind. No guest is booted.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
-
-use common::{assert_nothing_left, luqual, text};
+use crate::common::{assert_nothing_left, luqual, text};
 use luqual_model::{Event, HostInfo, Run, Stamped};
 use std::fs;
 use std::io::{BufRead, BufReader};

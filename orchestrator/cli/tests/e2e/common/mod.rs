@@ -1,19 +1,18 @@
-//! What all end-to-end tests share.
-#![allow(clippy::allow_attributes, reason = "whether anything is unused depends on the test file that takes it in")]
-#![allow(dead_code, reason = "each test file uses its part of it")]
+//! What all tests share.
 
 pub(crate) mod cluster;
+mod record;
 
-use serde_json::Value;
+pub(crate) use record::{broken, count, events, finished, run_in};
+
+use luqual_model::CellRecord;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One machine at a time: an emulated guest uses all the processors there are.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static MACHINE: Mutex<()> = Mutex::new(());
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// The kernels that most tests boot: one that is updated, what it is updated to, and one from before LUO.
+pub(crate) const OLD: &str = "7.2.12";
+pub(crate) const NEW: &str = "7.3.4";
+pub(crate) const WITHOUT_LUO: &str = "6.18.15";
 
 /// `luqual`, to be run in `folder`, with working folders of its own below it.
 pub(crate) fn luqual(folder: &Path) -> Command {
@@ -24,23 +23,14 @@ pub(crate) fn luqual(folder: &Path) -> Command {
     command
 }
 
-/// Runs one pair and returns its only cell beside the output.
-pub(crate) fn run_pair(folder: &Path, source: &str, target: &str, more: &[&str]) -> (Value, Output) {
-    let output = luqual(folder)
-        .args(["run", "--source", source, "--target", target, "--workload", "memfd.basic", "--report-dir", "run"])
-        .args(more)
-        .output()
-        .unwrap();
-    let record = record(folder);
-    let cells = record["cells"].as_array().unwrap();
+/// Runs one pair into the folder `run` and returns its only cell beside the output.
+pub(crate) fn run_pair(folder: &Path, source: &str, target: &str, more: &[&str]) -> (CellRecord, Output) {
+    let pair = ["run", "--source", source, "--target", target, "--workload", "memfd.basic", "--report-dir", "run"];
+    let output = luqual(folder).args(pair).args(more).output().unwrap();
+    let mut cells = run_in(folder).cells;
     assert_eq!(cells.len(), 1, "{}", text(&output));
     assert_nothing_left(folder);
-    (cells[0].clone(), output)
-}
-
-/// `run/run.json` below `folder`.
-pub(crate) fn record(folder: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(folder.join("run/run.json")).unwrap()).unwrap()
+    (cells.remove(0), output)
 }
 
 /// No process with this folder on its command line, and no file in the working folder.
@@ -71,4 +61,13 @@ pub(crate) fn image_of(folder: &Path, version: &str) -> String {
     let output = luqual(folder).args(["kernels", "build", version]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+}
+
+/// A script of `ci/`, run in `folder` with this luqual.
+pub(crate) fn ci(folder: &Path, script: &str, words: &[&str]) -> Output {
+    let script = format!("{}/../../ci/{script}", env!("CARGO_MANIFEST_DIR"));
+    let program = luqual(folder).get_program().to_owned();
+    let work = folder.join("w");
+    let mut command = Command::new(script);
+    command.args(words).current_dir(folder).env("LUQUAL", program).env("LUQUAL_WORK_DIR", work).output().unwrap()
 }

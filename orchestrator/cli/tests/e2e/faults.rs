@@ -1,0 +1,176 @@
+//! Faults that are planted on purpose: each is found where it is, and nowhere else.
+
+use crate::common::{NEW, OLD, assert_nothing_left, broken, luqual, run_in, run_pair, text};
+use luqual_model::{CellRecord, Outcome, Phase, Status};
+use std::path::Path;
+use std::process::Output;
+
+/// Runs one cell and returns it beside the output.
+fn run_cell(folder: &Path, pair: [&str; 2], workload: &str, more: &[&str]) -> (CellRecord, Output) {
+    let [source, target] = pair;
+    let words = ["run", "--source", source, "--target", target, "--report-dir", "run", "--workload", workload];
+    let output = luqual(folder).args(words).args(more).output().unwrap();
+    let mut cells = run_in(folder).cells;
+    assert_eq!(cells.len(), 1, "{}", text(&output));
+    assert_nothing_left(folder);
+    (cells.remove(0), output)
+}
+
+/// Flips a byte of a page of a memfd.
+fn flip(memfd: &str, page: u64, offset: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let fault = format!("flip:{memfd}:{page}:{offset}");
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", &fault]);
+    assert_eq!((cell.outcome, output.status.code()), (Outcome::Lost, Some(1)), "{cell:?}");
+    let broken: Vec<_> = cell.probes.iter().filter(|probe| !probe.held).collect();
+    assert_eq!(broken.len(), 1, "{cell:?}");
+    assert_eq!(broken[0].name, format!("memfd {memfd} content"));
+    let observed = &broken[0].observed;
+    assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
+    assert!(observed.ends_with("(differing pages: 1)"), "{observed}");
+    assert_eq!((cell.planted, cell.phase), (Some(fault), Phase::Verify));
+}
+
+#[test]
+fn a_flipped_first_byte_is_found_where_it_is() {
+    flip("1", 0, 0);
+}
+
+#[test]
+fn a_flipped_byte_of_the_page_after_a_mebibyte_is_found_where_it_is() {
+    flip("1m+1", 256, 0);
+}
+
+#[test]
+fn a_flipped_last_byte_is_found_where_it_is() {
+    flip("64m", 16383, 4095);
+}
+
+#[test]
+fn a_fault_has_a_boot_of_its_own_in_each_workload() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["run", "--source", OLD, "--target", NEW, "--report-dir", "run", "--plant", "flip:4k:0:0"];
+    let workloads = ["--workload", "luo.session-closed", "--workload", "memfd.basic"];
+    let output = luqual(folder.path()).args(words).args(workloads).output().unwrap();
+    let run = run_in(folder.path());
+    let ends: Vec<_> = run.cells.iter().map(|cell| (cell.plan.key.workload.as_str(), cell.outcome)).collect();
+    assert_eq!(ends, [("luo.session-closed", Outcome::Skipped), ("memfd.basic", Outcome::Lost)], "{}", text(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+}
+
+/// A fault of a device, the workload and the machine that it is planted in, and the probes that have to find it.
+fn device_fault(fault: &str, workload: &str, profile: &str, probes: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let plant = ["--profile", profile, "--plant", &format!("device:{fault}")];
+    let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &plant);
+    assert_eq!((cell.outcome, cell.status), (Outcome::Lost, Status::Regression), "{}", text(&output));
+    let mut broken = broken(&cell);
+    // No released kernel preserves a VFIO descriptor.
+    broken.retain(|name| !name.starts_with("D4 "));
+    assert_eq!(broken, probes.iter().copied().collect(), "{fault}: {cell:?}");
+}
+
+#[test]
+fn a_moved_bar_is_found_at_its_level_and_nowhere_else() {
+    device_fault("bar-moved", "vfio.edu.idle", "vfio-intel", &["D0 BARs", "D0 host: place"]);
+}
+
+#[test]
+fn a_lost_interrupt_is_found_at_its_level_and_nowhere_else() {
+    device_fault("interrupt-lost", "vfio.edu.idle", "vfio-intel", &["D1 interrupt"]);
+}
+
+#[test]
+fn a_write_of_a_device_is_found_at_its_level_and_nowhere_else() {
+    // What tells the device to write stays in its registers.
+    let probes = [
+        "D2 preserved pages",
+        "D2 host: preserved pages",
+        "D3 registers before the open",
+        "D3 registers after the open",
+    ];
+    device_fault("dma-write", "vfio.edu.idle", "vfio-intel", &probes);
+}
+
+#[test]
+fn a_reset_is_found_at_its_level_and_nowhere_else() {
+    let probes = [
+        "D3 registers before the open",
+        "D3 registers after the open",
+        "D3 host: resets before the open",
+        "D3 host: resets by the open",
+    ];
+    device_fault("reset", "vfio.nvme.idle", "vfio-intel", &probes);
+}
+
+#[test]
+fn an_unplugged_device_is_found_at_its_level_and_nowhere_else() {
+    let probes = ["D0 presence", "D0 host: place", "D3 host: resets before the open"];
+    device_fault("unplugged", "vfio.edu.idle", "vfio-root-port", &probes);
+}
+
+#[test]
+fn a_fault_that_a_device_cannot_have_is_skipped_and_says_why() {
+    for (fault, workload, why) in [
+        ("reset", "vfio.edu.idle", "edu has no function level reset"),
+        ("unplugged", "vfio.edu.idle", "edu is in no slot whose power could be turned off"),
+        ("dma-write", "memfd.basic", "the workload owns no device"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let plant = ["--plant", &format!("device:{fault}")];
+        let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &plant);
+        assert_eq!(cell.outcome, Outcome::Skipped, "{}", text(&output));
+        assert!(text(&output).contains(why), "{}", text(&output));
+    }
+}
+
+/// What is falsified in a virtual machine, and the probes that do not hold then.
+fn machine_fault(fault: Option<&str>, probes: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let plant = fault.map(|fault| format!("machine:{fault}"));
+    let plant: Vec<&str> = plant.iter().flat_map(|plant| ["--plant", plant]).collect();
+    let (cell, output) = run_cell(folder.path(), [OLD, NEW], "vmm.basic-program", &plant);
+    let end = if fault.is_some() { Outcome::Lost } else { Outcome::Survived };
+    assert_eq!(cell.outcome, end, "{}", text(&output));
+    assert_eq!(broken(&cell), probes.iter().copied().collect(), "{fault:?}: {cell:?}");
+}
+
+#[test]
+fn a_virtual_machine_in_which_nothing_is_falsified_survives() {
+    machine_fault(None, &[]);
+}
+
+#[test]
+fn a_falsified_register_of_a_virtual_machine_is_found() {
+    machine_fault(Some("register"), &["machine general registers"]);
+}
+
+#[test]
+fn a_falsified_fpu_of_a_virtual_machine_is_found() {
+    machine_fault(Some("fpu"), &["machine FPU, SSE and AVX state"]);
+}
+
+#[test]
+fn a_falsified_msr_of_a_virtual_machine_is_found() {
+    machine_fault(Some("msr"), &["machine MSRs"]);
+}
+
+#[test]
+fn a_falsified_page_of_a_virtual_machine_is_found() {
+    machine_fault(Some("page"), &["machine memory pages", "machine memory chain"]);
+}
+
+#[test]
+fn a_lost_interrupt_of_a_virtual_machine_is_found() {
+    machine_fault(Some("interrupt"), &["machine interrupts to itself"]);
+}
+
+#[test]
+fn a_lost_timer_of_a_virtual_machine_is_found() {
+    machine_fault(Some("timer"), &["machine work", "machine timers"]);
+}
+
+#[test]
+fn a_falsified_clock_of_a_virtual_machine_is_found() {
+    machine_fault(Some("clock"), &["machine clock over the update", "machine host: clock over the update"]);
+}
