@@ -1,7 +1,8 @@
-//! One error for all commands, one printer, and the exit codes.
+//! The errors of commands, one printer, and the exit codes.
 
-use luqual_kernels::KernelError;
-use luqual_vm::VmError;
+use crate::output;
+use luqual_engine::{EngineError, ErrorKind};
+use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The tool or its host failed.
     Harness = 3,
-    /// The user ended it (as shells say it for SIGINT).
+    /// The user ended it, by SIGINT, SIGTERM or SIGHUP.
     Interrupted = 130,
 }
 
@@ -26,71 +27,46 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command could not be done, and what to do.
+/// Why a command could not be done.
 #[derive(Debug)]
-pub(crate) struct CliError {
-    exit: Exit,
-    message: String,
-    causes: Vec<String>,
-    hint: Option<String>,
-}
+pub(crate) struct CliError(EngineError);
 
 impl CliError {
-    /// The user can mend it by asking differently.
+    /// The user can fix it by asking differently.
     pub(crate) fn usage(message: impl Display) -> Self {
-        Self { exit: Exit::Usage, message: message.to_string(), causes: Vec::new(), hint: None }
+        Self(EngineError::usage(message))
     }
 
-    /// The host has to be mended.
+    /// The host has to be fixed.
     pub(crate) fn harness(message: impl Display) -> Self {
-        Self { exit: Exit::Harness, message: message.to_string(), causes: Vec::new(), hint: None }
+        Self(EngineError::harness(message))
     }
 
     /// With what to do.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Display) -> Self {
-        self.hint = Some(hint.to_string());
-        self
+    pub(crate) fn hint(self, hint: impl Display) -> Self {
+        Self(self.0.hint(hint))
     }
 
-    /// What happened.
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// What to do.
-    pub(crate) fn hint_text(&self) -> Option<String> {
-        self.hint.clone()
-    }
-
-    /// For `map_err` on a file operation.
-    pub(crate) fn file<P: Display, E: Display>(path: P) -> impl FnOnce(E) -> Self {
-        move |error| Self::harness(format!("{path}: {error}"))
-    }
-
-    fn with_causes(mut self, error: &dyn std::error::Error) -> Self {
-        let mut cause = error.source();
+    /// To standard error, and what to exit with.
+    pub(crate) fn print(&self) -> Exit {
+        let exit = match self.0.kind() {
+            // Whoever ended it knows that.
+            ErrorKind::Interrupted => return Exit::Interrupted,
+            ErrorKind::Usage => Exit::Usage,
+            ErrorKind::Harness => Exit::Harness,
+        };
+        let mut text = format!("error: {}\n", plain(&self.0.to_string()));
+        let mut cause = self.0.source();
         while let Some(error) = cause {
-            // Messages that have their cause's text in them already say it once.
-            let text = error.to_string();
-            if !self.message.contains(&text) {
-                self.causes.push(text);
-            }
+            text.push_str(&format!("  because: {}\n", plain(&error.to_string())));
             cause = error.source();
         }
-        self
-    }
-
-    /// To standard error, and the code to exit with.
-    pub(crate) fn print(&self) -> Exit {
-        eprintln!("error: {}", plain(&self.message));
-        for cause in &self.causes {
-            eprintln!("  because: {}", plain(cause));
+        if let Some(hint) = self.0.hint_text() {
+            text.push_str(&format!("  hint: {}\n", plain(hint)));
         }
-        if let Some(hint) = &self.hint {
-            eprintln!("  hint: {}", plain(hint));
-        }
-        self.exit
+        output::tell(text);
+        exit
     }
 }
 
@@ -99,22 +75,8 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
 }
 
-impl From<KernelError> for CliError {
-    fn from(error: KernelError) -> Self {
-        let told = if error.is_usage() { Self::usage(&error) } else { Self::harness(&error) };
-        Self { hint: error.hint(), ..told }.with_causes(&error)
-    }
-}
-
-impl From<VmError> for CliError {
-    fn from(error: VmError) -> Self {
-        let told = if error.is_usage() { Self::usage(&error) } else { Self::harness(&error) };
-        Self { hint: error.hint().map(str::to_owned), ..told }.with_causes(&error)
-    }
-}
-
-impl From<luqual_config::document::Mistakes> for CliError {
-    fn from(mistakes: luqual_config::document::Mistakes) -> Self {
-        Self::usage(mistakes)
+impl<E: Into<EngineError>> From<E> for CliError {
+    fn from(error: E) -> Self {
+        Self(error.into())
     }
 }

@@ -1,10 +1,15 @@
 //! `luqual`: arguments, commands, one error printer, exit codes.
 
+mod arguments;
 mod commands;
 mod error;
+mod gdb;
 mod output;
 mod progress;
+mod seat;
+mod signals;
 mod terminal;
+mod words;
 
 use clap::{Parser, Subcommand};
 use commands::{
@@ -12,15 +17,21 @@ use commands::{
     workloads,
 };
 use error::{CliError, Exit};
+use luqual_engine::{Context, EngineError};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
+use tokio::sync::watch;
+use words::Words;
+
+/// What writes records.
+const TOOL: &str = concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")");
 
 #[derive(Parser)]
 #[command(name = "luqual", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")"))]
 #[command(about = "Qualifies live updates of the Linux kernel: what survives a kexec from one version into another")]
 #[command(after_help = "\
 Exit codes: 0 every cell as expected; 1 some cell is not, or none ran; 2 a mistake in what was asked for;
-3 the tool or its host failed; 130 ended by the user.")]
+3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP).")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,7 +52,7 @@ enum Command {
     /// Pack one cell of a run, with its kernels and logs, to be made again elsewhere
     Bundle(Box<bundle::Bundle>),
     /// Show what a run would do: cells, boots, memory, time
-    Plan(Box<plan::Plan>),
+    Plan(Box<plan::PlanArgs>),
     /// Show a run again: terminal, HTML, JUnit, KTAP, Markdown, or what changed between two
     #[command(subcommand)]
     Report(report::Report),
@@ -82,40 +93,67 @@ fn main() -> ExitCode {
 }
 
 async fn execute(command: Command) -> Result<Exit, CliError> {
+    let words = Words::default();
+    let program = std::env::current_exe().map_err(EngineError::own("this program's own path"))?;
+    let interrupt = command.interrupt()?;
+    let here = &Here {
+        engine: Context {
+            tool: TOOL.to_owned(),
+            program,
+            command: std::env::args().collect(),
+            listener: &words,
+            interrupt,
+        },
+        words: &words,
+    };
     match command {
-        Command::Run(command) => run::run(&command).await,
-        Command::Qualify(command) => qualify::run(&command).await,
-        Command::Repro(command) => repro::run(&command).await,
-        Command::Bisect(command) => bisect::run(&command).await,
-        Command::Shell(command) => shell::run(&command).await,
-        Command::Bundle(command) => unless_interrupted(bundle::run(&command)).await,
+        Command::Run(command) => run::run(&command, here).await,
+        Command::Qualify(command) => qualify::run(&command, here).await,
+        Command::Repro(command) => repro::run(&command, here).await,
+        Command::Bisect(command) => bisect::run(&command, here).await,
+        Command::Shell(command) => shell::run(&command, here).await,
+        Command::Bundle(command) => bundle::run(&command, here).await,
         Command::Plan(command) => plan::run(&command),
-        Command::Report(command) => report::run(&command),
+        Command::Report(command) => report::run(&command, here),
         Command::Expect(command) => expect::run(&command),
-        Command::Doctor(command) => doctor::run(&command).await,
-        Command::Bench(command) => bench::run(&command).await,
-        Command::Mutants(command) => mutants::run(&command).await,
-        Command::Kernels(command) => unless_interrupted(kernels::run(&command)).await,
-        Command::Selftests(command) => unless_interrupted(selftests::run(&command)).await,
+        Command::Doctor(command) => doctor::run(&command, here).await,
+        Command::Bench(command) => bench::run(&command, here).await,
+        Command::Mutants(command) => mutants::run(&command, here).await,
+        Command::Kernels(command) => kernels::run(&command, here).await,
+        Command::Selftests(command) => selftests::run(&command, here).await,
         Command::Workloads(command) => workloads::run(&command),
     }
 }
 
-/// For commands that leave nothing behind where they are cut off.
-async fn unless_interrupted(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    tokio::select! {
-        done = command => done,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+/// Where a command is run.
+struct Here<'a> {
+    /// For the engine.
+    engine: Context<'a>,
+    /// Who tells what the engine does.
+    words: &'a Words,
+}
+
+impl Command {
+    /// What turns true when the user ends it. A command that only reads is ended by its signal, at once.
+    fn interrupt(&self) -> Result<watch::Receiver<bool>, CliError> {
+        let announce = match self {
+            Self::Plan(_) | Self::Report(_) | Self::Expect(_) | Self::Doctor(_) | Self::Workloads(_) => {
+                return Ok(watch::channel(false).1);
+            }
+            Self::Run(_) | Self::Qualify(_) | Self::Repro(_) | Self::Bisect(_) | Self::Mutants(_) => true,
+            Self::Shell(_) | Self::Bundle(_) | Self::Bench(_) | Self::Kernels(_) | Self::Selftests(_) => false,
+        };
+        Ok(signals::listen(announce).map_err(EngineError::own("signals"))?)
     }
 }
 
 fn become_qemu(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let parent = words.next().and_then(|word| word.to_str()?.parse().ok());
     let (Some(parent), Some(program)) = (parent, words.next()) else {
-        eprintln!("luqual: {SUBCOMMAND} is for luqual alone");
+        output::tell(format_args!("luqual: {SUBCOMMAND} is for luqual alone\n"));
         return Exit::Usage.into();
     };
     let error = exec_with_parent(parent, program, words.collect());
-    eprintln!("luqual: QEMU was not started: {error}");
+    output::tell(format_args!("luqual: QEMU was not started: {error}\n"));
     Exit::Harness.into()
 }

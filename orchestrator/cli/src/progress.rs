@@ -1,13 +1,13 @@
-//! How downloads and builds are shown: bars on a terminal, else a line now and then.
+//! How downloads, builds and job arrays are shown: bars on a terminal, else a line now and then.
 
+use crate::output::tell;
 use indicatif::{ProgressBar, ProgressStyle};
-use luqual_kernels::Progress;
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Shows on standard error, so that standard output can be piped.
-pub(crate) struct Shown {
+/// The steps of a download or a build, on standard error, so that standard output can be piped.
+pub(crate) struct Steps {
     terminal: bool,
     bar: RefCell<Option<ProgressBar>>,
     step: RefCell<String>,
@@ -18,9 +18,9 @@ pub(crate) struct Shown {
 /// Without a terminal, a long step is heard of this often.
 const EVERY: Duration = Duration::from_secs(20);
 
-impl Shown {
+impl Default for Steps {
     /// As standard error is.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
             bar: RefCell::default(),
@@ -31,13 +31,14 @@ impl Shown {
     }
 }
 
-impl Progress for Shown {
-    fn start(&self, step: &str, total: Option<u64>) {
+impl Steps {
+    /// One begins; `total` is in its unit, if it is known.
+    pub(crate) fn start(&self, step: &str, total: Option<u64>) {
         *self.step.borrow_mut() = step.to_owned();
         self.total.set(total);
         self.told.set(Instant::now());
         if !self.terminal {
-            eprintln!("{step}");
+            tell(format_args!("{step}\n"));
             return;
         }
         let bytes = step.starts_with("downloading") || step.starts_with("unpacking");
@@ -54,23 +55,62 @@ impl Progress for Shown {
         *self.bar.borrow_mut() = Some(bar);
     }
 
-    fn at(&self, done: u64) {
+    /// So much of it is done.
+    pub(crate) fn at(&self, done: u64) {
         if let Some(bar) = self.bar.borrow().as_ref() {
             bar.set_position(done);
         } else if self.told.get().elapsed() >= EVERY
             && let Some(total) = self.total.get().filter(|total| *total > 0)
         {
             self.told.set(Instant::now());
-            eprintln!("{}: {} %", self.step.borrow(), (done * 100 / total).min(99));
+            tell(format_args!("{}: {} %\n", self.step.borrow(), (done * 100 / total).min(99)));
         }
     }
 
-    fn note(&self, line: &str) {
-        eprintln!("{line}");
+    /// It is done.
+    pub(crate) fn end(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How many parts of a job array have ended: a line that moves on a terminal, else one line for each change.
+pub(crate) struct Parts {
+    parts: usize,
+    bar: Option<ProgressBar>,
+    told: Cell<usize>,
+}
+
+impl Parts {
+    pub(crate) fn begin(job: &str, parts: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(parts as u64);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {pos} of {len} parts ended  {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.set_message(format!("job {job}"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        if bar.is_none() {
+            tell(format_args!("job {job} is submitted\n"));
+        }
+        Self { parts, bar, told: Cell::new(0) }
     }
 
-    fn end(&self) {
-        if let Some(bar) = self.bar.borrow_mut().take() {
+    pub(crate) fn at(&self, ended: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(ended as u64);
+        } else if self.told.replace(ended) != ended {
+            tell(format_args!("{ended} of {} parts ended\n", self.parts));
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -333,7 +333,7 @@ mod tests {
     /// A console and what feeds it.
     fn console() -> (Console, Feed, tempfile::NamedTempFile) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (console, feed) = Console::new(file.path(), Instant::now()).unwrap();
+        let (console, feed) = Console::fed(file.path(), Instant::now()).unwrap();
         (console, feed, file)
     }
 

@@ -4,7 +4,6 @@
 use super::command::{end, exit_status, not_started, spawn_on};
 use super::pty;
 use crate::log::say_aloud;
-use crate::log::say_aloud;
 use luqual_protocol::{AGENT, AUTHORIZED_KEY, HOST_KEY, READY_LINE, SSH_PORT};
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey, run_stream};

@@ -1,12 +1,11 @@
 //! `luqual expect`: what a matrix file would have to say for a run to be as expected.
 
-use super::KernelSource;
-use super::report::read_run;
-use super::selection::{parse_matrix_file, plural, read_matrix_file, subject};
+use crate::arguments::KernelArgs;
 use crate::error::{CliError, Exit};
-use crate::output;
+use crate::output::{self, plural, tell};
 use clap::Subcommand;
 use luqual_config::{Observed, propose};
+use luqual_engine::{EngineError, open_store, parse_matrix_file, read_matrix_file, read_run, subject};
 use luqual_model::{CellId, Outcome, Status, Told};
 use luqual_reports::Record;
 use std::collections::HashMap;
@@ -41,7 +40,7 @@ Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was a
         #[arg(long)]
         write: bool,
         #[command(flatten)]
-        kernels: KernelSource,
+        kernels: KernelArgs,
     },
 }
 
@@ -51,14 +50,14 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     if reason.trim().is_empty() {
         return Err(CliError::usage("--reason is empty").hint("say why the cells do what they do"));
     }
-    let store = kernels.store()?;
+    let store = open_store(&kernels.source())?;
     let (text, file) = read_matrix_file(matrix_file, &store)?;
     let record = read_run(run)?;
     if let Some(fault) = &record.run.settings.plant {
         return Err(CliError::usage(format!("{fault} was planted in this run: nothing is to be expected of it")));
     }
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
-    let broken = broken(&record).map_err(CliError::file(run.display()))?;
+    let broken = broken(&record).map_err(EngineError::named(run))?;
     let observed: Vec<Observed<'_>> = record
         .briefs()
         .filter_map(|(planned, brief)| Some((&planned.key, brief?)))
@@ -72,10 +71,10 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());
     let flaky = record.briefs().filter(|(_, brief)| brief.is_some_and(|brief| brief.status == Status::Flaky)).count();
     if flaky > 0 {
-        eprintln!("{flaky} flaky cell{} left out: nothing is to be expected of them", plural(flaky));
+        tell(format_args!("{flaky} flaky cell{} left out: nothing is to be expected of them\n", plural(flaky)));
     }
     if addition.is_empty() {
-        eprintln!("nothing is to be added to {}", matrix_file.display());
+        tell(format_args!("nothing is to be added to {}\n", matrix_file.display()));
         return Ok(Exit::Ok);
     }
     // A run of kernels that no matrix of the file has would make a file that cannot be read.
@@ -86,10 +85,8 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     output::print(&addition)?;
     if *write {
         let appended = File::options().append(true).open(matrix_file);
-        appended
-            .and_then(|mut file| file.write_all(addition.as_bytes()))
-            .map_err(CliError::file(matrix_file.display()))?;
-        eprintln!("appended to {}", matrix_file.display());
+        appended.and_then(|mut file| file.write_all(addition.as_bytes())).map_err(EngineError::named(matrix_file))?;
+        tell(format_args!("appended to {}\n", matrix_file.display()));
     }
     Ok(Exit::Ok)
 }

@@ -1,12 +1,15 @@
 //! `luqual kernels`: what can be built, what is there, and what it is.
 
-use super::KernelSource;
+mod description;
+
+use crate::Here;
+use crate::arguments::KernelArgs;
 use crate::error::{CliError, Exit};
 use crate::output;
-use crate::progress::Shown;
 use clap::Subcommand;
+use description::description;
+use luqual_engine::{EngineError, build_kernel, open_store};
 use luqual_kernels::{Entry, Kernel, Store};
-use luqual_model::{Ability, KernelInfo};
 
 /// What to do with kernels.
 #[derive(Subcommand, Debug)]
@@ -14,7 +17,7 @@ pub(crate) enum Kernels {
     /// List the catalog: name, whether it is built, and where it comes from
     List {
         #[command(flatten)]
-        source: KernelSource,
+        source: KernelArgs,
     },
     /// Build kernels of the catalog into the store, unless they are there
     #[command(after_help = "\
@@ -28,7 +31,7 @@ The same catalog entry gives the same bytes wherever it is built with the same c
         #[arg(long)]
         rebuild: bool,
         #[command(flatten)]
-        source: KernelSource,
+        source: KernelArgs,
     },
     /// Show what is known of a kernel: release, ABI strings, abilities, sizes
     Show {
@@ -39,16 +42,18 @@ The same catalog entry gives the same bytes wherever it is built with the same c
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        source: KernelSource,
+        source: KernelArgs,
     },
 }
 
 /// Runs it.
-pub(crate) async fn run(command: &Kernels) -> Result<Exit, CliError> {
+pub(crate) async fn run(command: &Kernels, here: &Here<'_>) -> Result<Exit, CliError> {
+    let (Kernels::List { source } | Kernels::Build { source, .. } | Kernels::Show { source, .. }) = command;
+    let store = open_store(&source.source())?;
     match command {
-        Kernels::List { source } => list(&source.store()?),
-        Kernels::Build { versions, rebuild, source } => build(&source.store()?, versions, *rebuild).await,
-        Kernels::Show { kernel, json, source } => show(&source.store()?, kernel, *json),
+        Kernels::List { .. } => list(&store),
+        Kernels::Build { versions, rebuild, .. } => build(&store, versions, *rebuild, here).await,
+        Kernels::Show { kernel, json, .. } => show(&store, kernel, *json),
     }
 }
 
@@ -60,12 +65,12 @@ fn list(store: &Store) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-async fn build(store: &Store, versions: &[String], rebuild: bool) -> Result<Exit, CliError> {
+async fn build(store: &Store, versions: &[String], rebuild: bool, here: &Here<'_>) -> Result<Exit, CliError> {
     for entry in entries(store, versions)? {
         if rebuild {
             store.forget(entry)?;
         }
-        let kernel = store.resolve(&entry.version, &Shown::new()).await?;
+        let kernel = build_kernel(&here.engine, store, &entry.version).await?;
         output::line(format_args!("{:<15} built      {}", entry.version, kernel.image.display()))?;
     }
     Ok(Exit::Ok)
@@ -86,66 +91,10 @@ fn show(store: &Store, spec: &str, json: bool) -> Result<Exit, CliError> {
         return Err(CliError::usage(format!("kernel {spec} is not built")).hint(format!("luqual kernels build {spec}")));
     };
     if json {
-        let text = serde_json::to_string_pretty(&info).map_err(CliError::file("JSON"))?;
+        let text = serde_json::to_string_pretty(&info).map_err(EngineError::own("JSON"))?;
         output::line(&text)?;
     } else {
         output::print(description(&info, store.catalog().find(spec)))?;
     }
     Ok(Exit::Ok)
-}
-
-fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
-    let unknown = || "unknown".to_owned();
-    let ability = |ability: Ability| match &info.abilities {
-        None => format!("{ability} unknown"),
-        Some(abilities) => format!("{ability} {}", if abilities.contains(&ability) { "yes" } else { "no" }),
-    };
-    let mut lines = vec![
-        ("name", info.name.clone()),
-        ("release", info.release.clone()),
-        ("build id", info.build_id.clone().unwrap_or_else(unknown)),
-        ("provenance", info.provenance.clone()),
-        ("sha256", info.image_sha256.clone()),
-        ("ABI strings", info.abi.as_ref().map_or_else(unknown, |abi| abi.join(", "))),
-        ("abilities", Ability::ALL.map(ability).join(", ")),
-        ("command line", info.command_line.clone()),
-    ];
-    for (index, patch) in info.patches.iter().enumerate() {
-        lines.push(("patch", format!("{}. {} (sha256 {})", index + 1, patch.subject, patch.sha256)));
-    }
-    lines.extend(info.facts.iter().map(|(name, value)| (name.as_str(), value.clone())));
-    for (option, reason) in entry.into_iter().flat_map(|entry| &entry.not_applicable) {
-        lines.push(("not applicable", format!("{option}: {reason}")));
-    }
-    lines.into_iter().map(|(name, value)| format!("{name:<18} {value}\n")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use luqual_model::Patch;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    #[test]
-    fn unknown_is_not_no() {
-        let mut info = KernelInfo {
-            name: "x".into(),
-            release: "7.3.4".into(),
-            build_id: None,
-            image_sha256: "ab".into(),
-            provenance: "file x".into(),
-            abi: None,
-            abilities: None,
-            command_line: String::new(),
-            patches: Vec::new(),
-            facts: BTreeMap::new(),
-        };
-        assert!(description(&info, None).contains("KHO unknown, LUO unknown"));
-        info.abilities = Some(BTreeSet::from([Ability::Luo]));
-        info.abi = Some(vec!["kho-v4".into(), "luo-v5".into()]);
-        info.patches = vec![Patch { subject: "liveupdate: louder".into(), sha256: "cd".into() }];
-        let text = description(&info, None);
-        assert!(text.contains("patch              1. liveupdate: louder (sha256 cd)\n"), "{text}");
-        assert!(text.contains("KHO no, LUO yes") && text.contains("kho-v4, luo-v5"), "{text}");
-    }
 }

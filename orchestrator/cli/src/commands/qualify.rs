@@ -1,13 +1,11 @@
 //! `luqual qualify`: may a host that runs this be live-updated to that?
 
-use super::execute::{Ended, Execution, There, execute};
-use super::selection::{Pairs, Selection};
+use crate::Here;
+use crate::arguments::{Execution, SelectionArgs};
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Args;
-use luqual_reports::Qualification;
-use luqual_runner::JOURNAL;
-use std::fs;
+use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, qualify};
 
 /// From what to what.
 #[derive(Args, Debug)]
@@ -30,30 +28,25 @@ pub(crate) struct Qualify {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     #[command(flatten)]
     execution: Execution,
 }
 
 /// Runs it.
-pub(crate) async fn run(command: &Qualify) -> Result<Exit, CliError> {
-    let store = command.execution.kernels.store()?;
-    let pair = Pairs::One(&command.source, &command.target);
-    let chosen = command.selection.choose(&store, pair, |workload| workload.qualifies)?;
-    let (record, folder) = match execute(&store, &chosen, &command.execution, command.repeat, There::Refused).await? {
-        Ended::Run(record, folder) => (record, folder),
-        Ended::Interrupted => return Ok(Exit::Interrupted),
+pub(crate) async fn run(command: &Qualify, here: &Here<'_>) -> Result<Exit, CliError> {
+    let pair = Pairs::One(command.source.clone(), command.target.clone());
+    let request = RunRequest {
+        selection: command.selection.selection(Otherwise::Qualifying),
+        ..command.execution.request(pair, command.repeat)?
     };
-    let qualification = Qualification::of(&record).map_err(CliError::file(folder.join(JOURNAL).display()))?;
-    let text = qualification.text(&record.run);
-    for (name, content) in [("qualification.txt", &text), ("qualification.html", &qualification.html(&record.run))] {
-        let path = folder.join(name);
-        fs::write(&path, content).map_err(CliError::file(path.display()))?;
-    }
-    output::print(&text)?;
-    output::line(format_args!("page: {}", folder.join("qualification.html").display()))?;
+    let attended = command.execution.attended();
+    here.words.be_plain(attended.console.is_some());
+    let (run, qualification) = qualify(&here.engine, &request, attended).await?;
+    output::print(qualification.text(&run.record.run))?;
+    output::line(format_args!("page: {}", run.folder.join(QUALIFICATION_PAGE).display()))?;
     Ok(match qualification.go() {
-        _ if record.run.interrupted => Exit::Interrupted,
+        _ if run.record.run.interrupted => Exit::Interrupted,
         true => Exit::Ok,
         false => Exit::NotAsExpected,
     })

@@ -1,16 +1,14 @@
 //! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
 
-use super::KernelSource;
-use super::attended::Attended;
-use super::bundle::Unpacked;
-use super::execute::{Again, Ended, Images, Kept, repeat};
-use super::machine::MachineChoice;
-use super::report::{folder, read, tell};
+use super::report::tell;
+use crate::Here;
+use crate::arguments::{Attended, KeptArgs, KernelArgs, MachineArgs};
 use crate::error::{CliError, Exit};
 use crate::output;
 use clap::Args;
-use luqual_model::{CellKey, CellRecord, Outcome, Planned, Repeated};
-use luqual_reports::{Record, end};
+use luqual_engine::{Comparison, ReproRequest, Reproduced, repro};
+use luqual_model::CellRecord;
+use luqual_reports::end;
 use std::path::PathBuf;
 
 /// What to make again.
@@ -46,161 +44,51 @@ pub(crate) struct Repro {
     #[arg(long)]
     deterministic: bool,
     #[command(flatten)]
-    kept: Kept,
+    kept: KeptArgs,
     #[command(flatten)]
     attended: Attended,
     #[command(flatten)]
-    machine: MachineChoice,
+    machine: MachineArgs,
     #[command(flatten)]
-    kernels: KernelSource,
+    kernels: KernelArgs,
 }
 
 /// Makes it again, and compares.
-pub(crate) async fn run(command: &Repro) -> Result<Exit, CliError> {
-    let store = command.kernels.store()?;
-    let bundle = if command.run.is_file() { Some(Unpacked::of(&command.run)?) } else { None };
-    let read_here;
-    let (record, images, asked) = match &bundle {
-        Some(bundle) => (&bundle.record, Images::Bundle(bundle), bundle.cell.0.as_str()),
-        None => {
-            read_here = read(&folder(&command.run)?)?;
-            (&read_here, Images::Store(&store), "")
-        }
-    };
-    let then = cell_of(record, command.cell.as_deref().unwrap_or(asked))?;
-    let deterministic = command.deterministic || record.run.settings.deterministic;
-    let again = Again {
-        run: &record.run,
-        repeated: Repeated {
-            run: record.run.id.clone(),
-            cell: then.id.clone(),
-            seed: then.seed,
-            waits: record.run.settings.waits(),
-            bundle: bundle.as_ref().map(|bundle| bundle.record.name.clone()),
-        },
-        // What is deterministic has a boot of its own.
-        planned: in_its_boot(&record.run.planned, &then, deterministic),
+pub(crate) async fn run(command: &Repro, here: &Here<'_>) -> Result<Exit, CliError> {
+    let request = ReproRequest {
+        run: command.run.clone(),
+        cell: command.cell.clone(),
         anyway: command.anyway,
-        deterministic,
-        attended: command.attended,
+        report_dir: command.report_dir.clone(),
+        deterministic: command.deterministic,
+        kept: command.kept.kept(),
+        attended: command.attended.wanted(),
+        machine: command.machine.choice(),
+        kernels: command.kernels.source(),
     };
-    let (now, folder) =
-        match repeat(again, images, &command.machine, command.report_dir.as_deref(), command.kept).await? {
-            Ended::Run(record, folder) => (record, folder),
-            Ended::Interrupted => return Ok(Exit::Interrupted),
-        };
-    tell(&now, &folder)?;
-    if now.run.interrupted {
-        return Ok(Exit::Interrupted);
-    }
-    let (told, exit) = against(&cell_of(&now, &then.id.0)?, &then);
+    here.words.be_plain(command.attended.console || command.attended.gdb);
+    let Reproduced { run, then, now } = repro(&here.engine, &request).await?;
+    tell(&run.record, &run.folder)?;
+    let Some(now) = now else { return Ok(Exit::Interrupted) };
+    let (told, exit) = against(&now, &then);
     output::line(told)?;
     Ok(exit)
 }
 
 /// What is said of how it ended now and then.
 fn against(now: &CellRecord, then: &CellRecord) -> (String, Exit) {
-    match (now.outcome, now.ended_as(then), now.is_identical_to(then), now.digest.as_deref().unwrap_or_default()) {
-        (Outcome::HarnessFailed, ..) => {
-            (format!("nothing is known of it now; then it was {}", end(then)), Exit::Harness)
+    let digest = |cell: &CellRecord| cell.digest.clone().unwrap_or_default();
+    match Comparison::of(now, then) {
+        Comparison::NothingKnown => (format!("nothing is known of it now; then it was {}", end(then)), Exit::Harness),
+        Comparison::AsThen if now.is_identical_to(then).is_some() => {
+            (format!("as then: {}; digest {}", end(now), digest(now)), Exit::Ok)
         }
-        (_, true, None, _) => (format!("as then: {}", end(now)), Exit::Ok),
-        (_, true, Some(true), digest) => (format!("as then: {}; digest {digest}", end(now)), Exit::Ok),
-        (_, true, Some(false), digest) => {
-            let was = then.digest.as_deref().unwrap_or_default();
-            (
-                format!("as then: {}; but not to the last byte: digest {digest}, then {was}", end(now)),
-                Exit::NotAsExpected,
-            )
+        Comparison::AsThen => (format!("as then: {}", end(now)), Exit::Ok),
+        Comparison::AsThenInOtherBytes => {
+            let (is, was) = (digest(now), digest(then));
+            let told = format!("as then: {}; but not to the last byte: digest {is}, then {was}", end(now));
+            (told, Exit::NotAsExpected)
         }
-        (_, false, ..) => (format!("not as then, when it was {}", end(then)), Exit::NotAsExpected),
-    }
-}
-
-/// The cell of that id, or the only one of which that is a part.
-pub(crate) fn cell_of(record: &Record, asked: &str) -> Result<CellRecord, CliError> {
-    let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
-    let number = numbered(&ids, asked)?;
-    record.cell_of(number).map_err(CliError::file(&record.name))?.ok_or_else(|| {
-        CliError::usage(format!("{} has not ended in that run", ids[number]))
-            .hint("luqual run --resume goes on with it")
-    })
-}
-
-/// The place of the id that is asked for.
-fn numbered(ids: &[String], asked: &str) -> Result<usize, CliError> {
-    if let Some(number) = ids.iter().position(|id| id == asked) {
-        return Ok(number);
-    }
-    let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(asked)).collect();
-    match parts.as_slice() {
-        [number] => Ok(*number),
-        [] => Err(CliError::usage(format!("the run has no cell `{asked}`")).hint("luqual report show has their names")),
-        several => {
-            let told = if asked.is_empty() {
-                format!("the run has {} cells: which one?", several.len())
-            } else {
-                format!("{} cells of the run have `{asked}` in their ids", several.len())
-            };
-            let names: Vec<&str> = several.iter().take(SHOWN).map(|number| ids[*number].as_str()).collect();
-            let more = several.len().saturating_sub(SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            Err(CliError::usage(told).hint(format!("name one of {}{more}", names.join(", "))))
-        }
-    }
-}
-
-/// So many names say what is meant.
-const SHOWN: usize = 8;
-
-/// The cells of the boot that a cell's attempt was made in, in plan order; or it alone.
-pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord, alone: bool) -> Vec<Planned> {
-    let CellKey { source, target, profile, workload } = &cell.plan.key;
-    let is_in = |key: &CellKey| {
-        (&key.source, &key.target, &key.profile) == (source, target, profile)
-            && (key.workload == *workload || !alone && cell.shared_with.contains(&key.workload))
-    };
-    planned.iter().filter(|planned| is_in(&planned.key)).cloned().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::commands::scale::ended;
-
-    #[test]
-    fn it_is_as_then_or_it_is_told_what_is_not() {
-        let cell = |outcome, title: &str, digest: Option<&str>| -> CellRecord {
-            CellRecord { title: title.into(), digest: digest.map(str::to_owned), ..ended(outcome) }
-        };
-        let (lost, crashed, broken) = (Outcome::Lost, Outcome::Crashed, Outcome::HarnessFailed);
-        for (now, then, told, exit) in [
-            (cell(lost, "x: 1", None), cell(lost, "x: 2", None), "as then: lost: x: 1", Exit::Ok),
-            (cell(lost, "x", Some("d")), cell(lost, "x", Some("d")), "as then: lost: x; digest d", Exit::Ok),
-            (cell(lost, "x", Some("d")), cell(lost, "x", Some("e")), "digest d, then e", Exit::NotAsExpected),
-            (
-                cell(crashed, "a", None),
-                cell(crashed, "b", None),
-                "not as then, when it was crashed: b",
-                Exit::NotAsExpected,
-            ),
-            (cell(broken, "a", None), cell(broken, "a", None), "nothing is known of it now", Exit::Harness),
-            (cell(broken, "a", None), cell(lost, "a", None), "nothing is known of it now", Exit::Harness),
-        ] {
-            let (said, code) = against(&now, &then);
-            assert!(said.contains(told), "{said}");
-            assert_eq!(code as i32, exit as i32, "{said}");
-        }
-    }
-
-    #[test]
-    fn a_cell_is_named_by_its_id_or_by_what_no_other_has() {
-        let ids = ["a_b_p_memfd.basic", "a_b_p_memfd.basic-2", "a_c_p_luo.x"].map(str::to_owned);
-        let of = |asked: &str| numbered(&ids, asked).map_err(|error| (error.message().to_owned(), error.hint_text()));
-        assert_eq!((of("a_b_p_memfd.basic"), of("luo"), of("basic-2")), (Ok(0), Ok(2), Ok(1)));
-        let (told, hint) = of("basic").unwrap_err();
-        assert_eq!(told, "2 cells of the run have `basic` in their ids");
-        assert_eq!(hint.unwrap(), "name one of a_b_p_memfd.basic, a_b_p_memfd.basic-2");
-        assert!(of("vfio").unwrap_err().1.unwrap().contains("report show"));
+        Comparison::NotAsThen => (format!("not as then, when it was {}", end(then)), Exit::NotAsExpected),
     }
 }

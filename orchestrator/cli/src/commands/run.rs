@@ -1,14 +1,13 @@
 //! `luqual run`: cells, their outcomes, and what to exit with.
 
-use super::execute::{Ended, Execution, There, execute, resume};
-use super::plan::What;
-use super::report::{folder, tell};
-use super::selection::Selection;
-use super::slurm::{self, Executor};
+use super::report::tell;
+use crate::Here;
+use crate::arguments::{Demand, Execution, SelectionArgs, What, exit_of};
 use crate::error::{CliError, Exit};
 use clap::{Args, ValueEnum};
-use luqual_model::{Outcome, Status};
-use luqual_reports::Record;
+use luqual_engine::{
+    Array, Existing, Finished, Otherwise, RunRequest, resume, run as run_here, run_array, sbatch_option,
+};
 use std::path::PathBuf;
 
 /// What to run.
@@ -27,12 +26,12 @@ Kernels of the catalog that are not built yet are built first. The run's folder 
 (written as it happens) and, per cell, the console, QEMU's command line and messages, and what the agent said.
 
 Exit codes: 0 every cell as expected; 1 some cell is not, or none ran; 2 a mistake in what was asked for;
-3 the tool or its host failed; 130 ended by the user.")]
+3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP), after the reports are written.")]
 pub(crate) struct Run {
     #[command(flatten)]
     what: What,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     /// Run each cell N times, with seeded random delays around preserve and kexec, and give the failure rate
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -51,72 +50,77 @@ pub(crate) struct Run {
     execution: Execution,
     #[command(flatten)]
     executor: Executor,
+    /// The part of a job array's task: the file of the request that it is a part of
+    #[arg(long, value_name = "FILE", hide = true, requires_all = ["partition", "report_dir"], conflicts_with = "resume")]
+    request: Option<PathBuf>,
 }
 
-/// When a run is a success.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Demand {
-    /// Be content with nothing less than this, whatever is expected
-    #[arg(long, value_enum, value_name = "OUTCOME")]
-    require: Option<Require>,
-    /// Let an improvement over what is expected fail the run too
-    #[arg(long)]
-    strict: bool,
+/// Where cells are run.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Executor")]
+struct Executor {
+    /// Where the cells are run
+    #[arg(long, value_enum, default_value_t = Place::Local, value_name = "WHERE")]
+    executor: Place,
+    /// Of how many parts; each is one task
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(required_if_eq("executor", "slurm"), conflicts_with_all = ["resume", "partition", "go_on", "console"])]
+    parts: Option<u32>,
+    /// What sbatch is told besides, such as --mem=8G; can be repeated
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true, value_parser = sbatch_option)]
+    sbatch_option: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Require {
-    /// Every cell survived, untainted
-    Survived,
+enum Place {
+    /// On this machine
+    Local,
+    /// As the tasks of one job array: the program, the kernel store and the run's folder have to be where all nodes have them
+    Slurm,
+}
+
+impl Executor {
+    /// The job array, if it is to be one.
+    fn array(&self) -> Result<Option<Array>, CliError> {
+        match (self.executor, self.parts, &self.sbatch_option) {
+            (Place::Slurm, Some(parts), options) => Ok(Some(Array { parts, sbatch_options: options.clone() })),
+            (Place::Local, None, options) if options.is_empty() => Ok(None),
+            _ => Err(CliError::usage("--parts and --sbatch-option are for a job array")
+                .hint("add --executor slurm, or run one part here with --partition K/N")),
+        }
+    }
 }
 
 /// Runs it.
-pub(crate) async fn run(command: &Run) -> Result<Exit, CliError> {
+pub(crate) async fn run(command: &Run, here: &Here<'_>) -> Result<Exit, CliError> {
+    let (engine, execution) = (&here.engine, &command.execution);
     let array = command.executor.array()?;
-    let store = command.execution.kernels.store()?;
-    let ended = match &command.resume {
-        Some(run) => resume(&folder(run)?, &store, &command.execution.machine).await?,
-        None => {
-            let chosen = command.what.part_of(command.selection.choose(&store, command.what.pairs(), |_| true)?);
-            let (options, repeat) = (&command.execution, command.repeat);
-            match (array, command.go_on) {
-                (Some(array), _) => slurm::run(array, &store, &chosen, options, repeat).await?,
-                (None, true) => execute(&store, &chosen, options, repeat, There::GoesOn).await?,
-                (None, false) => execute(&store, &chosen, options, repeat, There::Refused).await?,
-            }
+    let request = command.request()?;
+    let attended = execution.attended();
+    here.words.be_plain(attended.console.is_some());
+    let Finished { record, folder } = match (&command.resume, array) {
+        (Some(run), _) => resume(engine, run, &execution.machine(), &execution.kernels.source()).await?,
+        (None, Some(array)) => run_array(engine, &request, &array).await?,
+        (None, None) => {
+            let existing = if command.go_on { Existing::Resumed } else { Existing::Refused };
+            run_here(engine, &request, existing, attended).await?
         }
-    };
-    let (record, folder) = match ended {
-        Ended::Run(record, folder) => (record, folder),
-        Ended::Interrupted => return Ok(Exit::Interrupted),
     };
     tell(&record, &folder)?;
-    Ok(command.demand.exit_of(&record))
+    Ok(exit_of(&record, request.demand))
 }
 
-impl Demand {
-    /// A harness failure says that nothing is known, and so does a cell without a result; nothing ran, or not all as
-    /// expected, is 1.
-    pub(crate) fn exit_of(self, record: &Record) -> Exit {
-        let ended = || record.briefs().filter_map(|(_, brief)| brief);
-        let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.harness_failed));
-        // Where there are more parts than boots, one has nothing to do.
-        let nothing_to_run = record.run.planned.is_empty() && record.run.partition.is_some();
-        let ran = nothing_to_run || ended().any(|cell| cell.outcome != Outcome::Skipped);
-        let content = ended().all(|cell| match (self.require, cell.status) {
-            (Some(Require::Survived), _) => cell.clean(),
-            (None, Status::Expected) => true,
-            (None, Status::Improvement) => !self.strict,
-            (None, Status::Regression | Status::Unexpected | Status::Flaky) => false,
-        });
-        if record.run.interrupted {
-            Exit::Interrupted
-        } else if broken {
-            Exit::Harness
-        } else if ran && content {
-            Exit::Ok
-        } else {
-            Exit::NotAsExpected
+impl Run {
+    fn request(&self) -> Result<RunRequest, CliError> {
+        let (partition, report_dir) = (self.what.partition, self.execution.report_dir.clone());
+        if let Some(file) = &self.request {
+            return Ok(RunRequest { partition, report_dir, ..RunRequest::read(file)? });
         }
+        Ok(RunRequest {
+            selection: self.selection.selection(Otherwise::All),
+            partition,
+            demand: self.demand.demand(),
+            ..self.execution.request(self.what.pairs(), self.repeat)?
+        })
     }
 }

@@ -1,11 +1,12 @@
 //! `luqual selftests`: kernels' own programs for live update, which a matrix file makes workloads.
 
-use super::KernelSource;
 use super::kernels::entries;
+use crate::Here;
+use crate::arguments::KernelArgs;
 use crate::error::{CliError, Exit};
 use crate::output;
-use crate::progress::Shown;
 use clap::Subcommand;
+use luqual_engine::{Building, open_store};
 use luqual_kernels::Selftests as Built;
 
 /// What to do with selftests.
@@ -14,7 +15,7 @@ pub(crate) enum Selftests {
     /// List those that are built: kernel, program, file
     List {
         #[command(flatten)]
-        source: KernelSource,
+        source: KernelArgs,
     },
     /// Build the programs in tools/testing/selftests/liveupdate of kernels of the catalog, unless they are there
     #[command(after_help = "\
@@ -32,15 +33,15 @@ luqual's own matrix.toml has the four of 7.3.4 as external.*; `path = \"FILE\"` 
         #[arg(required = true, value_name = "VERSION")]
         versions: Vec<String>,
         #[command(flatten)]
-        source: KernelSource,
+        source: KernelArgs,
     },
 }
 
 /// Runs it.
-pub(crate) async fn run(command: &Selftests) -> Result<Exit, CliError> {
+pub(crate) async fn run(command: &Selftests, here: &Here<'_>) -> Result<Exit, CliError> {
     match command {
         Selftests::List { source } => {
-            let store = source.store()?;
+            let store = open_store(&source.source())?;
             for entry in store.catalog().entries() {
                 if let Some(built) = store.selftests(entry)? {
                     list(&entry.version, &built)?;
@@ -48,9 +49,11 @@ pub(crate) async fn run(command: &Selftests) -> Result<Exit, CliError> {
             }
         }
         Selftests::Build { versions, source } => {
-            let store = source.store()?;
+            let store = open_store(&source.source())?;
             for entry in entries(&store, versions)? {
-                list(&entry.version, &store.build_selftests(entry, &Shown::new()).await?)?;
+                let building = Building(here.engine.listener);
+                let built = here.engine.unless_interrupted(store.build_selftests(entry, &building)).await?;
+                list(&entry.version, &built)?;
             }
         }
     }

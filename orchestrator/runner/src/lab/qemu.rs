@@ -6,8 +6,8 @@ use crate::observe::Ticks;
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_protocol::{READY_LINE, Reply, Request};
 use luqual_vm::{
-    ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu, QemuVersion, Ram,
-    VmError, WorkFolder,
+    ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
+    QemuVersion, Ram, VmError, WorkFolder,
 };
 use std::fs;
 use std::path::Path;

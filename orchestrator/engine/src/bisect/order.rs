@@ -1,7 +1,7 @@
 //! Which kernel is looked at next. Pure, but for git, which knows the order of commits.
 
-use super::Verdict;
-use crate::error::CliError;
+use super::verdict::Verdict;
+use crate::error::EngineError;
 use luqual_kernels::{Catalog, GitTree};
 use luqual_model::Version;
 use std::collections::BTreeMap;
@@ -30,9 +30,9 @@ pub(super) enum Next {
 
 impl Order {
     /// The released kernels of the catalog between two, or those of `among` that are.
-    pub(super) fn of_catalog(catalog: &Catalog, good: &str, bad: &str, among: &[String]) -> Result<Self, CliError> {
+    pub(super) fn of_catalog(catalog: &Catalog, good: &str, bad: &str, among: &[String]) -> Result<Self, EngineError> {
         let unknown = |name: &str| {
-            CliError::usage(format!("the catalog has no kernel `{name}`"))
+            EngineError::usage(format!("the catalog has no kernel `{name}`"))
                 .hint("luqual kernels list has them; commits are looked through with --tree")
         };
         if let Some(name) =
@@ -55,10 +55,10 @@ impl Order {
     }
 
     /// The commits between two.
-    pub(super) fn of_tree(tree: GitTree, good: &str, bad: &str) -> Result<Self, CliError> {
+    pub(super) fn of_tree(tree: GitTree, good: &str, bad: &str) -> Result<Self, EngineError> {
         let (good, bad) = (tree.commit(good)?.id, tree.commit(bad)?.id);
         if good == bad || !tree.is_before(&good, &bad)? {
-            return Err(CliError::usage("the good commit is not before the bad one")
+            return Err(EngineError::usage("the good commit is not before the bad one")
                 .hint("git merge-base has one that is before both"));
         }
         Ok(Self::Git { tree, good, bad })
@@ -92,7 +92,7 @@ impl Order {
         }
     }
 
-    pub(super) fn next(&self, known: &Known) -> Result<Next, CliError> {
+    pub(super) fn next(&self, known: &Known) -> Result<Next, EngineError> {
         match self {
             Self::Line(line) => Ok(next_of_line(line, known)),
             Self::Git { tree, bad, .. } => {
@@ -203,7 +203,7 @@ mod tests {
             match Order::of_catalog(&catalog, good, bad, &among) {
                 Ok(Order::Line(line)) => line.join(" "),
                 Ok(Order::Git { .. }) => String::new(),
-                Err(error) => error.message().to_owned(),
+                Err(error) => error.to_string(),
             }
         };
         assert_eq!(line("7.1.13", "7.3.4", &[]), "7.1.13 7.2.6 7.2.12 7.3.4");

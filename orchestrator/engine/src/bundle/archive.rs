@@ -1,13 +1,43 @@
 //! A bundle as a file: a gzipped tar (POSIX.1-1988, ustar) of plain files, the same bytes for the same content. Whoever reads one
 //! trusts nothing in it.
 
+use crate::error::is_of_the_host;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use luqual_model::CellId;
+use luqual_runner::JOURNAL;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType, Header};
+
+/// Grows when an older luqual would not understand a bundle.
+pub(super) const VERSION: u32 = 1;
+
+/// The file of what a bundle is about.
+pub(super) const ABOUT: &str = "bundle.json";
+/// A folder each, by the digest of the image.
+pub(super) const KERNELS: &str = "kernels";
+/// The evidence of the boot.
+pub(super) const LOGS: &str = "logs";
+/// Files by their digest.
+pub(super) const PROGRAMS: &str = "programs";
+
+/// What a bundle is about; the rest of it is a run's folder.
+#[derive(Serialize, Deserialize)]
+pub(super) struct About {
+    /// [`VERSION`].
+    pub(super) bundle: u32,
+    /// Which cell it is for; others may have shared its boot.
+    pub(super) cell: CellId,
+}
+
+/// Where the image of that digest is in a bundle.
+pub(super) fn image_of(digest: &str) -> String {
+    format!("{KERNELS}/{digest}/bzImage")
+}
 
 /// The most that a bundle may unpack to, in bytes; kernels, symbols and logs are about 60 MB.
 const LARGEST: u64 = 2 << 30;
@@ -17,11 +47,11 @@ const MOST: usize = 1000;
 
 /// What may stand at its top: a file, or a folder.
 const TOP: [(&str, Kind); 5] = [
-    (super::ABOUT, Kind::File),
-    (luqual_runner::JOURNAL, Kind::File),
-    (super::KERNELS, Kind::Folder),
-    (super::LOGS, Kind::Folder),
-    (super::PROGRAMS, Kind::Folder),
+    (ABOUT, Kind::File),
+    (JOURNAL, Kind::File),
+    (KERNELS, Kind::Folder),
+    (LOGS, Kind::Folder),
+    (PROGRAMS, Kind::Folder),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,12 +109,27 @@ fn taken(size: u64) -> Option<u64> {
     size.checked_add(1024)
 }
 
-/// Unpacks a bundle into an empty folder, or says what is wrong with it.
-pub(super) fn unpack(from: File, into: &Path) -> Result<(), String> {
+/// Why a bundle is not unpacked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotUnpacked {
+    /// What is wrong with it.
+    Refused(String),
+    /// The host has no room for it, or cannot write.
+    Host(String),
+}
+
+impl From<String> for NotUnpacked {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+/// Unpacks a bundle into an empty folder.
+pub(super) fn unpack(from: File, into: &Path) -> Result<(), NotUnpacked> {
     unpack_at_most(from, into, LARGEST)
 }
 
-fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), String> {
+fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpacked> {
     let no_archive = |error: io::Error| format!("it is no gzipped tar: {error}");
     // One byte more tells what is too large from what just fits.
     let mut archive = Archive::new(GzDecoder::new(BufReader::new(from)).take(largest + 1));
@@ -93,19 +138,19 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), String> {
     for (number, entry) in archive.entries().map_err(no_archive)?.raw(true).enumerate() {
         let mut entry = entry.map_err(no_archive)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let refused = |why: &str| Err(format!("`{}` in it {why}", name.escape_debug()));
+        let refused = |why: &str| Err(NotUnpacked::Refused(format!("`{}` in it {why}", name.escape_debug())));
         if entry.header().entry_type() != EntryType::Regular {
             return refused("is not a plain file");
         }
         let Some(place) = place(&name) else { return refused("has no place in a bundle") };
         if number >= MOST {
-            return Err(format!("it has more than {MOST} files"));
+            return Err(format!("it has more than {MOST} files").into());
         }
         let taken = taken(entry.size()).filter(|taken| *taken <= left);
-        let Some(taken) = taken else { return Err(format!("it unpacks to more than {} MiB", largest >> 20)) };
+        let Some(taken) = taken else { return Err(format!("it unpacks to more than {} MiB", largest >> 20).into()) };
         left -= taken;
         let path = into.join(place);
-        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        let failed = |error: io::Error| NotUnpacked::Host(format!("{}: {error}", path.display()));
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
         let mut file = match File::create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return refused("is there twice"),
@@ -113,13 +158,17 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), String> {
         };
         let size = entry.size();
         let copied =
-            io::copy(&mut entry, &mut file).and_then(|copied| file.flush().map(|()| copied)).map_err(failed)?;
+            io::copy(&mut entry, &mut file).and_then(|copied| file.flush().map(|()| copied)).map_err(|error| {
+                // What cannot be read of it is its own fault.
+                if is_of_the_host(&error) { failed(error) } else { no_archive(error).into() }
+            })?;
         if copied != size {
             return refused("is cut off");
         }
     }
     // Its checksum stands at its end.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(no_archive).map(drop)
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(no_archive)?;
+    Ok(())
 }
 
 /// Where a file of that name belongs: only below one of the known places, by plain words.
@@ -172,7 +221,10 @@ mod tests {
         fs::write(&file, bytes).unwrap();
         let into = folder.path().join("deep/into");
         fs::create_dir_all(&into).unwrap();
-        let done = unpack_at_most(File::open(&file).unwrap(), &into, largest);
+        let done = unpack_at_most(File::open(&file).unwrap(), &into, largest).map_err(|why| match why {
+            NotUnpacked::Refused(why) => why,
+            NotUnpacked::Host(why) => panic!("{why}"),
+        });
         // Whatever was in it, nothing is beside the folder.
         assert_eq!(fs::read_dir(folder.path().join("deep")).unwrap().count(), 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

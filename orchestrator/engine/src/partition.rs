@@ -1,39 +1,15 @@
 //! `--partition 2/8`: which cells of a selection are run here. Pure.
 
+use crate::request::Part;
+use crate::selection::Chosen;
 use luqual_model::{CellKey, Partition};
 use luqual_runner::drawn;
 use std::collections::HashMap;
-use std::str::FromStr;
-
-/// One of several parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    number: u32,
-    of: u32,
-}
-
-impl FromStr for Part {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
-        match numbers {
-            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
-            Some(_) => Err("of N parts there are 1/N to N/N".to_owned()),
-            None => Err("a part is named such as 2/8, the second of eight".to_owned()),
-        }
-    }
-}
 
 impl Part {
-    /// All parts of so many.
-    pub(crate) fn all(of: u32) -> impl Iterator<Item = Self> {
-        (1..=of).map(move |number| Self { number, of })
-    }
-
     /// The places of its cells. Cells that may share a boot stay together, so that each is in the boot that it would be in without
     /// parts; these and each cell that has its own boot are dealt out in turn. It depends on nothing but the selection.
-    pub(crate) fn of(self, cells: &[CellKey], shares_boot: impl Fn(&str) -> bool) -> Partition {
+    fn places(self, cells: &[CellKey], shares_boot: impl Fn(&str) -> bool) -> Partition {
         let mut dealt: HashMap<(&str, &str, &str), u32> = HashMap::new();
         let mut next = 0;
         let mut deal = || {
@@ -51,12 +27,22 @@ impl Part {
     }
 }
 
+impl Chosen {
+    /// One part of it.
+    pub(crate) fn part(&self, part: Part) -> Self {
+        let shares_boot = |name: &str| self.registry.find(name).is_some_and(|workload| workload.shares_boot);
+        let partition = part.places(&self.cells, shares_boot);
+        let cells = partition.places.iter().map(|place| self.cells[*place].clone()).collect();
+        Self { seed: Some(seed(&self.cells)), partition: Some(partition), cells, ..self.clone() }
+    }
+}
+
 fn ids(cells: &[CellKey]) -> String {
     cells.iter().map(|key| key.id().0).collect::<Vec<_>>().join("\n")
 }
 
 /// What all parts of a selection draw from where nothing else is given, since they are one run.
-pub(crate) fn seed(cells: &[CellKey]) -> u64 {
+fn seed(cells: &[CellKey]) -> u64 {
     drawn(0, &ids(cells))
 }
 
@@ -76,7 +62,7 @@ mod tests {
     }
 
     fn part(number: u32, of: u32) -> Partition {
-        Part { number, of }.of(&cells(), |name| !name.ends_with("alone"))
+        Part { number, of }.places(&cells(), |name| !name.ends_with("alone"))
     }
 
     #[test]
@@ -96,17 +82,6 @@ mod tests {
         let sizes: Vec<usize> = (1..=8).map(|number| part(number, 8).places.len()).collect();
         assert!(sizes.iter().all(|size| (3..=7).contains(size)), "{sizes:?}");
         assert!(part(40, 40).places.is_empty());
-    }
-
-    #[test]
-    fn a_part_has_a_number_and_a_count() {
-        assert_eq!("2/8".parse(), Ok(Part { number: 2, of: 8 }));
-        for wrong in ["0/8", "9/8", "0/0"] {
-            assert_eq!(wrong.parse::<Part>().unwrap_err(), "of N parts there are 1/N to N/N");
-        }
-        for wrong in ["", "2", "a/b", "-1/4", "1/2/3"] {
-            assert!(wrong.parse::<Part>().unwrap_err().contains("the second of eight"), "{wrong}");
-        }
     }
 
     #[test]

@@ -1,18 +1,17 @@
 //! Slurm's own programs: a job array is submitted, waited for, cancelled.
 
-use crate::commands::execute::interrupted;
-use crate::error::CliError;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::notice::Notice;
 use luqual_model::{Event, Stamped};
 use std::fmt::{self, Display};
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 
 /// How often the parts' journals are looked at: they are on a file system of several machines, on which nobody is told that a
 /// file has grown.
@@ -55,20 +54,20 @@ pub(crate) enum Waited {
 }
 
 /// An sbatch that is there, and that knows of a Slurm.
-pub(crate) async fn there_is_a_slurm() -> Result<(), CliError> {
+pub(crate) async fn there_is_a_slurm() -> Result<(), EngineError> {
     let asked = Command::new("sbatch").arg("--version").stdin(Stdio::null()).output().await.map_err(not_started)?;
     if asked.status.success() {
         return Ok(());
     }
-    Err(CliError::usage(format!("sbatch knows of no Slurm: {}", String::from_utf8_lossy(&asked.stderr).trim_end()))
+    Err(EngineError::usage(format!("sbatch knows of no Slurm: {}", String::from_utf8_lossy(&asked.stderr).trim_end()))
         .hint("run it where `sinfo` shows nodes"))
 }
 
-fn not_started(error: io::Error) -> CliError {
+fn not_started(error: io::Error) -> EngineError {
     match error.kind() {
-        io::ErrorKind::NotFound => CliError::usage("there is no sbatch in PATH")
+        io::ErrorKind::NotFound => EngineError::usage("there is no sbatch in PATH")
             .hint("run it on a machine that submits to Slurm (Debian's package slurm-client), or use --partition"),
-        _ => CliError::harness(format!("sbatch: {error}")),
+        _ => EngineError::harness(format!("sbatch: {error}")),
     }
 }
 
@@ -78,8 +77,8 @@ pub(crate) struct Slurm {
 }
 
 impl Slurm {
-    pub(crate) fn create(folder: &Path) -> Result<Self, CliError> {
-        fs::create_dir_all(folder).map_err(CliError::file(folder.display()))?;
+    pub(crate) fn create(folder: &Path) -> Result<Self, EngineError> {
+        fs::create_dir_all(folder).map_err(EngineError::named(folder))?;
         Ok(Self { folder: folder.to_owned() })
     }
 
@@ -92,23 +91,28 @@ impl Slurm {
         self.folder.join("job.sh")
     }
 
+    /// What each task is given to do.
+    pub(crate) fn request(&self) -> PathBuf {
+        self.folder.join("request.json")
+    }
+
     fn jobs(&self) -> PathBuf {
         self.folder.join("jobs")
     }
 
-    pub(crate) fn write_script(&self, text: &str) -> Result<(), CliError> {
-        fs::write(self.script(), text).map_err(CliError::file(self.script().display()))
+    pub(crate) fn write_script(&self, text: &str) -> Result<(), EngineError> {
+        fs::write(self.script(), text).map_err(EngineError::own(self.script().display()))
     }
 
     /// An error while the last job of the run is still there, since its luqual was killed and Slurm was not told.
-    pub(crate) async fn is_free(&self) -> Result<(), CliError> {
+    pub(crate) async fn is_free(&self) -> Result<(), EngineError> {
         let jobs = fs::read_to_string(self.jobs()).unwrap_or_default();
         let Some(job) = jobs.lines().last().and_then(Job::parse) else { return Ok(()) };
         let asked = job.command("squeue").args(["--noheader", "--format=%i", "--jobs", &job.id]).output().await;
         // It knows nothing of a job that ended a while ago.
         let said = asked.map(|asked| String::from_utf8_lossy(&asked.stdout).into_owned()).unwrap_or_default();
         if said.lines().any(|line| line.starts_with(&job.id)) {
-            return Err(CliError::usage(format!("job {job} of this run is still there"))
+            return Err(EngineError::usage(format!("job {job} of this run is still there"))
                 .hint(format!("let it end, or end it by `scancel {job}`; then start again")));
         }
         Ok(())
@@ -117,10 +121,10 @@ impl Slurm {
     /// Runs the tasks of these parts, as one array.
     pub(crate) async fn run(
         &self,
+        context: &Context<'_>,
         parts: &[u32],
         journals: &[PathBuf],
-        interrupt: &watch::Receiver<bool>,
-    ) -> Result<Waited, CliError> {
+    ) -> Result<Waited, EngineError> {
         let numbers: Vec<String> = parts.iter().map(u32::to_string).collect();
         let mut sbatch = Command::new("sbatch")
             .args(["--parsable", "--wait"])
@@ -136,9 +140,9 @@ impl Slurm {
         // Where Slurm does not answer, sbatch tries for a long time.
         let job = tokio::select! {
             job = self.taken(&mut sbatch) => job?,
-            () = interrupted(interrupt.clone()) => return Ok(Waited::Cancelled(None)),
+            () = context.interrupted() => return Ok(Waited::Cancelled(None)),
         };
-        let progress = Progress::begin(&job, journals.len());
+        let waiting = Waiting::begin(context, &job, journals.len());
         let mut tick = tokio::time::interval(EVERY);
         loop {
             tokio::select! {
@@ -148,17 +152,17 @@ impl Slurm {
                         return Ok(Waited::ToTheEnd);
                     }
                     cancel(&job).await?;
-                    return Err(CliError::harness(format!("sbatch was killed, and with it job {job}")));
+                    return Err(EngineError::harness(format!("sbatch was killed, and with it job {job}")));
                 }
                 _ = tick.tick() => {
                     let ended = journals.iter().filter(|journal| says_the_end(journal).unwrap_or(false)).count();
-                    progress.at(ended);
+                    waiting.ended(ended);
                     // sbatch asks every half a minute at last.
                     if ended == journals.len() {
                         return Ok(Waited::ToTheEnd);
                     }
                 }
-                () = interrupted(interrupt.clone()) => {
+                () = context.interrupted() => {
                     cancel(&job).await?;
                     return Ok(Waited::Cancelled(Some(job)));
                 }
@@ -167,26 +171,26 @@ impl Slurm {
     }
 
     /// The job's name, once Slurm has it.
-    async fn taken(&self, sbatch: &mut Child) -> Result<Job, CliError> {
+    async fn taken(&self, sbatch: &mut Child) -> Result<Job, EngineError> {
         let mut line = String::new();
         if let Some(stdout) = sbatch.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).await.map_err(CliError::file("sbatch"))?;
+            BufReader::new(stdout).read_line(&mut line).await.map_err(EngineError::own("sbatch"))?;
         }
         let refused = || {
-            CliError::usage("sbatch did not take the job, and says why above")
+            EngineError::usage("sbatch did not take the job, and says why above")
                 .hint(format!("--sbatch-option gives it what it wants; the script is {}", self.script().display()))
         };
         let job = Job::parse(&line).ok_or_else(refused)?;
         let noted = File::options().append(true).create(true).open(self.jobs());
         let noted = noted.and_then(|mut jobs| jobs.write_all(line.as_bytes()));
-        noted.map_err(CliError::file(self.jobs().display()))?;
+        noted.map_err(EngineError::own(self.jobs().display()))?;
         Ok(job)
     }
 }
 
-async fn cancel(job: &Job) -> Result<(), CliError> {
+async fn cancel(job: &Job) -> Result<(), EngineError> {
     let failed = |why: &dyn Display| {
-        CliError::harness(format!("job {job} was not cancelled: {why}")).hint(format!("end it by `scancel {job}`"))
+        EngineError::harness(format!("job {job} was not cancelled: {why}")).hint(format!("end it by `scancel {job}`"))
     };
     let status = job.command("scancel").arg(&job.id).status().await.map_err(|error| failed(&error))?;
     if status.success() { Ok(()) } else { Err(failed(&status)) }
@@ -208,44 +212,23 @@ fn says_the_end(journal: &Path) -> io::Result<bool> {
     Ok(last.is_ok_and(|stamped| matches!(stamped.event, Event::RunFinished { interrupted: false })))
 }
 
-/// How many parts have ended, on standard error: a line that moves on a terminal, else one line for each change.
-struct Progress {
-    parts: usize,
-    bar: Option<ProgressBar>,
-    told: std::cell::Cell<usize>,
-}
+/// A job that is waited for, until this is dropped.
+struct Waiting<'a>(&'a Context<'a>);
 
-impl Progress {
-    fn begin(job: &Job, parts: usize) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(parts as u64);
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {pos} of {len} parts ended  {elapsed}") {
-                bar.set_style(style);
-            }
-            bar.set_message(format!("job {job}"));
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        if bar.is_none() {
-            eprintln!("job {job} is submitted");
-        }
-        Self { parts, bar, told: std::cell::Cell::new(0) }
+impl<'a> Waiting<'a> {
+    fn begin(context: &'a Context<'a>, job: &Job, parts: usize) -> Self {
+        context.tell(Notice::JobSubmitted { job: &job.id, parts });
+        Self(context)
     }
 
-    fn at(&self, ended: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(ended as u64);
-        } else if self.told.replace(ended) != ended {
-            eprintln!("{ended} of {} parts ended", self.parts);
-        }
+    fn ended(&self, parts: usize) {
+        self.0.tell(Notice::PartsEnded(parts));
     }
 }
 
-impl Drop for Progress {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.0.tell(Notice::JobLeft);
     }
 }
 

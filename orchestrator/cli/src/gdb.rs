@@ -1,52 +1,7 @@
-//! What somebody wants who is there while a machine runs: its live console, and a debugger on its kernels.
+//! What to type for gdb to be in a guest's kernels. Pure.
 
-use clap::Args;
-use luqual_config::Deadlines;
 use luqual_kernels::Kernel;
-use luqual_model::Phase;
-use luqual_runner::Person;
-use std::collections::BTreeMap;
 use std::path::Path;
-
-/// For commands that run one machine.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Attended {
-    /// Show the guest's console on standard error while it runs
-    #[arg(long)]
-    pub(crate) console: bool,
-    /// Wait for gdb before the first instruction, and say what to type; no phase has a deadline, and the kernels get nokaslr
-    #[arg(long)]
-    pub(crate) gdb: bool,
-}
-
-impl Attended {
-    /// As the runner has it; `wait` is told where gdb is waited for.
-    pub(crate) fn person<'a>(self, wait: &'a dyn Fn(&Path)) -> Person<'a> {
-        let console = self.console.then_some(crate::terminal::console_line as fn(&str));
-        Person { visit: None, console, gdb: self.gdb.then_some(wait) }
-    }
-
-    /// The kernels have to be where their symbols say that they are.
-    pub(crate) fn prepare(self, kernels: &mut BTreeMap<String, Kernel>) {
-        for line in kernels.values_mut().map(|kernel| &mut kernel.info.command_line).filter(|_| self.gdb) {
-            // What is made again may have been with gdb itself.
-            if !line.split(' ').any(|option| option == NOKASLR) {
-                line.push(' ');
-                line.push_str(NOKASLR);
-            }
-        }
-    }
-}
-
-const NOKASLR: &str = "nokaslr";
-
-/// Whoever stands in a debugger is given a year for each phase.
-pub(crate) fn patient(mut deadlines: Deadlines) -> Deadlines {
-    for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Teardown) {
-        deadlines.set(phase, 365 * 24 * 60 * 60);
-    }
-    deadlines
-}
 
 /// What to type for gdb to be in either kernel. Pure.
 pub(crate) fn what_to_type(socket: &Path, source: &Kernel, target: Option<&Kernel>) -> String {
@@ -91,15 +46,5 @@ mod tests {
         let bare = what_to_type(Path::new("/w/0/gdb"), &kernel("bare", None), Some(&kernel("bare", None)));
         assert_eq!(bare.matches("bare has no vmlinux beside it").count(), 2, "{bare}");
         assert!(!what_to_type(Path::new("/w/0/gdb"), &old, None).contains("for the target"));
-    }
-
-    #[test]
-    fn only_a_debugger_changes_what_a_kernel_is_told_and_once() {
-        let told = |gdb| {
-            let mut kernels = BTreeMap::from([("a".to_owned(), kernel("a", None))]);
-            (0..2).for_each(|_| Attended { console: true, gdb }.prepare(&mut kernels));
-            kernels["a"].info.command_line.clone()
-        };
-        assert_eq!([told(false), told(true)], ["console=ttyS0", "console=ttyS0 nokaslr"]);
     }
 }

@@ -1,36 +1,66 @@
-//! `luqual bench --cells N`: the whole way of a large run, with a machine that is not there in place of QEMU.
+//! The whole way of a large run, with a machine that is not there in place of QEMU.
 
-use super::execute::{TOOL, write_html, write_json};
-use super::history::History;
-use super::plan::{boots_and_loads, planned, slots};
-use super::registry::Registry;
-use super::report::read;
-use super::selection::Chosen;
-use crate::error::{CliError, Exit};
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::read_folder;
+use crate::history::History;
+use crate::kernels::open_store;
+use crate::plan::{boots_and_loads, planned, slots};
+use crate::registry::Registry;
+use crate::report_files::{write_html, write_json};
+use crate::request::KernelSource;
+use crate::selection::Chosen;
 use luqual_config::{Budget, Deadlines, Expectations};
-use luqual_kernels::Store;
 use luqual_model::{
-    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, HostInfo, Outcome, Phase, PhaseEnd, PhaseRecord,
-    Planned, Probe, Run, Settings, Side, Stamped, Status, Told,
+    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord, Planned, Probe,
+    Settings, Side, Stamped, Status, Told,
 };
 use luqual_runner::{Dispatcher, JOURNAL, Slots, run_all};
 use luqual_vm::profile::PROFILES;
 use std::cell::RefCell;
 use std::path::Path;
-use std::time::Instant;
-use tokio::sync::{mpsc, watch};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// Every cell of that number is lost, as one in a run might be.
 const LOST_EVERY: usize = 50;
 
-/// Plans, runs and reports `count` cells, and prints what each part takes.
-pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
-    println!("{count} cells on a machine that is not there: what the tool itself takes");
-    println!("{:<20} {:>8} {:>10} {:>10}", "", "seconds", "RSS, MiB", "file, MiB");
-    let folder = tempfile::tempdir().map_err(CliError::file("a temporary folder"))?;
+/// What a part of a large run took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// The part.
+    pub what: String,
+    /// Since the part before.
+    pub time: Duration,
+    /// The memory of this process, in MiB.
+    pub resident_mib: f64,
+    /// The size of the file that it wrote, in MiB, if there is one.
+    pub file_mib: Option<f64>,
+}
+
+/// How many cells there were in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleTotals {
+    /// Planned.
+    pub cells: usize,
+    /// Lost, as some are.
+    pub lost: usize,
+    /// Without a result.
+    pub not_run: usize,
+}
+
+/// Plans, runs and reports `count` cells; `tell` hears what each part takes.
+pub async fn scale(
+    context: &Context<'_>,
+    count: usize,
+    kernels: &KernelSource,
+    tell: &dyn Fn(Taken),
+) -> Result<ScaleTotals, EngineError> {
+    let store = &open_store(kernels)?;
+    let folder = tempfile::tempdir().map_err(EngineError::own("a temporary folder"))?;
     let folder = folder.path();
     let meter = RefCell::new(Meter { folder, since: Instant::now() });
-    let told = |what: &str, file: Option<&str>| meter.borrow_mut().tell(what, file);
+    let told = |what: &str, file: Option<&str>| tell(meter.borrow_mut().taken(what, file));
     told("start", None);
 
     let chosen = Chosen {
@@ -44,9 +74,8 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
     };
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let slots = Slots { jobs: 2, ..slots(None, chosen.budget) };
-    let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let mut run =
-        Run::new("scale".to_owned(), TOOL.to_owned(), std::env::args().collect(), started, HostInfo::default());
+    let mut run = context.new_run();
+    run.id = "scale".to_owned();
     run.planned = planned(&chosen, info, store);
     run.settings = Settings { jobs: slots.jobs, repeat: 1, ..Settings::default() };
     let all: Vec<&Planned> = run.planned.iter().collect();
@@ -64,8 +93,7 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
             }
         }
     };
-    let dispatcher = Dispatcher::create(folder, &run, &mut observer).map_err(CliError::file("the journal"))?;
-    let (_keep, interrupt) = watch::channel(false);
+    let dispatcher = Dispatcher::create(folder, &run, &mut observer).map_err(EngineError::own("the journal"))?;
     let start = |number: usize, events: mpsc::UnboundedSender<Event>| {
         let plan = run.planned[number].clone();
         async move {
@@ -77,38 +105,33 @@ pub(crate) async fn run(count: usize, store: &Store) -> Result<Exit, CliError> {
             true
         }
     };
-    run_all(dispatcher, &loads, slots, &interrupt, start).await.map_err(CliError::file("the journal"))?;
+    run_all(dispatcher, &loads, slots, &context.interrupt, start).await.map_err(EngineError::own("the journal"))?;
     drop((run, loads));
 
-    let record = read(folder)?;
+    let record = read_folder(folder)?;
     told("journal read", Some(JOURNAL));
     write_json(folder, &record)?;
     told("run.json", Some("run.json"));
     write_html(folder, &record)?;
     told("report.html", Some("report.html"));
-    let lost = record.totals().by_outcome.get(&Outcome::Lost).copied();
-    println!(
-        "{} cells, {} lost, {} not run",
-        record.run.planned.len(),
-        lost.unwrap_or_default(),
-        record.totals().not_run
-    );
-    Ok(Exit::Ok)
+    let totals = record.totals();
+    let lost = totals.by_outcome.get(&Outcome::Lost).copied().unwrap_or_default();
+    Ok(ScaleTotals { cells: record.run.planned.len(), lost, not_run: totals.not_run })
 }
 
-/// Tells what was taken since it was last asked.
+/// Measures what was taken since it was last asked.
 struct Meter<'a> {
     folder: &'a Path,
     since: Instant,
 }
 
 impl Meter<'_> {
-    fn tell(&mut self, what: &str, file: Option<&str>) {
+    fn taken(&mut self, what: &str, file: Option<&str>) -> Taken {
         let size = file.and_then(|name| self.folder.join(name).metadata().ok());
-        let size = size.map_or_else(String::new, |it| format!("{:.1}", it.len() as f64 / 1_048_576.0));
-        let seconds = self.since.elapsed().as_secs_f64();
-        println!("{what:<20} {seconds:>8.2} {:>10.1} {size:>10}", resident_mib());
+        let time = self.since.elapsed();
         self.since = Instant::now();
+        let file_mib = size.map(|it| it.len() as f64 / 1_048_576.0);
+        Taken { what: what.to_owned(), time, resident_mib: resident_mib(), file_mib }
     }
 }
 
@@ -134,7 +157,7 @@ fn cells(kernels: &[&str], count: usize) -> Vec<CellKey> {
 }
 
 /// What a cell of an ordinary size tells.
-pub(crate) fn life(plan: Planned, number: usize) -> Vec<Event> {
+fn life(plan: Planned, number: usize) -> Vec<Event> {
     let (id, lost) = (plan.key.id(), number % LOST_EVERY == LOST_EVERY - 1);
     let us = 350_000 + (number as u64 * 7919) % 10_000;
     let outcome = if lost { Outcome::Lost } else { Outcome::Survived };

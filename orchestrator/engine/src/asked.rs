@@ -1,12 +1,13 @@
-//! Whether a folder has the run that is asked for, so that it can go on there.
+//! The run that is asked for, and whether a folder has it, so that it can be resumed there.
 
-use super::execute::{Execution, TOOL};
-use super::plan;
-use super::report::read;
-use super::selection::Chosen;
-use crate::error::CliError;
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::read_folder;
+use crate::plan;
+use crate::request::Execution;
+use crate::selection::Chosen;
 use luqual_kernels::{Kernel, Store};
-use luqual_model::{Course, HostInfo, KernelInfo, Planned, ProgramInfo, Run, Settings};
+use luqual_model::{Course, KernelInfo, Planned, ProgramInfo, Run, Settings};
 use luqual_reports::Record;
 use luqual_runner::has_begun;
 use std::collections::BTreeMap;
@@ -25,23 +26,24 @@ pub(crate) struct Asked {
 impl Asked {
     /// By this luqual; with these kernels, or before any of them is looked for, which may build it.
     pub(crate) fn of(
+        context: &Context<'_>,
         chosen: &Chosen,
         options: &Execution,
-        repeat: u32,
         kernels: Option<&BTreeMap<String, Kernel>>,
         store: &Store,
     ) -> Self {
         let (has_kernels, none) = (kernels.is_some(), BTreeMap::new());
         let kernels = kernels.unwrap_or(&none);
         let seed = options.seed.or(chosen.seed);
-        let mut run = new_run(kernels);
+        let mut run = context.new_run();
+        run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
         run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
         run.partition = chosen.partition.clone();
         run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
         run.settings = Settings {
             seed: seed.unwrap_or_else(rand::random),
             retries: options.retries,
-            repeat,
+            repeat: options.repeat,
             plant: options.plant.clone(),
             deterministic: options.deterministic,
             ..Settings::default()
@@ -50,14 +52,14 @@ impl Asked {
     }
 
     /// The run in that folder, if one has begun there; an error if it is another than this.
-    pub(crate) fn find(&self, folder: &Path) -> Result<Option<Record>, CliError> {
-        if !has_begun(folder).map_err(CliError::file(folder.display()))? {
+    pub(crate) fn find(&self, folder: &Path) -> Result<Option<Record>, EngineError> {
+        if !has_begun(folder).map_err(EngineError::named(folder))? {
             return Ok(None);
         }
-        let record = read(folder)?;
+        let record = read_folder(folder)?;
         match self.differs(&record.run) {
             None => Ok(Some(record)),
-            Some(what) => Err(CliError::usage(format!("{} has a run in it with {what}", folder.display()))
+            Some(what) => Err(EngineError::usage(format!("{} has a run in it with {what}", folder.display()))
                 .hint("name another folder, or remove that one")),
         }
     }
@@ -102,18 +104,10 @@ fn other_kernel<'a>(now: &Run, then: &'a Run) -> Option<&'a String> {
     names.into_iter().find(|name| !now.kernels.get(*name).zip(then.kernels.get(*name)).is_some_and(is_the_same))
 }
 
-/// A run of nothing yet by this luqual, on no machine yet.
-pub(crate) fn new_run(kernels: &BTreeMap<String, Kernel>) -> Run {
-    let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let mut run = Run::new(String::new(), TOOL.to_owned(), std::env::args().collect(), started, HostInfo::default());
-    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
-    run
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_model::{CellKey, Expectation, Partition, ProgramFile};
+    use luqual_model::{CellKey, Expectation, HostInfo, Partition, ProgramFile};
 
     fn key(workload: &str) -> CellKey {
         let [source, target, profile, workload] = ["a", "b", "p", workload].map(str::to_owned);
@@ -129,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_run_is_the_one_that_is_asked_for_or_it_is_told_why_not() {
-        let mut run = new_run(&BTreeMap::new());
+        let mut run = Run::new(String::new(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
         run.partition = Some(Partition { number: 2, of: 3, cells: 6, places: vec![1, 4], selection: "s".into() });
         run.planned = ["x.one", "external.two"]
             .map(|name| Planned { key: key(name), prediction: None, expectation: None })

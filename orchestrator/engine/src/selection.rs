@@ -1,75 +1,42 @@
-//! Which cells: from options and the matrix file to names. The same for every command that selects.
+//! Which cells: from a request and the matrix file to names.
 
-use super::registry::Registry;
-use crate::error::CliError;
-use clap::Args;
+use crate::error::EngineError;
+use crate::registry::Registry;
+use crate::request::{Otherwise, Pairs, Selection};
 use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
-use luqual_config::{Budget, Deadlines, Expectations, FILTER_SYNTAX, Filter, Named, Subject};
+use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject};
 use luqual_kernels::{KernelError, Store};
 use luqual_model::{CellKey, Partition};
 use luqual_protocol::{Workload, workloads};
 use luqual_vm::profile::{self, PROFILES, Profile};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// Which cells of the pairs that were asked for.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Selection")]
-pub(crate) struct Selection {
-    /// Where matrices and expectations are [default: luqual's own]
-    #[arg(long, value_name = "FILE")]
-    matrix_file: Option<PathBuf>,
-    /// Which workloads, by name or glob; can be repeated. Those that take minutes (`luqual workloads show` says which) are run
-    /// only by their full names [default: all others, or the matrix's]
-    #[arg(long, value_name = "GLOB")]
-    workload: Vec<String>,
-    /// The machine, instead of the one that each workload declares; can be repeated
-    #[arg(long, value_name = "NAME")]
-    profile: Vec<String>,
-    /// Only the cells that an expression takes, such as 'source(<7.1) & target(>=7.1)'
-    #[arg(long, value_name = "EXPRESSION", long_help = filter_help())]
-    filter: Option<String>,
-}
-
-fn filter_help() -> String {
-    format!("Only the cells that an expression takes: {FILTER_SYNTAX}. For example 'source(<7.1) & !target(7.3)'")
-}
-
-/// The pairs before anything is filtered.
-#[derive(Clone, Copy)]
-pub(crate) enum Pairs<'a> {
-    /// Those of a named matrix.
-    Matrix(&'a str),
-    /// One: source, target.
-    One(&'a str, &'a str),
-}
+use std::path::Path;
 
 /// What is to run, by names.
 #[derive(Clone)]
-pub(crate) struct Chosen {
-    pub(crate) cells: Vec<CellKey>,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) budget: Budget,
-    pub(crate) expectations: Expectations,
-    pub(crate) registry: Registry,
+pub struct Chosen {
+    /// The cells, in plan order.
+    pub cells: Vec<CellKey>,
+    /// How long phases may take under KVM.
+    pub deadlines: Deadlines,
+    /// How much of the host the matrix may take.
+    pub budget: Budget,
+    /// What cells are known to do.
+    pub expectations: Expectations,
+    /// The workloads by name.
+    pub registry: Registry,
     /// Where they are a part of what was chosen.
-    pub(crate) partition: Option<Partition>,
+    pub partition: Option<Partition>,
     /// What to draw from where nothing is given.
-    pub(crate) seed: Option<u64>,
+    pub seed: Option<u64>,
 }
 
 impl Selection {
-    /// Looks everything up that has a name, and says what is wrong with it. Where neither the user nor a matrix names
-    /// workloads, there are those that `asked` takes.
-    pub(crate) fn choose(
-        &self,
-        store: &Store,
-        pairs: Pairs<'_>,
-        asked: impl Fn(&Workload) -> bool,
-    ) -> Result<Chosen, CliError> {
-        let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(CliError::usage)?;
-        let MatrixFile { matrices, expectations, programs } = self.matrix_file(store, pairs)?;
+    /// Looks everything up that has a name, and says what is wrong with it.
+    pub fn choose(&self, store: &Store, pairs: &Pairs) -> Result<Chosen, EngineError> {
+        let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(EngineError::usage)?;
+        let MatrixFile { matrices, expectations, programs } = self.read_matrix_file(store, pairs)?;
         let registry = Registry::new(&programs, store)?;
         let matrix = match pairs {
             Pairs::Matrix(name) => Some(named(matrices, name)?),
@@ -80,11 +47,11 @@ impl Selection {
                 let releases = releases(store, matrix.kernels.iter().map(String::as_str))?;
                 matrix.pairs(|name| releases.get(name).cloned().unwrap_or_default())
             }
-            (Pairs::One(source, target), None) => vec![(source.to_owned(), target.to_owned())],
+            (Pairs::One(source, target), None) => vec![(source.clone(), target.clone())],
             (Pairs::Matrix(_), None) => Vec::new(),
         };
-        let workloads = self.workloads(matrix.as_ref(), &registry, asked)?;
-        let profiles = self.profiles(matrix.as_ref())?;
+        let workloads = self.workloads_of(matrix.as_ref(), &registry)?;
+        let profiles = self.profiles_of(matrix.as_ref())?;
 
         let names = of_each(in_pairs(&pairs), |name| store.name(name))?;
         let pairs: Vec<(String, String)> =
@@ -112,37 +79,41 @@ impl Selection {
             } else {
                 "the matrix has no pair of its kernels"
             };
-            return Err(CliError::usage("the selection is empty").hint(hint));
+            return Err(EngineError::usage("the selection is empty").hint(hint));
         }
         let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
         Ok(Chosen { cells, deadlines, budget, expectations, registry, partition: None, seed: None })
     }
 
-    fn matrix_file(&self, store: &Store, pairs: Pairs<'_>) -> Result<MatrixFile, CliError> {
+    fn read_matrix_file(&self, store: &Store, pairs: &Pairs) -> Result<MatrixFile, EngineError> {
         match pairs {
             Pairs::Matrix(_) if self.matrix_file.is_none() && !store.catalog().is_own() => {
-                Err(CliError::usage("luqual's own matrices are of luqual's own catalog")
+                Err(EngineError::usage("luqual's own matrices are of luqual's own catalog")
                     .hint("with --catalog give a --matrix-file too, or one pair by --source and --target"))
             }
             _ => matrix_file(self.matrix_file.as_deref(), store),
         }
     }
 
-    fn workloads(
+    fn workloads_of(
         &self,
         matrix: Option<&Matrix>,
         registry: &Registry,
-        asked: impl Fn(&Workload) -> bool,
-    ) -> Result<Vec<&'static Workload>, CliError> {
-        match (self.workload.as_slice(), matrix) {
-            ([], None) => Ok(registry.all().filter(|workload| !workload.long && asked(workload)).collect()),
+    ) -> Result<Vec<&'static Workload>, EngineError> {
+        let is_asked = |workload: &Workload| match &self.otherwise {
+            Otherwise::All => true,
+            Otherwise::Qualifying => workload.qualifies,
+            Otherwise::Only(name) => workload.name == name,
+        };
+        match (self.workloads.as_slice(), matrix) {
+            ([], None) => Ok(registry.all().filter(|workload| !workload.long && is_asked(workload)).collect()),
             ([], Some(matrix)) => registry.to_run(&matrix.workloads),
             (globs, _) => registry.to_run(globs),
         }
     }
 
-    fn profiles(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, CliError> {
-        let names = match self.profile.as_slice() {
+    fn profiles_of(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, EngineError> {
+        let names = match self.profiles.as_slice() {
             [] => matrix.map(|matrix| matrix.profiles.clone()).unwrap_or_default(),
             some => some.to_vec(),
         };
@@ -158,7 +129,7 @@ impl Selection {
 }
 
 /// The user's matrix file, or luqual's own. What luqual brings is about the kernels that it brings.
-pub(crate) fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, CliError> {
+pub fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, EngineError> {
     match file {
         Some(file) => read_matrix_file(file, store).map(|(_, file)| file),
         None if store.catalog().is_own() => parse_matrix_file("matrix.toml", matrix::EMBEDDED, store),
@@ -167,14 +138,14 @@ pub(crate) fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFi
 }
 
 /// A matrix file of the user's: its text, and what that means.
-pub(crate) fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), CliError> {
-    let text = fs::read_to_string(file).map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
+pub fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), EngineError> {
+    let text = fs::read_to_string(file).map_err(EngineError::named(file))?;
     let read = parse_matrix_file(&file.display().to_string(), &text, store)?;
     Ok((text, read))
 }
 
 /// What the text of a matrix file means.
-pub(crate) fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, CliError> {
+pub fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, EngineError> {
     let workloads: Vec<&str> = workloads().map(|workload| workload.name).collect();
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
     let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
@@ -188,7 +159,7 @@ fn machines<'a>(workload: &'static Workload, profiles: &'a [&'static str]) -> im
 }
 
 /// A cell for filters and expectations.
-pub(crate) fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) -> Subject<'a> {
+pub fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) -> Subject<'a> {
     Subject {
         source: Named { name: &key.source, release: source },
         target: Named { name: &key.target, release: target },
@@ -198,24 +169,24 @@ pub(crate) fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) ->
 }
 
 /// The profile of that name, or what there is.
-pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, CliError> {
+pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, EngineError> {
     profile::find(name).ok_or_else(|| {
         let names: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
-        CliError::usage(format!("there is no profile `{name}`")).hint(format!("there are {}", names.join(", ")))
+        EngineError::usage(format!("there is no profile `{name}`")).hint(format!("there are {}", names.join(", ")))
     })
 }
 
-fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, CliError> {
+fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, EngineError> {
     let names: Vec<String> = matrices.iter().map(|matrix| matrix.name.clone()).collect();
     matrices.into_iter().find(|matrix| matrix.name == name).ok_or_else(|| {
         let known =
             if names.is_empty() { "the file has none".to_owned() } else { format!("there are {}", names.join(", ")) };
-        CliError::usage(format!("there is no matrix `{name}`")).hint(known)
+        EngineError::usage(format!("there is no matrix `{name}`")).hint(known)
     })
 }
 
 /// The releases of kernels by name, before any of them is built.
-fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, CliError> {
+fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, EngineError> {
     of_each(names, |name| store.release(name))
 }
 
@@ -227,7 +198,7 @@ fn in_pairs(pairs: &[(String, String)]) -> impl Iterator<Item = &str> {
 fn of_each<'a>(
     names: impl Iterator<Item = &'a str>,
     ask: impl Fn(&str) -> Result<String, KernelError>,
-) -> Result<BTreeMap<String, String>, CliError> {
+) -> Result<BTreeMap<String, String>, EngineError> {
     let mut known = BTreeMap::new();
     for name in names {
         if !known.contains_key(name) {
@@ -235,11 +206,6 @@ fn of_each<'a>(
         }
     }
     Ok(known)
-}
-
-/// The ending of a word that is counted.
-pub(crate) fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Every workload that can be named: luqual's own, and the programs that a matrix file brings.
 
-use crate::error::CliError;
+use crate::error::EngineError;
 use luqual_config::{Origin, Program, matches};
 use luqual_kernels::{KernelError, Selftests, Store, digest, not_a_program};
 use luqual_model::{ProgramFile, ProgramInfo};
@@ -8,11 +8,12 @@ use luqual_protocol::{Workload, external, workloads};
 use luqual_runner as runner;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// By name.
 #[derive(Clone)]
-pub(crate) struct Registry {
+pub struct Registry {
     all: Vec<&'static Workload>,
     programs: BTreeMap<String, Found>,
 }
@@ -27,7 +28,7 @@ struct Found {
 
 impl Registry {
     /// With the programs of a matrix file. What is named by a path has to be there; a selftest that is not built is skipped.
-    pub(crate) fn new(programs: &[Program], store: &Store) -> Result<Self, CliError> {
+    pub fn new(programs: &[Program], store: &Store) -> Result<Self, EngineError> {
         let mut selftests: BTreeMap<&str, Option<Selftests>> = BTreeMap::new();
         for program in programs {
             if let Origin::Selftest { version, .. } = &program.origin
@@ -37,19 +38,18 @@ impl Registry {
             }
         }
         let found = programs.iter().map(|program| Ok((program.workload.clone(), look_for(program, &selftests)?)));
-        found.collect::<Result<_, CliError>>().map(Self::with)
+        found.collect::<Result<_, EngineError>>().map(Self::with)
     }
 
     /// With the programs of a run that goes on. They have to be what they were.
-    pub(crate) fn of_run(programs: &BTreeMap<String, ProgramInfo>) -> Result<Self, CliError> {
+    pub(crate) fn of_run(programs: &BTreeMap<String, ProgramInfo>) -> Result<Self, EngineError> {
         let again = |(name, info): (&String, &ProgramInfo)| {
             let content = match &info.file {
                 ProgramFile::Missing { .. } => Vec::new(),
                 ProgramFile::Here { path, sha256 } => {
-                    let content =
-                        fs::read(path).map_err(|error| CliError::usage(format!("{name}: {path}: {error}")))?;
+                    let content = fs::read(path).map_err(named(name, Path::new(path)))?;
                     if digest::of_bytes(&content) != *sha256 {
-                        return Err(CliError::usage(format!(
+                        return Err(EngineError::usage(format!(
                             "{name} is not the program that the run was started with"
                         ))
                         .hint(format!("{path} has changed since; start a new run")));
@@ -59,7 +59,7 @@ impl Registry {
             };
             Ok((name.clone(), Found { info: info.clone(), content }))
         };
-        programs.iter().map(again).collect::<Result<_, CliError>>().map(Self::with)
+        programs.iter().map(again).collect::<Result<_, EngineError>>().map(Self::with)
     }
 
     fn with(programs: BTreeMap<String, Found>) -> Self {
@@ -73,21 +73,23 @@ impl Registry {
         Self { all, programs }
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Workload> + Clone {
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = &'static Workload> + Clone {
         self.all.iter().copied()
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<&'static Workload> {
+    /// The one of that name.
+    pub fn find(&self, name: &str) -> Option<&'static Workload> {
         self.all().find(|workload| workload.name == name)
     }
 
     /// Those that any of these names or globs takes; each has to take one.
-    pub(crate) fn matching(&self, globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
+    pub fn matching(&self, globs: &[String]) -> Result<Vec<&'static Workload>, EngineError> {
         self.taken(globs, |glob, workload| matches(glob, workload.name))
     }
 
     /// The same for running them: those that take minutes are run only by their own names.
-    pub(crate) fn to_run(&self, globs: &[String]) -> Result<Vec<&'static Workload>, CliError> {
+    pub(crate) fn to_run(&self, globs: &[String]) -> Result<Vec<&'static Workload>, EngineError> {
         self.taken(globs, |glob, workload| glob == workload.name || !workload.long && matches(glob, workload.name))
     }
 
@@ -95,9 +97,9 @@ impl Registry {
         &self,
         globs: &[String],
         takes: impl Fn(&str, &Workload) -> bool,
-    ) -> Result<Vec<&'static Workload>, CliError> {
+    ) -> Result<Vec<&'static Workload>, EngineError> {
         if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| takes(glob, workload))) {
-            return Err(CliError::usage(format!("no workload matches `{glob}`"))
+            return Err(EngineError::usage(format!("no workload matches `{glob}`"))
                 .hint("luqual workloads list has all of them; one that takes minutes has to be named in full"));
         }
         Ok(self.all().filter(|workload| globs.iter().any(|glob| takes(glob, workload))).collect())
@@ -109,7 +111,7 @@ impl Registry {
     }
 
     /// What a workload brings into the guest, if it is a program.
-    pub(crate) fn program(&self, name: &str) -> Option<runner::Program<'_>> {
+    pub fn program(&self, name: &str) -> Option<runner::Program<'_>> {
         self.programs.get(name).map(|found| match &found.info.file {
             ProgramFile::Here { .. } => runner::Program::Here(&found.content),
             ProgramFile::Missing { why } => runner::Program::Missing(why),
@@ -118,26 +120,30 @@ impl Registry {
 }
 
 /// The selftests of a kernel, if they are built. Where there is no compiler, those of any are; where there are none, nothing is.
-fn built(version: &str, store: &Store) -> Result<Option<Selftests>, CliError> {
+fn built(version: &str, store: &Store) -> Result<Option<Selftests>, EngineError> {
     match store.catalog().find(version).map(|entry| store.selftests(entry)).transpose() {
         Err(KernelError::Tools(_)) => Ok(None),
         found => Ok(found?.flatten()),
     }
 }
 
-fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) -> Result<Found, CliError> {
+/// For `map_err` on the file of a program that a matrix file names.
+fn named(workload: &str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
+    EngineError::named(format!("{workload}: {}", path.display()))
+}
+
+fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) -> Result<Found, EngineError> {
     let Program { workload, origin, asserts, shares_boot } = program;
     let found = |origin: String, file: ProgramFile, content: Vec<u8>| Found {
         info: ProgramInfo { asserts: asserts.clone(), origin, shares_boot: *shares_boot, file },
         content,
     };
     let here = |origin: String, path: &Path| {
-        let wrong = |why: String| CliError::usage(format!("{workload}: {}: {why}", path.display()));
-        let content = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let content = fs::read(path).map_err(named(workload, path))?;
         if let Some(why) = not_a_program(&content) {
-            return Err(wrong(why));
+            return Err(EngineError::usage(format!("{workload}: {}: {why}", path.display())));
         }
-        let path = fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?;
+        let path = fs::canonicalize(path).map_err(named(workload, path))?;
         let file = ProgramFile::Here { path: path.display().to_string(), sha256: digest::of_bytes(&content) };
         Ok(found(origin, file, content))
     };
@@ -147,7 +153,7 @@ fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) ->
             let origin = Selftests::origin(program, version);
             match selftests.get(version.as_str()).and_then(Option::as_ref) {
                 Some(built) if built.programs.contains(program) => here(origin, &built.folder.join(program)),
-                Some(built) => Err(CliError::usage(format!("{workload}: {version} has no selftest `{program}`"))
+                Some(built) => Err(EngineError::usage(format!("{workload}: {version} has no selftest `{program}`"))
                     .hint(format!("it has {}", built.programs.join(", ")))),
                 None => {
                     let why = format!("{program} of {version} is not built: luqual selftests build {version}");
@@ -167,7 +173,7 @@ mod tests {
         Program { workload: "external.mine".into(), origin, asserts: "all is well".into(), shares_boot: true }
     }
 
-    fn look(origin: Origin) -> Result<Registry, CliError> {
+    fn look(origin: Origin) -> Result<Registry, EngineError> {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), Catalog::load(None).unwrap(), None);
         Registry::new(&[program(origin)], &store)

@@ -1,0 +1,200 @@
+//! How cells are run, on what, and when that is a success.
+
+use super::KernelArgs;
+use crate::error::{CliError, Exit};
+use crate::terminal::console_line;
+use clap::{Args, ValueEnum};
+use luqual_engine::{self as engine, AccelWanted, Conclusion, Kept, MachineChoice, RunRequest};
+use luqual_model::{Vmcore, VmcoreOf};
+use luqual_reports::Record;
+use luqual_runner::FAULT_SYNTAX;
+use std::path::PathBuf;
+
+/// How cells are run, and where their evidence goes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Execution {
+    /// The run's folder; it must not have a run in it [default: luqual-runs/ID]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) report_dir: Option<PathBuf>,
+    /// Machines at once [default: by processors and free memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: Option<u64>,
+    /// Try a cell that is not as expected up to N times more; where attempts differ it is flaky, never green
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// What contents and delays are drawn from, to draw them again [default: a new number; run.json has it]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    kept: KeptArgs,
+    /// Show the guest's console on standard error while it runs, of one machine at a time
+    #[arg(long)]
+    console: bool,
+    /// Let each cell do the same every time, instruction by instruction, from its seed: the guest is emulated, with one processor, and
+    /// nobody talks to it; cells with devices or virtual machines are skipped
+    #[arg(long)]
+    deterministic: bool,
+    /// Plant a fault in each cell, to see that it is found
+    #[arg(long, value_name = "FAULT", long_help = plant_help())]
+    plant: Option<String>,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) kernels: KernelArgs,
+}
+
+fn plant_help() -> String {
+    format!("Plant a fault in each cell, to see that it is found: {FAULT_SYNTAX}")
+}
+
+impl Execution {
+    /// Each cell `repeat` times.
+    pub(crate) fn execution(&self, repeat: u32) -> Result<engine::Execution, CliError> {
+        let jobs = match (self.console, self.jobs) {
+            (true, Some(2..)) => {
+                return Err(CliError::usage("the consoles of several machines cannot be told apart")
+                    .hint("with --console leave out --jobs, or say --jobs 1"));
+            }
+            (true, _) => Some(1),
+            (false, jobs) => jobs,
+        };
+        let Self { retries, seed, deterministic, .. } = *self;
+        let (kept, plant) = (self.kept.kept(), self.plant.clone());
+        Ok(engine::Execution { repeat, retries, jobs, seed, kept, plant, deterministic })
+    }
+
+    pub(crate) fn machine(&self) -> MachineChoice {
+        self.machine.choice()
+    }
+
+    /// A run of these pairs, whose cells are selected by somebody else.
+    pub(crate) fn request(&self, pairs: engine::Pairs, repeat: u32) -> Result<RunRequest, CliError> {
+        Ok(RunRequest {
+            execution: self.execution(repeat)?,
+            machine: self.machine(),
+            kernels: self.kernels.source(),
+            report_dir: self.report_dir.clone(),
+            ..RunRequest::of(pairs)
+        })
+    }
+
+    pub(crate) fn attended(&self) -> engine::Attended {
+        Attended { console: self.console, gdb: false }.wanted()
+    }
+}
+
+/// What is kept of machines, beside their logs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct KeptArgs {
+    /// Keep each machine's memory and initramfs (1 GiB) in its cell's folder
+    #[arg(long)]
+    keep: bool,
+    /// Keep the memory of machines as an ELF core, for drgn or crash: of those whose kernel panicked or hung, or of all
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "crashed", require_equals = true)]
+    vmcore: Option<WhichVmcore>,
+    /// How much all cores of the run may take on disk, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 8192, requires = "vmcore")]
+    vmcore_limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhichVmcore {
+    /// Where a kernel panicked or hung
+    Crashed,
+    /// Of each cell
+    All,
+}
+
+impl KeptArgs {
+    pub(crate) fn kept(self) -> Kept {
+        let of = |which| match which {
+            WhichVmcore::Crashed => VmcoreOf::Crashed,
+            WhichVmcore::All => VmcoreOf::All,
+        };
+        let vmcore = self.vmcore.map(|which| Vmcore { of: of(which), limit_mib: self.vmcore_limit });
+        Kept { memory: self.keep, vmcore }
+    }
+}
+
+/// Which QEMU, and what runs the guests' code.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct MachineArgs {
+    /// What runs the guests' code; auto tries real guest code under KVM once and remembers
+    #[arg(long, value_enum, default_value_t = Accel::Auto, value_name = "X")]
+    accel: Accel,
+    /// A qemu-system-x86_64, 7.2 or later [default: the first in PATH]
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Accel {
+    /// KVM where it runs guests, else TCG
+    Auto,
+    /// KVM or nothing
+    Kvm,
+    /// TCG: works everywhere, more slowly
+    Tcg,
+}
+
+impl MachineArgs {
+    pub(crate) fn choice(&self) -> MachineChoice {
+        let accel = match self.accel {
+            Accel::Auto => AccelWanted::Auto,
+            Accel::Kvm => AccelWanted::Kvm,
+            Accel::Tcg => AccelWanted::Tcg,
+        };
+        MachineChoice { accel, qemu: self.qemu.clone() }
+    }
+}
+
+/// For commands that run one machine.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Attended {
+    /// Show the guest's console on standard error while it runs
+    #[arg(long)]
+    pub(crate) console: bool,
+    /// Wait for gdb before the first instruction, and say what to type; no phase has a deadline, and the kernels get nokaslr
+    #[arg(long)]
+    pub(crate) gdb: bool,
+}
+
+impl Attended {
+    pub(crate) fn wanted(self) -> engine::Attended {
+        engine::Attended { console: self.console.then_some(console_line as fn(&str)), gdb: self.gdb }
+    }
+}
+
+/// When a run is a success.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    /// Be content with nothing less than this, whatever is expected
+    #[arg(long, value_enum, value_name = "OUTCOME")]
+    require: Option<Require>,
+    /// Let an improvement over what is expected fail the run too
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Require {
+    /// Every cell survived, untainted
+    Survived,
+}
+
+impl Demand {
+    pub(crate) fn demand(self) -> engine::Demand {
+        engine::Demand { survived: matches!(self.require, Some(Require::Survived)), strict: self.strict }
+    }
+}
+
+/// What a run exits with.
+pub(crate) fn exit_of(record: &Record, demand: engine::Demand) -> Exit {
+    match Conclusion::of(record, demand) {
+        Conclusion::AsExpected => Exit::Ok,
+        Conclusion::NotAsExpected => Exit::NotAsExpected,
+        Conclusion::HarnessFailed => Exit::Harness,
+        Conclusion::Interrupted => Exit::Interrupted,
+    }
+}

@@ -1,0 +1,68 @@
+//! Which cells.
+
+use clap::Args;
+use luqual_config::FILTER_SYNTAX;
+use luqual_engine::{Otherwise, Pairs, Part, Selection};
+use std::path::PathBuf;
+
+/// One pair or a matrix.
+#[derive(Args, Debug)]
+pub(crate) struct What {
+    /// The kernel before the kexec: a name of `luqual kernels list`, or a path
+    #[arg(long, value_name = "KERNEL", requires = "target")]
+    source: Option<String>,
+    /// The kernel after it
+    #[arg(long, value_name = "KERNEL", requires = "source")]
+    target: Option<String>,
+    /// A named matrix instead of one pair
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["source", "target"], default_value = "default")]
+    matrix: String,
+    /// Only the K-th of N parts, such as 2/8: each part has other cells, and `luqual report merge` joins what they came to
+    #[arg(long, value_name = "K/N")]
+    pub(crate) partition: Option<Part>,
+}
+
+impl What {
+    pub(crate) fn pairs(&self) -> Pairs {
+        match (&self.source, &self.target) {
+            (Some(source), Some(target)) => Pairs::One(source.clone(), target.clone()),
+            _ => Pairs::Matrix(self.matrix.clone()),
+        }
+    }
+}
+
+/// Which cells of the pairs that were asked for.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct SelectionArgs {
+    /// Where matrices and expectations are [default: luqual's own]
+    #[arg(long, value_name = "FILE")]
+    matrix_file: Option<PathBuf>,
+    /// Which workloads, by name or glob; can be repeated. Those that take minutes (`luqual workloads show` says which) are run
+    /// only by their full names [default: all others, or the matrix's]
+    #[arg(long, value_name = "GLOB")]
+    workload: Vec<String>,
+    /// The machine, instead of the one that each workload declares; can be repeated
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// Only the cells that an expression takes, such as 'source(<7.1) & target(>=7.1)'
+    #[arg(long, value_name = "EXPRESSION", long_help = filter_help())]
+    filter: Option<String>,
+}
+
+fn filter_help() -> String {
+    format!("Only the cells that an expression takes: {FILTER_SYNTAX}. For example 'source(<7.1) & !target(7.3)'")
+}
+
+impl SelectionArgs {
+    /// `otherwise` says what is asked where no workloads are named.
+    pub(crate) fn selection(&self, otherwise: Otherwise) -> Selection {
+        Selection {
+            matrix_file: self.matrix_file.clone(),
+            workloads: self.workload.clone(),
+            profiles: self.profile.clone(),
+            filter: self.filter.clone(),
+            otherwise,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! All that is known of a kernel, in lines. Pure.
+
+use luqual_kernels::Entry;
+use luqual_model::{Ability, KernelInfo};
+
+pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
+    let unknown = || "unknown".to_owned();
+    let ability = |ability: Ability| match &info.abilities {
+        None => format!("{ability} unknown"),
+        Some(abilities) => format!("{ability} {}", if abilities.contains(&ability) { "yes" } else { "no" }),
+    };
+    let mut lines = vec![
+        ("name", info.name.clone()),
+        ("release", info.release.clone()),
+        ("build id", info.build_id.clone().unwrap_or_else(unknown)),
+        ("provenance", info.provenance.clone()),
+        ("sha256", info.image_sha256.clone()),
+        ("ABI strings", info.abi.as_ref().map_or_else(unknown, |abi| abi.join(", "))),
+        ("abilities", Ability::ALL.map(ability).join(", ")),
+        ("command line", info.command_line.clone()),
+    ];
+    for (index, patch) in info.patches.iter().enumerate() {
+        lines.push(("patch", format!("{}. {} (sha256 {})", index + 1, patch.subject, patch.sha256)));
+    }
+    lines.extend(info.facts.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    for (option, reason) in entry.into_iter().flat_map(|entry| &entry.not_applicable) {
+        lines.push(("not applicable", format!("{option}: {reason}")));
+    }
+    lines.into_iter().map(|(name, value)| format!("{name:<18} {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::Patch;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[test]
+    fn unknown_is_not_no() {
+        let mut info = KernelInfo {
+            name: "x".into(),
+            release: "7.3.4".into(),
+            build_id: None,
+            image_sha256: "ab".into(),
+            provenance: "file x".into(),
+            abi: None,
+            abilities: None,
+            command_line: String::new(),
+            patches: Vec::new(),
+            facts: BTreeMap::new(),
+        };
+        assert!(description(&info, None).contains("KHO unknown, LUO unknown"));
+        info.abilities = Some(BTreeSet::from([Ability::Luo]));
+        info.abi = Some(vec!["kho-v4".into(), "luo-v5".into()]);
+        info.patches = vec![Patch { subject: "liveupdate: louder".into(), sha256: "cd".into() }];
+        let text = description(&info, None);
+        assert!(text.contains("patch              1. liveupdate: louder (sha256 cd)\n"), "{text}");
+        assert!(text.contains("KHO no, LUO yes") && text.contains("kho-v4, luo-v5"), "{text}");
+    }
+}

@@ -1,0 +1,71 @@
+//! What the engine tells while it works, in words on standard error.
+
+use crate::gdb;
+use crate::output::tell;
+use crate::progress::{Parts, Steps};
+use luqual_engine::{Listener, Notice};
+use luqual_model::Event;
+use luqual_reports::Display;
+use std::cell::{Cell, RefCell};
+
+/// Tells each thing as it comes.
+#[derive(Default)]
+pub(crate) struct Words {
+    steps: Steps,
+    parts: RefCell<Option<Parts>>,
+    run: RefCell<Option<Display>>,
+    /// Whether others write to standard error too, so that no line can move there.
+    plain: Cell<bool>,
+}
+
+impl Words {
+    /// Without lines that move, since a console or a debugger is shown beside them.
+    pub(crate) fn be_plain(&self, plain: bool) {
+        self.plain.set(plain);
+    }
+}
+
+impl Listener for Words {
+    fn hear(&self, notice: Notice<'_>) {
+        match notice {
+            Notice::StepStarted { step, total } => self.steps.start(step, total),
+            Notice::StepAt(done) => self.steps.at(done),
+            Notice::StepNote(line) => tell(format_args!("{line}\n")),
+            Notice::StepEnded => self.steps.end(),
+            Notice::Event(stamped) => {
+                let mut run = self.run.borrow_mut();
+                if matches!(stamped.event, Event::RunStarted { .. } | Event::RunResumed { .. }) {
+                    *run = Some(if self.plain.get() { Display::plain() } else { Display::new() });
+                }
+                if let Some(display) = run.as_mut() {
+                    display.event(stamped);
+                }
+            }
+            Notice::WorkFoldersRemoved(count) => {
+                tell(format_args!("removed {count} working folder(s) that a killed luqual left behind\n"));
+            }
+            Notice::Differs(what) => tell(format_args!("warning: {what}\n")),
+            Notice::NothingLeft(folder) => {
+                let folder = folder.display();
+                tell(format_args!("{folder}: every cell of the run has ended: nothing is left to run\n"));
+            }
+            Notice::GdbWaits { socket, source, target } => tell(gdb::what_to_type(socket, source, target)),
+            Notice::LeftOut(path) => {
+                tell(format_args!("warning: left out, since it is too large for a bundle: {}\n", path.display()));
+            }
+            Notice::JobSubmitted { job, parts } => *self.parts.borrow_mut() = Some(Parts::begin(job, parts)),
+            Notice::PartsEnded(ended) => self.parts.borrow().iter().for_each(|parts| parts.at(ended)),
+            Notice::JobLeft => drop(self.parts.take()),
+            Notice::PartAgain { part, log } => {
+                tell(format_args!("part {part} did not end (see {}): it is run again alone\n", log.display()));
+            }
+            Notice::ArrayInterrupted { job, folder } => {
+                let what =
+                    job.map_or_else(|| "no job was submitted".to_owned(), |job| format!("job {job} is cancelled"));
+                let folder = folder.to_string_lossy();
+                let folder = shlex::try_quote(&folder).unwrap_or_default();
+                tell(format_args!("{what}; the same command with --report-dir {folder} goes on\n"));
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What somebody wants who is there while a machine runs: its live console, and a debugger on its kernels.
+
+use luqual_config::Deadlines;
+use luqual_kernels::Kernel;
+use luqual_model::Phase;
+use luqual_runner::Person;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What a person who is there wants to see.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attended {
+    /// Who is told each line of the console; for one machine at a time.
+    pub console: Option<fn(&str)>,
+    /// Whether gdb is waited for before the first instruction; then no phase has a deadline, and the kernels get nokaslr.
+    pub gdb: bool,
+}
+
+impl Attended {
+    /// As the runner has it; `wait` is told where gdb is waited for.
+    pub(crate) fn person<'a>(self, wait: &'a dyn Fn(&Path)) -> Person<'a> {
+        Person { visit: None, console: self.console, gdb: self.gdb.then_some(wait) }
+    }
+
+    /// The kernels have to be where their symbols say that they are.
+    pub(crate) fn prepare(self, kernels: &mut BTreeMap<String, Kernel>) {
+        for line in kernels.values_mut().map(|kernel| &mut kernel.info.command_line).filter(|_| self.gdb) {
+            // What is made again may have been with gdb itself.
+            if !line.split(' ').any(|option| option == NOKASLR) {
+                line.push(' ');
+                line.push_str(NOKASLR);
+            }
+        }
+    }
+}
+
+const NOKASLR: &str = "nokaslr";
+
+/// Whoever stands in a debugger is given a year for each phase.
+pub(crate) fn patient(mut deadlines: Deadlines) -> Deadlines {
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Teardown) {
+        deadlines.set(phase, 365 * 24 * 60 * 60);
+    }
+    deadlines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::KernelInfo;
+
+    #[test]
+    fn only_a_debugger_changes_what_a_kernel_is_told_and_once() {
+        let told = |gdb| {
+            let info = KernelInfo { name: "a".into(), command_line: "console=ttyS0".into(), ..KernelInfo::default() };
+            let kernel = Kernel { info, image: "/bzImage".into(), symbols: None };
+            let mut kernels = BTreeMap::from([("a".to_owned(), kernel)]);
+            (0..2).for_each(|_| Attended { console: None, gdb }.prepare(&mut kernels));
+            kernels["a"].info.command_line.clone()
+        };
+        assert_eq!([told(false), told(true)], ["console=ttyS0", "console=ttyS0 nokaslr"]);
+    }
+}

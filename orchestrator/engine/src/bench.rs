@@ -1,0 +1,191 @@
+//! What the tool costs, as a ratio to a bare shell script in the same run.
+
+use crate::cells::work_folder;
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::kernels::{bootable, build_kernel, open_store};
+use crate::machine::Found;
+use crate::request::{KernelSource, MachineChoice};
+use luqual_guest::{GuestFile, initramfs};
+use luqual_model::{CellKey, CellRecord, Event, Outcome, Phase, Planned};
+use luqual_protocol::{Kernel, Request, VERSION, find_workload};
+use luqual_runner::{Boot, BootKernel, Host, Part, QemuLab, run_boot};
+use luqual_vm::{Accel, Mode, Qemu, kernel_options, profile};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// The baseline.
+const BARE: &str = include_str!("bench/bare.sh");
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct BenchRequest {
+    /// The kernel before the kexec.
+    pub source: String,
+    /// The kernel after it.
+    pub target: String,
+    /// How many pairs of measurements, after one that is not counted.
+    pub rounds: u32,
+    /// On what they are run.
+    pub machine: MachineChoice,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+}
+
+/// What is told while it is measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Measured<'a> {
+    /// Which workload is run, with which accelerator.
+    Begins(&'a str, &'a str),
+    /// One round: its number (0 is not counted), luqual's time and the script's.
+    Round(u32, Duration, Duration),
+}
+
+/// What the tool costs.
+pub struct Cost {
+    /// luqual's time by the script's, of each counted round, in order of size; one at least.
+    pub ratios: Vec<f64>,
+    /// luqual's median time in each phase, in microseconds.
+    pub phases: Vec<(Phase, u64)>,
+}
+
+const WORKLOAD: &str = "memfd.basic";
+
+/// Measures; `tell` hears of each round.
+pub async fn bench(
+    context: &Context<'_>,
+    request: &BenchRequest,
+    tell: &dyn Fn(Measured<'_>),
+) -> Result<Cost, EngineError> {
+    let store = open_store(&request.kernels)?;
+    let Found { qemu, accel } = request.machine.find(context, false).await?;
+    let source = bootable(build_kernel(context, &store, &request.source).await?);
+    let target = bootable(build_kernel(context, &store, &request.target).await?);
+    let workload = find_workload(WORKLOAD).ok_or_else(|| EngineError::harness(format!("no workload {WORKLOAD}")))?;
+    let profile = profile::find(workload.profile).ok_or_else(|| EngineError::harness("no profile"))?;
+    let work = work_folder(context)?;
+    let folder = work.cell(profile.memory_mib)?;
+    let launcher = context.launcher();
+    let lab = QemuLab { launcher: &launcher, qemu: &qemu, accel: accel.accel, work: &work };
+    let host = Host::once(&lab, folder.path(), context.interrupt.clone());
+    let key = CellKey {
+        source: request.source.clone(),
+        target: request.target.clone(),
+        profile: profile.name.to_owned(),
+        workload: workload.name.to_owned(),
+    };
+    let plan = Planned { key, prediction: None, expectation: None };
+    let parts = vec![Part { workload, plan: &plan, program: None }];
+    let boot = Boot { source: &source, target: &target, profile, parts };
+    tell(Measured::Begins(WORKLOAD, lab.accel.word()));
+    let mut ratios = Vec::new();
+    let mut records = Vec::new();
+    for round in 0..=request.rounds {
+        let bare = bare(&qemu, lab.accel, &source, &target, folder.path())?;
+        let record = cell(&boot, &host).await.ok_or_else(EngineError::interrupted)?;
+        if record.outcome != Outcome::Survived {
+            return Err(EngineError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));
+        }
+        let ours = Duration::from_micros(record.duration_us);
+        tell(Measured::Round(round, ours, bare));
+        if round > 0 {
+            ratios.push(ours.as_secs_f64() / bare.as_secs_f64());
+            records.push(record);
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(Cost { ratios, phases: phases(&records) })
+}
+
+/// One cell of luqual.
+async fn cell(boot: &Boot<'_>, host: &Host<'_>) -> Option<CellRecord> {
+    let (events, mut taken) = mpsc::unbounded_channel();
+    run_boot(boot, host, &events).await;
+    drop(events);
+    while let Some(event) = taken.recv().await {
+        if let Event::CellFinished { record } = event {
+            return Some(*record);
+        }
+    }
+    None
+}
+
+fn phases(records: &[CellRecord]) -> Vec<(Phase, u64)> {
+    Phase::ALL
+        .into_iter()
+        .filter_map(|phase| {
+            let of = |record: &CellRecord| record.phases.iter().find(|it| it.phase == phase).map(|it| it.duration_us);
+            let mut all: Vec<u64> = records.iter().filter_map(of).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).map(|us| (phase, *us))
+        })
+        .collect()
+}
+
+/// The script, from its start to its end; what it needs is made before, as a person would have it lying there.
+fn bare(
+    qemu: &Qemu,
+    accel: Accel,
+    source: &BootKernel,
+    target: &BootKernel,
+    folder: &Path,
+) -> Result<Duration, EngineError> {
+    let workload = || WORKLOAD.to_owned();
+    let append = |kernel: &BootKernel| {
+        format!(
+            "{} {}",
+            kernel.info.command_line,
+            kernel_options(&profile::PROFILES[0], Mode { accel, nested: false, alone: None })
+        )
+    };
+    let requests = [
+        Request::Hello { protocol: VERSION },
+        Request::Preserve { workload: workload(), seed: 1, device: None },
+        Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: append(target) },
+        Request::Kexec,
+        Request::Hello { protocol: VERSION },
+        Request::Retrieve { workload: workload(), seed: 1, hop: 1, device: None },
+        Request::Verify { workload: workload() },
+        Request::Finish { workload: workload() },
+    ];
+    let requests = lines(&requests)?;
+    let kernel = fs::read(&target.image).map_err(EngineError::own(target.image.display()))?;
+    let autorun = GuestFile { path: luqual_protocol::AUTORUN, content: requests.as_bytes(), runs: false };
+    let archive = initramfs(None, &[(Kernel::Target, kernel)], &[autorun]).map_err(EngineError::own("initramfs"))?;
+    let initrd = folder.join("bare.initrd");
+    fs::write(&initrd, archive).map_err(EngineError::own(initrd.display()))?;
+
+    let started = Instant::now();
+    let output = Command::new("sh")
+        .args(["-c", BARE])
+        .env("QEMU", &qemu.path)
+        .env("ACCEL", accel.word())
+        .env("KERNEL", &source.image)
+        .env("INITRD", &initrd)
+        .env("APPEND", append(source))
+        .env("DIR", folder)
+        .env("DONE", luqual_protocol::AUTORUN_DONE)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(EngineError::own("sh"))?;
+    let took = started.elapsed();
+    if !output.status.success() {
+        let console = fs::read(folder.join("console.log")).unwrap_or_default();
+        let (said, console) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&console));
+        let agent = console.lines().rfind(|line| line.contains("luqual-agent: ")).unwrap_or("the guest said nothing");
+        return Err(EngineError::harness(format!(
+            "the script failed ({}): {agent} {}",
+            output.status,
+            said.trim_end()
+        )));
+    }
+    Ok(took)
+}
+
+fn lines(requests: &[Request]) -> Result<String, EngineError> {
+    let line = |request| serde_json::to_string(request).map(|line| line + "\n");
+    requests.iter().map(line).collect::<Result<_, _>>().map_err(EngineError::own("JSON"))
+}

@@ -1,0 +1,360 @@
+//! The first kernel of several at which a cell ends otherwise.
+
+mod order;
+mod verdict;
+
+use crate::attended::Attended;
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::{Existing, of_runs, read_folder};
+use crate::kernels::open_store;
+use crate::plan;
+use crate::request::{Execution, KernelSource, MachineChoice, Otherwise, Pairs, RunRequest, Selection};
+use crate::run::run_chosen;
+use luqual_kernels::{GitTree, Store, digest};
+use luqual_model::{CellRecord, Outcome};
+use luqual_reports::end;
+use order::{Known, Next, Order};
+use std::fs;
+use std::path::{Path, PathBuf};
+use verdict::{is_alike, verdict};
+
+pub use verdict::{Verdict, flaky};
+
+/// Among which kernels, and which cell.
+#[derive(Clone, Debug)]
+pub struct BisectRequest {
+    /// The kernel at which it is as it was: of the catalog, or a commit of the tree.
+    pub good: String,
+    /// The kernel at which it is not any more.
+    pub bad: String,
+    /// A git tree whose commits are looked through.
+    pub tree: Option<PathBuf>,
+    /// Only these of the catalog, beside the two ends; none means all that were released.
+    pub among: Vec<String>,
+    /// The source of each cell, whose target is looked for.
+    pub source: Option<String>,
+    /// The target of each cell, whose source is looked for.
+    pub target: Option<String>,
+    /// Which cell.
+    pub selection: Selection,
+    /// How it is run; a kernel is judged by all of its attempts.
+    pub execution: Execution,
+    /// On what it is run.
+    pub machine: MachineChoice,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+    /// The folder of the runs, one for each kernel.
+    pub report_dir: Option<PathBuf>,
+    /// What whoever is there wants to see.
+    pub attended: Attended,
+}
+
+/// What is told while it is looked for. Kernels are named as a reader calls them.
+pub enum Look<'a> {
+    /// How an end of the line ends.
+    End(&'a str, &'a CellRecord),
+    /// So many kernels may still be the first.
+    Left(usize),
+    /// What is thought of a kernel, and why.
+    Judged(Verdict, &'a str, &'a str),
+}
+
+/// What was found.
+pub enum Bisected {
+    /// Both ends end alike, as this one does.
+    EndsAlike(Box<CellRecord>),
+    /// The first.
+    First {
+        /// What a reader calls it.
+        kernel: String,
+        /// How its cell ended.
+        cell: Box<CellRecord>,
+        /// How the cell of the good end ended.
+        before: Box<CellRecord>,
+        /// The folder of the first one's run.
+        folder: PathBuf,
+    },
+    /// It is one of these, of which all but the last cannot be looked at.
+    Among(Vec<String>),
+}
+
+/// What is seen of a kernel.
+enum Seen {
+    Cell(Box<CellRecord>),
+    /// There is no such kernel, since it does not build.
+    NotBuilt(String),
+}
+
+/// Who looks at a kernel.
+trait Judge {
+    /// What is seen of it, now or before.
+    async fn look(&self, name: &str) -> Result<Seen, EngineError>;
+}
+
+/// Looks for it; `tell` hears how it goes.
+pub async fn bisect(
+    context: &Context<'_>,
+    request: &BisectRequest,
+    tell: &dyn Fn(Look<'_>),
+) -> Result<Bisected, EngineError> {
+    let store = open_store(&request.kernels)?;
+    let order = match &request.tree {
+        Some(tree) => Order::of_tree(GitTree::open(tree)?, &request.good, &request.bad)?,
+        None => Order::of_catalog(store.catalog(), &request.good, &request.bad, &request.among)?,
+    };
+    let runs = Runs { context, request, store: &store, order: &order, folder: request.folder(&order)? };
+    let found = look_for(&order, &runs, tell).await?;
+    Ok(match found {
+        Found::Alike(cell) => Bisected::EndsAlike(cell),
+        Found::First { name, cell, before } => {
+            Bisected::First { kernel: order.told(&name), cell, before, folder: runs.place(&name) }
+        }
+        Found::Among(names) => Bisected::Among(names.iter().map(|name| order.told(name)).collect()),
+    })
+}
+
+/// What was found, by the names of the order.
+enum Found {
+    Alike(Box<CellRecord>),
+    First { name: String, cell: Box<CellRecord>, before: Box<CellRecord> },
+    Among(Vec<String>),
+}
+
+async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) -> Result<Found, EngineError> {
+    let (good, bad) = order.ends();
+    let first = end_of(order, judge, good, tell).await?;
+    if let Some((count, of)) = flaky(&first) {
+        let told = order.told(good);
+        return Err(EngineError::usage(format!("{told} is flaky: in {count} of {of} attempts {}", end(&first)))
+            .hint("nothing can be told from a good end that is not good each time: name another"));
+    }
+    let last = end_of(order, judge, bad, tell).await?;
+    if is_alike(&first, &last) {
+        return Ok(Found::Alike(Box::new(first)));
+    }
+    let mut known = Known::from([(good.to_owned(), Verdict::Good), (bad.to_owned(), Verdict::Bad)]);
+    loop {
+        let name = match order.next(&known)? {
+            Next::Look(name, left) => {
+                tell(Look::Left(left));
+                name
+            }
+            Next::First(name) => {
+                let Seen::Cell(cell) = judge.look(&name).await? else {
+                    return Err(EngineError::harness(format!("{} is not there any more", order.told(&name))));
+                };
+                return Ok(Found::First { name, cell, before: Box::new(first) });
+            }
+            Next::Among(names) => return Ok(Found::Among(names)),
+        };
+        let seen = judge.look(&name).await?;
+        let (verdict, why) = match &seen {
+            Seen::NotBuilt(why) => (Verdict::Skip, format!("does not build: {why}")),
+            Seen::Cell(cell) => (verdict(cell, &first, &last), told(cell)),
+        };
+        if verdict == Verdict::Skip && matches!(&seen, Seen::Cell(cell) if cell.outcome == Outcome::HarnessFailed) {
+            return Err(EngineError::harness(format!("{}: {why}", order.told(&name)))
+                .hint("fix the problem and run the same command again; it resumes"));
+        }
+        tell(Look::Judged(verdict, &order.told(&name), &why));
+        known.insert(name, verdict);
+    }
+}
+
+/// How a cell ended; where its attempts differ, that it is flaky.
+fn told(cell: &CellRecord) -> String {
+    match flaky(cell) {
+        None => end(cell),
+        Some((count, of)) => format!("flaky, in {count} of {of} attempts {}", end(cell)),
+    }
+}
+
+/// The cell of an end, which has to say something.
+async fn end_of(
+    order: &Order,
+    judge: &impl Judge,
+    name: &str,
+    tell: &dyn Fn(Look<'_>),
+) -> Result<CellRecord, EngineError> {
+    let told = order.told(name);
+    let cell = match judge.look(name).await? {
+        Seen::Cell(cell) => cell,
+        Seen::NotBuilt(why) => {
+            return Err(EngineError::usage(format!("{told} does not build: {why}")).hint("name another end"));
+        }
+    };
+    tell(Look::End(&told, &cell));
+    match cell.outcome {
+        Outcome::HarnessFailed => Err(EngineError::harness(&cell.title)),
+        Outcome::Skipped => Err(EngineError::usage(format!("{told} says nothing: {}", cell.title))
+            .hint("name another end, or another workload")),
+        _ => Ok(*cell),
+    }
+}
+
+impl BisectRequest {
+    /// One for each question, so that the same one finds what was seen before.
+    fn folder(&self, order: &Order) -> Result<PathBuf, EngineError> {
+        let (good, bad) = order.ends();
+        let selection = serde_json::to_string(&self.selection).map_err(EngineError::own("JSON"))?;
+        let asked = format!("{good} {bad} {:?} {:?} {:?} {selection}", self.tree, self.source, self.target);
+        let id = digest::of_bytes(asked.as_bytes());
+        Ok(of_runs(self.report_dir.as_deref(), &format!("bisect-{}", &id[..8])))
+    }
+}
+
+/// What is looked at in runs of this host, and where they are kept.
+struct Runs<'a> {
+    context: &'a Context<'a>,
+    request: &'a BisectRequest,
+    store: &'a Store,
+    order: &'a Order,
+    folder: PathBuf,
+}
+
+/// Why there is no kernel, in a folder without a run.
+const NOT_BUILT: &str = "not-built.txt";
+
+impl Judge for Runs<'_> {
+    async fn look(&self, name: &str) -> Result<Seen, EngineError> {
+        let (place, spec) = (self.place(name), self.order.spec(name));
+        if let Ok(why) = fs::read_to_string(place.join(NOT_BUILT)) {
+            return Ok(Seen::NotBuilt(why));
+        }
+        let building = self.context.building();
+        let built = tokio::select! {
+            built = self.store.resolve(&spec, &building) => built,
+            () = self.context.interrupted() => return Err(EngineError::interrupted()),
+        };
+        match built {
+            Ok(_) => {}
+            Err(error) if error.is_of_the_source() => {
+                let why = error.to_string().lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ");
+                fs::create_dir_all(&place).map_err(EngineError::named(&place))?;
+                fs::write(place.join(NOT_BUILT), &why).map_err(EngineError::named(&place))?;
+                return Ok(Seen::NotBuilt(why));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let request = self.run_of(&spec, &place);
+        let chosen = plan::choose(self.store, &request)?;
+        if chosen.cells.len() != 1 {
+            let why = format!("a bisection follows one cell, and these are {}", chosen.cells.len());
+            return Err(EngineError::usage(why).hint("name one workload, and one profile if it has several"));
+        }
+        forget_what_says_nothing(&place)?;
+        let attended = self.request.attended;
+        let run = run_chosen(self.context, self.store, &chosen, &request, Existing::Resumed, attended).await?;
+        if run.record.run.interrupted {
+            return Err(EngineError::interrupted());
+        }
+        let cell = run.record.cell_of(0).map_err(EngineError::own(place.display()))?;
+        Ok(Seen::Cell(Box::new(cell.ok_or_else(|| EngineError::harness("the cell did not end"))?)))
+    }
+}
+
+impl Runs<'_> {
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(name.get(..12).filter(|_| self.request.tree.is_some()).unwrap_or(name))
+    }
+
+    /// The run of one kernel.
+    fn run_of(&self, spec: &str, place: &Path) -> RunRequest {
+        let BisectRequest { source, target, selection, execution, machine, kernels, .. } = self.request;
+        let of = |named: &Option<String>| named.clone().unwrap_or_else(|| spec.to_owned());
+        RunRequest {
+            selection: Selection { otherwise: Otherwise::Only(WORKLOAD.to_owned()), ..selection.clone() },
+            execution: execution.clone(),
+            machine: machine.clone(),
+            kernels: kernels.clone(),
+            report_dir: Some(place.to_owned()),
+            ..RunRequest::of(Pairs::One(of(source), of(target)))
+        }
+    }
+}
+
+/// Where no other is named.
+const WORKLOAD: &str = "memfd.basic";
+
+/// Removes a run of before that says nothing, so that it is run again.
+fn forget_what_says_nothing(place: &Path) -> Result<(), EngineError> {
+    let Ok(record) = read_folder(place) else { return Ok(()) };
+    let is_broken = record.briefs().any(|(_, brief)| brief.is_some_and(|it| it.outcome == Outcome::HarnessFailed));
+    drop(record);
+    if is_broken { fs::remove_dir_all(place).map_err(EngineError::named(place)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict::tests::several;
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    /// Kernels by name, with how the attempts at their cells end; none does not build.
+    struct Fake(BTreeMap<&'static str, Vec<Outcome>>);
+
+    impl Judge for Fake {
+        async fn look(&self, name: &str) -> Result<Seen, EngineError> {
+            Ok(match self.0[name].as_slice() {
+                [] => Seen::NotBuilt("no rule to make it".to_owned()),
+                outcomes => Seen::Cell(Box::new(several(outcomes))),
+            })
+        }
+    }
+
+    /// What is found of these, and what was told of those between the ends.
+    async fn bisected(kernels: &[(&'static str, &[Outcome])]) -> (Result<Found, EngineError>, Vec<String>) {
+        let order = Order::Line(kernels.iter().map(|(name, _)| (*name).to_owned()).collect());
+        let fake = Fake(kernels.iter().map(|(name, outcomes)| (*name, outcomes.to_vec())).collect());
+        let told = RefCell::new(Vec::new());
+        let tell = |look: Look<'_>| {
+            if let Look::Judged(verdict, name, why) = look {
+                told.borrow_mut().push(format!("{name} {verdict:?}: {why}"));
+            }
+        };
+        let found = look_for(&order, &fake, &tell).await;
+        (found, told.into_inner())
+    }
+
+    fn first(found: Result<Found, EngineError>) -> String {
+        match found {
+            Ok(Found::First { name, .. }) => name,
+            Ok(Found::Alike(cell)) => format!("alike: {}", cell.outcome),
+            Ok(Found::Among(names)) => format!("among {}", names.join(" ")),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kernel_that_is_bad_now_and_then_is_found() {
+        use Outcome::{Lost, Survived};
+        let good: &[Outcome] = &[Survived, Survived];
+        let flaky: &[Outcome] = &[Lost, Survived];
+        let kernels = [("a", good), ("b", good), ("c", flaky), ("d", good), ("e", &[Lost, Lost][..])];
+        let (found, told) = bisected(&kernels).await;
+        // By one attempt, c might have been taken for good, and e for the first.
+        assert_eq!(first(found), "c");
+        assert!(told[0].starts_with("c Bad: flaky, in 1 of 2 attempts lost"), "{told:?}");
+        let (found, _) = bisected(&[("a", flaky), ("b", &[Lost, Lost])]).await;
+        assert!(first(found).starts_with("a is flaky: in 1 of 2 attempts lost"));
+        // An end that is bad now and then is one.
+        let (found, _) = bisected(&[("a", good), ("b", good), ("c", flaky)]).await;
+        assert_eq!(first(found), "c");
+    }
+
+    #[tokio::test]
+    async fn what_says_nothing_is_gone_around_and_a_broken_host_ends_it() {
+        use Outcome::{HarnessFailed, Lost, Skipped, Survived};
+        let (found, told) = bisected(&[("a", &[Survived]), ("b", &[]), ("c", &[Skipped]), ("d", &[Lost])]).await;
+        assert_eq!(first(found), "among b c d");
+        assert_eq!(told.len(), 2);
+        let (found, _) = bisected(&[("a", &[Survived]), ("b", &[HarnessFailed]), ("c", &[Lost])]).await;
+        assert_eq!(found.err().unwrap().kind(), crate::error::ErrorKind::Harness);
+        let (found, _) = bisected(&[("a", &[Survived]), ("b", &[Survived])]).await;
+        assert_eq!(first(found), "alike: survived");
+        let (found, _) = bisected(&[("a", &[Survived]), ("b", &[])]).await;
+        assert!(first(found).starts_with("b does not build"));
+    }
+}

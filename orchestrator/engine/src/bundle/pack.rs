@@ -1,0 +1,148 @@
+//! One cell of a run is packed, with all that it takes to make it again elsewhere, as one file.
+
+use super::archive::{ABOUT, About, KERNELS, LOGS, PROGRAMS, Packer, VERSION, image_of};
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::find_cell::{cell_of, in_its_boot};
+use crate::folder::{find_run, read_folder};
+use crate::kernels::open_store;
+use crate::notice::Notice;
+use crate::registry::Registry;
+use crate::report_files::write_report;
+use crate::request::KernelSource;
+use crate::unchanged::{Since, kernels_of};
+use luqual_kernels::Kernel;
+use luqual_model::{CellId, CellRecord, ProgramFile, Run};
+use luqual_reports::{Record, write_journal};
+use luqual_runner::JOURNAL;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What to pack.
+#[derive(Clone, Debug)]
+pub struct BundleRequest {
+    /// The run's folder, or its id.
+    pub run: PathBuf,
+    /// The cell's id, or a part of it.
+    pub cell: String,
+    /// The file.
+    pub output: PathBuf,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+}
+
+/// What was packed.
+pub struct Packed {
+    /// The cell.
+    pub cell: CellId,
+    /// The size of the file, in bytes.
+    pub size: u64,
+}
+
+/// What is beside a kernel's image, for whoever looks into it.
+const BESIDE: [&str; 3] = ["vmlinux", "System.map", "config"];
+
+/// Evidence that is as large as a machine's memory.
+const LARGE: [&str; 3] = ["ram", "initrd", "vmcore"];
+
+/// Packs it.
+pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Packed, EngineError> {
+    let store = open_store(&request.kernels)?;
+    let source = find_run(&request.run)?;
+    let record = read_folder(&source)?;
+    let cell = cell_of(&record, &request.cell)?;
+    let (run, cells) = alone(&record, &cell)?;
+    let since = Since::Refused("a bundle has what was run, and nothing else");
+    Registry::of_run(&run.programs)?;
+    let kernels = kernels_of(context, &run, &store, run.planned.iter(), since).await?;
+    write_report(&request.output, |to| {
+        let mut packer = Packer::new(to);
+        let about = About { bundle: VERSION, cell: cell.id.clone() };
+        packer.add(ABOUT, &serde_json::to_vec(&about)?)?;
+        let mut journal = Vec::new();
+        write_journal(&run, cells.into_iter().map(Ok), &mut journal)?;
+        packer.add(JOURNAL, &journal)?;
+        add_logs(&mut packer, &source.join(&cell.folder))?;
+        add_programs(&mut packer, &run)?;
+        add_kernels(context, &mut packer, &kernels)?;
+        packer.finish().map(drop)
+    })?;
+    let size = fs::metadata(&request.output).map_or(0, |about| about.len());
+    Ok(Packed { cell: cell.id, size })
+}
+
+/// The run as if it had had this cell's boot alone, and what became of that.
+fn alone(record: &Record, cell: &CellRecord) -> Result<(Run, Vec<CellRecord>), EngineError> {
+    let mut run = record.run.clone();
+    run.planned = in_its_boot(&record.run.planned, cell, false);
+    run.partition = None;
+    let is_used = |name: &String| run.planned.iter().any(|it| [&it.key.source, &it.key.target].contains(&name));
+    run.kernels.retain(|name, _| is_used(name));
+    run.programs.retain(|name, _| run.planned.iter().any(|it| it.key.workload == *name));
+    let mut cells = Vec::new();
+    for (number, planned) in record.run.planned.iter().enumerate() {
+        if run.planned.iter().any(|own| own.key == planned.key) {
+            cells.extend(record.cell_of(number).map_err(EngineError::named(&record.name))?);
+        }
+    }
+    cells.iter_mut().for_each(|cell| LOGS.clone_into(&mut cell.folder));
+    Ok((run, cells))
+}
+
+fn add_logs(packer: &mut Packer<impl Write>, from: &Path) -> io::Result<()> {
+    let mut files: Vec<PathBuf> = match fs::read_dir(from) {
+        // What was skipped has no evidence.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?,
+    };
+    // No link: what is packed is the run's own.
+    files.retain(|path| path.symlink_metadata().is_ok_and(|about| about.is_file()));
+    files.sort();
+    for path in files {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if !LARGE.contains(&name.as_str()) {
+            packer.add_file(&format!("{LOGS}/{name}"), &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_kernels(
+    context: &Context<'_>,
+    packer: &mut Packer<impl Write>,
+    kernels: &BTreeMap<String, Kernel>,
+) -> io::Result<()> {
+    let images: BTreeMap<&str, &Kernel> =
+        kernels.values().map(|kernel| (kernel.info.image_sha256.as_str(), kernel)).collect();
+    for (digest, kernel) in &images {
+        packer.add_file(&image_of(digest), &kernel.image)?;
+    }
+    for (digest, kernel) in &images {
+        let beside = kernel.symbols.as_deref().and_then(Path::parent);
+        for (name, path) in BESIDE.iter().filter_map(|name| Some((name, beside?.join(name)))) {
+            match path.metadata().ok().filter(fs::Metadata::is_file) {
+                Some(about) if packer.has_room_for(about.len()) => {
+                    packer.add_file(&format!("{KERNELS}/{digest}/{name}"), &path)?;
+                }
+                Some(_) => context.tell(Notice::LeftOut(&path)),
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add_programs(packer: &mut Packer<impl Write>, run: &Run) -> io::Result<()> {
+    let mut packed = Vec::new();
+    for info in run.programs.values() {
+        if let ProgramFile::Here { path, sha256 } = &info.file
+            && !packed.contains(&sha256)
+        {
+            packed.push(sha256);
+            packer.add_file(&format!("{PROGRAMS}/{sha256}"), Path::new(path))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! A bundle is unpacked into a working folder. Nothing of it is taken on trust.
+
+use super::archive::{ABOUT, About, NotUnpacked, PROGRAMS, VERSION, image_of, place, unpack};
+use crate::cells::work_folder;
+use crate::context::Context;
+use crate::error::EngineError;
+use luqual_kernels::Kernel;
+use luqual_model::{CellId, Planned, ProgramFile};
+use luqual_reports::Record;
+use luqual_runner::JOURNAL;
+use luqual_vm::WorkFolder;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// A bundle that was unpacked, for as long as this lives.
+pub(crate) struct Unpacked {
+    folder: PathBuf,
+    /// The next start removes it where this one is killed.
+    _work: WorkFolder,
+    /// The cell that it is about.
+    pub(crate) cell: CellId,
+    /// Of the run that it is from. Its programs are those of the bundle.
+    pub(crate) record: Record,
+}
+
+impl Unpacked {
+    /// Unpacks it.
+    pub(crate) fn of(context: &Context<'_>, file: &Path) -> Result<Self, EngineError> {
+        let wrong = |why: String| {
+            EngineError::usage(format!("{}: {why}", file.display())).hint("a bundle is what luqual bundle writes")
+        };
+        let opened = File::open(file).map_err(EngineError::named(file))?;
+        let work = work_folder(context)?;
+        let folder = work.path().join("bundle");
+        fs::create_dir(&folder).map_err(EngineError::own(folder.display()))?;
+        unpack(opened, &folder).map_err(|why| match why {
+            NotUnpacked::Refused(why) => wrong(why),
+            NotUnpacked::Host(why) => EngineError::harness(why),
+        })?;
+        let text = fs::read_to_string(folder.join(ABOUT)).map_err(|_| wrong(format!("it has no {ABOUT}")))?;
+        let about: About = serde_json::from_str(&text).map_err(|error| wrong(format!("{ABOUT}: {error}")))?;
+        if about.bundle != VERSION {
+            return Err(wrong(format!("it is of version {}, this luqual reads {VERSION}", about.bundle)));
+        }
+        let journal = File::open(folder.join(JOURNAL)).map_err(|_| wrong(format!("it has no {JOURNAL}")))?;
+        let mut record = Record::read(journal).map_err(|error| wrong(format!("{JOURNAL}: {error}")))?;
+        record.name = file.display().to_string();
+        for (name, info) in &mut record.run.programs {
+            if let ProgramFile::Here { path, sha256 } = &mut info.file {
+                // Never a file of this host that the record names.
+                let own = place(&format!("{PROGRAMS}/{sha256}"));
+                let own = own.ok_or_else(|| wrong(format!("the digest of {name} is `{}`", sha256.escape_debug())))?;
+                *path = folder.join(own).display().to_string();
+            }
+        }
+        Ok(Self { folder, _work: work, cell: about.cell, record })
+    }
+
+    /// The kernels of these cells, by name.
+    pub(crate) fn kernels<'a>(
+        &self,
+        cells: impl Iterator<Item = &'a Planned>,
+    ) -> Result<BTreeMap<String, Kernel>, EngineError> {
+        let names: BTreeSet<&String> = cells.flat_map(|cell| [&cell.key.source, &cell.key.target]).collect();
+        names.into_iter().map(|name| Ok((name.clone(), self.kernel(name)?))).collect()
+    }
+
+    /// A kernel of its run, as the record has it; its image has to be the one that the record names.
+    fn kernel(&self, name: &str) -> Result<Kernel, EngineError> {
+        let wrong = |why: String| EngineError::usage(format!("{}: {why}", self.record.name));
+        let info = self.record.run.kernels.get(name);
+        let info = info.ok_or_else(|| wrong(format!("its record has no kernel {}", name.escape_debug())))?.clone();
+        let digest = &info.image_sha256;
+        let image = place(&image_of(digest)).map(|place| self.folder.join(place));
+        let image = image.filter(|path| path.is_file());
+        let image =
+            image.ok_or_else(|| wrong(format!("it has no kernel with the digest {}", digest.escape_debug())))?;
+        let found = luqual_kernels::digest::of_file(&image).map_err(EngineError::own(image.display()))?;
+        if found != *digest {
+            return Err(wrong(format!("{name} in it has the digest {found}, and had {digest}")));
+        }
+        let symbols = Some(image.with_file_name("vmlinux")).filter(|path| path.is_file());
+        Ok(Kernel { info, image, symbols })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::archive::Packer;
+    use super::*;
+    use crate::context::tests::{Heard, context};
+    use crate::error::ErrorKind;
+    use luqual_model::{Event, HostInfo, Run, Stamped};
+
+    fn bundle(version: u32) -> Vec<u8> {
+        let run = Run::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
+        let journal = serde_json::to_string(&started).unwrap() + "\n";
+        let about = About { bundle: version, cell: CellId("a_b_p_w.x".into()) };
+        let mut packer = Packer::new(Vec::new());
+        packer.add(ABOUT, &serde_json::to_vec(&about).unwrap()).unwrap();
+        packer.add(JOURNAL, journal.as_bytes()).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_unpacked_is_in_a_working_folder_that_the_next_start_would_remove() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("red.tar.gz");
+        fs::write(&file, bundle(VERSION)).unwrap();
+        let heard = Heard::default();
+        let unpacked = Unpacked::of(&context(&heard).0, &file).unwrap();
+        assert_eq!((unpacked.cell.0.as_str(), unpacked.record.run.id.as_str()), ("a_b_p_w.x", "x"));
+        let work = unpacked.folder.parent().unwrap().to_owned();
+        assert!(work.starts_with(luqual_vm::work_base()) && work.join("lock").exists(), "{}", work.display());
+        drop(unpacked);
+        assert!(!work.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_bundle_is_the_users_mistake() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("red.tar.gz");
+        let heard = Heard::default();
+        for (content, told) in
+            [(bundle(9), "it is of version 9, this luqual reads 1"), (b"x".to_vec(), "no gzipped tar")]
+        {
+            fs::write(&file, content).unwrap();
+            let error = Unpacked::of(&context(&heard).0, &file).err().unwrap();
+            assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(told), "{error}");
+        }
+        let error = Unpacked::of(&context(&heard).0, Path::new("/nowhere.tar.gz")).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+}

@@ -1,0 +1,101 @@
+//! Can a run start here, and if not, what is to be done?
+
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::kernels::open_store;
+use crate::machine::{Found, free_memory_mib};
+use crate::request::{KernelSource, MachineChoice};
+use luqual_kernels::{cache_folder, tools};
+use luqual_vm::{free_mib, work_base};
+use std::path::Path;
+
+/// What was looked at, and how it is.
+pub struct Condition {
+    /// What it is about.
+    pub what: &'static str,
+    /// How it is.
+    pub says: String,
+    /// What to do; where there is nothing to do, it is good.
+    pub todo: Option<String>,
+    /// Whether a run can start all the same.
+    pub optional: bool,
+}
+
+/// Memory and room for one machine of the default profile, in MiB, with what QEMU itself takes.
+const ONE_MACHINE_MIB: u64 = 1400;
+
+/// Looks. A run can start if all is good or optional.
+pub async fn examine(
+    context: &Context<'_>,
+    machine: &MachineChoice,
+    kernels: &KernelSource,
+) -> Result<Vec<Condition>, EngineError> {
+    let mut conditions = Vec::new();
+    match machine.find(context, false).await {
+        Ok(Found { qemu, accel }) => {
+            conditions.push(good("QEMU", format!("{} {}", qemu.path.display(), qemu.version)));
+            conditions.push(good("accelerator", format!("{} ({})", accel.accel.word(), accel.reason)));
+        }
+        Err(error) => conditions.push(bad("QEMU", error.to_string(), error.hint_text().map(str::to_owned), false)),
+    }
+    conditions.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end something that uses memory"));
+    let work = work_base();
+    let advice = "set LUQUAL_WORK_DIR to a folder with more room";
+    conditions.push(room("working folder", free_mib(&work).ok(), ONE_MACHINE_MIB, advice).about(&work));
+    let cache = cache_folder();
+    let existing = cache.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_owned();
+    let mut place =
+        room("kernel store", free_mib(&existing).ok(), 3400, "make room, or set XDG_CACHE_HOME").about(&cache);
+    place.optional = true;
+    conditions.push(place);
+
+    let store = open_store(kernels)?;
+    let missing = tools::missing();
+    // Without a compiler the store's names cannot be known; then only kernels by path can be used.
+    let built: Vec<&str> = match missing.is_empty() {
+        true => store
+            .catalog()
+            .entries()
+            .iter()
+            .filter(|entry| matches!(store.ready(entry), Ok(Some(_))))
+            .map(|entry| entry.version.as_str())
+            .collect(),
+        false => Vec::new(),
+    };
+    conditions.push(if missing.is_empty() {
+        good("build tools", "all there".to_owned())
+    } else {
+        let todo = format!("apt-get install {}", tools::PACKAGES);
+        bad("build tools", format!("missing: {}", missing.join(", ")), Some(todo), !built.is_empty())
+    });
+    conditions.push(if built.is_empty() {
+        let todo = "luqual kernels build VERSION, or luqual run, which builds what it needs";
+        bad("kernels", "none is built".to_owned(), Some(todo.to_owned()), true)
+    } else {
+        good("kernels", format!("built: {}", built.join(", ")))
+    });
+    Ok(conditions)
+}
+
+impl Condition {
+    fn about(mut self, path: &Path) -> Self {
+        self.says = format!("{}: {}", path.display(), self.says);
+        self
+    }
+}
+
+fn good(what: &'static str, says: String) -> Condition {
+    Condition { what, says, todo: None, optional: false }
+}
+
+fn bad(what: &'static str, says: String, todo: Option<String>, optional: bool) -> Condition {
+    Condition { what, says, todo: Some(todo.unwrap_or_else(|| "see above".to_owned())), optional }
+}
+
+fn room(what: &'static str, free: Option<u64>, needed: u64, advice: &str) -> Condition {
+    match free {
+        Some(free) if free >= needed => good(what, format!("{free} MiB free")),
+        Some(free) => bad(what, format!("{free} MiB free, {needed} needed"), Some(advice.to_owned()), false),
+        None => bad(what, "cannot be measured".to_owned(), Some(advice.to_owned()), false),
+    }
+}

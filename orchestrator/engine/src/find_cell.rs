@@ -1,0 +1,71 @@
+//! A cell of an earlier run, by its id or a part of it, and those that shared its boot.
+
+use crate::error::EngineError;
+use luqual_model::{CellKey, CellRecord, Planned};
+use luqual_reports::Record;
+
+/// The cell of that id, or the only one of which that is a part.
+pub(crate) fn cell_of(record: &Record, asked: &str) -> Result<CellRecord, EngineError> {
+    let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
+    let number = numbered(&ids, asked)?;
+    record.cell_of(number).map_err(EngineError::named(&record.name))?.ok_or_else(|| {
+        EngineError::usage(format!("{} has not ended in that run", ids[number]))
+            .hint("luqual run --resume goes on with it")
+    })
+}
+
+/// The place of the id that is asked for.
+fn numbered(ids: &[String], asked: &str) -> Result<usize, EngineError> {
+    if let Some(number) = ids.iter().position(|id| id == asked) {
+        return Ok(number);
+    }
+    let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(asked)).collect();
+    match parts.as_slice() {
+        [number] => Ok(*number),
+        [] => {
+            Err(EngineError::usage(format!("the run has no cell `{asked}`")).hint("luqual report show has their names"))
+        }
+        several => {
+            let told = if asked.is_empty() {
+                format!("the run has {} cells: which one?", several.len())
+            } else {
+                format!("{} cells of the run have `{asked}` in their ids", several.len())
+            };
+            let names: Vec<&str> = several.iter().take(SHOWN).map(|number| ids[*number].as_str()).collect();
+            let more = several.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            Err(EngineError::usage(told).hint(format!("name one of {}{more}", names.join(", "))))
+        }
+    }
+}
+
+/// So many names say what is meant.
+const SHOWN: usize = 8;
+
+/// The cells of the boot that a cell's attempt was made in, in plan order; or it alone.
+pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord, alone: bool) -> Vec<Planned> {
+    let CellKey { source, target, profile, workload } = &cell.plan.key;
+    let is_in = |key: &CellKey| {
+        (&key.source, &key.target, &key.profile) == (source, target, profile)
+            && (key.workload == *workload || !alone && cell.shared_with.contains(&key.workload))
+    };
+    planned.iter().filter(|planned| is_in(&planned.key)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_named_by_its_id_or_by_what_no_other_has() {
+        let ids = ["a_b_p_memfd.basic", "a_b_p_memfd.basic-2", "a_c_p_luo.x"].map(str::to_owned);
+        let of = |asked: &str| {
+            numbered(&ids, asked).map_err(|error| (error.to_string(), error.hint_text().map(str::to_owned)))
+        };
+        assert_eq!((of("a_b_p_memfd.basic"), of("luo"), of("basic-2")), (Ok(0), Ok(2), Ok(1)));
+        let (told, hint) = of("basic").unwrap_err();
+        assert_eq!(told, "2 cells of the run have `basic` in their ids");
+        assert_eq!(hint.unwrap(), "name one of a_b_p_memfd.basic, a_b_p_memfd.basic-2");
+        assert!(of("vfio").unwrap_err().1.unwrap().contains("report show"));
+    }
+}

@@ -1,0 +1,76 @@
+//! What luqual's commands do, without arguments and without a screen: runs, and what is made of them.
+//!
+//! Whoever uses it says what is wanted as a value ([`RunRequest`] and the others), is given values back, and hears what happens
+//! meanwhile as a [`Listener`]. Nothing is printed here, and no signal is handled: [`Context::interrupt`] ends what goes on.
+//!
+//! The modules are listed bottom-up: each uses only those above it in the list.
+
+mod error;
+mod notice;
+mod request;
+
+mod context;
+mod history;
+mod machine;
+mod registry;
+mod selection;
+
+mod kernels;
+mod partition;
+mod plan;
+
+mod attended;
+mod conclusion;
+mod folder;
+mod report_files;
+mod scale;
+
+mod asked;
+mod cells;
+mod find_cell;
+mod unchanged;
+
+mod bundle;
+mod resume;
+
+mod merge;
+mod repro;
+mod run;
+
+mod bisect;
+mod mutants;
+mod qualify;
+mod slurm;
+
+mod bench;
+mod doctor;
+mod shell;
+
+pub use attended::Attended;
+pub use bench::{BenchRequest, Cost, Measured, bench};
+pub use bisect::{BisectRequest, Bisected, Look, Verdict, bisect, flaky};
+pub use bundle::{BundleRequest, Packed, pack};
+pub use conclusion::Conclusion;
+pub use context::Context;
+pub use doctor::{Condition, examine};
+pub use error::{EngineError, ErrorKind};
+pub use folder::{Existing, Finished, find_run, read_folder, read_run};
+pub use kernels::{build_kernel, open_store};
+pub use merge::merge;
+pub use mutants::{Fate, MutantsRequest, Score, mutants};
+pub use notice::{Building, Listener, Notice};
+pub use plan::{Plan, plan};
+pub use qualify::{QUALIFICATION_PAGE, qualify};
+pub use registry::Registry;
+pub use report_files::{evidence, write_report};
+pub use repro::{Comparison, ReproRequest, Reproduced, repro};
+pub use request::{
+    AccelWanted, Demand, Execution, Kept, KernelSource, MachineChoice, Otherwise, Pairs, Part, REQUEST_VERSION,
+    RunRequest, Selection,
+};
+pub use resume::resume;
+pub use run::run;
+pub use scale::{ScaleTotals, Taken, scale};
+pub use selection::{matrix_file, parse_matrix_file, read_matrix_file, subject};
+pub use shell::{OnTheWay, ShellRequest, TALKED_TO, shell};
+pub use slurm::{Array, run_array, sbatch_option};

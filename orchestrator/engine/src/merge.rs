@@ -1,0 +1,82 @@
+//! The parts of a run become one, with their evidence.
+
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::{self, Existing, Finished, find_run, read_folder};
+use crate::report_files::write_reports;
+use luqual_reports::{Merged, Record};
+use luqual_runner::JOURNAL;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Merges all parts of a run, in whatever order, into a folder that has no run in it.
+pub fn merge(context: &Context<'_>, runs: &[PathBuf], report_dir: Option<&Path>) -> Result<Finished, EngineError> {
+    merge_into(context, runs, || folder::create(report_dir, Existing::Refused))
+}
+
+/// The whole and its folder, which has an id and is made when it is known that there is a whole.
+pub(crate) fn merge_into(
+    context: &Context<'_>,
+    runs: &[PathBuf],
+    make: impl FnOnce() -> Result<(String, PathBuf), EngineError>,
+) -> Result<Finished, EngineError> {
+    let folders = runs.iter().map(|run| find_run(run)).collect::<Result<Vec<PathBuf>, EngineError>>()?;
+    let parts = folders.iter().map(|folder| read_folder(folder)).collect::<Result<Vec<Record>, EngineError>>()?;
+    // Nothing is made of what is not one run.
+    let mut merged = Merged::of(&parts, context.command.clone()).map_err(|why| {
+        EngineError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
+    })?;
+    let (id, folder) = make()?;
+    merged.run.id = id;
+    folders.iter().try_for_each(|part| give(&part.join("cells"), &folder.join("cells")))?;
+    let journal = folder.join(JOURNAL);
+    let written = File::create_new(&journal).map(BufWriter::new).and_then(|mut to| {
+        merged.journal(&mut to)?;
+        to.flush()
+    });
+    written.map_err(EngineError::named(&journal))?;
+    Ok(Finished { record: write_reports(&folder)?, folder })
+}
+
+/// A folder with all that is in it: the same files where both are on one file system, else copies.
+fn give(from: &Path, to: &Path) -> Result<(), EngineError> {
+    let entries = match fs::read_dir(from) {
+        // A part of which nothing was run has no evidence.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(EngineError::named(from))?,
+    };
+    fs::create_dir_all(to).map_err(EngineError::named(to))?;
+    for entry in entries {
+        let entry = entry.map_err(EngineError::named(from))?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(EngineError::named(&from))?;
+        if kind.is_dir() {
+            give(&from, &to)?;
+        } else if kind.is_file() {
+            // What a merge that failed has left may be the same file: copied over itself, it would be emptied.
+            let _ = fs::remove_file(&to);
+            let given = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+            given.map_err(EngineError::named(&to))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_an_earlier_merge_has_given_is_not_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("cell")).unwrap();
+        fs::write(from.join("cell/console.log"), "Linux").unwrap();
+        for _ in 0..2 {
+            give(&from, &to).unwrap();
+            assert_eq!(fs::read(from.join("cell/console.log")).unwrap(), b"Linux");
+            assert_eq!(fs::read(to.join("cell/console.log")).unwrap(), b"Linux");
+        }
+    }
+}

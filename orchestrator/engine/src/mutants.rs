@@ -1,0 +1,221 @@
+//! What the workloads find of faults that were put into a kernel on purpose.
+
+use crate::attended::Attended;
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::{Existing, of_runs};
+use crate::kernels::{open_store, store_with};
+use crate::request::{Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
+use crate::run::run_chosen;
+use crate::selection::Chosen;
+use luqual_config::matches;
+use luqual_kernels::{Mutant, Store, Tree, mutants as read_mutants};
+use luqual_model::Status;
+use luqual_reports::Record;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which mutants, and how they are run.
+#[derive(Clone, Debug)]
+pub struct MutantsRequest {
+    /// Names of patches without `.patch`, or globs; none means all.
+    pub names: Vec<String>,
+    /// The kernel of which they are mutants.
+    pub of: String,
+    /// Where their patches are.
+    pub patches: PathBuf,
+    /// Whether they are built, and nothing is run.
+    pub build: bool,
+    /// Whether the workloads that the patches name are run, and no others.
+    pub named: bool,
+    /// Which cells of each.
+    pub selection: Selection,
+    /// How they are run.
+    pub execution: Execution,
+    /// On what they are run.
+    pub machine: MachineChoice,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+    /// The folder of the runs, one or two for each mutant.
+    pub report_dir: Option<PathBuf>,
+    /// What whoever is there wants to see.
+    pub attended: Attended,
+}
+
+/// What became of a mutant.
+pub struct Fate {
+    /// Its name.
+    pub name: String,
+    /// What is wrong in it.
+    pub subject: String,
+    /// Who killed it, with what was seen; none is a survivor.
+    pub killers: Vec<String>,
+    /// Why nobody can, as its patch says.
+    pub survives: Option<String>,
+}
+
+/// What became of all.
+pub struct Score {
+    /// How many there were.
+    pub of: usize,
+    /// How many were killed.
+    pub killed: usize,
+    /// Whether all were, but for those whose patch says why they cannot be.
+    pub all: bool,
+    /// The table, as Markdown.
+    pub table: PathBuf,
+}
+
+/// Builds and runs them; `tell` hears of each. None where they were only to be built.
+pub async fn mutants(
+    context: &Context<'_>,
+    request: &MutantsRequest,
+    tell: &dyn Fn(&Fate),
+) -> Result<Option<Score>, EngineError> {
+    let plain = open_store(&request.kernels)?;
+    let found = read_mutants(plain.catalog(), &request.of, &request.patches)?;
+    let wanted =
+        |mutant: &&Mutant| request.names.is_empty() || request.names.iter().any(|glob| matches(glob, &mutant.name));
+    let chosen: Vec<&Mutant> = found.iter().filter(wanted).collect();
+    if chosen.is_empty() {
+        let why = format!("no mutant in {} was asked for", request.patches.display());
+        return Err(EngineError::usage(why).hint("a mutant is a *.patch; names are those of the files"));
+    }
+    let store = store_with(&request.kernels, found.iter().map(|mutant| mutant.entry.clone()))?;
+    context.unless_interrupted(build(context, &store, &request.of, &chosen)).await?;
+    if request.build {
+        return Ok(None);
+    }
+    let folder = of_runs(request.report_dir.as_deref(), "mutants");
+    let mut fates = Vec::new();
+    for mutant in chosen {
+        let fate = Fate {
+            name: mutant.name.clone(),
+            subject: mutant.subject.clone(),
+            killers: killers(context, &store, request, mutant, &folder).await?,
+            survives: mutant.survives.clone(),
+        };
+        tell(&fate);
+        fates.push(fate);
+    }
+    let path = folder.join("mutants.md");
+    fs::write(&path, table(&fates)).map_err(EngineError::named(&path))?;
+    let killed = fates.iter().filter(|fate| !fate.killers.is_empty()).count();
+    let all = fates.iter().all(|fate| !fate.killers.is_empty() || fate.survives.is_some());
+    Ok(Some(Score { of: fates.len(), killed, all, table: path }))
+}
+
+async fn build(context: &Context<'_>, store: &Store, of: &str, chosen: &[&Mutant]) -> Result<(), EngineError> {
+    let mut missing = Vec::new();
+    for mutant in chosen {
+        if store.ready(&mutant.entry)?.is_none() {
+            missing.push(*mutant);
+        }
+    }
+    let (Some(_), Some(base)) = (missing.first(), store.catalog().find(of)) else { return Ok(()) };
+    let building = context.building();
+    let tree = Tree::open(store, base, &building).await?;
+    for mutant in missing {
+        tree.build(mutant, &building).await?;
+    }
+    Ok(())
+}
+
+/// Who kills it.
+async fn killers(
+    context: &Context<'_>,
+    store: &Store,
+    request: &MutantsRequest,
+    mutant: &Mutant,
+    folder: &Path,
+) -> Result<Vec<String>, EngineError> {
+    let name = mutant.entry.version.as_str();
+    let pair = Pairs::One(name.to_owned(), name.to_owned());
+    let mut all = request.selection.choose(store, &pair)?;
+    let is_named = |workload: &str| mutant.found_by.iter().any(|named| named == workload);
+    let cells = std::mem::take(&mut all.cells);
+    let (first, rest): (Vec<_>, Vec<_>) = cells.into_iter().partition(|key| is_named(&key.workload));
+    for (suffix, cells) in [("", first), ("-rest", rest)] {
+        if cells.is_empty() || (request.named && !suffix.is_empty()) {
+            continue;
+        }
+        let chosen = Chosen { cells, ..all.clone() };
+        let run = RunRequest {
+            execution: request.execution.clone(),
+            machine: request.machine.clone(),
+            kernels: request.kernels.clone(),
+            report_dir: Some(folder.join(format!("{}{suffix}", mutant.name))),
+            ..RunRequest::of(pair.clone())
+        };
+        let record = run_chosen(context, store, &chosen, &run, Existing::Resumed, request.attended).await?.record;
+        if record.run.interrupted {
+            return Err(EngineError::interrupted());
+        }
+        let killers = killed_by(&record);
+        if !killers.is_empty() {
+            return Ok(killers);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The workloads that did worse than they are expected to.
+fn killed_by(record: &Record) -> Vec<String> {
+    let worse = record.briefs().filter_map(|(plan, brief)| {
+        let brief = brief?;
+        let is_worse = matches!(brief.status, Status::Regression | Status::Unexpected | Status::Flaky);
+        (is_worse && brief.outcome.says_something()).then(|| format!("{} ({})", plan.key.workload, brief.word()))
+    });
+    worse.collect()
+}
+
+/// In one line.
+fn score(fates: &[Fate]) -> String {
+    let killed = fates.iter().filter(|fate| !fate.killers.is_empty()).count();
+    score_line(killed, fates.len())
+}
+
+fn score_line(killed: usize, of: usize) -> String {
+    format!("{killed} of {of} mutants killed, {} %", killed * 100 / of.max(1))
+}
+
+impl Score {
+    /// In one line.
+    pub fn line(&self) -> String {
+        score_line(self.killed, self.of)
+    }
+}
+
+/// As Markdown.
+fn table(fates: &[Fate]) -> String {
+    let mut text = format!("{}\n\n| mutant | what is wrong in it | killed by |\n| --- | --- | --- |\n", score(fates));
+    for Fate { name, subject, killers, survives } in fates {
+        let killers = match (killers.as_slice(), survives) {
+            ([], None) => "**nobody**".to_owned(),
+            ([], Some(why)) => format!("nobody: {why}"),
+            (killers, _) => killers.join(", "),
+        };
+        text.push_str(&format!("| `{name}` | {} | {killers} |\n", subject.replace('|', "\\|")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_counts_who_was_killed_and_the_table_says_by_whom() {
+        let fate = |name: &str, killers: &[&str], survives: Option<&str>| Fate {
+            name: name.into(),
+            subject: "a | b".into(),
+            killers: killers.iter().map(|it| (*it).to_owned()).collect(),
+            survives: survives.map(str::to_owned),
+        };
+        let fates =
+            [fate("a", &["luo.x (lost)", "luo.y (lost)"], None), fate("b", &[], None), fate("c", &[], Some("why"))];
+        let expected = "1 of 3 mutants killed, 33 %\n\n| mutant | what is wrong in it | killed by |\n| --- | --- | --- |\n\
+            | `a` | a \\| b | luo.x (lost), luo.y (lost) |\n| `b` | a \\| b | **nobody** |\n| `c` | a \\| b | nobody: why |\n";
+        assert_eq!(table(&fates), expected);
+    }
+}

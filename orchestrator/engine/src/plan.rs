@@ -1,0 +1,153 @@
+//! From a selection to what runs: cells with what is thought of them, their boots, and the host's room.
+
+use crate::error::EngineError;
+use crate::history::History;
+use crate::kernels::open_store;
+use crate::machine::free_memory_mib;
+use crate::registry::Registry;
+use crate::request::RunRequest;
+use crate::selection::{Chosen, profile_of, subject};
+use luqual_config::Budget;
+use luqual_kernels::{Store, predict};
+use luqual_model::{CellKey, KernelInfo, Planned};
+use luqual_runner::{Load, Slots, boots};
+use luqual_vm::{free_mib, work_base};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What QEMU takes beside its guest's memory, in MiB; measured under TCG, whose translated code is most of it.
+const QEMU_MIB: u64 = 400;
+
+/// How much room the host has for machines.
+pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
+    let room = [free_memory_mib(), free_mib(&work_base()).ok(), budget.memory_mib].into_iter().flatten().min();
+    Slots { jobs: jobs.or(budget.jobs).unwrap_or_else(processors), memory_mib: room.unwrap_or(u64::MAX) }
+}
+
+/// The boots of these cells, and what each takes; an error names one that can never fit.
+pub(crate) fn boots_and_loads(
+    planned: &[&Planned],
+    registry: &Registry,
+    alone: bool,
+    slots: Slots,
+    history: &History,
+) -> Result<(Vec<Vec<usize>>, Vec<Load>), EngineError> {
+    let boots = if alone {
+        (0..planned.len()).map(|number| vec![number]).collect()
+    } else {
+        boots(planned, |name| registry.find(name))
+    };
+    let mean = mean(planned, history).unwrap_or_default();
+    let load = |boot: &Vec<usize>| -> Result<Load, EngineError> {
+        let keys = || boot.iter().map(|number| &planned[*number].key);
+        let usual = keys().map(|key| history.of(key).unwrap_or(mean)).sum();
+        let mut load = Load { memory_mib: QEMU_MIB, usual };
+        // All of a boot have the same machine.
+        if let Some(key) = keys().next() {
+            load.memory_mib += fits(key, slots)?;
+        }
+        Ok(load)
+    };
+    let loads = boots.iter().map(load).collect::<Result<_, EngineError>>()?;
+    Ok((boots, loads))
+}
+
+/// How long a cell takes of which that is not known: as long as the others.
+fn mean(planned: &[&Planned], history: &History) -> Option<Duration> {
+    let known: Vec<Duration> = planned.iter().filter_map(|plan| history.of(&plan.key)).collect();
+    known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX))
+}
+
+/// The memory of a cell's machine, in MiB, if there is room for it.
+pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
+    let memory_mib = profile_of(&key.profile)?.memory_mib;
+    let needed = memory_mib + QEMU_MIB;
+    if needed <= slots.memory_mib {
+        return Ok(memory_mib);
+    }
+    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and there are {}", key.id(), slots.memory_mib))
+        .hint("raise the matrix's budget, end something that uses memory, or set LUQUAL_WORK_DIR to a larger folder"))
+}
+
+/// What is thought of each cell, by what is known of its kernels.
+pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>, store: &Store) -> Vec<Planned> {
+    let mut known: BTreeMap<&str, Option<KernelInfo>> = BTreeMap::new();
+    for key in &chosen.cells {
+        for name in [key.source.as_str(), key.target.as_str()] {
+            known.entry(name).or_insert_with(|| info(name));
+        }
+    }
+    let of = |name: &str| known.get(name).and_then(Option::as_ref);
+    let release =
+        |name: &str| of(name).map_or_else(|| store.release(name).unwrap_or_default(), |info| info.release.clone());
+    let plan = |key: &CellKey| {
+        let (source, target) = (release(&key.source), release(&key.target));
+        let expectation = chosen.expectations.of(&subject(key, &source, &target)).cloned();
+        let prediction = of(&key.source).zip(of(&key.target)).and_then(|(source, target)| predict(source, target));
+        Planned { key: key.clone(), prediction, expectation }
+    };
+    chosen.cells.iter().map(plan).collect()
+}
+
+/// What a run would be.
+pub struct Plan {
+    /// The cells, with what is thought of them.
+    pub cells: Vec<Planned>,
+    /// How many machines are started for them.
+    pub boots: usize,
+    /// How many of them run at once.
+    pub at_once: u64,
+    /// What the largest takes, in MiB.
+    pub memory_mib: u64,
+    /// What there is, in MiB.
+    pub room_mib: u64,
+    /// How long it takes by past runs; absent if no cell was run here before.
+    pub usual: Option<Duration>,
+    /// How many cells were never run here: they are taken as the mean of the others.
+    pub unknown: usize,
+}
+
+/// What is chosen by a request: the part of it that is to be run.
+pub(crate) fn choose(store: &Store, request: &RunRequest) -> Result<Chosen, EngineError> {
+    let chosen = request.selection.choose(store, &request.pairs)?;
+    Ok(request.partition.map(|part| chosen.part(part)).unwrap_or(chosen))
+}
+
+/// Looks at what a run would be. Nothing is built and nothing is run.
+pub fn plan(request: &RunRequest) -> Result<Plan, EngineError> {
+    let store = open_store(&request.kernels)?;
+    let chosen = choose(&store, request)?;
+    let slots = slots(request.execution.jobs, chosen.budget);
+    let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
+    let cells = planned(&chosen, info, &store);
+    let (history, all) = (History::load(), cells.iter().collect::<Vec<_>>());
+    let (boots, loads) = boots_and_loads(&all, &chosen.registry, false, slots, &history)?;
+    let memory_mib = loads.iter().map(|load| load.memory_mib).max().unwrap_or_default();
+    let at_once = slots.jobs.min(slots.memory_mib / memory_mib.max(1)).min(boots.len() as u64);
+    let unknown = all.iter().filter(|plan| history.of(&plan.key).is_none()).count();
+    let usual = usual(&loads, all.len(), unknown, at_once.min(processors()));
+    Ok(Plan { boots: boots.len(), at_once, memory_mib, room_mib: slots.memory_mib, usual, unknown, cells })
+}
+
+/// How long it takes by past runs of all but `unknown` of its cells, with so many machines that do not slow each other down.
+fn usual(loads: &[Load], cells: usize, unknown: usize, machines: u64) -> Option<Duration> {
+    let all = loads.iter().map(|load| load.usual).sum::<Duration>();
+    (unknown < cells).then(|| all.div_f64(machines.max(1) as f64))
+}
+
+fn processors() -> u64 {
+    std::thread::available_parallelism().map_or(1, usize::from) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_of_what_is_known() {
+        let load = |seconds| Load { memory_mib: 1, usual: Duration::from_secs(seconds) };
+        assert_eq!(usual(&[load(4), load(6)], 2, 0, 2), Some(Duration::from_secs(5)));
+        assert_eq!(usual(&[load(4), load(6)], 3, 1, 1), Some(Duration::from_secs(10)));
+        assert_eq!(usual(&[load(0)], 1, 1, 2), None);
+    }
+}

@@ -1,0 +1,31 @@
+//! May a host that runs this be live-updated to that?
+
+use crate::attended::Attended;
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::{Existing, Finished};
+use crate::request::RunRequest;
+use crate::run::run;
+use luqual_reports::Qualification;
+use luqual_runner::JOURNAL;
+use std::fs;
+
+/// The page in the run's folder.
+pub const QUALIFICATION_PAGE: &str = "qualification.html";
+
+/// Runs one pair, and judges it; the page that says so stands in the run's folder, as text and as HTML.
+pub async fn qualify(
+    context: &Context<'_>,
+    request: &RunRequest,
+    attended: Attended,
+) -> Result<(Finished, Qualification), EngineError> {
+    let finished = run(context, request, Existing::Refused, attended).await?;
+    let Finished { record, folder } = &finished;
+    let qualification = Qualification::of(record).map_err(EngineError::own(folder.join(JOURNAL).display()))?;
+    let (text, page) = (qualification.text(&record.run), qualification.html(&record.run));
+    for (name, content) in [("qualification.txt", &text), (QUALIFICATION_PAGE, &page)] {
+        let path = folder.join(name);
+        fs::write(&path, content).map_err(EngineError::own(path.display()))?;
+    }
+    Ok((finished, qualification))
+}

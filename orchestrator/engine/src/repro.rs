@@ -1,0 +1,171 @@
+//! One attempt at a cell of an earlier run is made again, with all that it was made with.
+
+use crate::attended::Attended;
+use crate::bundle::Unpacked;
+use crate::cells::{Stage, fault, run_whole};
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::find_cell::{cell_of, in_its_boot};
+use crate::folder::{self, Existing, Finished, before_it_begins, read_run};
+use crate::kernels::{all_bootable, open_store};
+use crate::notice::Notice;
+use crate::plan;
+use crate::registry::Registry;
+use crate::request::{Kept, KernelSource, MachineChoice};
+use crate::unchanged::{Since, kernels_of, same_host};
+use luqual_config::Budget;
+use luqual_model::{CellRecord, Outcome, Repeated, Settings};
+use std::path::{Path, PathBuf};
+
+/// What to make again, and how.
+#[derive(Clone, Debug)]
+pub struct ReproRequest {
+    /// The run's folder, or its id; or the file of a bundle.
+    pub run: PathBuf,
+    /// The cell's id, or a part of it; the one that a bundle is about where it is not said.
+    pub cell: Option<String>,
+    /// Whether it is made even with something that has changed since.
+    pub anyway: bool,
+    /// The folder of what is made again.
+    pub report_dir: Option<PathBuf>,
+    /// Whether it does the same every time, though it did not then.
+    pub deterministic: bool,
+    /// What is kept of its machine.
+    pub kept: Kept,
+    /// What whoever makes it again wants to see.
+    pub attended: Attended,
+    /// On what it is run.
+    pub machine: MachineChoice,
+    /// Where kernels come from, unless from a bundle.
+    pub kernels: KernelSource,
+}
+
+/// What was made again.
+pub struct Reproduced {
+    /// Its run.
+    pub run: Finished,
+    /// The cell as it was.
+    pub then: CellRecord,
+    /// The cell as it is; none if the user ended the run before it was.
+    pub now: Option<CellRecord>,
+}
+
+/// How what was made again ended, beside how it ended then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// The tool or its host failed.
+    NothingKnown,
+    /// With the same outcome, by the same probes; and to the last byte, where that can be said.
+    AsThen,
+    /// With the same outcome, by the same probes; but of what is deterministic, not to the last byte.
+    AsThenInOtherBytes,
+    /// Otherwise.
+    NotAsThen,
+}
+
+impl Comparison {
+    /// Of now and then.
+    pub fn of(now: &CellRecord, then: &CellRecord) -> Self {
+        match (now.outcome, now.ended_as(then), now.is_identical_to(then)) {
+            (Outcome::HarnessFailed, ..) => Self::NothingKnown,
+            (_, true, None | Some(true)) => Self::AsThen,
+            (_, true, Some(false)) => Self::AsThenInOtherBytes,
+            (_, false, _) => Self::NotAsThen,
+        }
+    }
+}
+
+/// Makes it again, in a run of its own.
+pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Reproduced, EngineError> {
+    let store = open_store(&request.kernels)?;
+    let bundle = if request.run.is_file() { Some(Unpacked::of(context, &request.run)?) } else { None };
+    let read_here;
+    let (record, packed) = match &bundle {
+        Some(bundle) => (&bundle.record, bundle.cell.0.as_str()),
+        None => {
+            read_here = read_run(&request.run)?;
+            (&read_here, "")
+        }
+    };
+    let (old, then) = (&record.run, cell_of(record, request.cell.as_deref().unwrap_or(packed))?);
+    let deterministic = request.deterministic || old.settings.deterministic;
+    // What is deterministic has a boot of its own.
+    let planned = in_its_boot(&old.planned, &then, deterministic);
+    fault(old.settings.plant.as_deref())?;
+    let found = request.machine.find(context, deterministic).await?;
+    let since = if request.anyway { Since::Told } else { Since::Refused("--anyway takes what is there today") };
+    // What becomes deterministic is emulated, whatever it was.
+    let accel_then = if deterministic { found.accel.accel.word() } else { &old.host.accel };
+    same_host(context, old, accel_then, &found, since)?;
+    let registry = Registry::of_run(&old.programs)?;
+    let slots = plan::slots(Some(1), Budget::default());
+    planned.iter().try_for_each(|cell| plan::fits(&cell.key, slots).map(drop))?;
+    let (id, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
+    let looking = async {
+        match &bundle {
+            Some(bundle) => bundle.kernels(planned.iter()),
+            None => kernels_of(context, old, &store, planned.iter(), since).await,
+        }
+    };
+    let mut kernels = before_it_begins(context, &folder, looking).await?;
+    request.attended.prepare(&mut kernels);
+    // One pair of kernels: those of the boot.
+    let pair = kernels.get(&then.plan.key.source).cloned().zip(kernels.get(&then.plan.key.target).cloned());
+    let wait = |socket: &Path| {
+        if let Some((source, target)) = &pair {
+            context.tell(Notice::GdbWaits { socket, source, target: Some(target) });
+        }
+    };
+    let mut run = context.new_run();
+    run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
+    let kernels = all_bootable(kernels);
+    (run.id, run.host) = (id, found.host());
+    run.programs = registry.programs(planned.iter().map(|cell| cell.key.workload.as_str()));
+    run.planned = planned;
+    let repeats = Repeated {
+        run: old.id.clone(),
+        cell: then.id.clone(),
+        seed: then.seed,
+        waits: old.settings.waits(),
+        bundle: bundle.as_ref().map(|bundle| bundle.record.name.clone()),
+    };
+    run.settings = Settings {
+        jobs: slots.jobs,
+        memory_mib: None,
+        retries: 0,
+        repeat: 1,
+        deterministic,
+        repeats: Some(repeats),
+        ..old.settings.clone()
+    };
+    request.kept.set(&mut run.settings);
+    let person = request.attended.person(&wait);
+    let stage = Stage { kernels: &kernels, registry: &registry, found: &found, folder: &folder, slots, person };
+    let record = run_whole(context, &run, stage).await?;
+    let now = if record.run.interrupted { None } else { Some(cell_of(&record, &then.id.0)?) };
+    Ok(Reproduced { run: Finished { record, folder }, then, now })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scale::ended;
+
+    #[test]
+    fn it_is_as_then_or_it_is_told_what_is_not() {
+        let cell = |outcome, title: &str, digest: Option<&str>| -> CellRecord {
+            CellRecord { title: title.into(), digest: digest.map(str::to_owned), ..ended(outcome) }
+        };
+        let (lost, crashed, broken) = (Outcome::Lost, Outcome::Crashed, Outcome::HarnessFailed);
+        for (now, then, comparison) in [
+            (cell(lost, "x: 1", None), cell(lost, "x: 2", None), Comparison::AsThen),
+            (cell(lost, "x", Some("d")), cell(lost, "x", Some("d")), Comparison::AsThen),
+            (cell(lost, "x", Some("d")), cell(lost, "x", Some("e")), Comparison::AsThenInOtherBytes),
+            (cell(crashed, "a", None), cell(crashed, "b", None), Comparison::NotAsThen),
+            (cell(broken, "a", None), cell(broken, "a", None), Comparison::NothingKnown),
+            (cell(broken, "a", None), cell(lost, "a", None), Comparison::NothingKnown),
+        ] {
+            assert_eq!(Comparison::of(&now, &then), comparison, "{} {}", now.title, then.title);
+        }
+    }
+}

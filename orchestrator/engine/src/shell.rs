@@ -1,0 +1,163 @@
+//! A prompt in a guest, at any phase of a cell.
+
+use crate::attended::{Attended, patient};
+use crate::cells::work_folder;
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::folder::{self, Existing, remove_if_empty};
+use crate::kernels::{bootable, find_kernels, open_store};
+use crate::notice::Notice;
+use crate::plan;
+use crate::registry::Registry;
+use crate::request::{KernelSource, MachineChoice};
+use crate::selection::profile_of;
+use luqual_config::Budget;
+use luqual_kernels::not_a_program;
+use luqual_model::{CellKey, Event, Phase, Planned};
+use luqual_protocol::PROGRAMS;
+use luqual_runner::{Boot, Host, Part, Person, QemuLab, Visit, Visited, Visitor, visit};
+use luqual_vm::profile::PROFILES;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// The phases in which a guest is there to be talked to.
+pub const TALKED_TO: [Phase; 7] =
+    [Phase::Preserve, Phase::Load, Phase::Kexec, Phase::Retrieve, Phase::Verify, Phase::Finish, Phase::Collect];
+
+/// Where to look around.
+#[derive(Clone, Debug)]
+pub struct ShellRequest {
+    /// The kernel that is booted.
+    pub source: String,
+    /// The kernel that it is updated to.
+    pub target: Option<String>,
+    /// Before which phase the prompt stands; one of [`TALKED_TO`]. It counts where there is a target.
+    pub at: Phase,
+    /// What is preserved; memfd.basic where none is named and there is a target.
+    pub workload: Option<String>,
+    /// The machine, if not the workload's.
+    pub profile: Option<String>,
+    /// Static programs that are brought along into the guest.
+    pub add: Vec<PathBuf>,
+    /// The folder of the logs.
+    pub report_dir: Option<PathBuf>,
+    /// What whoever is there wants to see besides.
+    pub attended: Attended,
+    /// On what it is run.
+    pub machine: MachineChoice,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+}
+
+/// What is told until the prompt is there.
+#[derive(Clone, Copy, Debug)]
+pub enum OnTheWay<'a> {
+    /// The guest is started; its logs are in that folder.
+    Starts(&'a CellKey, &'a Path),
+    /// A phase took so many microseconds.
+    Done(Phase, u64),
+}
+
+/// Boots, gives the prompt to the visitor, and takes all down; `tell` hears how it goes. How it ended, and the folder of its logs.
+pub async fn shell(
+    context: &Context<'_>,
+    request: &ShellRequest,
+    visitor: &dyn Visitor,
+    tell: &dyn Fn(OnTheWay<'_>),
+) -> Result<(Visited, PathBuf), EngineError> {
+    let store = open_store(&request.kernels)?;
+    let registry = Registry::new(&[], &store)?;
+    let key = request.cell(&registry)?;
+    let profile = profile_of(&key.profile)?;
+    plan::fits(&key, plan::slots(Some(1), Budget::default()))?;
+    let files = request.add.iter().map(|file| brought(file)).collect::<Result<_, EngineError>>()?;
+    let found = request.machine.find(context, false).await?;
+    let mut kernels = find_kernels(context, &store, std::iter::once(&key)).await?;
+    request.attended.prepare(&mut kernels);
+    let kernel = |name: &str| {
+        kernels.get(name).cloned().ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
+    };
+    let (old, new) = (kernel(&key.source)?, kernel(&key.target)?);
+    let wait = |socket: &Path| {
+        let target = request.target.as_ref().map(|_| &new);
+        context.tell(Notice::GdbWaits { socket, source: &old, target });
+    };
+    let (source, target) = (bootable(old.clone()), bootable(new.clone()));
+    let work = work_folder(context)?;
+    let (_, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
+    let planned = Planned { key, prediction: None, expectation: None };
+    let workload = registry.find(&planned.key.workload);
+    let parts = workload.map(|workload| Part { workload, plan: &planned, program: None }).into_iter().collect();
+    let boot = Boot { source: &source, target: &target, profile, parts };
+    let before = if request.target.is_some() { request.at } else { Phase::Preserve };
+    let launcher = context.launcher();
+    let interrupt = context.interrupt.clone();
+    let lab = QemuLab { launcher: &launcher, qemu: &found.qemu, accel: found.accel.accel, work: &work };
+    let mut host = Host::once(&lab, &folder, interrupt);
+    if request.attended.gdb {
+        host.deadlines = patient(host.deadlines);
+    }
+    host.person = Person { visit: Some(Visit { before, files, visitor }), ..request.attended.person(&wait) };
+    tell(OnTheWay::Starts(&planned.key, &folder));
+    let (events, mut taken) = mpsc::unbounded_channel();
+    let visiting = async {
+        let visited = visit(&boot, &host, &events).await;
+        drop(events);
+        visited
+    };
+    let telling = async {
+        while let Some(event) = taken.recv().await {
+            if let Event::PhaseEnded { phase, duration_us, .. } = event
+                && phase != Phase::Teardown
+            {
+                tell(OnTheWay::Done(phase, duration_us));
+            }
+        }
+    };
+    let (visited, ()) = tokio::join!(visiting, telling);
+    remove_if_empty(&folder);
+    Ok((visited, folder))
+}
+
+impl ShellRequest {
+    /// The cell whose phases are gone through. A kernel alone is updated to itself, if somebody types that.
+    fn cell(&self, registry: &Registry) -> Result<CellKey, EngineError> {
+        let name = self.workload.as_deref().or(self.target.as_ref().map(|_| "memfd.basic"));
+        let workload = name.map(|name| {
+            let hint = "luqual workloads list has all of them";
+            registry.find(name).ok_or_else(|| EngineError::usage(format!("there is no workload `{name}`")).hint(hint))
+        });
+        let workload = workload.transpose()?;
+        let own = workload.map_or(PROFILES[0].name, |workload| workload.profile);
+        Ok(CellKey {
+            source: self.source.clone(),
+            target: self.target.as_ref().unwrap_or(&self.source).clone(),
+            profile: profile_of(self.profile.as_deref().unwrap_or(own))?.name.to_owned(),
+            workload: workload.map_or_else(String::new, |workload| workload.name.to_owned()),
+        })
+    }
+}
+
+/// A file for the guest's folder of programs.
+fn brought(file: &Path) -> Result<(String, Vec<u8>), EngineError> {
+    let wrong = |why: &str| EngineError::usage(format!("{}: {why}", file.display()));
+    let content = fs::read(file).map_err(EngineError::named(file))?;
+    if let Some(why) = not_a_program(&content) {
+        return Err(wrong(&why).hint("a guest has nothing but the kernel and luqual's agent"));
+    }
+    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("its name is no text"))?;
+    Ok((format!("{PROGRAMS}/{name}"), content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_brought_programs_alone() {
+        let error = brought(Path::new("/etc/passwd")).unwrap_err();
+        assert!(error.to_string().contains("no 64-bit ELF"), "{error}");
+        assert!(brought(Path::new("/nowhere")).unwrap_err().to_string().contains("No such file"));
+    }
+}
