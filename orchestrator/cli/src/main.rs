@@ -3,7 +3,9 @@
 mod arguments;
 mod commands;
 mod error;
+mod exit;
 mod gdb;
+mod here;
 mod output;
 mod progress;
 mod seat;
@@ -16,7 +18,9 @@ use commands::{
     bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, shell,
     workloads,
 };
-use error::{CliError, Exit};
+use error::CliError;
+use exit::Exit;
+use here::Here;
 use luqual_engine::{Context, EngineError};
 use luqual_vm::{SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
@@ -123,14 +127,6 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Selftests(command) => selftests::run(&command, here).await,
         Command::Workloads(command) => workloads::run(&command),
     }
-}
-
-/// Where a command is run.
-struct Here<'a> {
-    /// For the engine.
-    engine: Context<'a>,
-    /// Who tells what the engine does.
-    words: &'a Words,
 }
 
 impl Command {

@@ -1,9 +1,9 @@
 //! How a user ends a command: by Ctrl-C (SIGINT), by `kill` or a job's end (SIGTERM), or by closing the terminal (SIGHUP). Each ends
 //! it in order, with one exit code.
 
-use crate::error::Exit;
-use crate::output;
-use std::io;
+use crate::exit::Exit;
+
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,7 +25,8 @@ pub(crate) fn listen(announce: bool) -> io::Result<watch::Receiver<bool>> {
                 let number = kind.as_raw_value();
                 let is_first = RECEIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst).is_ok();
                 if is_first && announce {
-                    output::tell("ending the run; once more to end at once\n");
+                    // Whoever does not look any more misses it.
+                    let _ = io::stderr().write_all(b"ending the run; once more to end at once\n");
                 }
                 // A terminal that is closed may say so several times.
                 if !is_first && kind != SignalKind::hangup() {

@@ -91,6 +91,23 @@ pub enum Event {
     },
 }
 
+impl Run {
+    /// Takes in the end of the run. A resumed run has not ended.
+    pub fn fold(&mut self, stamped: &Stamped) {
+        match stamped.event {
+            Event::RunFinished { interrupted } => {
+                self.duration_us = Some(stamped.at_us);
+                self.interrupted = interrupted;
+            }
+            Event::RunResumed { .. } => {
+                self.duration_us = None;
+                self.interrupted = false;
+            }
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,4 @@
-use crate::{
-    CellKey, CellRecord, Event, Expectation, KernelInfo, Prediction, ProgramInfo, SCHEMA_VERSION, Settings, Stamped,
-};
+use crate::{CellRecord, KernelInfo, Planned, ProgramInfo, SCHEMA_VERSION, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,35 +84,6 @@ impl Run {
             planned: Vec::new(),
         }
     }
-
-    /// Takes in the end of the run. A resumed run has not ended.
-    pub fn fold(&mut self, stamped: &Stamped) {
-        match stamped.event {
-            Event::RunFinished { interrupted } => {
-                self.duration_us = Some(stamped.at_us);
-                self.interrupted = interrupted;
-            }
-            Event::RunResumed { .. } => {
-                self.duration_us = None;
-                self.interrupted = false;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A cell to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Planned {
-    /// source, target, profile, workload.
-    #[serde(flatten)]
-    pub key: CellKey,
-    /// The outcome that the ABI strings of the two kernels predict.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prediction: Option<Prediction>,
-    /// What the cell is known to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expectation: Option<Expectation>,
 }
 
 /// The host that ran luqual.

@@ -83,6 +83,17 @@ fn read(file: &Path, folder: &Path, at: Names, modules: &mut Modules) -> Result<
     take(&syntax.items, file, folder, at, modules)
 }
 
+/// Where `#[path = "…"]` says that a module is, relative to the file that declares it.
+fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
+    attributes.iter().find_map(|attribute| match &attribute.meta {
+        syn::Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
 fn take(items: &[syn::Item], file: &Path, folder: &Path, at: Names, modules: &mut Modules) -> Result<(), String> {
     let mut module = Module { file: file.to_owned(), ..Module::default() };
     for item in items.iter().filter(|item| !is_for_tests(attributes(item))) {
@@ -93,7 +104,9 @@ fn take(items: &[syn::Item], file: &Path, folder: &Path, at: Names, modules: &mu
             match &inner.content {
                 Some((_, items)) => take(items, file, &below, path, modules)?,
                 None => {
-                    let files = [folder.join(format!("{name}.rs")), below.join("mod.rs")];
+                    let named = path_attribute(&inner.attrs).map(|named| file.with_file_name(named));
+                    let usual = [folder.join(format!("{name}.rs")), below.join("mod.rs")];
+                    let files: Vec<PathBuf> = named.map_or_else(|| usual.to_vec(), |named| vec![named]);
                     let own = files.iter().find(|file| file.is_file());
                     let own = own.ok_or_else(|| format!("{}: where is mod {name}?", file.display()))?;
                     read(own, &below, path, modules)?;
@@ -204,6 +217,13 @@ impl<'ast> Visit<'ast> for Module {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         syn::visit::visit_path(self, path);
+    }
+
+    fn visit_expr_path(&mut self, path: &'ast syn::ExprPath) {
+        // A lone name in an expression is a value: a variable, or something that was imported, which counts there.
+        if path.path.segments.len() > 1 {
+            self.visit_path(&path.path);
+        }
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
@@ -351,6 +371,20 @@ mod tests {
         assert_eq!(circles_of(&files(own)), Vec::<Vec<String>>::new());
         let used = format!("{own} fn n() -> B {{ B }}");
         assert_eq!(circles_of(&files(&used)).len(), 1);
+    }
+
+    #[test]
+    fn a_variable_is_no_module_and_a_path_of_its_own_leads_where_it_says() {
+        let lib = "mod a; mod b; mod c; pub struct L; fn f(b: u8) -> u8 { b }";
+        let files = |a| [("lib.rs", lib), ("a.rs", a), ("b.rs", "use crate::a::A; pub struct B;"), ("c.rs", "")];
+        assert_eq!(circles_of(&files("use crate::L; pub struct A;")), Vec::<Vec<String>>::new());
+        let elsewhere = [
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "#[path = \"c/there.rs\"] mod b; pub struct A;"),
+            ("b.rs", ""),
+            ("c/there.rs", "pub struct B;"),
+        ];
+        assert_eq!(circles_of(&elsewhere), Vec::<Vec<String>>::new());
     }
 
     #[test]

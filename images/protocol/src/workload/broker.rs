@@ -1,6 +1,6 @@
 //! A privileged broker, and virtual machine monitors that trust it and nobody else.
 
-use super::{Workload, w};
+use super::entry::{Workload, w};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(

@@ -1,6 +1,6 @@
 //! Programs of other people. No table has them, since matrix files bring them.
 
-use super::{Workload, w};
+use super::entry::{Workload, w};
 use crate::PROGRAMS;
 
 /// What the names of their workloads begin with.

@@ -1,6 +1,6 @@
 //! The kexec around it: loaded at another time, with other command lines, refused.
 
-use super::{LoadTime, Update, Workload, w};
+use super::entry::{LoadTime, Update, Workload, w};
 
 const PLAIN: Update = Update::PLAIN;
 

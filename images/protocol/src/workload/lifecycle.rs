@@ -1,6 +1,6 @@
 //! Who dies when, and what is left of it.
 
-use super::{Update, Workload, w};
+use super::entry::{Update, Workload, w};
 
 const PLAIN: Update = Update::PLAIN;
 const TWICE: Update = Update { hops: 2, ..PLAIN };

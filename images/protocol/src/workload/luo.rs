@@ -1,6 +1,6 @@
 //! Sessions and tokens: the contract of /dev/liveupdate.
 
-use super::{Need, Workload, w};
+use super::entry::{Need, Workload, w};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(

@@ -1,6 +1,6 @@
 //! memfds: which of their contents and properties come back.
 
-use super::{Workload, w};
+use super::entry::{Workload, w};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(

@@ -1,6 +1,6 @@
 //! `pci.*`: what the kernel makes of the PCI functions of its machine.
 
-use super::{Workload, w};
+use super::entry::{Workload, w};
 
 /// A machine with bridges.
 const fn p(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {

@@ -1,6 +1,6 @@
 //! Many and much. The time of each step stands in the record of its cell.
 
-use super::{Update, Workload};
+use super::entry::{self, Update, Workload};
 
 const SESSIONS: &str = "include/linux/kho/abi/block.h: sessions are handed over in linked blocks of 51";
 const FILES: &str = "include/linux/kho/abi/block.h: a session's files are handed over in linked blocks of 63";
@@ -10,7 +10,7 @@ const CURVE: Update = Update { hops: 5, ..Update::PLAIN };
 
 /// Each counts everything in the machine, and so has it for itself.
 const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    super::w(name, asserts, rule, finds).alone()
+    entry::w(name, asserts, rule, finds).alone()
 }
 
 pub(super) const WORKLOADS: &[Workload] = &[

@@ -1,7 +1,7 @@
 //! `vfio.DEVICE.CASE`: a device that userspace owns through VFIO. What is asked of each is told by levels, each with its probes:
 //! D0 present, D1 usable, D2 quiet, D3 not reset, D4 its descriptor preserved, D5 running.
 
-use super::{Need, Unplug, Update, Workload, w};
+use super::entry::{Need, Unplug, Update, Workload, w};
 
 /// Where the rules come from: what VFIO promises of a device, and what a live update of what is preserved.
 const RULE: &str = "Documentation/driver-api/vfio.rst and Documentation/userspace-api/liveupdate.rst";

@@ -1,6 +1,6 @@
 //! Whole virtual machines that go on after the update.
 
-use super::{LoadTime, Need, Update, Workload, w};
+use super::entry::{LoadTime, Need, Update, Workload, w};
 
 const NEEDS: &[Need] = &[Need::Luo, Need::Kvm];
 

@@ -1,7 +1,8 @@
 //! How cells are run, on what, and when that is a success.
 
 use super::KernelArgs;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
 use crate::terminal::console_line;
 use clap::{Args, ValueEnum};
 use luqual_engine::{self as engine, AccelWanted, Conclusion, Kept, MachineChoice, RunRequest};

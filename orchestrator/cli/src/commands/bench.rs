@@ -1,8 +1,9 @@
 //! `luqual bench`: what the tool costs, as a ratio to a bare shell script in the same run.
 
-use crate::Here;
 use crate::arguments::{KernelArgs, MachineArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output::{Lines, line};
 use clap::Args;
 use luqual_engine::{BenchRequest, Cost, Measured, ScaleTotals, Taken, bench, scale};

@@ -1,8 +1,9 @@
 //! `luqual bisect`: the first kernel of several at which a cell ends otherwise.
 
-use crate::Here;
 use crate::arguments::{Execution, SelectionArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output::{Lines, line, tell};
 use clap::Args;
 use luqual_engine::{BisectRequest, Bisected, Look, Otherwise, Verdict, bisect};

@@ -1,8 +1,9 @@
 //! `luqual bundle`: one cell of a run with all that it takes to make it again elsewhere, as one file.
 
-use crate::Here;
 use crate::arguments::KernelArgs;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use clap::Args;
 use luqual_engine::{BundleRequest, Packed, pack};

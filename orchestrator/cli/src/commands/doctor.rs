@@ -1,8 +1,9 @@
 //! `luqual doctor`: can a run start here, and if not, what to do.
 
-use crate::Here;
 use crate::arguments::{KernelArgs, MachineArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use clap::Args;
 use luqual_engine::{Condition, examine};

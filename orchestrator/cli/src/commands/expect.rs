@@ -1,7 +1,8 @@
 //! `luqual expect`: what a matrix file would have to say for a run to be as expected.
 
 use crate::arguments::KernelArgs;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
 use crate::output::{self, plural, tell};
 use clap::Subcommand;
 use luqual_config::{Observed, propose};

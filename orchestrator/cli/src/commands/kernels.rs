@@ -2,9 +2,10 @@
 
 mod description;
 
-use crate::Here;
 use crate::arguments::KernelArgs;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use clap::Subcommand;
 use description::description;

@@ -1,9 +1,10 @@
 //! `luqual report merge`: the parts of a run become one, with their evidence.
 
-use super::report::tell;
-use crate::Here;
+use super::summary;
 use crate::arguments::{Demand, exit_of};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use clap::Args;
 use luqual_engine::{Finished, merge};
 use std::path::PathBuf;
@@ -24,6 +25,6 @@ pub(crate) struct Merge {
 /// Merges them, and exits as a run of the whole would.
 pub(crate) fn run(command: &Merge, here: &Here<'_>) -> Result<Exit, CliError> {
     let Finished { record, folder } = merge(&here.engine, &command.runs, command.report_dir.as_deref())?;
-    tell(&record, &folder)?;
+    summary::print(&record, &folder)?;
     Ok(exit_of(&record, command.demand.demand()))
 }

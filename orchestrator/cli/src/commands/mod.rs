@@ -15,4 +15,5 @@ pub(crate) mod repro;
 pub(crate) mod run;
 pub(crate) mod selftests;
 pub(crate) mod shell;
+mod summary;
 pub(crate) mod workloads;

@@ -1,8 +1,9 @@
 //! `luqual mutants`: what the workloads find of faults that were put into a kernel on purpose.
 
-use crate::Here;
 use crate::arguments::{Execution, SelectionArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output::{self, Lines};
 use clap::Args;
 use luqual_engine::{Fate, MutantsRequest, Otherwise, mutants};

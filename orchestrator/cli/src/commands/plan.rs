@@ -1,7 +1,8 @@
 //! `luqual plan`: what a run would do.
 
 use crate::arguments::{KernelArgs, SelectionArgs, What};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
 use crate::output::{self, plural};
 use clap::Args;
 use luqual_engine::{Execution, Otherwise, Plan, RunRequest, plan};

@@ -1,8 +1,9 @@
 //! `luqual qualify`: may a host that runs this be live-updated to that?
 
-use crate::Here;
 use crate::arguments::{Execution, SelectionArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use clap::Args;
 use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, qualify};

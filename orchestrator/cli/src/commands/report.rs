@@ -2,15 +2,15 @@
 
 mod arguments;
 
-use super::merge;
-use crate::Here;
-use crate::error::{CliError, Exit};
+use super::{merge, summary};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use arguments::{CurveFormat, One, Several};
 use luqual_engine::{EngineError, evidence, find_run, read_folder, read_run, write_report};
-use luqual_reports::{Evidence, Record};
-use luqual_runner::JOURNAL;
-use std::io::{self, IsTerminal, Write};
+use luqual_reports::Evidence;
+use std::io::{self, Write};
 use std::path::Path;
 
 pub(crate) use arguments::Report;
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &Report, here: &Here<'_>) -> Result<Exit, CliError> {
             | Report::Levels(_)
             | Report::Merge(_)
             | Report::Diff { .. }
-            | Report::Curve { .. } => shown(&record)?,
+            | Report::Curve { .. } => summary::shown(&record)?,
             Report::Junit(_) => luqual_reports::junit(&record)?,
             Report::Ktap(_) => luqual_reports::ktap(&record)?,
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
@@ -80,19 +80,6 @@ fn curve(one: &One, format: CurveFormat) -> Result<Exit, CliError> {
     let text = text.map_err(EngineError::named(&one.run))?.ok_or_else(nothing)?;
     give(one.output.as_deref(), |to| to.write_all(text.as_bytes()))?;
     Ok(Exit::Ok)
-}
-
-/// The grid and what needs attention.
-fn shown(record: &Record) -> io::Result<String> {
-    let width = io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
-    let grid = luqual_reports::grid(record, width.map(|(width, _)| usize::from(width.0)));
-    Ok(format!("{grid}\n{}", luqual_reports::summary(record)?))
-}
-
-/// Tells of a run that has ended in that folder.
-pub(crate) fn tell(record: &Record, folder: &Path) -> Result<(), CliError> {
-    output::print(shown(record).map_err(EngineError::named(folder.join(JOURNAL)))?)?;
-    output::line(format_args!("report: {}", folder.join("report.html").display()))
 }
 
 /// Writes to a file, or to standard output.

@@ -1,9 +1,10 @@
 //! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
 
-use super::report::tell;
-use crate::Here;
+use super::summary;
 use crate::arguments::{Attended, KeptArgs, KernelArgs, MachineArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use clap::Args;
 use luqual_engine::{Comparison, ReproRequest, Reproduced, repro};
@@ -68,7 +69,7 @@ pub(crate) async fn run(command: &Repro, here: &Here<'_>) -> Result<Exit, CliErr
     };
     here.words.be_plain(command.attended.console || command.attended.gdb);
     let Reproduced { run, then, now } = repro(&here.engine, &request).await?;
-    tell(&run.record, &run.folder)?;
+    summary::print(&run.record, &run.folder)?;
     let Some(now) = now else { return Ok(Exit::Interrupted) };
     let (told, exit) = against(&now, &then);
     output::line(told)?;

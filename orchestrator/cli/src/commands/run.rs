@@ -1,9 +1,10 @@
 //! `luqual run`: cells, their outcomes, and what to exit with.
 
-use super::report::tell;
-use crate::Here;
+use super::summary;
 use crate::arguments::{Demand, Execution, SelectionArgs, What, exit_of};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use clap::{Args, ValueEnum};
 use luqual_engine::{
     Array, Existing, Finished, Otherwise, RunRequest, resume, run as run_here, run_array, sbatch_option,
@@ -106,7 +107,7 @@ pub(crate) async fn run(command: &Run, here: &Here<'_>) -> Result<Exit, CliError
             run_here(engine, &request, existing, attended).await?
         }
     };
-    tell(&record, &folder)?;
+    summary::print(&record, &folder)?;
     Ok(exit_of(&record, request.demand))
 }
 

@@ -1,9 +1,10 @@
 //! `luqual selftests`: kernels' own programs for live update, which a matrix file makes workloads.
 
 use super::kernels::entries;
-use crate::Here;
 use crate::arguments::KernelArgs;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output;
 use clap::Subcommand;
 use luqual_engine::{Building, open_store};

@@ -1,8 +1,9 @@
 //! `luqual shell`: a prompt in a guest, at any phase of a cell.
 
-use crate::Here;
 use crate::arguments::{Attended, KernelArgs, MachineArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::here::Here;
 use crate::output::tell;
 use crate::seat::Seat;
 use crate::terminal;

@@ -3,7 +3,8 @@
 mod description;
 
 use crate::arguments::KernelArgs;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
+use crate::exit::Exit;
 use crate::output;
 use clap::{Args, Subcommand};
 use description::description;

@@ -87,7 +87,7 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
         (["--plant", "flip:64m"], "is not a fault; write flip:MEMFD:PAGE:OFFSET"),
         (["--plant", "kill-qemu:lunch"], "the phases are boot, handshake"),
         (["--accel", "xen"], "possible values: auto, kvm, tcg"),
-        (["--filter", "source(7.2"], "`)` is missing"),
+        (["--filter", "source(7.2"], "expected `)` after this"),
         (["--filter", "source(7.3)"], "the selection is empty"),
         (["--jobs", "0"], "0 is not in 1.."),
     ] {
@@ -128,7 +128,7 @@ fn all_mistakes_of_a_matrix_come_at_once() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("m.toml"), "[matrix.a]\nkernals = []\npairs = \"each\"\n").unwrap();
     let words = ["run", "--matrix", "a", "--matrix-file", "m.toml"];
-    let told = ["m.toml:2:1: unknown key `kernals`", "m.toml:3:9: `each` is no choice", "has no kernels"];
+    let told = ["m.toml:2:1: unknown key `kernals`", "m.toml:3:9: `each` does not select pairs", "has no kernels"];
     refused(folder.path(), &words, 2, &told);
 }
 

@@ -1,33 +1,24 @@
 //! Goes through the steps of a boot.
 
-use super::connect::{ask, connect, connect_next, hello};
+use super::connect::{ask, hello};
 use super::guard::{At, Guard, Watched};
 use super::identity::Identity;
 use super::part::Checked;
-use super::steps::{Act, Step, flip_request, load_request, requests, steps};
-use super::{Boot, Host, Program, alone, carry};
+use super::steps::{Act, Step, flip_request, load_request, steps};
+use super::{Boot, Host};
 use crate::inject;
-use crate::judge::{Link, Stop};
-use crate::lab::{File, Guest, Machine, Start};
+use crate::judge::Stop;
+use crate::lab::{Guest, Machine};
 use crate::observe::{Devices, NestedVms, Ticks, blackout, observed};
-use crate::requirements::capability;
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Ability, Blackout, Event, KernelInfo, Phase, Probe, Refused, Side};
-use luqual_protocol::{
-    AUTORUN, Hello, Kernel, KernelLog, Need, Next, Progression, Reply, Request, Said, Unplug, Workload,
-};
-use luqual_vm::{MachineEnd, Mode};
-use std::cell::RefCell;
-use std::fs;
+use luqual_protocol::{Hello, Need, Next, Progression, Reply, Request, Said, Unplug, Workload};
+use luqual_vm::Mode;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-
-/// Ticks that did not come for this long mean that the source is gone.
-const SILENCE: Duration = Duration::from_millis(100);
 
 /// Around preserve, a boot that waits does so for up to this long, by its seed.
 const JITTER: Duration = Duration::from_millis(300);
@@ -46,7 +37,7 @@ pub(super) struct Driver<'a> {
     pub(super) seed: u64,
     /// How many kexecs are behind it.
     pub(super) hop: u32,
-    progression: Progression,
+    pub(super) progression: Progression,
     /// In the order of the boot's parts.
     pub(super) checked: Vec<Checked>,
     pub(super) kernels: Kernels,
@@ -158,7 +149,7 @@ impl<'a> Driver<'a> {
     }
 
     /// How the guest is run.
-    fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         self.boot.mode(self.host.lab.accel(), self.host.deterministic.then_some(self.seed))
     }
 
@@ -174,78 +165,6 @@ impl<'a> Driver<'a> {
 
     pub(super) fn machine(&self) -> Result<&dyn Machine, Stop> {
         self.machine.as_deref().ok_or_else(|| Stop::Host("the machine is gone".to_owned()))
-    }
-
-    /// What can be known to be absent before anything is started.
-    fn check_requirements(&self) -> Result<(), Stop> {
-        if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {
-            return Err(Stop::Requirement(lacking));
-        }
-        let Boot { source, parts, .. } = self.boot;
-        for part in parts {
-            if let Some(Program::Missing(why)) = part.program {
-                return Err(Stop::Requirement(why.to_owned()));
-            }
-        }
-        for need in parts.iter().flat_map(|part| part.workload.needs) {
-            let needed = capability(*need);
-            if source.info.abilities.as_ref().is_some_and(|there| !there.contains(&needed)) {
-                let name = &source.info.name;
-                return Err(Stop::Requirement(format!("the source {name} is built without {needed}")));
-            }
-        }
-        match self.host.deterministic {
-            true => alone::needs_the_host(self.boot, self.host.fault.as_ref())
-                .map_or(Ok(()), |why| Err(Stop::Requirement(why))),
-            false => Ok(()),
-        }
-    }
-
-    /// The boot phase: until a guest is there.
-    async fn start(
-        &mut self,
-        steps: &[Step],
-        source: &Identity<'_>,
-        keys: &Keys,
-    ) -> Result<(Box<dyn Guest>, AgentLog), Stop> {
-        let (boot, host_, logs, mode) = (self.boot, self.host, &self.logs, self.mode());
-        let is_alone = mode.alone.is_some();
-        let started = self.guard.started();
-        let fault = host_.fault.as_ref();
-        let slot = &mut self.machine;
-        let link = RefCell::new(Link::default());
-        let watched = Watched { link: Some(&link), ..Watched::default() };
-        let body = async {
-            fs::create_dir_all(logs).map_err(host(logs.display()))?;
-            let log = AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(host("agent.jsonl"))?;
-            let autorun = if is_alone { Some(requests(steps, fault).map_err(host("the script"))?) } else { None };
-            let command_line = source.command_line(boot.profile, mode);
-            let carried = carry::carried(0, boot.update().hops, boot.is_one()).into_iter();
-            let image =
-                |kernel| (kernel, if kernel == Kernel::Target { boot.target } else { boot.source }.image.as_path());
-            let start = Start {
-                profile: boot.profile,
-                mode,
-                kernel: (&boot.source.info, &boot.source.image),
-                command_line: &command_line,
-                carried: carried.map(image).collect(),
-                keys: (!is_alone).then_some(keys),
-                files: files(boot, host_, autorun.as_deref()),
-                logs,
-                open: inject::is_from_outside(fault),
-                console: host_.person.console,
-                gdb: host_.person.gdb,
-                started,
-            };
-            let machine: &dyn Machine = &**slot.insert(host_.lab.start(start).await.map_err(Stop::Host)?);
-            tokio::select! {
-                biased;
-                end = machine.wait_end() => Err(Stop::Machine(end)),
-                guest = connect(machine, keys, &log, 1, &link) => Ok((guest, log.clone())),
-                () = inject::kill_when_it_speaks(machine, fault) => Err(Stop::Machine(machine.wait_end().await)),
-            }
-        };
-        self.guard.phase(At { phase: Phase::Boot, hop: 0, part: None }, watched, body).await
     }
 
     async fn step(
@@ -434,82 +353,6 @@ impl<'a> Driver<'a> {
         Ok(Ok(()))
     }
 
-    /// From the request to leave until this kernel is left.
-    async fn kexec(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
-        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (ticks, fault, hop) = (self.ticks.last(), self.host.fault.as_ref(), self.hop);
-        let watched = Watched { machine: Some(machine), ticks, link: None, last_words: self.last_words() };
-        let body = async {
-            inject::end(fault, Phase::Kexec, machine, Some(guest).filter(|_| !self.host.deterministic)).await?;
-            // The call answers only when the source said no. The connection ends with the kernel that held it.
-            let mut going = pin!(async {
-                match guest.ask(&Request::Kexec).await {
-                    Ok(reply) => reply,
-                    Err(_) => std::future::pending().await,
-                }
-            });
-            tokio::select! {
-                biased;
-                reply = &mut going => Ok(Some(reply)),
-                () = left(machine, ticks, hop) => Ok(None),
-            }
-        };
-        match self.guard.phase(At { phase: Phase::Kexec, hop, part: None }, watched, body).await? {
-            // The next kernel's word.
-            None | Some(Reply::Hello(_)) => Ok(()),
-            Some(reply) => {
-                let next = self.progression.after(&Request::Kexec, &reply);
-                Err(self.not_done(step.phase, reply, next, guest).await)
-            }
-        }
-    }
-
-    /// From the silence to a handshake that proves the next kernel.
-    async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Box<dyn Guest>, Hello), Stop> {
-        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (fault, link) = (self.host.fault.as_ref(), RefCell::new(Link::default()));
-        let watched = Watched { machine: Some(machine), ticks: None, link: Some(&link), last_words: self.last_words() };
-        let [now, next] = [hop - 1, hop].map(|hop| &line.identities[hop as usize]);
-        let body = async {
-            inject::end(fault, Phase::Reconnect, machine, None).await?;
-            connect_next(machine, line.keys, &line.log, hop, (now, next), &link).await
-        };
-        self.guard.phase(At { phase: Phase::Reconnect, hop, part: None }, watched, body).await
-    }
-
-    /// The kernel's own log has what the console lost.
-    async fn collect(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
-        let at = At { phase: step.phase, hop: self.hop, part: None };
-        let is_alone = self.host.deterministic;
-        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (ticks, last_words) = (self.ticks.last(), self.last_words());
-        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
-        let fault = self.host.fault.as_ref();
-        let body = async {
-            inject::end(fault, step.phase, machine, Some(guest).filter(|_| !is_alone)).await?;
-            let reply = ask(guest, &Request::KernelLog).await?;
-            // A guest that goes on alone powers its machine off when it is done.
-            if is_alone {
-                match machine.wait_end().await {
-                    MachineEnd::PoweredOff => {}
-                    end => return Err(Stop::Machine(end)),
-                }
-            }
-            Ok(reply)
-        };
-        match self.guard.phase(at, watched, body).await? {
-            Reply::KernelLog(log) => self.collected(log),
-            reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
-        }
-    }
-
-    fn collected(&mut self, log: KernelLog) -> Result<(), Stop> {
-        self.kernels.target_taint = log.taint;
-        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
-        self.kernels.log = log.lines;
-        Ok(())
-    }
-
     /// Unplugs the devices whose time for it has come, and waits until they are gone.
     async fn unplug(&mut self, when: Unplug, phase: Phase) -> Result<(), Stop> {
         for (number, part) in self.boot.parts.iter().enumerate() {
@@ -566,7 +409,7 @@ impl<'a> Driver<'a> {
         Watched { machine: self.machine.as_deref(), ticks: None, link: None, last_words: self.last_words() }
     }
 
-    fn last_words(&self) -> Duration {
+    pub(super) fn last_words(&self) -> Duration {
         if self.host.deterministic { LAST_ANSWERS } else { Duration::ZERO }
     }
 
@@ -593,32 +436,6 @@ impl<'a> Driver<'a> {
         };
         self.guard.phase(at, watched, body).await
     }
-}
-
-/// Waits until a kernel is seen to be left. Ticks that stop say so; where they are not watched, its last words do, or the next one's
-/// first, since a kernel that dies before its banner has been entered all the same.
-async fn left(machine: &dyn Machine, ticks: Option<&Ticks>, hop: u32) {
-    match ticks {
-        Some(ticks) => ticks.stopped(SILENCE).await,
-        None => {
-            let console = machine.console();
-            tokio::select! {
-                () = console.saw(LEAVING, hop as usize + 1) => {}
-                () = console.began(hop + 2) => {}
-            }
-        }
-    }
-}
-
-/// A kernel's last words before the next one (kernel/kexec_core.c, kernel_kexec()).
-const LEAVING: &str = "kexec_core: Starting new kernel";
-
-/// The files that the first guest is given.
-fn files<'a>(boot: &'a Boot<'_>, host: &'a Host<'_>, autorun: Option<&'a str>) -> Vec<File<'a>> {
-    let brought = boot.programs().into_iter().chain(host.person.brought());
-    let programs = brought.map(|(path, content)| File { path, content, runs: true });
-    let autorun = autorun.map(|it| File { path: AUTORUN.to_owned(), content: it.as_bytes(), runs: false });
-    programs.chain(autorun).collect()
 }
 
 /// The request, with where the workload's device is.
@@ -649,11 +466,11 @@ fn no_device(source: &KernelInfo) -> Stop {
     Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.name))
 }
 
-fn no_machine() -> Stop {
+pub(super) fn no_machine() -> Stop {
     Stop::Host("the machine is gone".to_owned())
 }
 
-fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
+pub(super) fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
     move |error| Stop::Host(format!("{what}: {error}"))
 }
 

@@ -1,6 +1,6 @@
 //! What all boots of a run share.
 
-use super::interactive::Person;
+use super::visitor::Person;
 use super::vmcore::CoresTaken;
 use crate::inject::Fault;
 use crate::lab::Lab;

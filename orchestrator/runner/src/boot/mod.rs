@@ -12,12 +12,16 @@ mod host;
 mod identity;
 mod interactive;
 mod part;
+mod start;
 mod steps;
+mod update;
+mod visitor;
 mod vmcore;
 
 pub(crate) use attempt::run_once;
 pub use host::Host;
-pub use interactive::{Person, Visit, Visited, Visiting, Visitor, visit};
+pub use interactive::visit;
+pub use visitor::{Person, Visit, Visited, Visiting, Visitor};
 pub use vmcore::CoresTaken;
 
 use crate::requirements::machine_lacks;

@@ -1,0 +1,99 @@
+//! The start of a boot: what it needs, and until a guest is there.
+
+use super::connect::connect;
+use super::driver::{Driver, host};
+use super::guard::{At, Watched};
+use super::identity::Identity;
+use super::steps::{Step, requests};
+use super::{Boot, Host, Program, alone, carry};
+use crate::inject;
+use crate::judge::{Link, Stop};
+use crate::lab::{File, Guest, Machine, Start};
+use crate::requirements::capability;
+use luqual_guest::{AgentLog, Keys};
+use luqual_model::Phase;
+use luqual_protocol::{AUTORUN, Kernel};
+use std::cell::RefCell;
+use std::fs;
+
+impl Driver<'_> {
+    /// What can be known to be absent before anything is started.
+    pub(super) fn check_requirements(&self) -> Result<(), Stop> {
+        if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {
+            return Err(Stop::Requirement(lacking));
+        }
+        let Boot { source, parts, .. } = self.boot;
+        for part in parts {
+            if let Some(Program::Missing(why)) = part.program {
+                return Err(Stop::Requirement(why.to_owned()));
+            }
+        }
+        for need in parts.iter().flat_map(|part| part.workload.needs) {
+            let needed = capability(*need);
+            if source.info.abilities.as_ref().is_some_and(|there| !there.contains(&needed)) {
+                let name = &source.info.name;
+                return Err(Stop::Requirement(format!("the source {name} is built without {needed}")));
+            }
+        }
+        match self.host.deterministic {
+            true => alone::needs_the_host(self.boot, self.host.fault.as_ref())
+                .map_or(Ok(()), |why| Err(Stop::Requirement(why))),
+            false => Ok(()),
+        }
+    }
+
+    /// The boot phase: until a guest is there.
+    pub(super) async fn start(
+        &mut self,
+        steps: &[Step],
+        source: &Identity<'_>,
+        keys: &Keys,
+    ) -> Result<(Box<dyn Guest>, AgentLog), Stop> {
+        let (boot, host_, logs, mode) = (self.boot, self.host, &self.logs, self.mode());
+        let is_alone = mode.alone.is_some();
+        let started = self.guard.started();
+        let fault = host_.fault.as_ref();
+        let slot = &mut self.machine;
+        let link = RefCell::new(Link::default());
+        let watched = Watched { link: Some(&link), ..Watched::default() };
+        let body = async {
+            fs::create_dir_all(logs).map_err(host(logs.display()))?;
+            let log = AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(host("agent.jsonl"))?;
+            let autorun = if is_alone { Some(requests(steps, fault).map_err(host("the script"))?) } else { None };
+            let command_line = source.command_line(boot.profile, mode);
+            let carried = carry::carried(0, boot.update().hops, boot.is_one()).into_iter();
+            let image =
+                |kernel| (kernel, if kernel == Kernel::Target { boot.target } else { boot.source }.image.as_path());
+            let start = Start {
+                profile: boot.profile,
+                mode,
+                kernel: (&boot.source.info, &boot.source.image),
+                command_line: &command_line,
+                carried: carried.map(image).collect(),
+                keys: (!is_alone).then_some(keys),
+                files: files(boot, host_, autorun.as_deref()),
+                logs,
+                open: inject::is_from_outside(fault),
+                console: host_.person.console,
+                gdb: host_.person.gdb,
+                started,
+            };
+            let machine: &dyn Machine = &**slot.insert(host_.lab.start(start).await.map_err(Stop::Host)?);
+            tokio::select! {
+                biased;
+                end = machine.wait_end() => Err(Stop::Machine(end)),
+                guest = connect(machine, keys, &log, 1, &link) => Ok((guest, log.clone())),
+                () = inject::kill_when_it_speaks(machine, fault) => Err(Stop::Machine(machine.wait_end().await)),
+            }
+        };
+        self.guard.phase(At { phase: Phase::Boot, hop: 0, part: None }, watched, body).await
+    }
+}
+
+/// The files that the first guest is given.
+fn files<'a>(boot: &'a Boot<'_>, host: &'a Host<'_>, autorun: Option<&'a str>) -> Vec<File<'a>> {
+    let brought = boot.programs().into_iter().chain(host.person.brought());
+    let programs = brought.map(|(path, content)| File { path, content, runs: true });
+    let autorun = autorun.map(|it| File { path: AUTORUN.to_owned(), content: it.as_bytes(), runs: false });
+    programs.chain(autorun).collect()
+}

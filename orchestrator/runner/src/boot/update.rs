@@ -1,0 +1,116 @@
+//! From one kernel to the next, and what the last one still says.
+
+use super::connect::{ask, connect_next};
+use super::driver::{Driver, Line, host, no_machine};
+use super::guard::{At, Watched};
+use super::steps::Step;
+use crate::inject;
+use crate::judge::{Link, Stop};
+use crate::lab::{Guest, Machine};
+use crate::observe::Ticks;
+use luqual_model::Phase;
+use luqual_protocol::{Hello, KernelLog, Next, Reply, Request};
+use luqual_vm::MachineEnd;
+use std::cell::RefCell;
+use std::fs;
+use std::pin::pin;
+use std::time::Duration;
+
+/// Ticks that did not come for this long mean that the source is gone.
+const SILENCE: Duration = Duration::from_millis(100);
+
+impl Driver<'_> {
+    /// From the request to leave until this kernel is left.
+    pub(super) async fn kexec(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (ticks, fault, hop) = (self.ticks.last(), self.host.fault.as_ref(), self.hop);
+        let watched = Watched { machine: Some(machine), ticks, link: None, last_words: self.last_words() };
+        let body = async {
+            inject::end(fault, Phase::Kexec, machine, Some(guest).filter(|_| !self.host.deterministic)).await?;
+            // The call answers only when the source said no. The connection ends with the kernel that held it.
+            let mut going = pin!(async {
+                match guest.ask(&Request::Kexec).await {
+                    Ok(reply) => reply,
+                    Err(_) => std::future::pending().await,
+                }
+            });
+            tokio::select! {
+                biased;
+                reply = &mut going => Ok(Some(reply)),
+                () = left(machine, ticks, hop) => Ok(None),
+            }
+        };
+        match self.guard.phase(At { phase: Phase::Kexec, hop, part: None }, watched, body).await? {
+            // The next kernel's word.
+            None | Some(Reply::Hello(_)) => Ok(()),
+            Some(reply) => {
+                let next = self.progression.after(&Request::Kexec, &reply);
+                Err(self.not_done(step.phase, reply, next, guest).await)
+            }
+        }
+    }
+
+    /// From the silence to a handshake that proves the next kernel.
+    pub(super) async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Box<dyn Guest>, Hello), Stop> {
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (fault, link) = (self.host.fault.as_ref(), RefCell::new(Link::default()));
+        let watched = Watched { machine: Some(machine), ticks: None, link: Some(&link), last_words: self.last_words() };
+        let [now, next] = [hop - 1, hop].map(|hop| &line.identities[hop as usize]);
+        let body = async {
+            inject::end(fault, Phase::Reconnect, machine, None).await?;
+            connect_next(machine, line.keys, &line.log, hop, (now, next), &link).await
+        };
+        self.guard.phase(At { phase: Phase::Reconnect, hop, part: None }, watched, body).await
+    }
+
+    /// The kernel's own log has what the console lost.
+    pub(super) async fn collect(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
+        let at = At { phase: step.phase, hop: self.hop, part: None };
+        let is_alone = self.host.deterministic;
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (ticks, last_words) = (self.ticks.last(), self.last_words());
+        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
+        let fault = self.host.fault.as_ref();
+        let body = async {
+            inject::end(fault, step.phase, machine, Some(guest).filter(|_| !is_alone)).await?;
+            let reply = ask(guest, &Request::KernelLog).await?;
+            // A guest that goes on alone powers its machine off when it is done.
+            if is_alone {
+                match machine.wait_end().await {
+                    MachineEnd::PoweredOff => {}
+                    end => return Err(Stop::Machine(end)),
+                }
+            }
+            Ok(reply)
+        };
+        match self.guard.phase(at, watched, body).await? {
+            Reply::KernelLog(log) => self.collected(log),
+            reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
+        }
+    }
+
+    fn collected(&mut self, log: KernelLog) -> Result<(), Stop> {
+        self.kernels.target_taint = log.taint;
+        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
+        self.kernels.log = log.lines;
+        Ok(())
+    }
+}
+
+/// Waits until a kernel is seen to be left. Ticks that stop say so; where they are not watched, its last words do, or the next one's
+/// first, since a kernel that dies before its banner has been entered all the same.
+async fn left(machine: &dyn Machine, ticks: Option<&Ticks>, hop: u32) {
+    match ticks {
+        Some(ticks) => ticks.stopped(SILENCE).await,
+        None => {
+            let console = machine.console();
+            tokio::select! {
+                () = console.saw(LEAVING, hop as usize + 1) => {}
+                () = console.began(hop + 2) => {}
+            }
+        }
+    }
+}
+
+/// A kernel's last words before the next one (kernel/kexec_core.c, kernel_kexec()).
+const LEAVING: &str = "kexec_core: Starting new kernel";
