@@ -47,32 +47,32 @@ enum Command {
     Run(Box<run::Run>),
     /// Say whether a host that runs one kernel may be live-updated to another: GO or NO-GO
     Qualify(Box<qualify::Qualify>),
-    /// Make one cell of an earlier run again, with all that it was made with
+    /// Reproduce one cell of an earlier run with everything that it ran with
     Repro(Box<repro::Repro>),
-    /// Find the first kernel of several, or the first commit, at which a cell ends otherwise
+    /// Find the first kernel, or the first commit, at which a cell changes
     Bisect(Box<bisect::Bisect>),
-    /// Give a prompt in a guest: in a source, or in the target of an update, before any phase
+    /// Open a prompt in a guest before any phase: in a source, or in the target of an update
     Shell(Box<shell::Shell>),
-    /// Pack one cell of a run, with its kernels and logs, to be made again elsewhere
+    /// Pack one cell of a run with its kernels and logs, to reproduce it on another machine
     Bundle(Box<bundle::Bundle>),
     /// Show what a run would do: cells, boots, memory, time
     Plan(Box<plan::PlanArgs>),
-    /// Show a run again: terminal, HTML, JUnit, KTAP, Markdown, or what changed between two
+    /// Show a run as text, HTML, JUnit, KTAP or Markdown, or compare two runs
     #[command(subcommand)]
     Report(report::Report),
-    /// Propose what a matrix file has to say for a run to be as expected
+    /// Propose the expectations that make a run as expected
     #[command(subcommand)]
     Expect(expect::Expect),
-    /// Look whether a run can start here, and say what to do if not
+    /// Check whether a run can start on this host, and print what to do if not
     Doctor(doctor::Doctor),
-    /// Measure what luqual costs beside a bare shell script that does the same
+    /// Compare luqual's time with that of a bare shell script that does the same
     Bench(bench::Bench),
-    /// Put faults into a kernel, and see which of them the workloads find
+    /// Build kernels with one fault each, and report which faults the workloads find
     Mutants(Box<mutants::Mutants>),
     /// List, build and show kernels
     #[command(subcommand)]
     Kernels(kernels::Kernels),
-    /// Build and list kernels' own programs for live update, which run as workloads
+    /// Build and list the kernels' own selftests for live update, which run as workloads
     #[command(subcommand)]
     Selftests(selftests::Selftests),
     /// List and show workloads

@@ -20,23 +20,23 @@ pub(crate) struct Execution {
     /// Machines at once [default: by processors and free memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     jobs: Option<u64>,
-    /// Try a cell that is not as expected up to N times more; where attempts differ it is flaky, never green
+    /// Retry a cell that is not as expected, up to N times. A cell whose attempts differ is flaky, never green
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
-    /// What contents and delays are drawn from, to draw them again [default: a new number; run.json has it]
+    /// Random seed for memory contents and delays; pass a run's seed to reproduce it [default: a new one, recorded in run.json]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     #[command(flatten)]
     kept: KeptArgs,
-    /// Show the guest's console on standard error while it runs, of one machine at a time
+    /// Show the guest's console on standard error while it runs; one machine runs at a time
     #[arg(long)]
     console: bool,
-    /// Let each cell do the same every time, instruction by instruction, from its seed: the guest is emulated, with one processor, and
-    /// nobody talks to it; cells with devices or virtual machines are skipped
+    /// Run each cell bit for bit reproducibly from its seed: emulated, one processor, no host interaction. Cells with devices or
+    /// virtual machines are skipped
     #[arg(long)]
     deterministic: bool,
-    /// Plant a fault in each cell, to see that it is found
-    #[arg(long, value_name = "FAULT", long_help = plant_help())]
+    /// Inject a fault into each cell, to see that luqual finds it
+    #[arg(long, visible_alias = "inject", value_name = "FAULT", long_help = plant_help())]
     plant: Option<String>,
     #[command(flatten)]
     machine: MachineArgs,
@@ -45,7 +45,7 @@ pub(crate) struct Execution {
 }
 
 fn plant_help() -> String {
-    format!("Plant a fault in each cell, to see that it is found: {FAULT_SYNTAX}")
+    format!("Inject a fault into each cell, to see that luqual finds it: {FAULT_SYNTAX}")
 }
 
 impl Execution {
@@ -90,10 +90,10 @@ pub(crate) struct KeptArgs {
     /// Keep each machine's memory and initramfs (1 GiB) in its cell's folder
     #[arg(long)]
     keep: bool,
-    /// Keep the memory of machines as an ELF core, for drgn or crash: of those whose kernel panicked or hung, or of all
+    /// Keep the memory of machines as an ELF core for drgn or crash: of those whose kernel panicked or hung, or of all
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "crashed", require_equals = true)]
     vmcore: Option<WhichVmcore>,
-    /// How much all cores of the run may take on disk, in MiB
+    /// Limit of the disk space of all cores of the run, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 8192, requires = "vmcore")]
     vmcore_limit: u64,
 }
@@ -121,7 +121,7 @@ impl KeptArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArgs {
-    /// What runs the guests' code; auto tries real guest code under KVM once and remembers
+    /// The accelerator; auto runs guest code under KVM to see whether it works, and remembers that it did
     #[arg(long, value_enum, default_value_t = Accel::Auto, value_name = "X")]
     accel: Accel,
     /// A qemu-system-x86_64, 7.2 or later [default: the first in PATH]
@@ -131,11 +131,11 @@ pub(crate) struct MachineArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Accel {
-    /// KVM where it runs guests, else TCG
+    /// KVM if it can run a guest, else TCG
     Auto,
-    /// KVM or nothing
+    /// KVM; it is an error if KVM cannot run a guest
     Kvm,
-    /// TCG: works everywhere, more slowly
+    /// QEMU's emulation: it works everywhere, but is slower
     Tcg,
 }
 
@@ -156,7 +156,7 @@ pub(crate) struct Attended {
     /// Show the guest's console on standard error while it runs
     #[arg(long)]
     pub(crate) console: bool,
-    /// Wait for gdb before the first instruction, and say what to type; no phase has a deadline, and the kernels get nokaslr
+    /// Wait for gdb before the first instruction, and print what to type. Phases have no deadline; the kernels get nokaslr
     #[arg(long)]
     pub(crate) gdb: bool,
 }
@@ -170,10 +170,10 @@ impl Attended {
 /// When a run is a success.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Demand {
-    /// Be content with nothing less than this, whatever is expected
+    /// Require this of every cell, whatever is expected
     #[arg(long, value_enum, value_name = "OUTCOME")]
     require: Option<Require>,
-    /// Let an improvement over what is expected fail the run too
+    /// Count an improvement as a failure of the run, too
     #[arg(long)]
     strict: bool,
 }

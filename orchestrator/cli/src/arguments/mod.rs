@@ -14,10 +14,10 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kernels")]
 pub(crate) struct KernelArgs {
-    /// A catalog instead of luqual's own; its fragments and whole configurations are in config/ beside it
+    /// A kernel catalog instead of luqual's own; its configuration fragments are in config/ beside it
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// Where Debian's source packages are: a URL or a folder [default: the mirror of this host's apt]
+    /// The mirror with Debian's source packages: a URL or a folder [default: the mirror of this host's apt]
     #[arg(long, value_name = "URL|FOLDER")]
     debian_mirror: Option<String>,
 }

@@ -11,13 +11,13 @@ pub(crate) struct What {
     /// The kernel before the kexec: a name of `luqual kernels list`, or a path
     #[arg(long, value_name = "KERNEL", requires = "target")]
     source: Option<String>,
-    /// The kernel after it
+    /// The kernel after the kexec: a name of `luqual kernels list`, or a path
     #[arg(long, value_name = "KERNEL", requires = "source")]
     target: Option<String>,
     /// A named matrix instead of one pair
     #[arg(long, value_name = "NAME", conflicts_with_all = ["source", "target"], default_value = "default")]
     matrix: String,
-    /// Only the K-th of N parts, such as 2/8: each part has other cells, and `luqual report merge` joins what they came to
+    /// Run only the K-th of N parts, such as 2/8; `luqual report merge` joins the parts
     #[arg(long, value_name = "K/N")]
     pub(crate) partition: Option<Part>,
 }
@@ -35,17 +35,17 @@ impl What {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct SelectionArgs {
-    /// Where matrices and expectations are [default: luqual's own]
+    /// The file with matrices and expectations [default: luqual's own]
     #[arg(long, value_name = "FILE")]
     matrix_file: Option<PathBuf>,
-    /// Which workloads, by name or glob; can be repeated. Those that take minutes (`luqual workloads show` says which) are run
-    /// only by their full names [default: all others, or the matrix's]
+    /// Workloads, by name or glob; can be repeated. A workload that takes minutes (see `luqual workloads show`) runs
+    /// only if it is named in full [default: all others, or the matrix's]
     #[arg(long, value_name = "GLOB")]
     workload: Vec<String>,
-    /// The machine, instead of the one that each workload declares; can be repeated
+    /// Machine profile, instead of the one that each workload declares; can be repeated
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
-    /// Only the cells that an expression takes, such as 'source(<7.1) & target(>=7.1)'
+    /// Run only the cells that an expression matches, such as 'source(<7.1) & target(>=7.1)'
     #[arg(long, value_name = "EXPRESSION", long_help = filter_help())]
     filter: Option<String>,
 }

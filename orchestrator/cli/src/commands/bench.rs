@@ -20,13 +20,13 @@ pub(crate) struct Bench {
     /// The kernel before the kexec
     #[arg(long, value_name = "KERNEL", default_value = "7.2.12")]
     source: String,
-    /// The kernel after it
+    /// The kernel after the kexec: a name of `luqual kernels list`, or a path
     #[arg(long, value_name = "KERNEL", default_value = "7.3.4")]
     target: String,
-    /// How many pairs of measurements, after one that is not counted
+    /// Number of pairs of measurements, after one that does not count
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Instead: plan, run and report so many cells without any machine
+    /// Plan, run and report this many cells without any machine instead
     #[arg(long, value_name = "N", conflicts_with_all = ["source", "target", "rounds"],
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     cells: Option<u32>,

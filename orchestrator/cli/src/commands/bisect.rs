@@ -28,25 +28,25 @@ Each kernel has a run of its own in the folder. The same command goes on with wh
 Exit codes: 0 it was found; 1 it was not: both ends end alike, or what is left cannot be looked at; 2 a mistake in what was asked for;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Bisect {
-    /// The kernel at which it is as it was: of the catalog, or a commit of --tree
+    /// A kernel at which the cell is still good: of the catalog, or a commit of --tree
     #[arg(long, value_name = "KERNEL")]
     good: String,
-    /// The kernel at which it is not any more
+    /// A kernel at which the cell is bad
     #[arg(long, value_name = "KERNEL")]
     bad: String,
-    /// A git tree of kernels on this machine, whose commits are looked through; it is left as it is
+    /// A git tree of the kernel on this machine, whose commits are bisected; the tree is not changed
     #[arg(long, value_name = "FOLDER")]
     tree: Option<PathBuf>,
-    /// Only these of the catalog, beside the two ends; can be repeated [default: all that were released]
+    /// Consider only these kernels of the catalog, and the two ends; can be repeated [default: all releases]
     #[arg(long, value_name = "KERNEL", conflicts_with = "tree")]
     among: Vec<String>,
-    /// The source of each cell, whose target is looked for [default: each kernel is updated into itself]
+    /// The source of each cell; the target is bisected [default: each kernel is updated into itself]
     #[arg(long, value_name = "KERNEL")]
     source: Option<String>,
-    /// The target of each cell, whose source is looked for
+    /// The target of each cell; the source is bisected
     #[arg(long, value_name = "KERNEL", conflicts_with = "source")]
     target: Option<String>,
-    /// Run the cell of each kernel N times, with seeded random delays around preserve and kexec, and judge by all of them
+    /// Run the cell of each kernel N times, with random delays around preserve and kexec, and judge by all attempts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
     #[command(flatten)]

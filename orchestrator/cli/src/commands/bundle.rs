@@ -23,10 +23,10 @@ pub(crate) struct Bundle {
     /// The run's folder, or its id
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// The cell's id, as reports show it, or a part of it
+    /// The cell's id as reports show it, or a part of it
     #[arg(value_name = "CELL")]
     cell: String,
-    /// The file
+    /// The file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]

@@ -28,16 +28,16 @@ Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was a
         /// The run's folder, or its id
         #[arg(value_name = "RUN")]
         run: PathBuf,
-        /// Why the cells do what they do; an expectation without a reason is a guess
+        /// The reason why the cells do what they do; an expectation without a reason is a guess
         #[arg(long, value_name = "TEXT")]
         reason: String,
-        /// Where more is said
+        /// A link to more information
         #[arg(long, value_name = "URL")]
         link: Option<String>,
-        /// The file that is to be added to
+        /// The matrix file to add to
         #[arg(long, value_name = "FILE", default_value = "matrix.toml")]
         matrix_file: PathBuf,
-        /// Append it to the file
+        /// Append the proposal to the file
         #[arg(long)]
         write: bool,
         #[command(flatten)]

@@ -20,7 +20,7 @@ pub(crate) enum Kernels {
         #[command(flatten)]
         source: KernelArgs,
     },
-    /// Build kernels of the catalog into the store, unless they are there
+    /// Build kernels of the catalog into the store, if they are not there
     #[command(after_help = "\
 A kernel takes about 165 MB of download, 3 GB of disk while it is built, 90 MB afterwards, and six minutes on two cores.
 The same catalog entry gives the same bytes wherever it is built with the same compiler.")]
@@ -28,15 +28,15 @@ The same catalog entry gives the same bytes wherever it is built with the same c
         /// Names of `luqual kernels list`
         #[arg(required = true, value_name = "VERSION")]
         versions: Vec<String>,
-        /// Build again what is there
+        /// Build again, even if the kernel is in the store
         #[arg(long)]
         rebuild: bool,
         #[command(flatten)]
         source: KernelArgs,
     },
-    /// Show what is known of a kernel: release, ABI strings, abilities, sizes
+    /// Show what is known of a kernel: release, ABI strings, capabilities, sizes
     Show {
-        /// A name of `luqual kernels list`, a bzImage, or the folder of a kernel that was built
+        /// A name of `luqual kernels list`, a bzImage, or a kernel's build folder
         #[arg(value_name = "VERSION|PATH")]
         kernel: String,
         /// As JSON

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 /// What to merge.
 #[derive(Args, Debug)]
 pub(crate) struct Merge {
-    /// The parts' folders, or their ids: all of them, in any order
+    /// The folders or ids of all parts, in any order
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// The folder of the whole; it must not have a run in it [default: luqual-runs/ID]
+    /// The folder of the merged run; it must not have a run in it [default: luqual-runs/ID]
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]

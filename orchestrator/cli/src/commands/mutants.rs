@@ -28,19 +28,19 @@ The first build takes as long as a kernel's, each mutant half a minute, and its 
 Exit codes: 0 all were killed, but for those whose patch says why it cannot be (Survives:); 1 some were not;
 2 a mistake in what was asked for; 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Mutants {
-    /// Which: names of patches without `.patch`, or globs [default: all]
+    /// Mutants: names of patches without `.patch`, or globs [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// The kernel of which they are mutants: a name of `luqual kernels list`
+    /// The kernel that the patches change: a name of `luqual kernels list`
     #[arg(long, value_name = "VERSION", default_value = "7.3.4")]
     of: String,
-    /// Where their patches are
+    /// The folder of the patches
     #[arg(long, value_name = "FOLDER", default_value = "kernels/mutants")]
     patches: PathBuf,
-    /// Build them, and run nothing
+    /// Build the mutants, but run nothing
     #[arg(long)]
     build: bool,
-    /// Run the workloads that the patches name, and no others
+    /// Run only the workloads that the patches name
     #[arg(long, conflicts_with = "build")]
     named: bool,
     #[command(flatten)]

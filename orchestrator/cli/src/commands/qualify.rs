@@ -19,13 +19,13 @@ qualification.txt and qualification.html, beside the run's report.
 Exit codes: 0 GO; 1 NO-GO; 2 a mistake in what was asked for; 3 the tool or its host failed before anything could be said;
 130 ended by the user.")]
 pub(crate) struct Qualify {
-    /// The kernel that hosts run: a name of `luqual kernels list`, or a path
+    /// The kernel that the hosts run: a name of `luqual kernels list`, or a path
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// The kernel that they would be updated to
+    /// The kernel to update the hosts to
     #[arg(value_name = "TARGET")]
     target: String,
-    /// How often each workload has to survive, with seeded random delays around preserve and kexec
+    /// How often each workload has to survive, with random delays around preserve and kexec
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
     #[command(flatten)]

@@ -29,19 +29,19 @@ Examples:
 Exit codes: 0 it ended as it did then: the same outcome, by the same probes; 1 it did not; 2 a mistake in what was asked for;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Repro {
-    /// The run's folder, or its id; or the file of a bundle
+    /// The run's folder or id, or the file of a bundle
     #[arg(value_name = "RUN|BUNDLE")]
     run: PathBuf,
-    /// The cell's id, as reports show it, or a part of it [default: the one that a bundle is about]
+    /// The cell's id as reports show it, or a part of it [default: the cell of the bundle]
     #[arg(value_name = "CELL")]
     cell: Option<String>,
-    /// Take the luqual, QEMU, accelerator and kernels of today where they are not the run's, and say so
+    /// Use today's luqual, QEMU, accelerator and kernels where they differ from the run's, and print what differs
     #[arg(long)]
     anyway: bool,
-    /// The folder of what is made again; it must not have a run in it [default: luqual-runs/ID]
+    /// The folder of the new run; it must not have a run in it [default: luqual-runs/ID]
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
-    /// Let it do the same every time, as luqual run --deterministic does, though it did not then
+    /// Run the cell bit for bit reproducibly, as luqual run --deterministic does, even if it was not then
     #[arg(long)]
     deterministic: bool,
     #[command(flatten)]

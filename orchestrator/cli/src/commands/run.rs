@@ -33,17 +33,17 @@ pub(crate) struct Run {
     what: What,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Run each cell N times, with seeded random delays around preserve and kexec, and give the failure rate
+    /// Run each cell N times, with random delays around preserve and kexec, and report the failure rate
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Go on with a run that was cut off: its folder or id. It has its own cells, kernels and settings
+    /// Resume an interrupted run, by its folder or id, with its own cells, kernels and settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "plant", "deterministic",
         "report_dir", "jobs", "seed", "partition", "console",
     ])]
     resume: Option<PathBuf>,
-    /// Go on with the run in --report-dir if it is this one and was cut off; if there is none, begin it
-    #[arg(long, requires = "report_dir", conflicts_with = "console")]
+    /// Resume the run in --report-dir if it is this one and was interrupted; start it if there is none
+    #[arg(long, visible_alias = "resume-if-exists", requires = "report_dir", conflicts_with = "console")]
     go_on: bool,
     #[command(flatten)]
     demand: Demand,
@@ -63,11 +63,11 @@ struct Executor {
     /// Where the cells are run
     #[arg(long, value_enum, default_value_t = Place::Local, value_name = "WHERE")]
     executor: Place,
-    /// Of how many parts; each is one task
+    /// Number of parts; each part is one task
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(required_if_eq("executor", "slurm"), conflicts_with_all = ["resume", "partition", "go_on", "console"])]
     parts: Option<u32>,
-    /// What sbatch is told besides, such as --mem=8G; can be repeated
+    /// An additional argument for sbatch, such as --mem=8G; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true, value_parser = sbatch_option)]
     sbatch_option: Vec<String>,
 }
@@ -76,7 +76,7 @@ struct Executor {
 enum Place {
     /// On this machine
     Local,
-    /// As the tasks of one job array: the program, the kernel store and the run's folder have to be where all nodes have them
+    /// As the tasks of a job array. All nodes need the program, the kernel store and the run's folder at the same paths
     Slurm,
 }
 

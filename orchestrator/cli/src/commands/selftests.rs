@@ -13,12 +13,12 @@ use luqual_kernels::Selftests as Built;
 /// What to do with selftests.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Selftests {
-    /// List those that are built: kernel, program, file
+    /// List the programs that are built: kernel, program, file
     List {
         #[command(flatten)]
         source: KernelArgs,
     },
-    /// Build the programs in tools/testing/selftests/liveupdate of kernels of the catalog, unless they are there
+    /// Build the programs in tools/testing/selftests/liveupdate of kernels of the catalog, if they are not there
     #[command(after_help = "\
 They are linked statically, with the headers of their own kernel, and kept beside the kernels that luqual builds. It takes the
 kernel's source (165 MB of download, 3 GB of disk while they are built) and a minute, but not the kernel. A program of two

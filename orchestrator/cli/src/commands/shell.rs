@@ -32,22 +32,22 @@ Examples:
 Exit codes: 0 the prompt was left; 1 the guest came to an end before that; 2 a mistake in what was asked for;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Shell {
-    /// The kernel that is booted
+    /// The kernel to boot
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// The kernel that it is updated to
+    /// The kernel to update to
     #[arg(value_name = "TARGET")]
     target: Option<String>,
-    /// Before which phase the prompt stands: up to kexec in the source, from retrieve on in the target
+    /// The phase before which the prompt opens: up to kexec in the source, from retrieve on in the target
     #[arg(long, value_name = "PHASE", requires = "target", default_value = "retrieve", value_parser = phase())]
     at: Phase,
-    /// What is preserved [default: memfd.basic, where there is a target]
+    /// The workload [default: memfd.basic, if there is a target]
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
-    /// The machine [default: the workload's]
+    /// The machine profile [default: the workload's]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// A static program that is brought along into the guest; can be repeated
+    /// A static program to copy into the guest; can be repeated
     #[arg(long, value_name = "FILE")]
     add: Vec<PathBuf>,
     /// The folder of the logs; it must not have a run in it [default: luqual-runs/ID]

@@ -15,14 +15,14 @@ use std::path::PathBuf;
 /// What to do with workloads.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Workloads {
-    /// List all workloads, one a line: name and what it asserts
+    /// List all workloads, one per line: its name and what it asserts
     List {
         #[command(flatten)]
         known: KnownBy,
     },
-    /// Show workloads: what each asserts, from which source the rule comes, which fault it finds, what outcomes mean
+    /// Show workloads: what each asserts, the source of its rule, the fault that it finds, what the outcomes mean
     Show {
-        /// Their names, or globs of them
+        /// Names or globs
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         #[command(flatten)]
@@ -33,7 +33,7 @@ pub(crate) enum Workloads {
 /// What brings workloads besides luqual's own.
 #[derive(Args, Debug)]
 pub(crate) struct KnownBy {
-    /// Where programs are that run as workloads [default: luqual's own]
+    /// The matrix file with programs that run as workloads [default: luqual's own]
     #[arg(long, value_name = "FILE")]
     matrix_file: Option<PathBuf>,
     #[command(flatten)]

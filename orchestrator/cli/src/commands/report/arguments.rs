@@ -22,13 +22,13 @@ pub(crate) enum Report {
     Ktap(One),
     /// Markdown, for the summary of a CI run
     Markdown(One),
-    /// Markdown with a row for each workload and a column for each pair, and why what is none is no survival
+    /// Markdown with a row for each workload, a column for each pair, and the reason of each cell that did not survive
     Suite(Several),
-    /// Markdown with a row for each device, machine and pair, and a column for each level from D0 to D5: what of a device an
-    /// update kept
+    /// Markdown with a row for each device, machine and pair, and a column for each level from D0 to D5: how much of a
+    /// device an update kept
     #[command(after_help = LEVELS_HELP)]
     Levels(Several),
-    /// How long preserve, kexec, retrieve and finish took by what was handed over, for each cell that measured it
+    /// The times of preserve, kexec, retrieve and finish by size, for each cell that measured them
     #[command(after_help = CURVE_HELP)]
     Curve {
         #[command(flatten)]
@@ -41,13 +41,13 @@ pub(crate) enum Report {
     Kcidb {
         #[command(flatten)]
         one: One,
-        /// The name of the system that submits it, of a-z, 0-9 and _
+        /// The name of the submitting system: a-z, 0-9 and _
         #[arg(long, default_value = "luqual", value_name = "NAME", value_parser = origin)]
         origin: String,
     },
-    /// Join the parts of a run that was run by --partition, on several machines perhaps, into the run that they are
+    /// Join the parts of a run that was run by --partition into one run
     Merge(Merge),
-    /// What changed from one run to another: new failures, fixed, changed titles, speed
+    /// Compare two runs: new failures, fixed cells, changed titles, speed
     Diff {
         /// The earlier run
         #[arg(value_name = "RUN")]
@@ -107,7 +107,7 @@ fn origin(text: &str) -> Result<String, String> {
 /// Several runs, and where the text goes.
 #[derive(Args, Debug)]
 pub(crate) struct Several {
-    /// The runs' folders, or their ids; a cell that ended in several counts in the last
+    /// The folders or ids of the runs; of a cell that is in several runs, the last counts
     #[arg(required = true, value_name = "RUN")]
     pub(super) runs: Vec<PathBuf>,
     /// Write to this file instead of standard output
