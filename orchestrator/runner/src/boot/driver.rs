@@ -6,7 +6,7 @@ use super::identity::Identity;
 use super::part::Checked;
 use super::steps::{Act, Step, flip_request, load_request, steps};
 use super::{Boot, Host};
-use crate::inject;
+use crate::inject::{self, Fault};
 use crate::judge::Stop;
 use crate::lab::{Guest, Machine};
 use crate::observe::{Devices, NestedVms, Ticks, blackout, observed};
@@ -229,7 +229,7 @@ impl<'a> Driver<'a> {
             }
             Act::InjectIntoDevice(moment) => {
                 let machine = self.machine()?;
-                let injected = inject::into_device(self.host.fault.as_ref(), *moment, machine, self.devices.of_part(0));
+                let injected = inject::into_device(self.live_fault(), *moment, machine, self.devices.of_part(0));
                 let watched = Watched { machine: Some(machine), ..Watched::default() };
                 self.guard.within(*phase, watched, injected).await
             }
@@ -375,7 +375,7 @@ impl<'a> Driver<'a> {
 
     /// Injects a fault into what the first part has preserved: where one is injected, every cell has a boot of its own.
     async fn inject(&self, phase: Phase, guest: &dyn Guest) -> Result<(), Stop> {
-        let (Some(fault), Some(part)) = (&self.host.fault, self.boot.parts.first()) else { return Ok(()) };
+        let (Some(fault), Some(part)) = (self.live_fault(), self.boot.parts.first()) else { return Ok(()) };
         let machine = self.machine()?;
         let watched = self.watched();
         let injected = inject::into_preserved(fault, part.workload.name, machine.ram(), guest);
@@ -413,6 +413,11 @@ impl<'a> Driver<'a> {
         if self.host.deterministic { LAST_ANSWERS } else { Duration::ZERO }
     }
 
+    /// The fault that the host injects; a guest that goes on alone has it among its own requests.
+    pub(super) fn live_fault(&self) -> Option<&'a Fault> {
+        self.host.fault.as_ref().filter(|_| !self.host.deterministic)
+    }
+
     /// A phase that needs the guest, with any injected end first.
     async fn guarded<T>(
         &mut self,
@@ -421,17 +426,11 @@ impl<'a> Driver<'a> {
         body: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let fault = self.host.fault.as_ref();
-        let last_words = self.last_words();
-        let watched =
-            Watched { machine: Some(machine), ticks: self.ticks.get(self.hop as usize), link: None, last_words };
-        // A guest that goes on alone has it among its own requests.
-        let guest = guest.filter(|_| !self.host.deterministic);
-        let is_alone = self.host.deterministic;
+        let (fault, last_words) = (self.live_fault(), self.last_words());
+        let ticks = self.ticks.get(self.hop as usize);
+        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
         let body = async {
-            if !is_alone {
-                inject::end(fault, at.phase, machine, guest).await?;
-            }
+            inject::end(fault, at.phase, machine, guest).await?;
             body.await
         };
         self.guard.phase(at, watched, body).await

@@ -23,10 +23,10 @@ impl Driver<'_> {
     /// From the request to leave until this kernel is left.
     pub(super) async fn kexec(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (ticks, fault, hop) = (self.ticks.last(), self.host.fault.as_ref(), self.hop);
+        let (ticks, fault, hop) = (self.ticks.last(), self.live_fault(), self.hop);
         let watched = Watched { machine: Some(machine), ticks, link: None, last_words: self.last_words() };
         let body = async {
-            inject::end(fault, Phase::Kexec, machine, Some(guest).filter(|_| !self.host.deterministic)).await?;
+            inject::end(fault, Phase::Kexec, machine, Some(guest)).await?;
             // The call answers only when the source said no. The connection ends with the kernel that held it.
             let mut going = pin!(async {
                 match guest.ask(&Request::Kexec).await {
@@ -53,7 +53,7 @@ impl Driver<'_> {
     /// From the silence to a handshake that proves the next kernel.
     pub(super) async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Box<dyn Guest>, Hello), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (fault, link) = (self.host.fault.as_ref(), RefCell::new(Link::default()));
+        let (fault, link) = (self.live_fault(), RefCell::new(Link::default()));
         let watched = Watched { machine: Some(machine), ticks: None, link: Some(&link), last_words: self.last_words() };
         let [now, next] = [hop - 1, hop].map(|hop| &line.identities[hop as usize]);
         let body = async {
@@ -70,9 +70,9 @@ impl Driver<'_> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, last_words) = (self.ticks.last(), self.last_words());
         let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
-        let fault = self.host.fault.as_ref();
+        let fault = self.live_fault();
         let body = async {
-            inject::end(fault, step.phase, machine, Some(guest).filter(|_| !is_alone)).await?;
+            inject::end(fault, step.phase, machine, Some(guest)).await?;
             let reply = ask(guest, &Request::KernelLog).await?;
             // A guest that goes on alone powers its machine off when it is done.
             if is_alone {

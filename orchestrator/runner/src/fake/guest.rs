@@ -38,6 +38,11 @@ impl FakeGuest {
                     self.state.end(end);
                     return pending().await;
                 }
+                Play::Last(end) => {
+                    let reply = self.well(request).await;
+                    self.state.end(end);
+                    return reply;
+                }
                 Play::Leave => {
                     self.state.kexec();
                     return pending().await;

@@ -19,6 +19,8 @@ pub enum Play {
     Cut,
     /// The machine ends.
     End(MachineEnd),
+    /// It does well, and the machine ends just after.
+    Last(MachineEnd),
     /// It leaves for the next kernel, in which another machine's kernel would be found.
     Leave,
     /// A line on the console, and then.

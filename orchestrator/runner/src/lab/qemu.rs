@@ -4,13 +4,13 @@ use super::alone::Alone;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
 use crate::observe::Ticks;
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
-use luqual_protocol::{READY_LINE, Reply, Request};
+use luqual_protocol::{Kernel, READY_LINE, Reply, Request};
 use luqual_vm::{
     ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
     QemuVersion, Ram, VmError, WorkFolder,
 };
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::time::Instant;
 
 /// Starts machines of QEMU.
@@ -39,9 +39,7 @@ impl Lab for QemuLab<'_> {
             let folder = self.work.cell(start.profile.memory_mib).map_err(explained)?;
             let initrd = folder.path().join("initrd");
             fs::create_dir_all(start.logs).map_err(at(start.logs))?;
-            let archive = first_initramfs(&start)?;
-            // A few MiB in memory or on disk, before there is a guest that could wait.
-            fs::write(&initrd, archive).map_err(at(&initrd))?;
+            write_initramfs(&start, initrd.clone()).await?;
             let launch = Launch {
                 profile: start.profile,
                 mode: start.mode,
@@ -73,17 +71,24 @@ impl Lab for QemuLab<'_> {
     }
 }
 
-/// The initramfs of the first guest.
-fn first_initramfs(start: &Start<'_>) -> Result<Vec<u8>, String> {
-    let mut kernels = Vec::new();
-    for (kernel, image) in &start.carried {
-        kernels.push((*kernel, fs::read(image).map_err(at(image))?));
-    }
+/// Writes the initramfs of the first guest: megabytes, and so not on the loop that other machines are watched by.
+async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<(), String> {
+    let carried: Vec<(Kernel, PathBuf)> =
+        start.carried.iter().map(|(kernel, image)| (*kernel, (*image).to_owned())).collect();
+    let keys = start.keys.cloned();
     let file = |file: &super::File<'_>| (file.path.clone(), file.content.to_owned(), file.runs);
     let files: Vec<(String, Vec<u8>, bool)> = start.files.iter().map(file).collect();
-    let files: Vec<GuestFile<'_>> =
-        files.iter().map(|(path, content, runs)| GuestFile { path, content, runs: *runs }).collect();
-    initramfs(start.keys, &kernels, &files).map_err(|error| format!("the initramfs: {error}"))
+    let written = tokio::task::spawn_blocking(move || {
+        let mut kernels = Vec::new();
+        for (kernel, image) in &carried {
+            kernels.push((*kernel, fs::read(image).map_err(at(image))?));
+        }
+        let files: Vec<GuestFile<'_>> =
+            files.iter().map(|(path, content, runs)| GuestFile { path, content, runs: *runs }).collect();
+        let archive = initramfs(keys.as_ref(), &kernels, &files).map_err(|error| format!("the initramfs: {error}"))?;
+        fs::write(&to, archive).map_err(at(&to))
+    });
+    written.await.map_err(|error| error.to_string())?
 }
 
 /// A QEMU that runs.

@@ -282,3 +282,49 @@ async fn a_target_that_refuses_to_hand_on_is_a_source_that_refused() {
     let trial = Trial { workload: Some("lifecycle.there-and-back"), ..Trial::of(Script::plays(plays)) };
     assert_eq!(trial.run().await.told().0, Outcome::Refused);
 }
+
+/// A guest that goes on alone: it does by itself what is injected, and powers its machine off at its end.
+async fn alone(fault: Option<&'static str>, plays: impl Fn(u32, &Request) -> Option<Play> + 'static) -> Tried {
+    let plays = move |hop: u32, request: &Request| match (plays(hop, request), request) {
+        (Some(play), _) => play,
+        (None, Request::KernelLog) => Play::Last(MachineEnd::PoweredOff),
+        (None, _) => Play::Well,
+    };
+    Trial { fault, deterministic: true, ..Trial::of(Script::plays(plays)) }.run().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_goes_on_alone_passes_the_same_phases() {
+    let tried = alone(None, |_, _| None).await;
+    assert_eq!(tried.told(), (Outcome::Survived, Phase::Collect, ""));
+    assert_eq!(tried.passed(), Phase::ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_goes_on_alone_panics_by_itself_in_each_phase() {
+    for (fault, phase) in [
+        ("panic:preserve", Phase::Preserve),
+        ("panic:kexec", Phase::Kexec),
+        ("panic:verify", Phase::Verify),
+        ("panic:collect", Phase::Collect),
+    ] {
+        let tried = alone(Some(fault), move |_, request| {
+            let now = match request {
+                Request::Preserve { .. } => Phase::Preserve,
+                Request::Kexec => Phase::Kexec,
+                Request::Verify { .. } => Phase::Verify,
+                Request::KernelLog => Phase::Collect,
+                _ => return None,
+            };
+            (now == phase).then_some(Play::End(MachineEnd::Panicked))
+        });
+        let tried = tried.await;
+        assert_eq!((tried.told().0, tried.told().1), (Outcome::Crashed, phase), "{}", tried.told().2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_goes_on_alone_and_does_not_power_off_is_late() {
+    let tried = alone(None, |_, request| matches!(request, Request::KernelLog).then_some(Play::Well)).await;
+    assert_ne!(tried.told().0, Outcome::Survived);
+}

@@ -20,6 +20,7 @@ pub(super) struct Trial {
     /// When the user ends the run.
     pub(super) interrupted_after: Option<Duration>,
     pub(super) waits: bool,
+    pub(super) deterministic: bool,
 }
 
 /// What came of it.
@@ -65,6 +66,7 @@ impl Trial {
         let (interrupt, interrupted) = watch::channel(false);
         let mut host = Host::once(&lab, folder.path(), interrupted);
         (host.fault, host.waits) = (self.fault.map(|fault| fault.parse().unwrap()), self.waits);
+        host.deterministic = self.deterministic;
         let (sender, mut events) = mpsc::unbounded_channel();
         let started = Instant::now();
         let user = async {

@@ -1,0 +1,72 @@
+use super::*;
+use crate::boot::{BootKernel, Part};
+use crate::fake::{FakeLab, Play, Script};
+use crate::run::Attempts;
+use luqual_model::{CellKey, KernelInfo, Outcome, Planned};
+use luqual_protocol::{Probe, Reply, Request, Said, find_workload};
+use luqual_vm::profile;
+use std::cell::Cell;
+use std::path::PathBuf;
+use tokio::sync::watch;
+
+/// Two cells in one boot, in so many rounds, of which the fake guest plays each.
+async fn shared(repeat: u32, script: Script) -> Vec<CellRecord> {
+    let kernel = |name: &str| {
+        let info =
+            KernelInfo { name: name.into(), release: name.into(), image_sha256: name.into(), ..KernelInfo::default() };
+        BootKernel { info, image: PathBuf::new() }
+    };
+    let (source, target) = (kernel("old"), kernel("new"));
+    let workloads = ["memfd.basic", "memfd.sparse"].map(|name| find_workload(name).unwrap());
+    let plans = workloads.map(|workload| {
+        let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
+        Planned { key: CellKey { source: a, target: b, profile: c, workload: d }, prediction: None, expectation: None }
+    });
+    let parts = workloads.iter().zip(&plans).map(|(workload, plan)| Part { workload, plan, program: None }).collect();
+    let profile = profile::find(workloads[0].profile).unwrap();
+    let boot = Boot { source: &source, target: &target, profile, parts };
+    let folder = tempfile::tempdir().unwrap();
+    let lab = FakeLab::new(script, target.info.clone());
+    let (_keep, interrupt) = watch::channel(false);
+    let mut host = Host::once(&lab, folder.path(), interrupt);
+    host.attempts = Attempts { repeat, retries: 0 };
+    let (sender, mut events) = mpsc::unbounded_channel();
+    assert!(run_boot(&boot, &host, &sender).await);
+    let ended = std::iter::from_fn(|| events.try_recv().ok()).filter_map(|event| match event {
+        Event::CellFinished { record } => Some(*record),
+        _ => None,
+    });
+    ended.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_good_rounds_before_a_bad_one_count() {
+    // The fourth boot is bad: the shared one of the last round.
+    let boots = Cell::new(0);
+    let plays = move |hop: u32, request: &Request| {
+        if hop == 0 && matches!(request, Request::Hello { .. }) {
+            boots.set(boots.get() + 1);
+        }
+        match request {
+            Request::Verify { workload } if boots.get() == 4 && workload == "memfd.basic" => {
+                let probes = vec![Probe::compare("memfd 4k content", "a", "b")];
+                Play::Reply(Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 })
+            }
+            _ => Play::Well,
+        }
+    };
+    let records = shared(4, Script::plays(plays)).await;
+    let [lost, other] = records.as_slice() else { panic!("{records:?}") };
+    // Three good rounds, the bad one, and four alone.
+    let rate = lost.rate().unwrap();
+    assert_eq!((lost.outcome, rate.failed, rate.of), (Outcome::Lost, 1, 8));
+    let rate = other.rate().unwrap();
+    assert_eq!((other.outcome, rate.failed, rate.of), (Outcome::Survived, 0, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_that_are_all_good_are_all_there_is() {
+    let records = shared(3, Script::default()).await;
+    let counts: Vec<usize> = records.iter().map(|record| record.attempts.len()).collect();
+    assert_eq!(counts, [3, 3]);
+}
