@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 /// How far a boot has gone. Pure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progression {
-    /// The workloads that were to be preserved or retrieved, in order: what a refusal may have damaged.
+    /// The workloads that were to be preserved or retrieved, in order.
     begun: Vec<String>,
+    /// Those that this kernel was asked to preserve: what a refusal may have damaged.
+    preserved: Vec<String>,
     /// Of which a probe failed in this kernel.
     failed: BTreeSet<String>,
     /// What did not come through an update whole is not handed to the next kernel: nothing more is learnt by that.
@@ -20,7 +22,7 @@ pub struct Progression {
 pub enum Next {
     /// The next request.
     GoOn,
-    /// A source said no: each workload that was begun is verified once more, by these requests, and then it is over.
+    /// A source said no: each workload that it was to preserve is verified once more, by these requests, and then it is over.
     LookAgain(Vec<Request>),
     /// It is over.
     Stop,
@@ -40,6 +42,12 @@ impl Progression {
     /// Another kernel runs: what failed before it was judged in the kernel before.
     pub fn begins_a_kernel(&mut self) {
         self.failed.clear();
+        self.preserved.clear();
+    }
+
+    /// A workload is not handed to another kernel, whatever it says from now on.
+    pub fn leave_out(&mut self, workload: &str) {
+        self.out.insert(workload.to_owned());
     }
 
     /// A probe of a workload failed, whoever saw it.
@@ -71,17 +79,22 @@ impl Progression {
 
     /// The requests that look at the state which a refusal may have damaged.
     pub fn verified(&self) -> Vec<Request> {
-        self.begun.iter().map(|workload| Request::Verify { workload: workload.clone() }).collect()
+        self.preserved.iter().map(|workload| Request::Verify { workload: workload.clone() }).collect()
     }
 
     fn begin(&mut self, request: &Request) {
+        let begun = |list: &mut Vec<String>, workload: &String| {
+            if !list.contains(workload) {
+                list.push(workload.clone());
+            }
+        };
         match request {
             Request::Hello { .. } => self.begins_a_kernel(),
-            Request::Preserve { workload, .. } | Request::Retrieve { workload, .. }
-                if !self.begun.contains(workload) =>
-            {
-                self.begun.push(workload.clone());
+            Request::Preserve { workload, .. } => {
+                begun(&mut self.begun, workload);
+                begun(&mut self.preserved, workload);
             }
+            Request::Retrieve { workload, .. } => begun(&mut self.begun, workload),
             _ => {}
         }
     }
@@ -176,6 +189,17 @@ mod tests {
         progression.after(&preserve("a"), &done(true));
         assert_eq!(progression.after(&preserve("b"), &refused()), Next::LookAgain(vec![verify("a"), verify("b")]));
         assert_eq!(Progression::default().after(&Request::Kexec, &refused()), Next::LookAgain(vec![]));
+    }
+
+    #[test]
+    fn what_the_kernel_before_had_preserved_is_not_looked_at_again() {
+        let mut progression = Progression::default();
+        progression.after(&preserve("a"), &done(true));
+        progression.after(&HELLO, &done(true));
+        progression.after(&Request::Retrieve { workload: "a".into(), seed: 1, hop: 1, device: None }, &done(true));
+        let load = Request::Load { kernel: crate::Kernel::Target, carry: Vec::new(), command_line: String::new() };
+        assert_eq!(progression.clone().after(&load, &refused()), Next::LookAgain(vec![]));
+        assert_eq!(progression.after(&preserve("a"), &refused()), Next::LookAgain(vec![verify("a")]));
     }
 
     #[test]

@@ -98,7 +98,7 @@ mod daemons {
         fs::write(folder.join("file"), "").unwrap();
         let nowhere = ["--executor=slurm", "--parts=1", "--report-dir=file/run"];
         let (output, said) = cluster.run(folder, &[&ONE[..], &nowhere].concat());
-        assert!(output.status.code() == Some(3) && said.contains("file/run: Not a directory"), "{said}");
+        assert!(output.status.code() == Some(2) && said.contains("file/run: Not a directory"), "{said}");
 
         // A part that cannot begin on its node is tried three times.
         let never = ["--executor=slurm", "--parts=1", "--report-dir=never", "--qemu", "/nowhere/qemu"];

@@ -6,6 +6,7 @@ use crate::lab::{Guest, Machine};
 use luqual_guest::{AgentLog, Keys};
 use luqual_protocol::{Hello, Reply, Request, VERSION};
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -24,7 +25,7 @@ pub(crate) async fn connect(
     log: &AgentLog,
     times: usize,
     link: &RefCell<Link>,
-) -> Box<dyn Guest> {
+) -> Rc<dyn Guest> {
     loop {
         let listens = tokio::select! {
             biased;
@@ -44,7 +45,7 @@ pub(crate) async fn connect(
             }
         };
         match connected {
-            Ok(Ok(guest)) => return guest,
+            Ok(Ok(guest)) => return guest.into(),
             // Nobody there yet, or the connection died with the kernel before.
             Ok(Err(why)) => {
                 link.borrow_mut().error = Some(why);
@@ -64,7 +65,7 @@ pub(crate) async fn connect_next(
     hop: u32,
     (now, next): (&Identity<'_>, &Identity<'_>),
     link: &RefCell<Link>,
-) -> Result<(Box<dyn Guest>, Hello), Stop> {
+) -> Result<(Rc<dyn Guest>, Hello), Stop> {
     loop {
         let guest = connect(machine, keys, log, hop as usize + 1, link).await;
         match hello(&*guest).await {
@@ -73,8 +74,8 @@ pub(crate) async fn connect_next(
                 next.check(&hello).map_err(Stop::WrongKernel)?;
                 return Ok((guest, hello));
             }
-            // Its last connection, cut by the kexec.
-            Err(Stop::Agent(why)) => {
+            // Its last connection, cut by the kexec. There is none that could be cut to a guest that goes on alone.
+            Err(Stop::Agent(why)) if guest.agent_is_asked() => {
                 link.borrow_mut().error = Some(why);
                 sleep(PAUSE).await;
             }

@@ -9,13 +9,15 @@ use super::{Boot, Host};
 use crate::inject::{self, Fault};
 use crate::judge::Stop;
 use crate::lab::{Guest, Machine};
-use crate::observe::{Devices, NestedVms, Ticks, blackout, observed};
+use crate::observe::{Devices, NestedVms, Ticks, blackout, epoch_us, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Ability, Blackout, Event, KernelInfo, Phase, Probe, Refused, Side};
 use luqual_protocol::{Hello, Need, Next, Progression, Reply, Request, Said, Unplug, Workload};
 use luqual_vm::Mode;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -45,6 +47,16 @@ pub(super) struct Driver<'a> {
     pub(super) ticks: Vec<Ticks>,
     pub(super) devices: Devices,
     nested: NestedVms,
+    /// The request to leave the kernel that was left last: it may still say no.
+    pub(super) going: Option<Going>,
+    /// When it started, in microseconds since 1970, by which QEMU stamps its trace.
+    epoch_us: u64,
+}
+
+/// A request to leave a kernel, which is answered only by a kernel that says no; and whom it was made to.
+pub(super) struct Going {
+    pub(super) guest: Rc<dyn Guest>,
+    pub(super) reply: Pin<Box<dyn Future<Output = Reply>>>,
 }
 
 /// What the kernels of a boot said of themselves.
@@ -88,6 +100,8 @@ impl<'a> Driver<'a> {
             ticks: Vec::new(),
             devices: Devices::of(count),
             nested: NestedVms::of(count),
+            going: None,
+            epoch_us: epoch_us(),
         }
     }
 
@@ -139,13 +153,20 @@ impl<'a> Driver<'a> {
         let (mut guest, log) = self.start(&steps, &identities[0], &keys).await?;
         let line = Line { keys: &keys, log, identities: &identities };
         for step in &steps {
-            let is_left_out = step.request().is_some_and(|request| self.progression.leaves_out(&request));
-            // What is done to a device whose workload is out does not matter any more.
-            if !is_left_out {
+            if !self.leaves_out(step) {
                 self.step(step, &steps, &mut guest, &line).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing is learnt by a step any more. What is done besides requests is left out with the update that it belongs to.
+    fn leaves_out(&self, step: &Step) -> bool {
+        let begins_an_update = step.phase.is_of_a_source() || step.hop > self.hop;
+        match step.request() {
+            Some(request) => self.progression.leaves_out(&request),
+            None => begins_an_update && self.progression.leaves_out(&Request::Kexec),
+        }
     }
 
     /// How the guest is run.
@@ -171,13 +192,15 @@ impl<'a> Driver<'a> {
         &mut self,
         step: &Step,
         steps: &[Step],
-        guest: &mut Box<dyn Guest>,
+        guest: &mut Rc<dyn Guest>,
         line: &Line<'_>,
     ) -> Result<(), Stop> {
         let Step { phase, hop, part, act } = step;
         if step.request().is_some() {
             self.interactive(step, &**guest, line).await?;
         }
+        // What is only looked at or waited for goes on though the machine has ended: the next phase says so.
+        let unwatched = Watched::default();
         match act {
             Act::Handshake if *hop == 0 => {
                 let at = At { phase: *phase, hop: 0, part: None };
@@ -193,8 +216,7 @@ impl<'a> Driver<'a> {
                 let workloads = self.workloads();
                 let machine = self.machine.as_deref().ok_or_else(no_machine)?;
                 let found = self.devices.find(machine, self.boot.profile, &workloads);
-                let watched = Watched { machine: Some(machine), ..Watched::default() };
-                self.guard.within(Phase::Handshake, watched, found).await
+                self.guard.within(Phase::Handshake, unwatched, found).await
             }
             Act::Handshake => {
                 let hello;
@@ -205,21 +227,26 @@ impl<'a> Driver<'a> {
                 Some(number) => self.turn(step, *number, request, &**guest).await,
                 None => self.ask(step, request, &**guest).await.map(drop),
             },
-            Act::Kexec => self.kexec(step, &**guest).await,
+            Act::Kexec => self.kexec(guest).await,
             Act::Jitter(which) => {
                 // Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
                 if self.host.waits && !self.host.deterministic {
                     let wait = JITTER.mul_f64(seed::fraction(self.seed, *which));
-                    let watched = Watched { machine: self.machine.as_deref(), ..Watched::default() };
                     let waited = async {
                         sleep(wait).await;
                         Ok(())
                     };
-                    self.guard.within(*phase, watched, waited).await?;
+                    self.guard.within(*phase, unwatched, waited).await?;
                 }
                 Ok(())
             }
-            Act::Unplug(when) => self.unplug(*when, *phase).await,
+            Act::Unplug(when) => {
+                self.unplug(*when, *phase).await?;
+                if *when == Unplug::Afterwards {
+                    self.leave_out_what_failed();
+                }
+                Ok(())
+            }
             Act::Inject => {
                 match flip_request(step, steps, self.host.fault.as_ref()).filter(|_| self.host.deterministic) {
                     // The guest does it by itself.
@@ -230,10 +257,17 @@ impl<'a> Driver<'a> {
             Act::InjectIntoDevice(moment) => {
                 let machine = self.machine()?;
                 let injected = inject::into_device(self.live_fault(), *moment, machine, self.devices.of_part(0));
-                let watched = Watched { machine: Some(machine), ..Watched::default() };
-                self.guard.within(*phase, watched, injected).await
+                self.guard.within(*phase, unwatched, injected).await
             }
             Act::Collect => self.collect(step, &**guest).await,
+        }
+    }
+
+    /// At the end of an update: what ever failed is not handed to the next kernel. A guest that goes on alone has decided that itself.
+    fn leave_out_what_failed(&mut self) {
+        let of_each = self.boot.parts.iter().zip(&self.checked);
+        for (part, _) in of_each.filter(|(_, checked)| !self.host.deterministic && checked.first_failed.is_some()) {
+            self.progression.leave_out(part.workload.name);
         }
     }
 
@@ -268,10 +302,9 @@ impl<'a> Driver<'a> {
         let (phase, hop) = (step.phase, self.hop);
         let request = with_device(request.clone(), self.devices.address(number));
         if phase == Phase::Retrieve {
-            let (machine, now_us) = (self.machine.as_deref().ok_or_else(no_machine)?, self.guard.now_us());
-            let watched = Watched { machine: Some(machine), ..Watched::default() };
-            let looked = self.devices.before_it_is_taken(number, hop, machine, now_us);
-            self.guard.within(phase, watched, looked).await?;
+            let (machine, started) = (self.machine.as_deref().ok_or_else(no_machine)?, self.guard.started());
+            let looked = self.devices.before_it_is_taken(number, hop, machine, started);
+            self.guard.within(phase, Watched::default(), looked).await?;
         }
         let said = self.ask(step, &request, guest).await?;
         let (now_us, started) = (self.guard.now_us(), self.guard.started());
@@ -325,6 +358,13 @@ impl<'a> Driver<'a> {
             },
             Next::GoOn | Next::Stop => Ok(()),
         };
+        if self.host.deterministic
+            && let Ok(machine) = self.machine()
+        {
+            // It says what it has to say, and powers its machine off: all of that is the boot's own.
+            let end = async { Ok(machine.wait_end().await) };
+            let _ = self.guard.within(Phase::Teardown, Watched::default(), end).await;
+        }
         match reply {
             Reply::Refused { call, errno, about } => {
                 let side = self.side_in(phase);
@@ -393,9 +433,9 @@ impl<'a> Driver<'a> {
 
     /// Adds what the host says of each part's device, once the machine is gone.
     pub(super) async fn host_views(&mut self) -> Result<(), Stop> {
-        let (logs, started) = (self.logs.clone(), self.guard.started());
+        let (logs, epoch_us) = (self.logs.clone(), self.epoch_us);
         let guest: Vec<&[Probe]> = self.checked.iter().map(|checked| checked.probes.as_slice()).collect();
-        let views = observed(&self.devices, self.boot.profile, &guest, self.ticks.first(), (&logs, started)).await?;
+        let views = observed(&self.devices, self.boot.profile, &guest, self.ticks.first(), (&logs, epoch_us)).await?;
         for (checked, view) in self.checked.iter_mut().zip(views) {
             crate::observe::overrule(&mut checked.probes, &view.probes);
             checked.add(view.probes, Phase::Retrieve);

@@ -175,11 +175,12 @@ async fn race<T>(
         // A sender that is gone can interrupt nobody.
         Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => Err(Stop::Interrupted),
         end = end => match last_words(&watched, body).await {
-            Some(done) => Ok(done),
+            Some(done) => done,
             None => Err(Stop::Machine(end)),
         },
         done = &mut body => match (done, watched.machine) {
-            (Err(Stop::Agent(why)), Some(machine)) => {
+            // A guest that goes on alone powers its machine off for that very reason.
+            (Err(Stop::Agent(why)), Some(machine)) if watched.last_words.is_zero() => {
                 let end = timeout(SIGN, machine.wait_end()).await;
                 Err(end.map_or(Stop::Agent(why), Stop::Machine))
             }
@@ -194,9 +195,11 @@ async fn race<T>(
 }
 
 /// What was done before the machine's end, and is only heard of after it.
-async fn last_words<T>(watched: &Watched<'_>, body: impl Future<Output = Result<T, Stop>>) -> Option<T> {
+async fn last_words<T>(watched: &Watched<'_>, body: impl Future<Output = Result<T, Stop>>) -> Option<Result<T, Stop>> {
     if watched.last_words.is_zero() {
         return None;
     }
-    timeout(watched.last_words, body).await.ok()?.ok()
+    let done = timeout(watched.last_words, body).await.ok()?;
+    // What the agent says of itself is a reason; anything else is not more than the end.
+    Some(done).filter(|done| matches!(done, Ok(_) | Err(Stop::Agent(_))))
 }

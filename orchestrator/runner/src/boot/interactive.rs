@@ -12,6 +12,7 @@ use crate::seed;
 use luqual_model::Event;
 use luqual_protocol::{Hello, Prompt, Request};
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -60,7 +61,7 @@ impl Driver<'_> {
         &self,
         visit: Visiting<'_>,
         onward: Option<&Line<'_>>,
-    ) -> Result<Option<(Box<dyn Guest>, Hello)>, Stop> {
+    ) -> Result<Option<(Rc<dyn Guest>, Hello)>, Stop> {
         let machine = self.machine()?;
         let ticks = self.ticks.last();
         let link = RefCell::new(Link::default());

@@ -15,6 +15,7 @@ use luqual_model::Phase;
 use luqual_protocol::{AUTORUN, Kernel};
 use std::cell::RefCell;
 use std::fs;
+use std::rc::Rc;
 
 impl Driver<'_> {
     /// What can be known to be absent before anything is started.
@@ -48,7 +49,7 @@ impl Driver<'_> {
         steps: &[Step],
         source: &Identity<'_>,
         keys: &Keys,
-    ) -> Result<(Box<dyn Guest>, AgentLog), Stop> {
+    ) -> Result<(Rc<dyn Guest>, AgentLog), Stop> {
         let (boot, host_, logs, mode) = (self.boot, self.host, &self.logs, self.mode());
         let is_alone = mode.alone.is_some();
         let started = self.guard.started();

@@ -1,7 +1,7 @@
 //! From one kernel to the next, and what the last one still says.
 
 use super::connect::{ask, connect_next};
-use super::driver::{Driver, Line, host, no_machine};
+use super::driver::{Driver, Going, Line, host, no_machine};
 use super::guard::{At, Watched};
 use super::steps::Step;
 use crate::inject;
@@ -13,7 +13,7 @@ use luqual_protocol::{Hello, KernelLog, Next, Reply, Request};
 use luqual_vm::MachineEnd;
 use std::cell::RefCell;
 use std::fs;
-use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Ticks that did not come for this long mean that the source is gone.
@@ -21,46 +21,62 @@ const SILENCE: Duration = Duration::from_millis(100);
 
 impl Driver<'_> {
     /// From the request to leave until this kernel is left.
-    pub(super) async fn kexec(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
+    pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, fault, hop) = (self.ticks.last(), self.live_fault(), self.hop);
         let watched = Watched { machine: Some(machine), ticks, link: None, last_words: self.last_words() };
+        let mut going = Going::ask(guest.clone());
         let body = async {
-            inject::end(fault, Phase::Kexec, machine, Some(guest)).await?;
-            // The call answers only when the source said no. The connection ends with the kernel that held it.
-            let mut going = pin!(async {
-                match guest.ask(&Request::Kexec).await {
-                    Ok(reply) => reply,
-                    Err(_) => std::future::pending().await,
-                }
-            });
+            inject::end(fault, Phase::Kexec, machine, Some(&**guest)).await?;
             tokio::select! {
                 biased;
-                reply = &mut going => Ok(Some(reply)),
+                reply = &mut going.reply => Ok(Some(reply)),
                 () = left(machine, ticks, hop) => Ok(None),
             }
         };
         match self.guard.phase(At { phase: Phase::Kexec, hop, part: None }, watched, body).await? {
-            // The next kernel's word.
-            None | Some(Reply::Hello(_)) => Ok(()),
-            Some(reply) => {
-                let next = self.progression.after(&Request::Kexec, &reply);
-                Err(self.not_done(step.phase, reply, next, guest).await)
-            }
+            // It is listened to until the next kernel has spoken. Of a guest that goes on alone the next answer is the next kernel's.
+            None => self.going = Some(going).filter(|going| going.guest.agent_is_asked()),
+            Some(Reply::Hello(_)) => {}
+            Some(reply) => return Err(self.does_not_leave(reply, &**guest).await),
         }
+        Ok(())
+    }
+
+    /// A kernel that was to be left says no.
+    async fn does_not_leave(&mut self, reply: Reply, guest: &dyn Guest) -> Stop {
+        let next = self.progression.after(&Request::Kexec, &reply);
+        self.not_done(Phase::Kexec, reply, next, guest).await
     }
 
     /// From the silence to a handshake that proves the next kernel.
-    pub(super) async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Box<dyn Guest>, Hello), Stop> {
+    pub(super) async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Rc<dyn Guest>, Hello), Stop> {
+        let mut going = self.going.take();
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (fault, link) = (self.live_fault(), RefCell::new(Link::default()));
         let watched = Watched { machine: Some(machine), ticks: None, link: Some(&link), last_words: self.last_words() };
         let [now, next] = [hop - 1, hop].map(|hop| &line.identities[hop as usize]);
         let body = async {
             inject::end(fault, Phase::Reconnect, machine, None).await?;
-            connect_next(machine, line.keys, &line.log, hop, (now, next), &link).await
+            let refusal = async {
+                match &mut going {
+                    Some(going) => (&mut going.reply).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                reply = refusal => Ok(Err(reply)),
+                reached = connect_next(machine, line.keys, &line.log, hop, (now, next), &link) => reached.map(Ok),
+            }
         };
-        self.guard.phase(At { phase: Phase::Reconnect, hop, part: None }, watched, body).await
+        match self.guard.phase(At { phase: Phase::Reconnect, hop, part: None }, watched, body).await? {
+            Ok(reached) => Ok(reached),
+            Err(reply) => match going {
+                Some(going) => Err(self.does_not_leave(reply, &*going.guest).await),
+                None => Err(no_machine()),
+            },
+        }
     }
 
     /// The kernel's own log has what the console lost.
@@ -94,6 +110,20 @@ impl Driver<'_> {
         fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
         self.kernels.log = log.lines;
         Ok(())
+    }
+}
+
+impl Going {
+    fn ask(guest: Rc<dyn Guest>) -> Self {
+        let asked = guest.clone();
+        let reply = Box::pin(async move {
+            match asked.ask(&Request::Kexec).await {
+                Ok(reply) => reply,
+                // The connection ends with the kernel that held it.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        Self { guest, reply }
     }
 }
 

@@ -43,6 +43,16 @@ impl FakeGuest {
                     self.state.end(end);
                     return reply;
                 }
+                Play::LastReply(reply, end) => {
+                    self.state.end(end);
+                    return Ok(reply);
+                }
+                Play::Pause(time, then) => {
+                    self.state.hang();
+                    sleep(time).await;
+                    self.state.resume();
+                    *then
+                }
                 Play::Leave => {
                     self.state.kexec();
                     return pending().await;

@@ -44,6 +44,8 @@ pub(super) struct State {
     started: Instant,
     attempts: Cell<usize>,
     running: Rc<Cell<usize>>,
+    /// Whether its guest goes on alone, and is watched by its console only.
+    is_alone: bool,
 }
 
 /// What anything takes.
@@ -74,6 +76,7 @@ impl FakeMachine {
             started: start.started,
             attempts: Cell::default(),
             running,
+            is_alone: start.mode.alone.is_some(),
         };
         Ok(Self { state: Rc::new(state), console, ram, folder })
     }
@@ -117,9 +120,15 @@ impl State {
         }
     }
 
+    /// It ticks again.
+    pub(super) fn resume(&self) {
+        self.silent_since.set(None);
+    }
+
     /// The kernel that is loaded takes over.
     pub(super) fn kexec(&self) {
         self.hang();
+        self.say("[    3.000000] kexec_core: Starting new kernel");
         let nonce = nonce(self.loaded.take().unwrap_or_default().as_str());
         self.booted.borrow_mut().push((nonce, Instant::now()));
         self.attempts.set(0);
@@ -200,6 +209,9 @@ impl Machine for FakeMachine {
     }
 
     fn watch_ticks(&self, _: u64) -> Option<Ticks> {
+        if self.state.is_alone {
+            return None;
+        }
         self.state.silent_since.set(None);
         let (state, hop, first) = (self.state.clone(), self.state.hop(), Instant::now());
         Some(Ticks::asked(Box::new(move || state.tick_page(hop, first))))

@@ -21,6 +21,10 @@ pub enum Play {
     End(MachineEnd),
     /// It does well, and the machine ends just after.
     Last(MachineEnd),
+    /// It replies that, and the machine ends just after.
+    LastReply(Reply, MachineEnd),
+    /// It does not tick for that time, and then.
+    Pause(Duration, Box<Play>),
     /// It leaves for the next kernel, in which another machine's kernel would be found.
     Leave,
     /// A line on the console, and then.

@@ -54,6 +54,10 @@ impl Guest for Alone {
         Box::pin(async { Ok(()) })
     }
 
+    fn agent_is_asked(&self) -> bool {
+        false
+    }
+
     fn agent(&self) -> Option<&Agent> {
         None
     }

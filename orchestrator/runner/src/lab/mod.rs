@@ -134,6 +134,11 @@ pub trait Guest {
     /// Injects a fault by a role of the agent's; `Err` says why it could not be. A connection that ends with it is none.
     fn inject<'a>(&'a self, fault: &'a str) -> Waiting<'a, Result<(), String>>;
 
+    /// Whether it is asked; one that goes on alone is only heard.
+    fn agent_is_asked(&self) -> bool {
+        true
+    }
+
     /// The agent behind it, for an interactive session.
     fn agent(&self) -> Option<&Agent>;
 }

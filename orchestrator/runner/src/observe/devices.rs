@@ -136,7 +136,7 @@ impl Devices {
         part: usize,
         hop: u32,
         machine: &dyn Machine,
-        now_us: u64,
+        started: Instant,
     ) -> Result<(), Stop> {
         let (Some(watched), 1) = (&mut self.0[part], hop) else { return Ok(()) };
         let after = functions(machine).await?.into_iter().find(|it| it.id == watched.device.id());
@@ -145,7 +145,8 @@ impl Devices {
             None => None,
         };
         watched.sender.iter().for_each(Sender::forget_waiting);
-        watched.taken = Some(Taken { at_us: now_us, after, changed_pages });
+        // From now on what happens is the target's.
+        watched.taken = Some(Taken { at_us: micros(started.elapsed()), after, changed_pages });
         Ok(())
     }
 
@@ -215,19 +216,19 @@ impl Devices {
     }
 }
 
-/// What the host says of each part's device, once the machine is gone, from QEMU's trace in `logs` of a boot that began at `started`. A
+/// What the host says of each part's device, once the machine is gone, from QEMU's trace in `logs` of a boot that began at `epoch_us`. A
 /// device that was not taken again has been judged by what came before. `guest` has what the guest said of each part.
 pub(crate) async fn observed(
     devices: &Devices,
     profile: &Profile,
     guest: &[&[Probe]],
     source: Option<&Ticks>,
-    (logs, started): (&Path, Instant),
+    (logs, epoch_us): (&Path, u64),
 ) -> Result<Vec<HostView>, Stop> {
     if devices.0.iter().flatten().all(|watched| watched.held_us.is_none()) {
         return Ok(devices.0.iter().map(|_| HostView::default()).collect());
     }
-    let (path, epoch_us) = (logs.join(TRACE), epoch_us(started));
+    let path = logs.join(TRACE);
     // Megabytes: not on the loop that other machines are watched by.
     let read = tokio::task::spawn_blocking(move || {
         let text = fs::read(&path).map_err(host(path.display()))?;
@@ -350,8 +351,7 @@ impl PageWatch {
     }
 }
 
-/// When the boot that started then did so, in microseconds since 1970, by which QEMU stamps its trace.
-fn epoch_us(started: Instant) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    micros(now.saturating_sub(started.elapsed()))
+/// Now, in microseconds since 1970, by which QEMU stamps its trace.
+pub(crate) fn epoch_us() -> u64 {
+    micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -9,7 +9,7 @@ mod ticks;
 
 pub use ticks::Ticks;
 
-pub(crate) use devices::{Devices, Watched, observed};
+pub(crate) use devices::{Devices, Watched, epoch_us, observed};
 pub(crate) use host_view::overrule;
 pub(crate) use nested_vm::NestedVms;
 pub(crate) use ticks::{blackout, micros};

@@ -328,3 +328,38 @@ async fn a_guest_that_goes_on_alone_and_does_not_power_off_is_late() {
     let tried = alone(None, |_, request| matches!(request, Request::KernelLog).then_some(Play::Well)).await;
     assert_ne!(tried.told().0, Outcome::Survived);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_says_no_after_a_silence_has_refused() {
+    let plays = |_: u32, request: &Request| match request {
+        Request::Kexec => Play::Pause(Duration::from_millis(500), Box::new(refused())),
+        _ => Play::Well,
+    };
+    let tried = Trial::of(Script::plays(plays)).run().await;
+    let (outcome, _, title) = tried.told();
+    assert!(outcome == Outcome::Refused && title.contains("EBUSY"), "{outcome}: {title}");
+    assert!(tried.took < 20 * SECOND, "{:?}", tried.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_goes_on_alone_and_fails_is_no_crash_though_it_powers_off() {
+    let tried = alone(None, |_, request| {
+        let failed = || luqual_protocol::Reply::Failed { message: "no memory".into() };
+        matches!(request, Request::Verify { .. }).then(|| Play::LastReply(failed(), MachineEnd::PoweredOff))
+    });
+    let tried = tried.await;
+    let (outcome, _, title) = tried.told();
+    assert!(outcome == Outcome::HarnessFailed && title == "no memory", "{outcome}: {title}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_before_the_first_update_is_handed_on_once_and_no_more() {
+    let plays = |hop: u32, request: &Request| match request {
+        Request::Preserve { .. } if hop == 0 => fails(),
+        _ => Play::Well,
+    };
+    let trial = Trial { workload: Some("lifecycle.there-and-back"), ..Trial::of(Script::plays(plays)) };
+    let tried = trial.run().await;
+    assert_eq!(tried.told().0, Outcome::Lost);
+    assert_eq!(tried.passed().into_iter().filter(|phase| *phase == Phase::Kexec).count(), 1);
+}
