@@ -180,7 +180,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Whose part a phase is: a target that is to hand on what it was given is a source.
-    fn side_in(&self, phase: Phase) -> Side {
+    pub(super) fn side_in(&self, phase: Phase) -> Side {
         if phase.is_of_a_source() { Side::Source } else { self.side() }
     }
 
@@ -348,51 +348,6 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// What a reply says that is not what was asked for.
-    pub(super) async fn not_done(&self, phase: Phase, reply: Reply, next: Next, guest: &dyn Guest) -> Stop {
-        let intact = match next {
-            Next::LookAgain(requests) => match self.is_intact(&requests, guest).await {
-                Ok(intact) => intact,
-                // A machine that ends, or a run that is ended, meanwhile is told as that.
-                Err(stop) => return stop,
-            },
-            Next::GoOn | Next::Stop => Ok(()),
-        };
-        if self.host.deterministic
-            && let Ok(machine) = self.machine()
-        {
-            // It says what it has to say, and powers its machine off: all of that is the boot's own.
-            let end = async { Ok(machine.wait_end().await) };
-            let _ = self.guard.within(Phase::Teardown, Watched::default(), end).await;
-        }
-        match reply {
-            Reply::Refused { call, errno, about } => {
-                let side = self.side_in(phase);
-                Stop::Refused { refused: Refused { call, errno, about }, side, intact }
-            }
-            Reply::Missing { what } => Stop::Requirement(what),
-            Reply::Failed { message } => Stop::Agent(message),
-            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
-        }
-    }
-
-    /// After a refusal: does the source still hold what it had? `Err` is a stop that says more than that.
-    async fn is_intact(&self, requests: &[Request], guest: &dyn Guest) -> Result<Result<(), String>, Stop> {
-        for request in requests {
-            let asked = self.guard.within(Phase::Verify, self.watched(), ask(guest, request)).await;
-            let intact = match asked {
-                Ok(reply) => says_intact(reply),
-                Err(Stop::Agent(why)) => Err(why),
-                Err(Stop::Deadline { .. }) => Err("no answer".to_owned()),
-                Err(stop) => return Err(stop),
-            };
-            if intact.is_err() {
-                return Ok(intact);
-            }
-        }
-        Ok(Ok(()))
-    }
-
     /// Unplugs the devices whose time for it has come, and waits until they are gone.
     async fn unplug(&mut self, when: Unplug, phase: Phase) -> Result<(), Stop> {
         for (number, part) in self.boot.parts.iter().enumerate() {
@@ -445,7 +400,7 @@ impl<'a> Driver<'a> {
     }
 
     /// What everything that needs the guest is raced with.
-    fn watched(&self) -> Watched<'_> {
+    pub(super) fn watched(&self) -> Watched<'_> {
         Watched { machine: self.machine.as_deref(), ticks: None, link: None, last_words: self.last_words() }
     }
 
@@ -483,15 +438,6 @@ fn with_device(request: Request, address: Option<String>) -> Request {
         Request::Preserve { workload, seed, .. } => Request::Preserve { workload, seed, device: address },
         Request::Retrieve { workload, seed, hop, .. } => Request::Retrieve { workload, seed, hop, device: address },
         other => other,
-    }
-}
-
-/// Whether a workload that was looked at once more, after something was refused, has all that it had.
-fn says_intact(reply: Reply) -> Result<(), String> {
-    let Reply::Done { said, .. } = reply else { return Err(format!("{reply:?}")) };
-    match said.probes.iter().find(|probe| !probe.held) {
-        Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
-        None => Ok(()),
     }
 }
 

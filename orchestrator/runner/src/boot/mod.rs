@@ -12,6 +12,7 @@ mod host;
 mod identity;
 mod interactive;
 mod part;
+mod refusal;
 mod start;
 mod steps;
 mod update;
