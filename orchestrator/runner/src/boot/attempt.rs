@@ -30,7 +30,7 @@ pub(crate) async fn run_once(
     {
         stop = Stop::Machine(end);
     }
-    if stop == Stop::Interrupted {
+    if stop == Stop::Interrupted || is_of_the_host(&stop) && *host.interrupt.borrow() {
         return None;
     }
     match driver.host_views().await {
@@ -83,6 +83,11 @@ pub(crate) async fn run_once(
         }
     };
     Some(boot.parts.iter().zip(driver.into_checked()).zip(phases).enumerate().map(record).collect())
+}
+
+/// Whether a boot ended by its host, as it does when a signal that ends the run ends QEMU too, and QEMU first.
+fn is_of_the_host(stop: &Stop) -> bool {
+    matches!(stop, Stop::Host(_) | Stop::Machine(MachineEnd::Qemu(_)))
 }
 
 /// Where the evidence of an attempt is, relative to the run's folder.

@@ -363,3 +363,18 @@ async fn what_failed_before_the_first_update_is_handed_on_once_and_no_more() {
     assert_eq!(tried.told().0, Outcome::Lost);
     assert_eq!(tried.passed().into_iter().filter(|phase| *phase == Phase::Kexec).count(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_ends_qemu_before_it_ends_the_run_is_no_failure_of_the_host() {
+    let ends = || {
+        Script::plays(|_, request| match request {
+            Request::Verify { .. } => Play::End(MachineEnd::Qemu("QEMU ended (signal: 15 (SIGTERM))".into())),
+            _ => Play::Well,
+        })
+    };
+    let tried = Trial::of(ends()).run().await;
+    assert_eq!(tried.told().0, Outcome::HarnessFailed);
+    // While its console is read to its end.
+    let interrupted_after = Some(tried.took - Duration::from_millis(100));
+    assert!(Trial { interrupted_after, ..Trial::of(ends()) }.run().await.record.is_none());
+}
