@@ -196,7 +196,8 @@ impl<'a> Driver<'a> {
         line: &Line<'_>,
     ) -> Result<(), Stop> {
         let Step { phase, hop, part, act } = step;
-        if step.request().is_some() {
+        // A boot of no workload, for an interactive session alone, asks nothing in the phases of workloads.
+        if step.request().is_some() || self.boot.parts.is_empty() {
             self.interactive(step, &**guest, line).await?;
         }
         // What is only looked at or waited for goes on though the machine has ended: the next phase says so.
