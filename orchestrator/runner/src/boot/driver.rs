@@ -149,7 +149,7 @@ impl<'a> Driver<'a> {
         let identities: Vec<Identity<'_>> =
             (0..=boot.update().hops).map(|hop| boot.identity(hop, nonce(hop))).collect();
         let steps = steps(boot, self.seed, &identities, self.mode());
-        let keys = Keys::make().map_err(host("the keys of the VM"))?;
+        let keys = Keys::make().map_err(Stop::host("the keys of the VM"))?;
         let (mut guest, log) = self.start(&steps, &identities[0], &keys).await?;
         let line = Line { keys: &keys, log, identities: &identities };
         for step in &steps {
@@ -185,7 +185,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn machine(&self) -> Result<&dyn Machine, Stop> {
-        self.machine.as_deref().ok_or_else(|| Stop::Host("the machine is gone".to_owned()))
+        self.machine.as_deref().ok_or_else(no_machine)
     }
 
     async fn step(
@@ -454,10 +454,6 @@ fn no_device(source: &KernelInfo) -> Stop {
 
 pub(super) fn no_machine() -> Stop {
     Stop::Host("the machine is gone".to_owned())
-}
-
-pub(super) fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
-    move |error| Stop::Host(format!("{what}: {error}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The start of a boot: what it needs, and until a guest is there.
 
 use super::connect::connect;
-use super::driver::{Driver, host};
+use super::driver::Driver;
 use super::guard::{At, Watched};
 use super::identity::Identity;
 use super::steps::{Step, requests};
@@ -58,9 +58,10 @@ impl Driver<'_> {
         let link = RefCell::new(Link::default());
         let watched = Watched { link: Some(&link), ..Watched::default() };
         let body = async {
-            fs::create_dir_all(logs).map_err(host(logs.display()))?;
-            let log = AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(host("agent.jsonl"))?;
-            let autorun = if is_alone { Some(requests(steps, fault).map_err(host("the script"))?) } else { None };
+            fs::create_dir_all(logs).map_err(Stop::host(logs.display()))?;
+            let log =
+                AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(Stop::host("agent.jsonl"))?;
+            let autorun = if is_alone { Some(requests(steps, fault).map_err(Stop::host("the script"))?) } else { None };
             let command_line = source.command_line(boot.profile, mode);
             let carried = carry::carried(0, boot.update().hops, boot.is_one()).into_iter();
             let image =

@@ -1,7 +1,7 @@
 //! From one kernel to the next, and what the last one still says.
 
 use super::connect::{ask, connect_next};
-use super::driver::{Driver, Going, Line, host, no_machine};
+use super::driver::{Driver, Going, Line, no_machine};
 use super::guard::{At, Watched};
 use super::steps::Step;
 use crate::inject;
@@ -107,7 +107,7 @@ impl Driver<'_> {
 
     fn collected(&mut self, log: KernelLog) -> Result<(), Stop> {
         self.kernels.target_taint = log.taint;
-        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(host("kmsg.log"))?;
+        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(Stop::host("kmsg.log"))?;
         self.kernels.log = log.lines;
         Ok(())
     }

@@ -53,10 +53,6 @@ impl FakeGuest {
                     self.state.resume();
                     *then
                 }
-                Play::Leave => {
-                    self.state.kexec();
-                    return pending().await;
-                }
                 Play::Say(line, then) => {
                     self.state.say(line);
                     *then

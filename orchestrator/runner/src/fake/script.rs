@@ -25,8 +25,6 @@ pub enum Play {
     LastReply(Reply, MachineEnd),
     /// It does not tick for that time, and then.
     Pause(Duration, Box<Play>),
-    /// It leaves for the next kernel, in which another machine's kernel would be found.
-    Leave,
     /// A line on the console, and then.
     Say(&'static str, Box<Play>),
     /// After that time.

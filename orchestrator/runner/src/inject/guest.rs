@@ -30,10 +30,9 @@ pub(crate) async fn into_preserved(
         }
         reply => return Ok(Some(reply)),
     };
-    let failed = |error| Stop::Host(format!("the RAM file: {error}"));
     let mut byte = [0];
-    ram.read(address, &mut byte).map_err(failed)?;
-    ram.write(address, &[byte[0] ^ 1]).map_err(failed)?;
+    ram.read(address, &mut byte).map_err(Stop::host("the RAM file"))?;
+    ram.write(address, &[byte[0] ^ 1]).map_err(Stop::host("the RAM file"))?;
     Ok(None)
 }
 

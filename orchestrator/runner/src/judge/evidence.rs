@@ -45,6 +45,11 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
+    /// For `map_err` on what the host does: it could not do that, and why.
+    pub(crate) fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
+        move |error| Self::Host(format!("{what}: {error}"))
+    }
+
     /// The stop in one line, for the record of the phase in which it came.
     pub(crate) fn in_words(&self) -> String {
         match self {

@@ -141,7 +141,7 @@ impl Devices {
         let (Some(watched), 1) = (&mut self.0[part], hop) else { return Ok(()) };
         let after = functions(machine).await?.into_iter().find(|it| it.id == watched.device.id());
         let changed_pages = match watched.left.as_ref().filter(|left| !left.quiet.is_empty()) {
-            Some(left) => Some(changed(machine.ram(), &left.quiet).map_err(host("the RAM file"))?),
+            Some(left) => Some(changed(machine.ram(), &left.quiet).map_err(Stop::host("the RAM file"))?),
             None => None,
         };
         watched.sender.iter().for_each(Sender::forget_waiting);
@@ -165,7 +165,7 @@ impl Devices {
                 let Reaches { quiet, busy } = said.reaches.clone().unwrap_or_default();
                 let ram = machine.ram();
                 let quiet = quiet.into_iter().map(|at| Ok((at, page(ram, at)?))).collect::<std::io::Result<_>>();
-                let quiet = quiet.map_err(host("the RAM file"))?;
+                let quiet = quiet.map_err(Stop::host("the RAM file"))?;
                 let busy = busy.map(|at| PageWatch::start(ram.clone(), at, started));
                 watched.left = Some(Left { at_us: now_us, quiet, busy });
                 let period_ms = watched.device.frame_period_ms().filter(|_| watched.workload.busy);
@@ -173,7 +173,7 @@ impl Devices {
                     let (input, output) = frames_of(watched.device);
                     let (input, output) = (machine.folder().join(input), machine.folder().join(output));
                     let sender = Sender::start(&input, &output, started.into_std(), period_ms);
-                    watched.sender = Some(sender.map_err(host("the frames"))?);
+                    watched.sender = Some(sender.map_err(Stop::host("the frames"))?);
                 }
             }
             (Phase::Retrieve, 1) => {
@@ -187,7 +187,7 @@ impl Devices {
                     let path = machine.folder().join(file_of(watched.device));
                     let mut bytes = [0; PAGE];
                     let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, *offset));
-                    read.map_err(host(path.display()))?;
+                    read.map_err(Stop::host(path.display()))?;
                     return Ok(vec![host_view::file(told, &digest(&bytes))]);
                 }
             }
@@ -231,10 +231,10 @@ pub(crate) async fn observed(
     let path = logs.join(TRACE);
     // Megabytes: not on the loop that other machines are watched by.
     let read = tokio::task::spawn_blocking(move || {
-        let text = fs::read(&path).map_err(host(path.display()))?;
+        let text = fs::read(&path).map_err(Stop::host(path.display()))?;
         Ok(parse_trace(&String::from_utf8_lossy(&text), epoch_us))
     });
-    let traced = read.await.map_err(host("the trace"))??;
+    let traced = read.await.map_err(Stop::host("the trace"))??;
     let of_each = devices.0.iter().zip(guest).map(|(watched, guest)| match watched {
         Some(watched) => host_view_of(watched, profile, &traced, guest, source),
         None => Ok(HostView::default()),
@@ -297,10 +297,6 @@ pub(crate) struct HostView {
 
 async fn functions(machine: &dyn Machine) -> Result<Vec<PciFunction>, Stop> {
     machine.functions().await.map_err(Stop::Host)
-}
-
-fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Stop {
-    move |error| Stop::Host(format!("{what}: {error}"))
 }
 
 fn page(ram: &Ram, at: u64) -> std::io::Result<Box<[u8]>> {
