@@ -9,14 +9,14 @@ pub struct Brief {
     pub outcome: Outcome,
     /// That against what was expected.
     pub status: Status,
-    /// Whether a survival is spoilt.
+    /// Whether the cell is tainted.
     pub tainted: bool,
     /// Whether the kernels did what their ABI strings say; `None` where nothing is known of it.
     pub as_predicted: Option<bool>,
     /// Whether the tool or its host failed in it, or in one of several attempts.
     pub harness_failed: bool,
-    /// Whether a fault was planted in it.
-    pub planted: bool,
+    /// Whether a fault was injected in it.
+    pub injected: bool,
     /// How long it took, in microseconds; of a shared boot, its part.
     pub duration_us: u64,
     /// Its blackout, in microseconds.
@@ -44,7 +44,7 @@ impl Brief {
             tainted: !cell.tainted.is_empty(),
             as_predicted: cell.as_predicted(),
             harness_failed: cell.ends().any(|outcome| outcome == Outcome::HarnessFailed),
-            planted: cell.planted.is_some(),
+            injected: cell.injected.is_some(),
             duration_us: cell.duration_us / (cell.shared_with.len() as u64 + 1),
             blackout_us: cell.blackout.map(|blackout| blackout.duration_us),
         }
@@ -63,10 +63,10 @@ impl Brief {
     /// What is read first: what nobody predicted, then what is not as expected, each with the worst first.
     pub(crate) fn urgency(&self) -> impl Ord + use<> {
         let known = (self.as_predicted != Some(false), self.status == Status::Expected);
-        (known, std::cmp::Reverse(self.outcome.harm()))
+        (known, std::cmp::Reverse(self.outcome.severity()))
     }
 
-    /// The outcome, with a mark on a survival that is spoilt.
+    /// The outcome, with a mark on a tainted survival.
     pub fn word(&self) -> String {
         let mark = if self.tainted && self.outcome == Outcome::Survived { "+tainted" } else { "" };
         format!("{}{mark}", self.outcome)

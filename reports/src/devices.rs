@@ -53,7 +53,7 @@ pub(crate) enum RowResult {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Checked {
     pub(crate) probes: usize,
-    pub(crate) broken: usize,
+    pub(crate) failed: usize,
 }
 
 impl Checked {
@@ -61,8 +61,8 @@ impl Checked {
     pub(crate) fn word(self) -> String {
         match self {
             Self { probes: 0, .. } => "–".to_owned(),
-            Self { broken: 0, .. } => "yes".to_owned(),
-            Self { probes, broken } => format!("no ({broken} of {probes})"),
+            Self { failed: 0, .. } => "yes".to_owned(),
+            Self { probes, failed } => format!("no ({failed} of {probes})"),
         }
     }
 }
@@ -150,16 +150,16 @@ impl Cells {
             if let Some(level) = level {
                 let checked = &mut self.levels[level as usize];
                 checked.probes += 1;
-                checked.broken += usize::from(!probe.held);
+                checked.failed += usize::from(!probe.passed);
             }
-            if !probe.held {
+            if !probe.passed {
                 let told = format!("{}: expected {}, observed {}", probe.name, probe.expected, alike(&probe.observed));
                 failures.push((level.map_or(Level::ALL.len(), |level| level as usize), told));
             }
         }
-        // What spoils a survival, or ended a cell before all of its probes.
+        // What taints a survival, or ended a cell before all of its probes.
         let names = |probe: &Probe| cell.title.starts_with(&format!("{}: expected ", probe.name));
-        let is_told = cell.probes.iter().any(|probe| !probe.held && names(probe));
+        let is_told = cell.probes.iter().any(|probe| !probe.passed && names(probe));
         if !is_told && !cell.title.is_empty() {
             failures.push((Level::ALL.len(), end(cell)));
         }
@@ -191,7 +191,7 @@ fn alike(observed: &str) -> &str {
 fn is_checked(cell: &CellRecord) -> bool {
     match cell.outcome {
         Outcome::Survived => true,
-        Outcome::Lost => cell.probes.iter().any(|probe| !probe.held),
+        Outcome::Lost => cell.probes.iter().any(|probe| !probe.passed),
         _ => false,
     }
 }

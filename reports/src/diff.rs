@@ -23,7 +23,7 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
             continue;
         };
         let then = old.cell(*then)?;
-        if end(&then) == end(&now) && now.outcome.says_something() {
+        if end(&then) == end(&now) && now.outcome.is_conclusive() {
             let (old, new) = (Brief::of(&then), Brief::of(&now));
             ratios.push(new.duration_us as f64 / old.duration_us.max(1) as f64);
             let blackout = old.blackout_us.zip(new.blackout_us);

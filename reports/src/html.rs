@@ -12,11 +12,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-mod accounts;
 mod cell;
 mod devices;
 mod frames;
 mod marks;
+mod vm_reports;
 
 pub use cell::Evidence;
 use marks::{class, mark, seconds};
@@ -88,10 +88,10 @@ fn head(record: &Record) -> Markup {
 /// What was run, where, and what came of it.
 fn about(record: &Record) -> Markup {
     let (run, host, totals) = (&record.run, &record.run.host, record.totals());
-    let planted = record.briefs().any(|(_, brief)| brief.is_some_and(|brief| brief.planted));
+    let injected = record.briefs().any(|(_, brief)| brief.is_some_and(|brief| brief.injected));
     markup! {
         h1 { "luqual run " (run.id) }
-        @if planted { p.planted { "Faults were injected into this run: it says nothing about its kernels." } }
+        @if injected { p.injected { "Faults were injected into this run: it says nothing about its kernels." } }
         p {
             @for (outcome, count) in &totals.by_outcome { span class=(format!("tag {outcome}")) { (count) " " (outcome) } " " }
             @if totals.not_run > 0 { span.tag { (totals.not_run) " not run" } }
@@ -119,7 +119,7 @@ fn kernels(record: &Record) -> Markup {
             @for info in record.run.kernels.values() { tr {
                 td { (info.name) } td { (info.release) }
                 td { (info.abi.as_ref().map_or_else(|| "unknown".to_owned(), |abi| abi.join(", "))) }
-                td { (info.abilities.as_ref().map_or_else(|| "unknown".to_owned(), words)) }
+                td { (info.capabilities.as_ref().map_or_else(|| "unknown".to_owned(), words)) }
                 td.long { code { (info.build_id.as_deref().unwrap_or("unknown")) } }
                 td.long { (info.provenance) }
                 td.long { code { (info.image_sha256) } } td.long { code { (info.command_line) } }

@@ -1,11 +1,11 @@
 //! The journal of a run that was not run here: it was put together from other runs.
 
-use luqual_model::{CellRecord, Event, Run, Stamped};
+use luqual_model::{CellRecord, Event, RunInfo, Stamped};
 use std::io::{self, Write};
 
 /// Writes the run, each of these cells as it ended, and the end.
 pub fn write_journal(
-    run: &Run,
+    run: &RunInfo,
     cells: impl Iterator<Item = io::Result<CellRecord>>,
     to: &mut dyn Write,
 ) -> io::Result<()> {
@@ -13,7 +13,7 @@ pub fn write_journal(
         serde_json::to_writer(&mut *to, &Stamped { at_us, event })?;
         to.write_all(b"\n")
     };
-    let begun = Run { duration_us: None, interrupted: false, ..run.clone() };
+    let begun = RunInfo { duration_us: None, interrupted: false, ..run.clone() };
     write(0, Event::RunStarted { run: Box::new(begun) })?;
     let end = run.duration_us.unwrap_or_default();
     for record in cells {

@@ -4,7 +4,7 @@ use crate::brief::{Brief, TestResult};
 use crate::grid::{Square, grids};
 use crate::record::Record;
 use crate::words::{end, notes, repro, standing};
-use luqual_model::{CellKey, CellRecord, Planned};
+use luqual_model::{CellKey, CellRecord, PlannedCell};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub fn junit(record: &Record) -> io::Result<String> {
         for (name, value) in crate::kernels::facts(record.run.kernels.values()) {
             suite.add_property((text(&name), text(&value)));
         }
-        if let Some(fault) = &record.run.settings.plant {
+        if let Some(fault) = &record.run.settings.inject {
             suite.add_property(("injected fault", text(fault).as_str()));
         }
         for square in grid.rows.iter().flat_map(|row| &row.squares) {
@@ -48,7 +48,7 @@ fn without_skipped(xml: &str) -> String {
 
 const SKIPPED: &str = " skipped=\"";
 
-fn not_run(planned: &Planned) -> TestCase {
+fn not_run(planned: &PlannedCell) -> TestCase {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
     status.set_message("not run");
     named(&planned.key, status)
@@ -100,8 +100,8 @@ fn case(record: &Record, cell: &CellRecord) -> TestCase {
 fn details(record: &Record, cell: &CellRecord) -> String {
     let mut lines = vec![format!("decided in {}, {}{}", cell.phase, cell.status, standing(cell))];
     lines.extend(notes(cell));
-    let broken = cell.probes.iter().filter(|probe| !probe.held);
-    lines.extend(broken.map(|it| format!("{}: expected {}, observed {}", it.name, it.expected, it.observed)));
+    let failed = cell.probes.iter().filter(|probe| !probe.passed);
+    lines.extend(failed.map(|it| format!("{}: expected {}, observed {}", it.name, it.expected, it.observed)));
     lines.extend(cell.findings.iter().map(|it| format!("{} {}: {}", it.side, it.kind, it.text)));
     lines.push(format!("evidence: {}", cell.folder));
     lines.extend(repro(record, cell).map(|command| format!("again: {command}")));
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_planted_fault_and_how_often_something_failed_are_told() {
         let mut record = crate::samples::record_of(vec![crate::samples::repeated(3)]);
-        record.run.settings.plant = Some("flip:64m:3:17".into());
+        record.run.settings.inject = Some("flip:64m:3:17".into());
         let xml = super::junit(&record).unwrap();
         assert!(xml.contains(r#"<property name="injected fault" value="flip:64m:3:17"/>"#), "{xml}");
         let out = "<system-out>survived, 0 of 3 failed, at most 63.2 % (95 %)\nattempts: survived; survived; survived<";

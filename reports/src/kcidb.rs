@@ -3,7 +3,7 @@
 use crate::brief::{Brief, TestResult};
 use crate::record::Record;
 use crate::words::end;
-use luqual_model::{CellRecord, KernelInfo, Planned};
+use luqual_model::{CellRecord, KernelInfo, PlannedCell};
 use serde_json::{Value, json};
 use std::io;
 
@@ -28,7 +28,7 @@ pub fn kcidb(record: &Record, origin: &str) -> io::Result<String> {
             })
         })
         .collect();
-    let test = |planned: &Planned, status: &str, more: Value| -> io::Result<Value> {
+    let test = |planned: &PlannedCell, status: &str, more: Value| -> io::Result<Value> {
         let key = &planned.key;
         let missing =
             || io::Error::new(io::ErrorKind::InvalidData, format!("the run does not describe {}", key.target));
@@ -39,7 +39,7 @@ pub fn kcidb(record: &Record, origin: &str) -> io::Result<String> {
             "environment": {"comment": format!("QEMU {} with {}, {}", run.host.qemu, run.host.accel, key.profile)},
             "misc": {
                 "source": run.kernels.get(&key.source), "prediction": planned.prediction,
-                "expectation": planned.expectation, "planted": run.settings.plant,
+                "expectation": planned.expectation, "planted": run.settings.inject,
             },
         });
         let fields = [test, more].into_iter().filter_map(|value| match value {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_planted_fault_is_no_result_of_a_kernel() {
         let mut record = crate::samples::record();
-        record.run.settings.plant = Some("flip:64m:3:17".into());
+        record.run.settings.inject = Some("flip:64m:3:17".into());
         let value: Value = serde_json::from_str(&kcidb(&record, "luqual").unwrap()).unwrap();
         assert!(value["tests"].as_array().unwrap().iter().all(|it| it["misc"]["planted"] == "flip:64m:3:17"));
     }

@@ -1,7 +1,7 @@
 //! Several runs as one.
 
 use crate::record::Record;
-use luqual_model::{CellId, Planned};
+use luqual_model::{CellId, PlannedCell};
 use std::collections::HashMap;
 
 /// Of each cell the run that counts: the last in which it ended, or else the first that has it.
@@ -24,7 +24,7 @@ impl Latest {
     }
 
     /// Whether it is this run of which the cell counts.
-    pub(crate) fn counts(&self, number: usize, plan: &Planned) -> bool {
+    pub(crate) fn counts(&self, number: usize, plan: &PlannedCell) -> bool {
         self.0.get(&plan.key.id()) == Some(&number)
     }
 }

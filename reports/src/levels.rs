@@ -19,9 +19,9 @@ pub fn levels(records: &[Record]) -> io::Result<Option<String>> {
     }
     let mut text = String::new();
     // Writing to a string does not fail.
-    let faults: BTreeSet<&String> = records.iter().filter_map(|record| record.run.settings.plant.as_ref()).collect();
+    let faults: BTreeSet<&String> = records.iter().filter_map(|record| record.run.settings.inject.as_ref()).collect();
     for fault in faults {
-        let _ = writeln!(text, "{}\n", crate::markdown::planted(fault));
+        let _ = writeln!(text, "{}\n", crate::markdown::injected(fault));
     }
     let heads: Vec<String> = Level::ALL.iter().map(|level| format!("{level} {}", level.word())).collect();
     let _ = writeln!(
@@ -124,7 +124,7 @@ mod tests {
             run
         };
         let mut last = run(Outcome::Survived, "");
-        last.run.settings.plant = Some("flip:64m:3:17".into());
+        last.run.settings.inject = Some("flip:64m:3:17".into());
         let text = levels(&[run(Outcome::Crashed, "panic"), run(Outcome::Crashed, "panic"), last]).unwrap().unwrap();
         assert!(!text.contains("crashed"), "{text}");
         assert!(text.starts_with("**A fault was injected (flip:64m:3:17)"), "{text}");

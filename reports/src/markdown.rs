@@ -19,8 +19,8 @@ pub fn markdown(record: &Record) -> io::Result<String> {
         (false, Some(_)) => "",
     };
     let _ = writeln!(text, "## Live updates: {}{ended}\n", record.totals().in_words());
-    if let Some(fault) = &record.run.settings.plant {
-        let _ = writeln!(text, "{}\n", planted(fault));
+    if let Some(fault) = &record.run.settings.inject {
+        let _ = writeln!(text, "{}\n", injected(fault));
     }
     for same in same(record) {
         let _ = writeln!(text, "**{}**\n", plain(&same.heading()));
@@ -70,7 +70,7 @@ fn square(square: &Square<'_>) -> String {
 }
 
 /// What is to be read before anything else.
-pub(crate) fn planted(fault: &str) -> String {
+pub(crate) fn injected(fault: &str) -> String {
     format!("**A fault was injected ({}): this says nothing about the kernels.**", plain(fault))
 }
 
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_planted_fault_and_a_run_that_did_not_end_are_told_at_the_top() {
         let mut record = crate::samples::record();
-        record.run.settings.plant = Some("flip:64m:3:17".into());
+        record.run.settings.inject = Some("flip:64m:3:17".into());
         record.run.interrupted = true;
         let text = super::markdown(&record).unwrap();
         let top: Vec<&str> = text.lines().take(3).collect();

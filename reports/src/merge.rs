@@ -2,7 +2,7 @@
 
 use crate::journal::write_journal;
 use crate::record::Record;
-use luqual_model::{Course, KernelInfo, Partition, ProgramInfo, Run};
+use luqual_model::{KernelInfo, OutcomeSettings, Partition, ProgramInfo, RunInfo};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 pub struct Merged<'a> {
     parts: Vec<&'a Record>,
     /// The whole. It took as long as its longest part.
-    pub run: Run,
+    pub run: RunInfo,
     /// Of each cell of the plan: whose it is, and its place there.
     places: Vec<(usize, usize)>,
 }
@@ -90,8 +90,8 @@ fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
     if a.tool != b.tool {
         return differ("the version of luqual");
     }
-    if (a.settings.seed, a.settings.course()) != (b.settings.seed, b.settings.course()) {
-        return differ(&format!("settings: {}", Course::WORDS));
+    if (a.settings.seed, a.settings.outcome_settings()) != (b.settings.seed, b.settings.outcome_settings()) {
+        return differ(&format!("settings: {}", OutcomeSettings::WORDS));
     }
     Ok(())
 }
@@ -177,7 +177,7 @@ mod tests {
             refused(&[record_of(vec![])]),
             "run is not a part of a run".replace("run is", &format!("{} is", record_of(vec![]).name))
         );
-        let change = |change: fn(&mut Run)| {
+        let change = |change: fn(&mut RunInfo)| {
             let mut records = all();
             change(&mut records[1].run);
             refused(&records)

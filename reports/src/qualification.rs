@@ -3,7 +3,7 @@
 use crate::brief::Brief;
 use crate::record::Record;
 use crate::words::line;
-use luqual_model::{CellRecord, Outcome, Run, Status};
+use luqual_model::{CellRecord, Outcome, RunInfo, Status};
 use maud::{DOCTYPE, PreEscaped, html as markup};
 use std::fmt::Write;
 use std::io;
@@ -33,7 +33,7 @@ impl Qualification {
                 _ => failed.push(cell),
             }
         }
-        if let Some(fault) = &record.run.settings.plant {
+        if let Some(fault) = &record.run.settings.inject {
             untested.push(format!("{fault} was injected: the result says nothing about the kernels"));
         }
         if record.run.interrupted {
@@ -43,7 +43,7 @@ impl Qualification {
             untested.push(format!("{} on {}: not run", planned.key.workload, planned.key.profile));
         }
         // Stable: of what is equally bad, the first comes first.
-        failed.sort_by_key(|cell| std::cmp::Reverse(cell.outcome.harm()));
+        failed.sort_by_key(|cell| std::cmp::Reverse(cell.outcome.severity()));
         let reasons = failed.iter().map(reason).collect();
         Ok(Self { survived, reasons, untested })
     }
@@ -62,7 +62,7 @@ impl Qualification {
     }
 
     /// The page as text.
-    pub fn text(&self, run: &Run) -> String {
+    pub fn text(&self, run: &RunInfo) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}: live update {}", self.word(), line(&pair(run)));
@@ -80,7 +80,7 @@ impl Qualification {
     }
 
     /// The page, to print or to attach.
-    pub fn html(&self, run: &Run) -> String {
+    pub fn html(&self, run: &RunInfo) -> String {
         markup! {
             (DOCTYPE)
             html lang="en" {
@@ -121,11 +121,11 @@ fn reason(cell: &CellRecord) -> String {
 }
 
 /// The only pair of the run.
-fn pair(run: &Run) -> String {
+fn pair(run: &RunInfo) -> String {
     run.planned.first().map_or_else(String::new, |planned| format!("{} → {}", planned.key.source, planned.key.target))
 }
 
-fn facts(run: &Run) -> Vec<(String, String)> {
+fn facts(run: &RunInfo) -> Vec<(String, String)> {
     let host = &run.host;
     let mut facts: Vec<(String, String)> = run
         .kernels
@@ -133,7 +133,7 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         .map(|info| (format!("kernel {}", info.name), format!("{}, sha256 {}", info.provenance, info.image_sha256)))
         .collect();
     facts.extend(crate::kernels::facts(run.kernels.values()));
-    if let Some(fault) = &run.settings.plant {
+    if let Some(fault) = &run.settings.inject {
         facts.push(("INJECTED".to_owned(), format!("{fault}: an injected fault; this says nothing about the kernels")));
     }
     facts.push(("repetitions".to_owned(), run.settings.repeat.to_string()));
@@ -180,9 +180,9 @@ mod tests {
     fn a_planted_fault_or_an_interruption_is_no_go() {
         let mut record = record_of(vec![cell("a", "b", Outcome::Survived, "")]);
         assert!(Qualification::of(&record).unwrap().go());
-        record.run.settings.plant = Some("flip-unpreserved".into());
+        record.run.settings.inject = Some("flip-unpreserved".into());
         assert!(!Qualification::of(&record).unwrap().go());
-        record.run.settings.plant = None;
+        record.run.settings.inject = None;
         record.run.interrupted = true;
         assert!(!Qualification::of(&record).unwrap().go());
     }

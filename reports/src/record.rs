@@ -2,7 +2,7 @@
 //! for.
 
 use crate::brief::Brief;
-use luqual_model::{CellId, CellRecord, Event, Journal, Outcome, Place, Planned, Run, RunRecord, Stamped};
+use luqual_model::{ByteRange, CellId, CellRecord, Event, Journal, Outcome, PlannedCell, RunInfo, RunRecord, Stamped};
 use serde::ser::{Error, Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -12,10 +12,10 @@ use std::os::unix::fs::FileExt;
 /// A run that ended, goes on, or was killed. Cells have the numbers of their places in the plan.
 pub struct Record {
     /// All but what became of the cells.
-    pub run: Run,
+    pub run: RunInfo,
     /// How a user names it: its id, unless its folder is another than that of all runs.
     pub name: String,
-    ended: Vec<Option<(Place, Brief)>>,
+    ended: Vec<Option<(ByteRange, Brief)>>,
     journal: File,
 }
 
@@ -53,7 +53,7 @@ impl Record {
     }
 
     /// What is planned, and what became of it.
-    pub fn briefs(&self) -> impl Iterator<Item = (&Planned, Option<&Brief>)> {
+    pub fn briefs(&self) -> impl Iterator<Item = (&PlannedCell, Option<&Brief>)> {
         self.run.planned.iter().zip(self.ended.iter().map(|ended| ended.as_ref().map(|(_, brief)| brief)))
     }
 
@@ -68,7 +68,7 @@ impl Record {
     }
 
     /// The cells that did not.
-    pub(crate) fn left(&self) -> impl Iterator<Item = &Planned> {
+    pub(crate) fn left(&self) -> impl Iterator<Item = &PlannedCell> {
         self.briefs().filter(|(_, brief)| brief.is_none()).map(|(planned, _)| planned)
     }
 

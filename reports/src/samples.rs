@@ -3,7 +3,7 @@
 use crate::record::Record;
 use luqual_model::{
     Attempt, Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Frames, HostInfo, KernelInfo, Outcome, Phase,
-    PhaseEnd, PhaseRecord, Planned, Probe, Run, Side, Span, Stamped, Status, Told,
+    PhaseEnd, PhaseRecord, PlannedCell, Probe, ProbeNames, RunInfo, Side, Span, Stamped, Status,
 };
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -19,13 +19,13 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     CellRecord {
         id: key.id(),
         outcome,
-        status: Status::of(outcome, false, &Told::default(), None),
+        status: Status::of(outcome, false, &ProbeNames::default(), None),
         title: title.into(),
         tainted: Vec::new(),
         phase: Phase::Finish,
         seed: 7,
         digest: None,
-        planted: None,
+        injected: None,
         phases: vec![
             PhaseRecord { phase: Phase::Boot, hop: 0, started_us: 0, duration_us: 1_100_000, end: PhaseEnd::Done },
             PhaseRecord {
@@ -44,7 +44,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
             } else {
                 "page 3 offset 17 is 0x01, was 0x00".into()
             },
-            held: survived,
+            passed: survived,
         }],
         blackout: survived.then_some(Blackout { duration_us: 912_345, resolution_us: 4000, last_tick: 1234 }),
         findings: vec![Finding {
@@ -56,10 +56,10 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         }],
         duration_us: 3_210_000,
         folder: format!("cells/{}", key.id()),
-        plan: Planned { key, prediction: None, expectation: None },
+        plan: PlannedCell { key, prediction: None, expectation: None },
         shared_with: Vec::new(),
         measures: Vec::new(),
-        accounts: Vec::new(),
+        vm_reports: Vec::new(),
         frames: None,
         attempts: Vec::new(),
     }
@@ -83,12 +83,12 @@ pub(crate) fn cells() -> Vec<CellRecord> {
     let mut tainted = cell("7.2.12", "7.2.12", Outcome::Survived, "source: WARNING: a at b");
     tainted.tainted = vec!["source: WARNING: a at b".into()];
     tainted.status = Status::Unexpected;
-    let mut planted = cell("7.3.4", "7.2.12", Outcome::Lost, "memfd 64m content: expected a, observed b");
-    planted.planted = Some("flip:64m:3:17".into());
+    let mut injected = cell("7.3.4", "7.2.12", Outcome::Lost, "memfd 64m content: expected a, observed b");
+    injected.injected = Some("flip:64m:3:17".into());
     vec![
         cell("7.2.12", "7.3.4", Outcome::Survived, ""),
         tainted,
-        planted,
+        injected,
         cell("7.3.4", "6.18.15", Outcome::Incompatible, "KHO: disabling KHO revival"),
         cell("6.18.15", "7.3.4", Outcome::Skipped, "the source 6.18.15 is built without LUO"),
         cell("7.3.4", "7.3.4", Outcome::Crashed, "Kernel panic - not syncing: x"),
@@ -99,7 +99,7 @@ pub(crate) fn cells() -> Vec<CellRecord> {
 
 /// A run of these; all of them were planned, in this order, and one more that has not ended.
 pub(crate) fn record() -> Record {
-    let mut plan: Vec<Planned> = cells().into_iter().map(|cell| cell.plan).collect();
+    let mut plan: Vec<PlannedCell> = cells().into_iter().map(|cell| cell.plan).collect();
     plan.push(cell("6.18.15", "6.18.15", Outcome::Survived, "").plan);
     written(plan, cells())
 }
@@ -119,7 +119,7 @@ pub(crate) fn device(
         name: (*name).into(),
         expected: (*expected).into(),
         observed: (*observed).into(),
-        held: expected == observed,
+        passed: expected == observed,
     };
     cell.probes = probes.iter().map(probe).collect();
     cell
@@ -197,7 +197,7 @@ pub(crate) fn framed_cells() -> Vec<CellRecord> {
 
 /// A run of these, and of one cell of a device that has not ended.
 pub(crate) fn planned_and(cells: Vec<CellRecord>) -> Record {
-    let mut plan: Vec<Planned> = cells.iter().map(|cell| cell.plan.clone()).collect();
+    let mut plan: Vec<PlannedCell> = cells.iter().map(|cell| cell.plan.clone()).collect();
     plan.push(device("vfio.virtio-net.idle", "7.3.4", Outcome::Survived, "", &[]).plan);
     written(plan, cells)
 }
@@ -208,17 +208,17 @@ pub(crate) fn record_of(cells: Vec<CellRecord>) -> Record {
 }
 
 /// A run of which no cell has ended.
-pub(crate) fn planned(run: Run) -> Record {
+pub(crate) fn planned(run: RunInfo) -> Record {
     journal(run, Vec::new())
 }
 
 /// A run of which these ended.
-pub(crate) fn written(planned: Vec<Planned>, cells: Vec<CellRecord>) -> Record {
-    journal(Run { planned, ..run() }, cells)
+pub(crate) fn written(planned: Vec<PlannedCell>, cells: Vec<CellRecord>) -> Record {
+    journal(RunInfo { planned, ..run() }, cells)
 }
 
 /// A journal, as a run writes it, read again.
-fn journal(run: Run, cells: Vec<CellRecord>) -> Record {
+fn journal(run: RunInfo, cells: Vec<CellRecord>) -> Record {
     let started = Event::RunStarted { run: Box::new(run) };
     let ended = cells.into_iter().map(|record| Event::CellFinished { record: Box::new(record) });
     let finished = Event::RunFinished { interrupted: false };
@@ -231,7 +231,7 @@ fn journal(run: Run, cells: Vec<CellRecord>) -> Record {
     Record::read(file).unwrap()
 }
 
-fn run() -> Run {
+fn run() -> RunInfo {
     let host = HostInfo {
         arch: "x86_64".into(),
         release: "6.1.0".into(),
@@ -241,7 +241,7 @@ fn run() -> Run {
         cpus: 2,
         memory: 24 << 30,
     };
-    let mut run = Run::new(
+    let mut run = RunInfo::new(
         "20260101-000000-abcd".into(),
         "luqual 0.1.0".into(),
         vec!["luqual".into()],
@@ -256,7 +256,7 @@ fn run() -> Run {
             image_sha256: "cd34".into(),
             provenance: "a package".into(),
             abi: Some(vec!["kho-v4".into()]),
-            abilities: None,
+            capabilities: None,
             command_line: "console=ttyS0".into(),
             patches: Vec::new(),
             facts: BTreeMap::new(),

@@ -4,8 +4,8 @@ use crate::brief::Brief;
 use crate::latest::Latest;
 use crate::markdown::plain;
 use crate::record::{Record, Totals};
-use crate::words::{end, other_probes};
-use luqual_model::{CellKey, Outcome, Planned, Status};
+use crate::words::{end, probe_mismatch};
+use luqual_model::{CellKey, Outcome, PlannedCell, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
@@ -14,7 +14,7 @@ use std::io;
 /// the last of them.
 pub fn suite(records: &[Record]) -> io::Result<String> {
     let latest = Latest::of(records);
-    let counts = |number: usize, plan: &Planned| latest.counts(number, plan);
+    let counts = |number: usize, plan: &PlannedCell| latest.counts(number, plan);
     let mut columns: Vec<String> = Vec::new();
     let mut rows: BTreeMap<&str, BTreeMap<String, Option<&Brief>>> = BTreeMap::new();
     let mut totals = Totals::default();
@@ -79,7 +79,7 @@ fn word(brief: Option<&Brief>, is_wide: bool) -> String {
 const NAMED: usize = 4;
 
 /// What is the same for several pairs is said once, and so is what is the same for several workloads.
-fn reasons(records: &[Record], counts: impl Fn(usize, &Planned) -> bool) -> io::Result<String> {
+fn reasons(records: &[Record], counts: impl Fn(usize, &PlannedCell) -> bool) -> io::Result<String> {
     // What was seen, and why it is so; of which workload, and where.
     let mut ends: BTreeMap<(String, String), BTreeMap<String, Vec<String>>> = BTreeMap::new();
     for (number, record) in records.iter().enumerate() {
@@ -89,7 +89,7 @@ fn reasons(records: &[Record], counts: impl Fn(usize, &Planned) -> bool) -> io::
                 continue;
             }
             let reason = cell.plan.expectation.as_ref().map(|expected| expected.reason.clone());
-            let why = reason.into_iter().chain(other_probes(&cell)).collect::<Vec<_>>().join("; ");
+            let why = reason.into_iter().chain(probe_mismatch(&cell)).collect::<Vec<_>>().join("; ");
             let pairs = ends.entry((end(&cell), why)).or_default().entry(cell.plan.key.workload.clone()).or_default();
             pairs.push(pair(&cell.plan.key));
         }

@@ -20,10 +20,10 @@ pub(crate) fn standing(cell: &CellRecord) -> String {
     format!("{status}{rate}{prediction}")
 }
 
-/// The rest, a line each: the fault, the digest, what spoils it besides, what was predicted and expected, each
+/// The rest, a line each: the fault, the digest, what taints it, what was predicted and expected, each
 /// attempt.
 pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
-    let mut notes: Vec<String> = cell.planted.iter().map(|fault| format!("injected fault: {fault}")).collect();
+    let mut notes: Vec<String> = cell.injected.iter().map(|fault| format!("injected fault: {fault}")).collect();
     notes.extend(cell.digest.iter().map(|digest| format!("deterministic: digest {digest}")));
     notes.extend(cell.tainted.iter().skip(1).cloned());
     if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {
@@ -37,7 +37,7 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
         let tainted = if expected.tainted { "+tainted" } else { "" };
         notes.push(format!("expected: {}{tainted}: {}{link}", expected.outcome, expected.reason));
     }
-    notes.extend(other_probes(cell));
+    notes.extend(probe_mismatch(cell));
     let attempts = cell.attempts.iter().map(|attempt| {
         let (tainted, retry) =
             (if attempt.tainted { "+tainted" } else { "" }, if attempt.retry { ", a retry" } else { "" });
@@ -54,7 +54,7 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
 pub(crate) fn repro(record: &Record, cell: &CellRecord) -> Option<String> {
     let is_told = cell.status != Status::Expected && cell.outcome != Outcome::Skipped;
     // What came from a bundle has its kernels there.
-    let bundle = record.run.settings.repeats.as_ref().and_then(|it| it.bundle.as_ref());
+    let bundle = record.run.settings.reproduces.as_ref().and_then(|it| it.bundle.as_ref());
     let words = ["luqual", "repro", bundle.unwrap_or(&record.name), &cell.id.0];
     is_told.then(|| command(&words))
 }
@@ -66,9 +66,9 @@ pub fn command(words: &[&str]) -> String {
 }
 
 /// Why a loss that is expected is not the one that is known.
-pub(crate) fn other_probes(cell: &CellRecord) -> Option<String> {
-    let other = cell.other_probes()?;
-    let known = cell.plan.expectation.as_ref().map_or_else(String::new, |known| known.broken.join(", "));
+pub(crate) fn probe_mismatch(cell: &CellRecord) -> Option<String> {
+    let other = cell.probe_mismatch()?;
+    let known = cell.plan.expectation.as_ref().map_or_else(String::new, |known| known.failed.join(", "));
     Some(format!("expected to fail: {known}; {other}"))
 }
 
@@ -96,15 +96,15 @@ mod tests {
     #[test]
     fn all_that_is_known_is_told() {
         let mut told = cell("a", "b", Outcome::Survived, "");
-        told.planted = Some("flip:4k:0:0".into());
+        told.injected = Some("flip:4k:0:0".into());
         told.tainted = vec!["first".into(), "second".into()];
         told.plan.prediction = Some(Prediction { outcome: Outcome::Crashed, why: "strings".into() });
         let link = Some("https://example.org".into());
         told.plan.expectation = Some(Expectation {
             outcome: Outcome::Lost,
             tainted: false,
-            broken: Vec::new(),
-            unsteady: Vec::new(),
+            failed: Vec::new(),
+            unstable: Vec::new(),
             reason: "known".into(),
             link,
         });
@@ -138,7 +138,7 @@ mod tests {
         let then = cell("a", "b", Outcome::Lost, "x: expected 1, observed 2");
         let mut now = cell("a", "b", Outcome::Lost, "x: expected 1, observed 3");
         assert!(now.ended_as(&then));
-        now.probes[0].held = !now.probes[0].held;
+        now.probes[0].passed = !now.probes[0].passed;
         assert!(!now.ended_as(&then));
         let crash = |title| cell("a", "b", Outcome::Crashed, title);
         assert!(crash("BUG: x").ended_as(&crash("BUG: x")) && !crash("BUG: x").ended_as(&crash("BUG: y")));
@@ -158,15 +158,15 @@ mod tests {
     #[test]
     fn a_loss_names_the_probes_by_which_it_is_another() {
         let mut told = cell("a", "b", Outcome::Lost, "");
-        let broken = vec!["D3 *".into(), "D4 *".into()];
+        let failed = vec!["D3 *".into(), "D4 *".into()];
         let (outcome, reason) = (Outcome::Lost, "known".to_owned());
         told.plan.expectation =
-            Some(Expectation { outcome, tainted: false, broken, unsteady: Vec::new(), reason, link: None });
+            Some(Expectation { outcome, tainted: false, failed, unstable: Vec::new(), reason, link: None });
         told.probes[0].name = "D3 state".into();
         told.probes.push(Probe { name: "D0 BARs".into(), ..told.probes[0].clone() });
         assert_eq!(
             notes(&told),
-            ["expected: lost: known", "expected to fail: D3 *, D4 *; also broken: D0 BARs; not broken: D4 *"]
+            ["expected: lost: known", "expected to fail: D3 *, D4 *; also failed: D0 BARs; did not fail: D4 *"]
         );
         told.probes[1].name = "D4 descriptor retrieve".into();
         assert_eq!(notes(&told), ["expected: lost: known"]);

@@ -8,7 +8,7 @@ mod steps;
 
 use run::run;
 use std::process::ExitCode;
-use steps::{STEPS, Step, Tier};
+use steps::{CiStep, STEPS, Tier};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -21,12 +21,12 @@ fn main() -> ExitCode {
                 ["--slurm", names @ ..] => (Tier::Slurm, names),
                 names => (Tier::Gate, names),
             };
-            let of_tier: Vec<&Step> = STEPS.iter().filter(|step| step.tier <= tier).collect();
+            let of_tier: Vec<&CiStep> = STEPS.iter().filter(|step| step.tier <= tier).collect();
             if names.is_empty() {
                 return run(&of_tier, tier);
             }
             // A step that is named is run, whatever its tier.
-            let named: Vec<&Step> = STEPS.iter().filter(|step| names.contains(&step.name)).collect();
+            let named: Vec<&CiStep> = STEPS.iter().filter(|step| names.contains(&step.name)).collect();
             if named.len() == names.len() { run(&named, tier) } else { usage() }
         }
         _ => usage(),
@@ -38,7 +38,7 @@ fn usage() -> ExitCode {
         "usage: cargo xtask ci [--slurm | --full] [STEP…]\n       cargo xtask claims\n\n\
          Without a tier the steps of the gate are run. A STEP that is named is run alone.\n\nsteps, in order:"
     );
-    for Step { name, purpose, tier, .. } in STEPS {
+    for CiStep { name, purpose, tier, .. } in STEPS {
         let tier = match tier {
             Tier::Gate => String::new(),
             Tier::Slurm => " (--slurm, --full)".to_owned(),

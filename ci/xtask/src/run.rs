@@ -1,6 +1,6 @@
 //! Runs steps, one after the other, and tells how long each took.
 
-use crate::steps::{Step, Tier, Work};
+use crate::steps::{CiStep, Tier, Work};
 use crate::{claims, slowest};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -39,14 +39,14 @@ impl Words {
 }
 
 /// Runs the steps. The first that fails ends it; in the full tier, whose steps take hours, the others are run all the same.
-pub(crate) fn run(steps: &[&Step], tier: Tier) -> ExitCode {
+pub(crate) fn run(steps: &[&CiStep], tier: Tier) -> ExitCode {
     let words = Words::new(tier);
     // Told once more before the closing line.
     let mut notes: Vec<String> = Vec::new();
     let mut closing: Vec<String> = Vec::new();
     let mut has_failed = false;
     let all = Instant::now();
-    for Step { name, purpose, budget, work, .. } in steps {
+    for CiStep { name, purpose, budget, work, .. } in steps {
         println!("== {name}: {purpose}");
         let started = Instant::now();
         let result = match work {
@@ -59,9 +59,9 @@ pub(crate) fn run(steps: &[&Step], tier: Tier) -> ExitCode {
                 )
             }
             Work::Tests(command) => {
-                let (result, held) = tests(&words, command);
+                let (result, closing_lines) = tests(&words, command);
                 notes.extend(slowest::told(&junit(tier)));
-                closing = held;
+                closing = closing_lines;
                 result
             }
             Work::Claims => claims_hold(),
@@ -114,26 +114,26 @@ fn tests(words: &Words, command: &[&str]) -> (Result<(), String>, Vec<String>) {
         Ok(child) => child,
         Err(error) => return (Err(wrong(error)), Vec::new()),
     };
-    let held = child.stderr.take().map(|stderr| hold_back(BufReader::new(stderr), &mut io::stderr()));
+    let closing_lines = child.stderr.take().map(|stderr| hold_back(BufReader::new(stderr), &mut io::stderr()));
     let result = child
         .wait()
         .map_err(wrong)
         .and_then(|status| if status.success() { Ok(()) } else { Err(format!("{status}: {}", command.join(" "))) });
-    (result, held.unwrap_or_default())
+    (result, closing_lines.unwrap_or_default())
 }
 
 /// Passes lines on until nextest's summary; that and what follows is returned.
 fn hold_back(from: impl BufRead, to: &mut dyn Write) -> Vec<String> {
-    let mut held = Vec::new();
+    let mut closing_lines = Vec::new();
     for line in from.split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).into_owned();
-        if held.is_empty() && !line.trim_start().starts_with("Summary [") {
+        if closing_lines.is_empty() && !line.trim_start().starts_with("Summary [") {
             let _ = writeln!(to, "{line}");
         } else {
-            held.push(line);
+            closing_lines.push(line);
         }
     }
-    held
+    closing_lines
 }
 
 fn claims_hold() -> Result<(), String> {
@@ -158,9 +158,9 @@ mod tests {
     fn the_summary_and_what_follows_is_held_back() {
         let text = "    PASS [   0.1s] a\n------------\n     Summary [   0.1s] 1 test run: 1 passed\n        FAIL x\n";
         let mut passed = Vec::new();
-        let held = hold_back(text.as_bytes(), &mut passed);
+        let closing_lines = hold_back(text.as_bytes(), &mut passed);
         assert_eq!(String::from_utf8(passed).unwrap(), "    PASS [   0.1s] a\n------------\n");
-        assert_eq!(held, ["     Summary [   0.1s] 1 test run: 1 passed", "        FAIL x"]);
+        assert_eq!(closing_lines, ["     Summary [   0.1s] 1 test run: 1 passed", "        FAIL x"]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) enum Work {
 }
 
 /// A step: its name, what it is for, and what it does.
-pub(crate) struct Step {
+pub(crate) struct CiStep {
     pub(crate) name: &'static str,
     pub(crate) purpose: &'static str,
     /// The smallest tier that has it.
@@ -52,7 +52,7 @@ const HOUR: u64 = 60 * MINUTE;
 /// A matrix of `matrix.toml`, on the optimised luqual.
 macro_rules! matrix {
     ($name:literal, $purpose:literal, $budget:expr) => {
-        Step {
+        CiStep {
             name: concat!("matrix-", $name),
             purpose: $purpose,
             tier: Tier::Full,
@@ -71,8 +71,8 @@ macro_rules! matrix {
 }
 
 /// In this order. The tests are last, so that their closing line is too.
-pub(crate) const STEPS: &[Step] = &[
-    Step {
+pub(crate) const STEPS: &[CiStep] = &[
+    CiStep {
         name: "scripts",
         purpose: "the shell scripts parse",
         tier: Tier::Gate,
@@ -94,35 +94,35 @@ pub(crate) const STEPS: &[Step] = &[
             "ci/templates/check",
         ]),
     },
-    Step {
+    CiStep {
         name: "claims",
         purpose: "the source is as ARCHITECTURE.md says",
         tier: Tier::Gate,
         budget: 10,
         work: Work::Claims,
     },
-    Step {
+    CiStep {
         name: "templates",
         purpose: "the templates for CI systems are valid by their schemas (the first time it needs PyPI)",
         tier: Tier::Gate,
         budget: MINUTE,
         work: Work::Command(&["ci/templates/check"]),
     },
-    Step {
+    CiStep {
         name: "fmt",
         purpose: "formatting",
         tier: Tier::Gate,
         budget: 10,
         work: Work::Command(&["cargo", "fmt", "--all", "--check"]),
     },
-    Step {
+    CiStep {
         name: "deny",
         purpose: "licences, sources and bans (advisories need a network and are left to `cargo deny check advisories`)",
         tier: Tier::Gate,
         budget: MINUTE,
         work: Work::Command(&["cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"]),
     },
-    Step {
+    CiStep {
         name: "clippy",
         purpose: "lints, warnings denied",
         tier: Tier::Gate,
@@ -139,42 +139,42 @@ pub(crate) const STEPS: &[Step] = &[
             "warnings",
         ]),
     },
-    Step {
+    CiStep {
         name: "build",
         purpose: "luqual and its tests",
         tier: Tier::Gate,
         budget: 7 * MINUTE,
         work: Work::Command(&["cargo", "nextest", "run", "--workspace", "--locked", "--cargo-quiet", "--no-run"]),
     },
-    Step {
+    CiStep {
         name: "kernels",
         purpose: "the kernels of the end-to-end tests, built once and kept",
         tier: Tier::Gate,
         budget: 30 * MINUTE,
         work: Work::Command(&["{luqual}", "kernels", "build", "7.2.12", "7.3.4", "6.18.15"]),
     },
-    Step {
+    CiStep {
         name: "selftests",
         purpose: "the kernel's own programs, which are workloads",
         tier: Tier::Gate,
         budget: 2 * MINUTE,
         work: Work::Command(&["{luqual}", "selftests", "build", "7.3.4"]),
     },
-    Step {
+    CiStep {
         name: "slurm",
         purpose: "Slurm and munge, unpacked for the tests alone",
         tier: Tier::Slurm,
         budget: MINUTE,
         work: Work::Command(&["ci/slurm"]),
     },
-    Step {
+    CiStep {
         name: "release",
         purpose: "the luqual that people run, optimised",
         tier: Tier::Full,
         budget: 10 * MINUTE,
         work: Work::Command(&["cargo", "build", "--release", "--locked", "--quiet", "--package", "luqual"]),
     },
-    Step { name: "size", purpose: "its file has 25 MiB at most", tier: Tier::Full, budget: 1, work: Work::Size(25) },
+    CiStep { name: "size", purpose: "its file has 25 MiB at most", tier: Tier::Full, budget: 1, work: Work::Size(25) },
     matrix!("full", "five series, all pairs, all workloads", 6 * HOUR),
     matrix!("each", "every kernel of the catalog into itself, all workloads", 6 * HOUR),
     matrix!("chains", "a hundred updates in a row", 3 * HOUR),
@@ -184,14 +184,14 @@ pub(crate) const STEPS: &[Step] = &[
     matrix!("devices", "devices that userspace owns, five series", HOUR),
     matrix!("iommus", "other IOMMUs", HOUR),
     matrix!("patched", "kernels with patches", 2 * HOUR),
-    Step {
+    CiStep {
         name: "mutants",
         purpose: "kernels with one fault each are all found",
         tier: Tier::Full,
         budget: 8 * HOUR,
         work: Work::Command(&["{release}", "mutants", "--report-dir", "{runs}/mutants"]),
     },
-    Step {
+    CiStep {
         name: "test",
         purpose: "unit tests, and end-to-end tests on real kernels",
         tier: Tier::Gate,
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_tests_are_last_and_names_are_unique() {
-        assert!(matches!(STEPS.last(), Some(Step { work: Work::Tests(_), .. })));
+        assert!(matches!(STEPS.last(), Some(CiStep { work: Work::Tests(_), .. })));
         let names: std::collections::BTreeSet<&str> = STEPS.iter().map(|step| step.name).collect();
         assert_eq!(names.len(), STEPS.len());
     }

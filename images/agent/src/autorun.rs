@@ -64,7 +64,7 @@ fn write_down(answers: Option<&mut File>, reply: &Reply) -> Result<(), String> {
 fn went_well(reply: &Reply) -> bool {
     match reply {
         Reply::Hello(_) | Reply::Located(_) | Reply::KernelLog(_) => true,
-        Reply::Done { said, .. } => said.probes.iter().all(|probe| probe.held),
+        Reply::Done { said, .. } => said.probes.iter().all(|probe| probe.passed),
         Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => false,
     }
 }

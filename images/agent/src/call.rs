@@ -40,7 +40,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::Panic => failed(inject::panic().err().unwrap_or_default()),
         Request::Preserve { .. }
         | Request::Flip { .. }
-        | Request::Spoil { .. }
+        | Request::Inject { .. }
         | Request::Locate { .. }
         | Request::Retrieve { .. }
         | Request::Verify { .. }

@@ -54,7 +54,7 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         }
         Request::Verify { workload } => later_step(held, &workload).map(Context::verify),
         Request::Finish { workload } => later_step(held, &workload).map(Context::finish),
-        Request::Spoil { workload, item } => {
+        Request::Inject { workload, item } => {
             later_step(held, &workload).map(|context| workloads::corrupt(context, item))
         }
         Request::Flip { workload, place, offset } => {

@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn broken(output: &Output) -> Vec<String> {
-        let probes = output.probes("-s 2", true).into_iter().filter(|probe| !probe.held);
+        let probes = output.probes("-s 2", true).into_iter().filter(|probe| !probe.passed);
         probes.map(|probe| format!("{}: {}", probe.name, probe.observed)).collect()
     }
 

@@ -209,7 +209,7 @@ fn told(reply: &Reply) -> String {
                 .probes
                 .iter()
                 .map(|it| {
-                    let word = if it.held { "held  " } else { "BROKEN" };
+                    let word = if it.passed { "held  " } else { "BROKEN" };
                     format!("{word}  {}: expected {}, observed {}\n", it.name, it.expected, it.observed)
                 })
                 .collect();
@@ -224,7 +224,7 @@ fn told(reply: &Reply) -> String {
 }
 
 fn counted(said: &Said) -> String {
-    let broken = said.probes.iter().filter(|probe| !probe.held).count();
+    let broken = said.probes.iter().filter(|probe| !probe.passed).count();
     match (said.probes.len(), broken) {
         (0, _) => "nothing to check".to_owned(),
         (all, 0) => format!("{all} probes, all held"),

@@ -16,11 +16,12 @@ pub use digest::digest;
 pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{
-    Account, Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Place, Probe, Reaches, Reply, Request,
-    Said, Written,
+    Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Probe, Reaches, Reply, Request, Said, VmReport,
+    WorkloadPage, Written,
 };
 pub use workload::{
-    EXTERNAL, LoadTime, Need, Unplug, Update, Workload, external, find as find_workload, program_path, workloads,
+    Device, EXTERNAL, LoadTime, Requirement, Unplug, Update, Workload, external, find as find_workload, program_path,
+    workloads,
 };
 
 /// Grows with every change that the other side would misread. Both sides must name the same.

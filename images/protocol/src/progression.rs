@@ -63,7 +63,7 @@ impl Progression {
             Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => Next::Stop,
             Reply::Done { said, .. } => {
                 if let Some(workload) = request.workload() {
-                    if said.probes.iter().any(|probe| !probe.held) {
+                    if said.probes.iter().any(|probe| !probe.passed) {
                         self.failed(workload);
                     }
                     // A workload whose update failed is still finished; only what begins another update is left out.
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
     use crate::{Probe, Said};
 
-    fn done(held: bool) -> Reply {
-        let probes = vec![Probe { name: "x".into(), expected: "1".into(), observed: "2".into(), held }];
+    fn done(passed: bool) -> Reply {
+        let probes = vec![Probe { name: "x".into(), expected: "1".into(), observed: "2".into(), passed }];
         Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 }
     }
 

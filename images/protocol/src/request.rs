@@ -20,30 +20,30 @@ pub enum Request {
         device: Option<String>,
     },
     /// Falsify something of a virtual machine that was left to the update. Source only, after [`Request::Preserve`].
-    Spoil {
+    Inject {
         /// The workload that has it.
         workload: String,
         /// What.
         item: Item,
     },
-    /// Flip the lowest bit of a byte of a workload's memory, for a fault that is planted on purpose where the host cannot do it.
+    /// Flip the lowest bit of a byte of a workload's memory, for an injected fault where the host cannot do it.
     /// Source only, after [`Request::Preserve`].
     Flip {
         /// The workload that holds it.
         workload: String,
         /// What.
-        place: Place,
+        place: WorkloadPage,
         /// The byte in the page.
         offset: u64,
     },
-    /// Have the kernel panic, for a fault that is planted on purpose. There is a reply only when it did not.
+    /// Have the kernel panic, for an injected fault. There is a reply only when it did not.
     Panic,
     /// Where is that in physical memory? Source only, after [`Request::Preserve`].
     Locate {
         /// The workload that holds it.
         workload: String,
         /// What.
-        place: Place,
+        place: WorkloadPage,
     },
     /// kexec_file_load(2) with an initramfs that has in it what this guest's has, but for the kernels.
     Load {
@@ -88,7 +88,7 @@ impl Request {
     pub fn workload(&self) -> Option<&str> {
         match self {
             Self::Preserve { workload, .. }
-            | Self::Spoil { workload, .. }
+            | Self::Inject { workload, .. }
             | Self::Flip { workload, .. }
             | Self::Locate { workload, .. }
             | Self::Retrieve { workload, .. }
@@ -103,7 +103,7 @@ impl Request {
         matches!(
             self,
             Self::Preserve { .. }
-                | Self::Spoil { .. }
+                | Self::Inject { .. }
                 | Self::Flip { .. }
                 | Self::Locate { .. }
                 | Self::Load { .. }
@@ -174,7 +174,7 @@ impl Item {
 /// A place in a workload's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "place", rename_all = "kebab-case")]
-pub enum Place {
+pub enum WorkloadPage {
     /// A page of a memfd.
     Memfd {
         /// The memfd's name.
@@ -186,7 +186,7 @@ pub enum Place {
     Unpreserved,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for WorkloadPage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Memfd { memfd, page } => write!(f, "page {page} of a memfd {memfd}"),
@@ -256,12 +256,12 @@ pub struct Said {
     pub paused: Option<PausedMachine>,
     /// What virtual machines say of the update.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub accounts: Vec<Account>,
+    pub vm_reports: Vec<VmReport>,
 }
 
 /// What a virtual machine says of an update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
+pub struct VmReport {
     /// What the machine is called.
     pub machine: String,
     /// What it came to, in order, with the time by its own clock, in microseconds.
@@ -273,7 +273,7 @@ pub struct Account {
     pub apart_us: u64,
 }
 
-impl Account {
+impl VmReport {
     /// The last that it tells before the update.
     pub const BEFORE: &str = "last before the update";
     /// The first that it tells after it.
@@ -366,7 +366,7 @@ pub struct Probe {
     /// What was.
     pub observed: String,
     /// Whether that is the same.
-    pub held: bool,
+    pub passed: bool,
 }
 
 /// How long the kernel took for so much of something.
@@ -386,8 +386,8 @@ impl Probe {
     /// A probe that holds when both texts are equal.
     pub fn compare(name: impl Into<String>, expected: impl ToString, observed: impl ToString) -> Self {
         let (expected, observed) = (expected.to_string(), observed.to_string());
-        let held = expected == observed;
-        Self { name: name.into(), expected, observed, held }
+        let passed = expected == observed;
+        Self { name: name.into(), expected, observed, passed }
     }
 }
 
@@ -397,8 +397,8 @@ mod tests {
 
     #[test]
     fn a_probe_holds_only_when_both_are_equal() {
-        assert!(Probe::compare("size", 4096, "4096").held);
-        assert!(!Probe::compare("size", 4096, 4095).held);
+        assert!(Probe::compare("size", 4096, "4096").passed);
+        assert!(!Probe::compare("size", 4096, 4095).passed);
     }
 
     #[test]

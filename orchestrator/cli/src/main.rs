@@ -8,7 +8,7 @@ mod gdb;
 mod here;
 mod output;
 mod progress;
-mod seat;
+mod session_input;
 mod signals;
 mod terminal;
 mod words;
@@ -44,7 +44,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run workloads over pairs of kernels, and report what survived
-    Run(Box<run::Run>),
+    Run(Box<run::RunArgs>),
     /// Say whether a host that runs one kernel may be live-updated to another: GO or NO-GO
     Qualify(Box<qualify::Qualify>),
     /// Reproduce one cell of an earlier run with everything that it ran with

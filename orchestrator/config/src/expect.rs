@@ -2,7 +2,7 @@
 
 use crate::document::{Table, Text};
 use crate::filter::{KernelPattern, Named, Subject};
-use crate::names::{Known, is_path, unknown};
+use crate::names::{KnownNames, is_path, unknown};
 use crate::pairs::Matrix;
 use luqual_model::{Expectation, Outcome, RANGE_SYNTAX, matches};
 
@@ -22,7 +22,7 @@ struct Rule {
 impl Rule {
     /// Whether the rule may match a cell of the matrix. The profile that a workload declares is not known
     /// here.
-    fn takes_of(&self, matrix: &Matrix, known: &Known<'_>) -> bool {
+    fn takes_of(&self, matrix: &Matrix, known: &KnownNames<'_>) -> bool {
         let selected = |name: &&&str| matrix.workloads.iter().any(|glob| matches(glob, name));
         matrix.has_pair(|source, target| may_take(&self.source, source) && may_take(&self.target, target))
             && known.workloads.iter().filter(selected).any(|name| matches(&self.workload, name))
@@ -52,7 +52,7 @@ impl Expectations {
 }
 
 /// Reads the rules of a file. `matrices` are its matrices, if they could be read.
-pub(crate) fn read(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) -> Expectations {
+pub(crate) fn read(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &KnownNames<'_>) -> Expectations {
     Expectations(table.tables("expect", |table| {
         let before = table.mistakes();
         let rule = rule(table, matrices, known)?;
@@ -64,19 +64,19 @@ pub(crate) fn read(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Kn
     }))
 }
 
-fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) -> Option<Rule> {
+fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &KnownNames<'_>) -> Option<Rule> {
     let source = kernel(table.needed_text("source"), matrices);
     let target = kernel(table.needed_text("target"), matrices);
     let profile = name(table.text("profile"), "profile", known.profiles);
     let workload = name(table.text("workload"), "workload", known.workloads);
     let outcome = table.needed_text("outcome").and_then(|text| {
         // An inconclusive outcome cannot be expected of a kernel.
-        let can_be = |outcome: &Outcome| outcome.says_something();
+        let can_be = |outcome: &Outcome| outcome.is_conclusive();
         let words: Vec<&str> = Outcome::ALL.into_iter().filter(can_be).map(Outcome::word).collect();
         let outcome = Outcome::from_word(text.text);
         match outcome {
             None => unknown(&text, "outcome", &words, ""),
-            Some(outcome) if !outcome.says_something() => {
+            Some(outcome) if !outcome.is_conclusive() => {
                 let hint = format!("expect one of {}", words.join(", "));
                 text.wrong(format!("`{}` says nothing about a kernel", text.text), Some(hint));
             }
@@ -85,15 +85,15 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Known<'_>) ->
         outcome
     });
     let tainted = table.flag("tainted");
-    let broken = failed(table.renamed_texts("failed", "broken"), outcome);
-    let unsteady = unstable(table.renamed_texts("unstable", "unsteady"), &broken);
+    let failed = failed(table.renamed_texts("failed", "broken"), outcome);
+    let unstable = unstable(table.renamed_texts("unstable", "unsteady"), &failed);
     let reason = table.needed_text("reason");
     if let Some(reason) = reason.as_ref().filter(|reason| reason.text.trim().is_empty()) {
         reason.wrong("the reason is empty", Some("say why the cell is known to end so".to_owned()));
     }
     let link = table.text("link").map(|link| link.text.to_owned());
     let expectation =
-        Expectation { outcome: outcome?, tainted, broken, unsteady, reason: reason?.text.to_owned(), link };
+        Expectation { outcome: outcome?, tainted, failed, unstable, reason: reason?.text.to_owned(), link };
     Some(Rule { source: source?, target: target?, profile, workload, expectation })
 }
 

@@ -17,7 +17,7 @@ pub use deadlines::Deadlines;
 pub use expect::Expectations;
 pub use filter::{FILTER_SYNTAX, Filter, FilterError, KernelPattern, Named, Subject};
 pub use luqual_model::matches;
-pub use names::{Known, is_path};
+pub use names::{KnownNames, is_path};
 pub use pairs::{Budget, Matrix, Pairs};
 pub use program::{Origin, Program};
 pub use propose::{Observed, propose};

@@ -5,7 +5,7 @@ use crate::expect::{self, Expectations};
 use crate::pairs;
 use crate::program::{self, Program};
 
-pub use crate::names::Known;
+pub use crate::names::KnownNames;
 pub use crate::pairs::Matrix;
 
 /// The matrix file that is built into luqual.
@@ -23,12 +23,12 @@ pub struct MatrixFile {
 }
 
 /// Reads a matrix file. All mistakes are reported at once.
-pub fn read(file: &str, text: &str, known: &Known<'_>) -> Result<MatrixFile, Mistakes> {
+pub fn read(file: &str, text: &str, known: &KnownNames<'_>) -> Result<MatrixFile, Mistakes> {
     document::read(file, text, |table| {
         let programs = program::read(file, table, known);
         let own = programs.iter().flatten().map(|program| program.workload.as_str());
         let workloads: Vec<&str> = known.workloads.iter().copied().chain(own).collect();
-        let known = &Known { workloads: &workloads, ..*known };
+        let known = &KnownNames { workloads: &workloads, ..*known };
         let matrices = table.named("matrix", |name, table| pairs::read(name.text, table, known));
         // What an unreadable matrix has is unknown.
         let expectations = expect::read(table, matrices.as_ref(), known);

@@ -3,7 +3,7 @@
 use crate::document::{Text, nearest};
 
 /// The names that a matrix file may use.
-pub struct Known<'a> {
+pub struct KnownNames<'a> {
     /// The kernels of the catalog.
     pub kernels: &'a [&'a str],
     /// The workloads.

@@ -3,7 +3,7 @@
 use crate::deadlines::Deadlines;
 use crate::document::{Table, Text};
 use crate::filter::{KernelPattern, Named};
-use crate::names::{Known, is_path, unknown};
+use crate::names::{KnownNames, is_path, unknown};
 use luqual_model::{Phase, RANGE_SYNTAX, matches};
 
 /// A named matrix.
@@ -80,7 +80,7 @@ impl Matrix {
 }
 
 /// Reads one matrix. None if a part of it is wrong, which is reported.
-pub(crate) fn read(name: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Matrix> {
+pub(crate) fn read(name: &str, table: &Table<'_>, known: &KnownNames<'_>) -> Option<Matrix> {
     let kernels = names(table, "kernels", |kernel| {
         if !is_path(kernel.text) && !known.kernels.contains(&kernel.text) {
             unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");

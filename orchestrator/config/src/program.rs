@@ -1,7 +1,7 @@
 //! `[program.NAME]`: external programs that a matrix file adds as workloads.
 
 use crate::document::{Table, Text};
-use crate::names::{Known, unknown};
+use crate::names::{KnownNames, unknown};
 use luqual_protocol::EXTERNAL;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub enum Origin {
 const LONGEST: usize = 32;
 
 /// Reads all programs of a file. None if one of them is wrong, which is reported.
-pub(crate) fn read(file: &str, table: &Table<'_>, known: &Known<'_>) -> Option<Vec<Program>> {
+pub(crate) fn read(file: &str, table: &Table<'_>, known: &KnownNames<'_>) -> Option<Vec<Program>> {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     table.named("program", |name, table| {
         let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
@@ -58,7 +58,7 @@ pub(crate) fn read(file: &str, table: &Table<'_>, known: &Known<'_>) -> Option<V
     })
 }
 
-fn origin(table: &Table<'_>, folder: &Path, known: &Known<'_>) -> Option<Origin> {
+fn origin(table: &Table<'_>, folder: &Path, known: &KnownNames<'_>) -> Option<Origin> {
     let (path, selftest, version) = (table.text("path"), table.text("selftest"), table.text("version"));
     let is_known = |version: &Text<'_>| {
         let is_known = known.kernels.contains(&version.text);

@@ -3,7 +3,7 @@
 use crate::expect::Expectations;
 use crate::filter::{KernelPattern, Named, Subject};
 use crate::names::is_path;
-use luqual_model::{Expectation, Outcome, Status, Told, Version};
+use luqual_model::{Expectation, Outcome, ProbeNames, Status, Version};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -17,35 +17,35 @@ pub struct Observed<'a> {
     /// Whether the cell was tainted.
     pub tainted: bool,
     /// The names of the failed probes.
-    pub broken: &'a [String],
+    pub failed: &'a [String],
 }
 
 impl Observed<'_> {
     fn is_as(&self, expectation: Option<&Expectation>) -> bool {
         // The passed probes only tell a regression from an improvement, and neither is as expected.
-        let told = Told { broken: self.names(), held: Vec::new() };
+        let told = ProbeNames { failed: self.names(), passed: Vec::new() };
         Status::of(self.outcome, self.tainted, &told, expectation) == Status::Expected
     }
 
     /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as
     /// they were, and the others by their own names.
     fn end(&self, expectation: Option<&Expectation>) -> End {
-        let mut end = End { outcome: self.outcome, tainted: self.tainted, broken: Vec::new(), unsteady: Vec::new() };
+        let mut end = End { outcome: self.outcome, tainted: self.tainted, failed: Vec::new(), unstable: Vec::new() };
         if let Some(known) = expectation.filter(|known| known.outcome == self.outcome) {
             let names = self.names();
-            let other = known.other_probes(&names);
-            let still = known.broken.iter().map(String::as_str).filter(|glob| !other.not.contains(glob));
-            end.broken = still.chain(other.also).map(str::to_owned).collect();
+            let other = known.probe_mismatch(&names);
+            let still = known.failed.iter().map(String::as_str).filter(|glob| !other.did_not_fail.contains(glob));
+            end.failed = still.chain(other.also_failed).map(str::to_owned).collect();
             // They say nothing where none is named.
-            if !end.broken.is_empty() {
-                end.unsteady.clone_from(&known.unsteady);
+            if !end.failed.is_empty() {
+                end.unstable.clone_from(&known.unstable);
             }
         }
         end
     }
 
     fn names(&self) -> Vec<&str> {
-        self.broken.iter().map(String::as_str).collect()
+        self.failed.iter().map(String::as_str).collect()
     }
 }
 
@@ -67,9 +67,9 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             let new = grid.rules();
             for Rule { sources, targets, end } in &new {
                 let (source, target) = (grid.range(sources), grid.range(targets));
-                let End { outcome, tainted, broken, unsteady } = end.clone();
+                let End { outcome, tainted, failed, unstable } = end.clone();
                 let reason = reason.to_owned();
-                let expectation = Expectation { outcome, tainted, broken, unsteady, reason, link: None };
+                let expectation = Expectation { outcome, tainted, failed, unstable, reason, link: None };
                 known.add(&source, &target, profile, workload, expectation);
                 rules.push((source, target, end.clone()));
             }
@@ -91,11 +91,11 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             if end.tainted {
                 say("tainted", true.into());
             }
-            if !end.broken.is_empty() {
-                say("failed", end.broken.into());
+            if !end.failed.is_empty() {
+                say("failed", end.failed.into());
             }
-            if !end.unsteady.is_empty() {
-                say("unstable", end.unsteady.into());
+            if !end.unstable.is_empty() {
+                say("unstable", end.unstable.into());
             }
             say("reason", reason.into());
             if let Some(link) = link {
@@ -114,8 +114,8 @@ const ROUNDS: usize = 4;
 struct End {
     outcome: Outcome,
     tainted: bool,
-    broken: Vec<String>,
-    unsteady: Vec<String>,
+    failed: Vec<String>,
+    unstable: Vec<String>,
 }
 
 type Range = std::ops::RangeInclusive<usize>;
@@ -151,7 +151,7 @@ impl<'a> Grid<'a> {
             let at = (place(it.subject.source), place(it.subject.target));
             let expectation = expectations.of(&it.subject);
             ends[at.0][at.1] = Some(it.end(expectation));
-            if it.outcome.says_something() && !it.is_as(expectation) {
+            if it.outcome.is_conclusive() && !it.is_as(expectation) {
                 wanted.insert(at);
             }
         }
@@ -190,7 +190,7 @@ impl<'a> Grid<'a> {
             (taken(sources, targets), std::cmp::Reverse(size(sources) + size(targets)))
         };
         let (sources, targets) = pairs.filter(fits).max_by_key(value).unwrap_or((source..=source, target..=target));
-        let survived = || End { outcome: Outcome::Survived, tainted: false, broken: Vec::new(), unsteady: Vec::new() };
+        let survived = || End { outcome: Outcome::Survived, tainted: false, failed: Vec::new(), unstable: Vec::new() };
         Rule { sources, targets, end: end.cloned().unwrap_or_else(survived) }
     }
 
@@ -222,7 +222,7 @@ impl<'a> Grid<'a> {
 mod tests {
     use super::*;
     use crate::matrix::read;
-    use crate::names::Known;
+    use crate::names::KnownNames;
 
     const KERNELS: [&str; 4] = ["6.19.14", "7.0.13", "7.2.12", "7.3.4"];
 
@@ -248,13 +248,13 @@ mod tests {
                     _ => Outcome::Survived,
                 },
                 tainted: letter == 't',
-                broken: &[],
+                failed: &[],
             })
             .collect()
     }
 
     fn file(rules: &str) -> Expectations {
-        let known = Known { kernels: &KERNELS, workloads: &["memfd.basic"], profiles: &["q35-intel"] };
+        let known = KnownNames { kernels: &KERNELS, workloads: &["memfd.basic"], profiles: &["q35-intel"] };
         let text = format!(
             "[matrix.a]\nkernels = [\"6.19.14\", \"7.0.13\", \"7.2.12\", \"7.3.4\"]\npairs = \"all\"\n\
              workloads = [\"*\"]\n{rules}"
@@ -294,7 +294,7 @@ mod tests {
             },
             outcome,
             tainted: false,
-            broken: &[],
+            failed: &[],
         };
         let (bad, good) = (Outcome::Incompatible, Outcome::Survived);
         let run = [
@@ -309,12 +309,12 @@ mod tests {
             let value: toml::Table = rule.parse().unwrap();
             let text = |key: &str| value[key].as_str().unwrap();
             let outcome = Outcome::from_word(text("outcome")).unwrap();
-            let broken = Vec::new();
+            let failed = Vec::new();
             let expectation = Expectation {
                 outcome,
                 tainted: false,
-                broken,
-                unsteady: Vec::new(),
+                failed,
+                unstable: Vec::new(),
                 reason: String::new(),
                 link: None,
             };
@@ -328,11 +328,11 @@ mod tests {
     #[test]
     fn the_probes_of_a_known_loss_stay_named() {
         let probes = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
-        let lost = |at: usize, broken| {
+        let lost = |at: usize, failed| {
             let named = Named { name: KERNELS[at], release: KERNELS[at] };
             let (profile, workload) = ("q35-intel", "memfd.basic");
             let subject = Subject { source: named, target: named, profile, workload };
-            Observed { subject, outcome: Outcome::Lost, tainted: false, broken }
+            Observed { subject, outcome: Outcome::Lost, tainted: false, failed }
         };
         const THEN: &str = "[[expect]]\nsource = \"*\"\ntarget = \"*\"\noutcome = \"lost\"\n\
                             broken = [\"D3 *\", \"D4 *\"]\nreason = \"then\"\n";
@@ -344,9 +344,9 @@ mod tests {
         let told = propose(&[lost(0, &fewer)], &before, "now", None);
         assert!(told.contains("outcome = \"lost\"\nfailed = [\"D4 *\"]\nreason"), "{told}");
         // An unstable probe is no reason for a rule. (The rules that stand here have the old names of the keys.)
-        let unsteady = THEN.replace("reason", "unsteady = [\"D0 *\"]\nreason");
-        assert_eq!(propose(&[lost(0, &other)], &file(&unsteady), "now", None), "");
-        let told = propose(&[lost(0, &fewer)], &file(&unsteady), "now", None);
+        let unstable = THEN.replace("reason", "unsteady = [\"D0 *\"]\nreason");
+        assert_eq!(propose(&[lost(0, &other)], &file(&unstable), "now", None), "");
+        let told = propose(&[lost(0, &fewer)], &file(&unstable), "now", None);
         assert!(told.contains("failed = [\"D4 *\"]\nunstable = [\"D0 *\"]\nreason"), "{told}");
         // A cell whose expectation names no probes gets none, and takes no list from a neighbour.
         assert!(!propose(&[lost(0, &other)], &Expectations::default(), "now", None).contains("failed"));
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(rules.matches("[[expect]]").count(), 2, "{rules}");
         let after = file(&format!("{THEN}{rules}"));
         assert!(run.iter().all(|cell| cell.is_as(after.of(&cell.subject))));
-        assert_eq!(after.of(&run[1].subject).unwrap().broken, ["D3 *", "D4 *"]);
+        assert_eq!(after.of(&run[1].subject).unwrap().failed, ["D3 *", "D4 *"]);
     }
 
     #[test]

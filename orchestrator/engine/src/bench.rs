@@ -7,7 +7,7 @@ use crate::kernels::{bootable, build_kernel, open_store};
 use crate::machine::Found;
 use crate::request::{KernelSource, MachineChoice};
 use luqual_guest::{GuestFile, initramfs};
-use luqual_model::{CellKey, CellRecord, Event, Outcome, Phase, Planned};
+use luqual_model::{CellKey, CellRecord, Event, Outcome, Phase, PlannedCell};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
 use luqual_runner::{Boot, BootKernel, Host, Part, QemuLab, run_boot};
 use luqual_vm::{Accel, Mode, Qemu, kernel_options, profile};
@@ -77,7 +77,7 @@ pub async fn bench(
         profile: profile.name.to_owned(),
         workload: workload.name.to_owned(),
     };
-    let plan = Planned { key, prediction: None, expectation: None };
+    let plan = PlannedCell { key, prediction: None, expectation: None };
     let parts = vec![Part { workload, plan: &plan, program: None }];
     let boot = Boot { source: &source, target: &target, profile, parts };
     tell(Measured::Begins(WORKLOAD, lab.accel.word()));

@@ -3,10 +3,10 @@
 mod order;
 mod verdict;
 
-use crate::attended::Attended;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Existing, of_runs, read_folder};
+use crate::interactive::Interactive;
 use crate::kernels::open_store;
 use crate::plan;
 use crate::request::{Execution, KernelSource, MachineChoice, Otherwise, Pairs, RunRequest, Selection};
@@ -47,7 +47,7 @@ pub struct BisectRequest {
     /// The folder of the runs, one for each kernel.
     pub report_dir: Option<PathBuf>,
     /// What whoever is there wants to see.
-    pub attended: Attended,
+    pub interactive: Interactive,
 }
 
 /// What is told while it is looked for. Kernels are named as a reader calls them.
@@ -80,7 +80,7 @@ pub enum Bisected {
 }
 
 /// What is seen of a kernel.
-enum Seen {
+enum KernelResult {
     Cell(Box<CellRecord>),
     /// There is no such kernel, since it does not build.
     NotBuilt(String),
@@ -89,7 +89,7 @@ enum Seen {
 /// Who looks at a kernel.
 trait Judge {
     /// What is seen of it, now or before.
-    async fn look(&self, name: &str) -> Result<Seen, EngineError>;
+    async fn look(&self, name: &str) -> Result<KernelResult, EngineError>;
 }
 
 /// Looks for it; `tell` hears how it goes.
@@ -141,7 +141,7 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
                 name
             }
             Next::First(name) => {
-                let Seen::Cell(cell) = judge.look(&name).await? else {
+                let KernelResult::Cell(cell) = judge.look(&name).await? else {
                     return Err(EngineError::harness(format!("{} is not there any more", order.told(&name))));
                 };
                 return Ok(Found::First { name, cell, before: Box::new(first) });
@@ -150,10 +150,12 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
         };
         let seen = judge.look(&name).await?;
         let (verdict, why) = match &seen {
-            Seen::NotBuilt(why) => (Verdict::Skip, format!("does not build: {why}")),
-            Seen::Cell(cell) => (verdict(cell, &first, &last), told(cell)),
+            KernelResult::NotBuilt(why) => (Verdict::Skip, format!("does not build: {why}")),
+            KernelResult::Cell(cell) => (verdict(cell, &first, &last), told(cell)),
         };
-        if verdict == Verdict::Skip && matches!(&seen, Seen::Cell(cell) if cell.outcome == Outcome::HarnessFailed) {
+        if verdict == Verdict::Skip
+            && matches!(&seen, KernelResult::Cell(cell) if cell.outcome == Outcome::HarnessFailed)
+        {
             return Err(EngineError::harness(format!("{}: {why}", order.told(&name)))
                 .hint("fix the problem and run the same command again; it resumes"));
         }
@@ -179,8 +181,8 @@ async fn end_of(
 ) -> Result<CellRecord, EngineError> {
     let told = order.told(name);
     let cell = match judge.look(name).await? {
-        Seen::Cell(cell) => cell,
-        Seen::NotBuilt(why) => {
+        KernelResult::Cell(cell) => cell,
+        KernelResult::NotBuilt(why) => {
             return Err(EngineError::usage(format!("{told} does not build: {why}")).hint("name another end"));
         }
     };
@@ -198,8 +200,8 @@ impl BisectRequest {
     fn folder(&self, order: &Order) -> Result<PathBuf, EngineError> {
         let (good, bad) = order.ends();
         let selection = serde_json::to_string(&self.selection).map_err(EngineError::own("JSON"))?;
-        let asked = format!("{good} {bad} {:?} {:?} {:?} {selection}", self.tree, self.source, self.target);
-        let id = digest::of_bytes(asked.as_bytes());
+        let requested = format!("{good} {bad} {:?} {:?} {:?} {selection}", self.tree, self.source, self.target);
+        let id = digest::of_bytes(requested.as_bytes());
         Ok(of_runs(self.report_dir.as_deref(), &format!("bisect-{}", &id[..8])))
     }
 }
@@ -217,10 +219,10 @@ struct Runs<'a> {
 const NOT_BUILT: &str = "not-built.txt";
 
 impl Judge for Runs<'_> {
-    async fn look(&self, name: &str) -> Result<Seen, EngineError> {
+    async fn look(&self, name: &str) -> Result<KernelResult, EngineError> {
         let (place, spec) = (self.place(name), self.order.spec(name));
         if let Ok(why) = fs::read_to_string(place.join(NOT_BUILT)) {
-            return Ok(Seen::NotBuilt(why));
+            return Ok(KernelResult::NotBuilt(why));
         }
         let building = self.context.building();
         let built = tokio::select! {
@@ -233,7 +235,7 @@ impl Judge for Runs<'_> {
                 let why = error.to_string().lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ");
                 fs::create_dir_all(&place).map_err(EngineError::named(&place))?;
                 fs::write(place.join(NOT_BUILT), &why).map_err(EngineError::named(&place))?;
-                return Ok(Seen::NotBuilt(why));
+                return Ok(KernelResult::NotBuilt(why));
             }
             Err(error) => return Err(error.into()),
         }
@@ -244,13 +246,13 @@ impl Judge for Runs<'_> {
             return Err(EngineError::usage(why).hint("name one workload, and one profile if it has several"));
         }
         forget_what_says_nothing(&place)?;
-        let attended = self.request.attended;
-        let run = run_chosen(self.context, self.store, &chosen, &request, Existing::Resumed, attended).await?;
+        let interactive = self.request.interactive;
+        let run = run_chosen(self.context, self.store, &chosen, &request, Existing::Resumed, interactive).await?;
         if run.record.run.interrupted {
             return Err(EngineError::interrupted());
         }
         let cell = run.record.cell_of(0).map_err(EngineError::own(place.display()))?;
-        Ok(Seen::Cell(Box::new(cell.ok_or_else(|| EngineError::harness("the cell did not end"))?)))
+        Ok(KernelResult::Cell(Box::new(cell.ok_or_else(|| EngineError::harness("the cell did not end"))?)))
     }
 }
 
@@ -296,10 +298,10 @@ mod tests {
     struct Fake(BTreeMap<&'static str, Vec<Outcome>>);
 
     impl Judge for Fake {
-        async fn look(&self, name: &str) -> Result<Seen, EngineError> {
+        async fn look(&self, name: &str) -> Result<KernelResult, EngineError> {
             Ok(match self.0[name].as_slice() {
-                [] => Seen::NotBuilt("no rule to make it".to_owned()),
-                outcomes => Seen::Cell(Box::new(several(outcomes))),
+                [] => KernelResult::NotBuilt("no rule to make it".to_owned()),
+                outcomes => KernelResult::Cell(Box::new(several(outcomes))),
             })
         }
     }

@@ -1,9 +1,9 @@
 //! Cells are run: their boots on this host's machines, into a journal, and then the reports are made from that.
 
-use crate::attended::patient;
 use crate::context::Context;
+use crate::durations::Durations;
 use crate::error::EngineError;
-use crate::history::History;
+use crate::interactive::patient;
 use crate::machine::Found;
 use crate::notice::Notice;
 use crate::plan;
@@ -11,11 +11,11 @@ use crate::registry::Registry;
 use crate::report_files::write_reports;
 use crate::selection::profile_of;
 use luqual_config::Deadlines;
-use luqual_model::{Event, Planned, Run, Settings, Stamped};
+use luqual_model::{Event, PlannedCell, RunInfo, Settings, Stamped};
 use luqual_reports::Record;
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, JOURNAL, Part, Person, QemuLab, Seed, Slots,
-    run_all, run_boot,
+    Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL, Part, QemuLab, Seed,
+    Slots, run_all, run_boot,
 };
 use luqual_vm::WorkFolder;
 use std::collections::BTreeMap;
@@ -29,15 +29,15 @@ pub(crate) struct Stage<'a> {
     pub(crate) found: &'a Found,
     pub(crate) folder: &'a Path,
     pub(crate) slots: Slots,
-    pub(crate) person: Person<'a>,
+    pub(crate) person: InteractiveOptions<'a>,
 }
 
 /// Runs all of a new run.
-pub(crate) async fn run_whole(context: &Context<'_>, run: &Run, stage: Stage<'_>) -> Result<Record, EngineError> {
+pub(crate) async fn run_whole(context: &Context<'_>, run: &RunInfo, stage: Stage<'_>) -> Result<Record, EngineError> {
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
     let journal = stage.folder.join(JOURNAL);
     let dispatcher = Dispatcher::create(stage.folder, run, &mut observer).map_err(EngineError::named(journal))?;
-    let cells: Vec<&Planned> = run.planned.iter().collect();
+    let cells: Vec<&PlannedCell> = run.planned.iter().collect();
     run_cells(context, dispatcher, &run.settings, &cells, stage).await
 }
 
@@ -46,15 +46,15 @@ pub(crate) async fn run_cells(
     context: &Context<'_>,
     dispatcher: Dispatcher<'_>,
     settings: &Settings,
-    planned: &[&Planned],
+    planned: &[&PlannedCell],
     stage: Stage<'_>,
 ) -> Result<Record, EngineError> {
     let Stage { kernels, registry, found, folder, slots, person } = stage;
-    let fault = fault(settings.plant.as_deref())?;
-    // A fault is planted in a workload, not in a boot; and what is deterministic does not depend on what it is run with.
+    let fault = fault(settings.inject.as_deref())?;
+    // A fault is injected into a workload, not in a boot; and what is deterministic does not depend on what it is run with.
     let alone = fault.is_some() || settings.deterministic;
-    let (boots, loads) = plan::boots_and_loads(planned, registry, alone, slots, &History::load())?;
-    let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&Planned>>();
+    let (boots, loads) = plan::boots_and_loads(planned, registry, alone, slots, &Durations::load())?;
+    let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&PlannedCell>>();
     let boots =
         boots.iter().map(|it| boot(&plans(it), kernels, registry)).collect::<Result<Vec<Boot<'_>>, EngineError>>()?;
     let mut deadlines = Deadlines::default();
@@ -75,7 +75,7 @@ pub(crate) async fn run_cells(
         cores_taken: CoresTaken::of(folder),
         fault,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
-        seed: settings.repeats.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
+        seed: settings.reproduces.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),
         waits: settings.waits(),
         deterministic: settings.deterministic,
         person,
@@ -88,7 +88,7 @@ pub(crate) async fn run_cells(
     let ran = run_all(dispatcher, &loads, slots, &context.interrupt, start).await;
     ran.map_err(EngineError::own(folder.join(JOURNAL).display()))?;
     let record = write_reports(folder)?;
-    History::add(&record);
+    Durations::add(&record);
     Ok(record)
 }
 
@@ -107,14 +107,14 @@ pub(crate) fn fault(text: Option<&str>) -> Result<Option<Fault>, EngineError> {
 }
 
 fn boot<'a>(
-    plans: &[&'a Planned],
+    plans: &[&'a PlannedCell],
     kernels: &'a BTreeMap<String, BootKernel>,
     registry: &'a Registry,
 ) -> Result<Boot<'a>, EngineError> {
     let kernel =
         |name: &str| kernels.get(name).ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")));
     let key = plans.first().map(|plan| &plan.key).ok_or_else(|| EngineError::harness("a boot without a cell"))?;
-    let part = |plan: &&'a Planned| {
+    let part = |plan: &&'a PlannedCell| {
         let name = &plan.key.workload;
         let workload =
             registry.find(name).ok_or_else(|| EngineError::usage(format!("this luqual has no workload {name}")))?;

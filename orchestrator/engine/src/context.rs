@@ -2,7 +2,7 @@
 
 use crate::error::EngineError;
 use crate::notice::{Building, Listener, Notice};
-use luqual_model::{HostInfo, Run};
+use luqual_model::{HostInfo, RunInfo};
 use luqual_vm::Launcher;
 use std::path::PathBuf;
 use tokio::sync::watch;
@@ -55,9 +55,9 @@ impl Context<'_> {
     }
 
     /// A run of nothing yet, on no machine yet.
-    pub(crate) fn new_run(&self) -> Run {
+    pub(crate) fn new_run(&self) -> RunInfo {
         let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        Run::new(String::new(), self.tool.clone(), self.command.clone(), started, HostInfo::default())
+        RunInfo::new(String::new(), self.tool.clone(), self.command.clone(), started, HostInfo::default())
     }
 }
 

@@ -1,13 +1,13 @@
 //! A cell of an earlier run, by its id or a part of it, and those that shared its boot.
 
 use crate::error::EngineError;
-use luqual_model::{CellKey, CellRecord, Planned};
+use luqual_model::{CellKey, CellRecord, PlannedCell};
 use luqual_reports::Record;
 
 /// The cell of that id, or the only one of which that is a part.
-pub(crate) fn cell_of(record: &Record, asked: &str) -> Result<CellRecord, EngineError> {
+pub(crate) fn cell_of(record: &Record, requested: &str) -> Result<CellRecord, EngineError> {
     let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
-    let number = numbered(&ids, asked)?;
+    let number = numbered(&ids, requested)?;
     record.cell_of(number).map_err(EngineError::named(&record.name))?.ok_or_else(|| {
         EngineError::usage(format!("{} has not ended in that run", ids[number]))
             .hint("luqual run --resume goes on with it")
@@ -15,21 +15,22 @@ pub(crate) fn cell_of(record: &Record, asked: &str) -> Result<CellRecord, Engine
 }
 
 /// The place of the id that is asked for.
-fn numbered(ids: &[String], asked: &str) -> Result<usize, EngineError> {
-    if let Some(number) = ids.iter().position(|id| id == asked) {
+fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
+    if let Some(number) = ids.iter().position(|id| id == requested) {
         return Ok(number);
     }
-    let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(asked)).collect();
+    let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(requested)).collect();
     match parts.as_slice() {
         [number] => Ok(*number),
         [] => {
-            Err(EngineError::usage(format!("the run has no cell `{asked}`")).hint("luqual report show has their names"))
+            Err(EngineError::usage(format!("the run has no cell `{requested}`"))
+                .hint("luqual report show has their names"))
         }
         several => {
-            let told = if asked.is_empty() {
+            let told = if requested.is_empty() {
                 format!("the run has {} cells: which one?", several.len())
             } else {
-                format!("{} cells of the run have `{asked}` in their ids", several.len())
+                format!("{} cells of the run have `{requested}` in their ids", several.len())
             };
             let names: Vec<&str> = several.iter().take(SHOWN).map(|number| ids[*number].as_str()).collect();
             let more = several.len().saturating_sub(SHOWN);
@@ -43,7 +44,7 @@ fn numbered(ids: &[String], asked: &str) -> Result<usize, EngineError> {
 const SHOWN: usize = 8;
 
 /// The cells of the boot that a cell's attempt was made in, in plan order; or it alone.
-pub(crate) fn in_its_boot(planned: &[Planned], cell: &CellRecord, alone: bool) -> Vec<Planned> {
+pub(crate) fn in_its_boot(planned: &[PlannedCell], cell: &CellRecord, alone: bool) -> Vec<PlannedCell> {
     let CellKey { source, target, profile, workload } = &cell.plan.key;
     let is_in = |key: &CellKey| {
         (&key.source, &key.target, &key.profile) == (source, target, profile)
@@ -59,8 +60,8 @@ mod tests {
     #[test]
     fn a_cell_is_named_by_its_id_or_by_what_no_other_has() {
         let ids = ["a_b_p_memfd.basic", "a_b_p_memfd.basic-2", "a_c_p_luo.x"].map(str::to_owned);
-        let of = |asked: &str| {
-            numbered(&ids, asked).map_err(|error| (error.to_string(), error.hint_text().map(str::to_owned)))
+        let of = |requested: &str| {
+            numbered(&ids, requested).map_err(|error| (error.to_string(), error.hint_text().map(str::to_owned)))
         };
         assert_eq!((of("a_b_p_memfd.basic"), of("luo"), of("basic-2")), (Ok(0), Ok(2), Ok(1)));
         let (told, hint) = of("basic").unwrap_err();

@@ -28,15 +28,15 @@ pub struct Finished {
 }
 
 /// The folder of runs that belong together, such as those of a bisection, unless another is named.
-pub(crate) fn of_runs(asked: Option<&Path>, name: &str) -> PathBuf {
-    asked.map_or_else(|| Path::new(RUNS).join(name), Path::to_owned)
+pub(crate) fn of_runs(requested: Option<&Path>, name: &str) -> PathBuf {
+    requested.map_or_else(|| Path::new(RUNS).join(name), Path::to_owned)
 }
 
 /// A run's id and folder.
-pub(crate) fn create(asked: Option<&Path>, existing: Existing) -> Result<(String, PathBuf), EngineError> {
+pub(crate) fn create(requested: Option<&Path>, existing: Existing) -> Result<(String, PathBuf), EngineError> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let id = format!("{now}-{:04x}", std::process::id() & 0xffff);
-    let folder = of_runs(asked, &id);
+    let folder = of_runs(requested, &id);
     if existing == Existing::Refused {
         has_no_run(&folder)?;
     }

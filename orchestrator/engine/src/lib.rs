@@ -10,7 +10,7 @@ mod notice;
 mod request;
 
 mod context;
-mod history;
+mod durations;
 mod machine;
 mod registry;
 mod selection;
@@ -19,15 +19,15 @@ mod kernels;
 mod partition;
 mod plan;
 
-mod attended;
 mod conclusion;
 mod folder;
+mod interactive;
 mod report_files;
 mod scale;
 
-mod asked;
 mod cells;
 mod find_cell;
+mod requested;
 mod unchanged;
 
 mod bundle;
@@ -46,7 +46,6 @@ mod bench;
 mod doctor;
 mod shell;
 
-pub use attended::Attended;
 pub use bench::{BenchRequest, Cost, Measured, bench};
 pub use bisect::{BisectRequest, Bisected, Look, Verdict, bisect, flaky};
 pub use bundle::{BundleRequest, Packed, pack};
@@ -55,15 +54,16 @@ pub use context::Context;
 pub use doctor::{Condition, examine};
 pub use error::{EngineError, ErrorKind};
 pub use folder::{Existing, Finished, find_run, read_folder, read_run};
+pub use interactive::Interactive;
 pub use kernels::{build_kernel, open_store};
 pub use merge::merge;
-pub use mutants::{Fate, MutantsRequest, Score, mutants};
+pub use mutants::{MutantResult, MutantsRequest, Score, mutants};
 pub use notice::{Building, Listener, Notice};
 pub use plan::{Plan, plan};
 pub use qualify::{QUALIFICATION_PAGE, qualify};
 pub use registry::Registry;
 pub use report_files::{evidence, write_report};
-pub use repro::{Comparison, ReproRequest, Reproduced, repro};
+pub use repro::{Comparison, ReproRequest, Reproduction, repro};
 pub use request::{
     AccelWanted, Demand, Execution, Kept, KernelSource, MachineChoice, Otherwise, Pairs, Part, REQUEST_VERSION,
     RunRequest, Selection,

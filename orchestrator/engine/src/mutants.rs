@@ -1,9 +1,9 @@
 //! What the workloads find of faults that were put into a kernel on purpose.
 
-use crate::attended::Attended;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Existing, of_runs};
+use crate::interactive::Interactive;
 use crate::kernels::{open_store, store_with};
 use crate::request::{Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
 use crate::run::run_chosen;
@@ -39,11 +39,11 @@ pub struct MutantsRequest {
     /// The folder of the runs, one or two for each mutant.
     pub report_dir: Option<PathBuf>,
     /// What whoever is there wants to see.
-    pub attended: Attended,
+    pub interactive: Interactive,
 }
 
 /// What became of a mutant.
-pub struct Fate {
+pub struct MutantResult {
     /// Its name.
     pub name: String,
     /// What is wrong in it.
@@ -70,7 +70,7 @@ pub struct Score {
 pub async fn mutants(
     context: &Context<'_>,
     request: &MutantsRequest,
-    tell: &dyn Fn(&Fate),
+    tell: &dyn Fn(&MutantResult),
 ) -> Result<Option<Score>, EngineError> {
     let plain = open_store(&request.kernels)?;
     let found = read_mutants(plain.catalog(), &request.of, &request.patches)?;
@@ -89,7 +89,7 @@ pub async fn mutants(
     let folder = of_runs(request.report_dir.as_deref(), "mutants");
     let mut fates = Vec::new();
     for mutant in chosen {
-        let fate = Fate {
+        let fate = MutantResult {
             name: mutant.name.clone(),
             subject: mutant.subject.clone(),
             killers: killers(context, &store, request, mutant, &folder).await?,
@@ -147,7 +147,7 @@ async fn killers(
             report_dir: Some(folder.join(format!("{}{suffix}", mutant.name))),
             ..RunRequest::of(pair.clone())
         };
-        let record = run_chosen(context, store, &chosen, &run, Existing::Resumed, request.attended).await?.record;
+        let record = run_chosen(context, store, &chosen, &run, Existing::Resumed, request.interactive).await?.record;
         if record.run.interrupted {
             return Err(EngineError::interrupted());
         }
@@ -164,13 +164,13 @@ fn killed_by(record: &Record) -> Vec<String> {
     let worse = record.briefs().filter_map(|(plan, brief)| {
         let brief = brief?;
         let is_worse = matches!(brief.status, Status::Regression | Status::Unexpected | Status::Flaky);
-        (is_worse && brief.outcome.says_something()).then(|| format!("{} ({})", plan.key.workload, brief.word()))
+        (is_worse && brief.outcome.is_conclusive()).then(|| format!("{} ({})", plan.key.workload, brief.word()))
     });
     worse.collect()
 }
 
 /// In one line.
-fn score(fates: &[Fate]) -> String {
+fn score(fates: &[MutantResult]) -> String {
     let killed = fates.iter().filter(|fate| !fate.killers.is_empty()).count();
     score_line(killed, fates.len())
 }
@@ -187,9 +187,9 @@ impl Score {
 }
 
 /// As Markdown.
-fn table(fates: &[Fate]) -> String {
+fn table(fates: &[MutantResult]) -> String {
     let mut text = format!("{}\n\n| mutant | what is wrong in it | killed by |\n| --- | --- | --- |\n", score(fates));
-    for Fate { name, subject, killers, survives } in fates {
+    for MutantResult { name, subject, killers, survives } in fates {
         let killers = match (killers.as_slice(), survives) {
             ([], None) => "**nobody**".to_owned(),
             ([], Some(why)) => format!("nobody: {why}"),
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_score_counts_who_was_killed_and_the_table_says_by_whom() {
-        let fate = |name: &str, killers: &[&str], survives: Option<&str>| Fate {
+        let fate = |name: &str, killers: &[&str], survives: Option<&str>| MutantResult {
             name: name.into(),
             subject: "a | b".into(),
             killers: killers.iter().map(|it| (*it).to_owned()).collect(),

@@ -1,6 +1,6 @@
 //! What is told while something is done. Whoever listens puts it into words.
 
-use luqual_kernels::{Kernel, Progress};
+use luqual_kernels::{BuildProgress, Kernel};
 use luqual_model::Stamped;
 use std::path::Path;
 
@@ -75,7 +75,7 @@ pub enum Notice<'a> {
 /// The progress of a kernel's build, told as notices.
 pub struct Building<'a>(pub &'a dyn Listener);
 
-impl Progress for Building<'_> {
+impl BuildProgress for Building<'_> {
     fn start(&self, step: &str, total: Option<u64>) {
         self.0.hear(Notice::StepStarted { step, total });
     }

@@ -1,7 +1,7 @@
 //! From a selection to what runs: cells with what is thought of them, their boots, and the host's room.
 
+use crate::durations::Durations;
 use crate::error::EngineError;
-use crate::history::History;
 use crate::kernels::open_store;
 use crate::machine::free_memory_mib;
 use crate::registry::Registry;
@@ -9,7 +9,7 @@ use crate::request::RunRequest;
 use crate::selection::{Chosen, profile_of, subject};
 use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
-use luqual_model::{CellKey, KernelInfo, Planned};
+use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_runner::{Load, Slots, boots};
 use luqual_vm::{free_mib, work_base};
 use std::collections::BTreeMap;
@@ -26,21 +26,21 @@ pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
 
 /// The boots of these cells, and what each takes; an error names one that can never fit.
 pub(crate) fn boots_and_loads(
-    planned: &[&Planned],
+    planned: &[&PlannedCell],
     registry: &Registry,
     alone: bool,
     slots: Slots,
-    history: &History,
+    durations: &Durations,
 ) -> Result<(Vec<Vec<usize>>, Vec<Load>), EngineError> {
     let boots = if alone {
         (0..planned.len()).map(|number| vec![number]).collect()
     } else {
         boots(planned, |name| registry.find(name))
     };
-    let mean = mean(planned, history).unwrap_or_default();
+    let mean = mean(planned, durations).unwrap_or_default();
     let load = |boot: &Vec<usize>| -> Result<Load, EngineError> {
         let keys = || boot.iter().map(|number| &planned[*number].key);
-        let usual = keys().map(|key| history.of(key).unwrap_or(mean)).sum();
+        let usual = keys().map(|key| durations.of(key).unwrap_or(mean)).sum();
         let mut load = Load { memory_mib: QEMU_MIB, usual };
         // All of a boot have the same machine.
         if let Some(key) = keys().next() {
@@ -53,8 +53,8 @@ pub(crate) fn boots_and_loads(
 }
 
 /// How long a cell takes of which that is not known: as long as the others.
-fn mean(planned: &[&Planned], history: &History) -> Option<Duration> {
-    let known: Vec<Duration> = planned.iter().filter_map(|plan| history.of(&plan.key)).collect();
+fn mean(planned: &[&PlannedCell], durations: &Durations) -> Option<Duration> {
+    let known: Vec<Duration> = planned.iter().filter_map(|plan| durations.of(&plan.key)).collect();
     known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX))
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
 }
 
 /// What is thought of each cell, by what is known of its kernels.
-pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>, store: &Store) -> Vec<Planned> {
+pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>, store: &Store) -> Vec<PlannedCell> {
     let mut known: BTreeMap<&str, Option<KernelInfo>> = BTreeMap::new();
     for key in &chosen.cells {
         for name in [key.source.as_str(), key.target.as_str()] {
@@ -84,7 +84,7 @@ pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>
         let (source, target) = (release(&key.source), release(&key.target));
         let expectation = chosen.expectations.of(&subject(key, &source, &target)).cloned();
         let prediction = of(&key.source).zip(of(&key.target)).and_then(|(source, target)| predict(source, target));
-        Planned { key: key.clone(), prediction, expectation }
+        PlannedCell { key: key.clone(), prediction, expectation }
     };
     chosen.cells.iter().map(plan).collect()
 }
@@ -92,7 +92,7 @@ pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>
 /// What a run would be.
 pub struct Plan {
     /// The cells, with what is thought of them.
-    pub cells: Vec<Planned>,
+    pub cells: Vec<PlannedCell>,
     /// How many machines are started for them.
     pub boots: usize,
     /// How many of them run at once.
@@ -120,11 +120,11 @@ pub fn plan(request: &RunRequest) -> Result<Plan, EngineError> {
     let slots = slots(request.execution.jobs, chosen.budget);
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let cells = planned(&chosen, info, &store);
-    let (history, all) = (History::load(), cells.iter().collect::<Vec<_>>());
-    let (boots, loads) = boots_and_loads(&all, &chosen.registry, false, slots, &history)?;
+    let (durations, all) = (Durations::load(), cells.iter().collect::<Vec<_>>());
+    let (boots, loads) = boots_and_loads(&all, &chosen.registry, false, slots, &durations)?;
     let memory_mib = loads.iter().map(|load| load.memory_mib).max().unwrap_or_default();
     let at_once = slots.jobs.min(slots.memory_mib / memory_mib.max(1)).min(boots.len() as u64);
-    let unknown = all.iter().filter(|plan| history.of(&plan.key).is_none()).count();
+    let unknown = all.iter().filter(|plan| durations.of(&plan.key).is_none()).count();
     let usual = usual(&loads, all.len(), unknown, at_once.min(processors()));
     Ok(Plan { boots: boots.len(), at_once, memory_mib, room_mib: slots.memory_mib, usual, unknown, cells })
 }

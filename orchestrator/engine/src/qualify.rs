@@ -1,9 +1,9 @@
 //! May a host that runs this be live-updated to that?
 
-use crate::attended::Attended;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Existing, Finished};
+use crate::interactive::Interactive;
 use crate::request::RunRequest;
 use crate::run::run;
 use luqual_reports::Qualification;
@@ -17,9 +17,9 @@ pub const QUALIFICATION_PAGE: &str = "qualification.html";
 pub async fn qualify(
     context: &Context<'_>,
     request: &RunRequest,
-    attended: Attended,
+    interactive: Interactive,
 ) -> Result<(Finished, Qualification), EngineError> {
-    let finished = run(context, request, Existing::Refused, attended).await?;
+    let finished = run(context, request, Existing::Refused, interactive).await?;
     let Finished { record, folder } = &finished;
     let qualification = Qualification::of(record).map_err(EngineError::own(folder.join(JOURNAL).display()))?;
     let (text, page) = (qualification.text(&record.run), qualification.html(&record.run));

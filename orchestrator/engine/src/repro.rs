@@ -1,20 +1,20 @@
 //! One attempt at a cell of an earlier run is made again, with all that it was made with.
 
-use crate::attended::Attended;
 use crate::bundle::Unpacked;
 use crate::cells::{Stage, fault, run_whole};
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::find_cell::{cell_of, in_its_boot};
 use crate::folder::{self, Existing, Finished, before_it_begins, read_run};
+use crate::interactive::Interactive;
 use crate::kernels::{all_bootable, open_store};
 use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
 use crate::request::{Kept, KernelSource, MachineChoice};
-use crate::unchanged::{Since, kernels_of, same_host};
+use crate::unchanged::{OnChange, kernels_of, same_host};
 use luqual_config::Budget;
-use luqual_model::{CellRecord, Outcome, Repeated, Settings};
+use luqual_model::{CellRecord, Outcome, Reproduced, Settings};
 use std::path::{Path, PathBuf};
 
 /// What to make again, and how.
@@ -33,7 +33,7 @@ pub struct ReproRequest {
     /// What is kept of its machine.
     pub kept: Kept,
     /// What whoever makes it again wants to see.
-    pub attended: Attended,
+    pub interactive: Interactive,
     /// On what it is run.
     pub machine: MachineChoice,
     /// Where kernels come from, unless from a bundle.
@@ -41,7 +41,7 @@ pub struct ReproRequest {
 }
 
 /// What was made again.
-pub struct Reproduced {
+pub struct Reproduction {
     /// Its run.
     pub run: Finished,
     /// The cell as it was.
@@ -76,7 +76,7 @@ impl Comparison {
 }
 
 /// Makes it again, in a run of its own.
-pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Reproduced, EngineError> {
+pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Reproduction, EngineError> {
     let store = open_store(&request.kernels)?;
     let bundle = if request.run.is_file() { Some(Unpacked::of(context, &request.run)?) } else { None };
     let read_here;
@@ -91,9 +91,9 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     let deterministic = request.deterministic || old.settings.deterministic;
     // What is deterministic has a boot of its own.
     let planned = in_its_boot(&old.planned, &then, deterministic);
-    fault(old.settings.plant.as_deref())?;
+    fault(old.settings.inject.as_deref())?;
     let found = request.machine.find(context, deterministic).await?;
-    let since = if request.anyway { Since::Told } else { Since::Refused("--anyway takes what is there today") };
+    let since = if request.anyway { OnChange::Told } else { OnChange::Refused("--anyway takes what is there today") };
     // What becomes deterministic is emulated, whatever it was.
     let accel_then = if deterministic { found.accel.accel.word() } else { &old.host.accel };
     same_host(context, old, accel_then, &found, since)?;
@@ -108,7 +108,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
         }
     };
     let mut kernels = before_it_begins(context, &folder, looking).await?;
-    request.attended.prepare(&mut kernels);
+    request.interactive.prepare(&mut kernels);
     // One pair of kernels: those of the boot.
     let pair = kernels.get(&then.plan.key.source).cloned().zip(kernels.get(&then.plan.key.target).cloned());
     let wait = |socket: &Path| {
@@ -122,7 +122,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     (run.id, run.host) = (id, found.host());
     run.programs = registry.programs(planned.iter().map(|cell| cell.key.workload.as_str()));
     run.planned = planned;
-    let repeats = Repeated {
+    let reproduces = Reproduced {
         run: old.id.clone(),
         cell: then.id.clone(),
         seed: then.seed,
@@ -135,15 +135,15 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
         retries: 0,
         repeat: 1,
         deterministic,
-        repeats: Some(repeats),
+        reproduces: Some(reproduces),
         ..old.settings.clone()
     };
     request.kept.set(&mut run.settings);
-    let person = request.attended.person(&wait);
+    let person = request.interactive.person(&wait);
     let stage = Stage { kernels: &kernels, registry: &registry, found: &found, folder: &folder, slots, person };
     let record = run_whole(context, &run, stage).await?;
     let now = if record.run.interrupted { None } else { Some(cell_of(&record, &then.id.0)?) };
-    Ok(Reproduced { run: Finished { record, folder }, then, now })
+    Ok(Reproduction { run: Finished { record, folder }, then, now })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The version of a request's file. It grows when an older luqual would not understand one.
-pub const REQUEST_VERSION: u32 = 1;
+pub const REQUEST_VERSION: u32 = 2;
 
 /// A run: which cells, how often, on what, and where its folder is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,14 +114,22 @@ pub struct Execution {
     /// What is kept of machines.
     pub kept: Kept,
     /// A fault for each cell (`luqual_runner::FAULT_SYNTAX`).
-    pub plant: Option<String>,
+    pub inject: Option<String>,
     /// Whether each cell does the same every time, instruction by instruction.
     pub deterministic: bool,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { repeat: 1, retries: 0, jobs: None, seed: None, kept: Kept::default(), plant: None, deterministic: false }
+        Self {
+            repeat: 1,
+            retries: 0,
+            jobs: None,
+            seed: None,
+            kept: Kept::default(),
+            inject: None,
+            deterministic: false,
+        }
     }
 }
 
@@ -241,7 +249,7 @@ mod tests {
                 jobs: Some(2),
                 seed: Some(u64::MAX),
                 kept: Kept { memory: true, vmcore: Some(Vmcore { of: VmcoreOf::All, limit_mib: 7 }) },
-                plant: Some("flip:64m:3:17".into()),
+                inject: Some("flip:64m:3:17".into()),
                 deterministic: true,
             },
             machine: MachineChoice { accel: AccelWanted::Tcg, qemu: Some("/q".into()) },

@@ -1,10 +1,10 @@
 //! A run that was cut off is resumed: with the same kernels, settings and cells, whatever today's configuration says.
 
-use crate::attended::Attended;
 use crate::cells::{Stage, run_cells};
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Finished, find_run};
+use crate::interactive::Interactive;
 use crate::kernels::{all_bootable, open_store};
 use crate::machine::Found;
 use crate::notice::Notice;
@@ -12,16 +12,16 @@ use crate::plan;
 use crate::registry::Registry;
 use crate::report_files::write_reports;
 use crate::request::{KernelSource, MachineChoice};
-use crate::unchanged::{Since, kernels_of, same_host, same_kernels};
+use crate::unchanged::{OnChange, kernels_of, same_host, same_kernels};
 use luqual_config::Budget;
 use luqual_kernels::Kernel;
-use luqual_model::{Planned, Stamped};
+use luqual_model::{PlannedCell, Stamped};
 use luqual_runner::{CutOff, JOURNAL};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-const SINCE: Since = Since::Refused("or start a new run");
+const SINCE: OnChange = OnChange::Refused("or start a new run");
 
 /// Resumes the run of that folder or id, on what there is.
 pub async fn resume(
@@ -41,7 +41,7 @@ pub async fn resume(
     same_host(context, &run, &run.host.accel, &found, SINCE)?;
     let left = cut_off.left.iter().map(|number| &run.planned[*number]);
     let kernels = kernels_of(context, &run, &store, left, SINCE).await?;
-    go_on(context, &folder, cut_off, &found, kernels).await
+    continue_run(context, &folder, cut_off, &found, kernels).await
 }
 
 /// Resumes the run in `folder` with what was found for it already.
@@ -56,7 +56,7 @@ pub(crate) async fn resume_with(
         return Ok(finished);
     }
     same_kernels(context, &cut_off.run, &mut kernels, SINCE)?;
-    go_on(context, folder, cut_off, found, kernels).await
+    continue_run(context, folder, cut_off, found, kernels).await
 }
 
 fn read(folder: &Path) -> Result<CutOff, EngineError> {
@@ -71,7 +71,7 @@ fn nothing_left(context: &Context<'_>, folder: &Path, run: &CutOff) -> Result<Op
     Ok(Some(Finished { record: write_reports(folder)?, folder: folder.to_owned() }))
 }
 
-async fn go_on(
+async fn continue_run(
     context: &Context<'_>,
     folder: &Path,
     cut_off: CutOff,
@@ -79,16 +79,16 @@ async fn go_on(
     kernels: BTreeMap<String, Kernel>,
 ) -> Result<Finished, EngineError> {
     let run = cut_off.run.clone();
-    let left: Vec<&Planned> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
+    let left: Vec<&PlannedCell> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
     let kernels = all_bootable(kernels);
     let registry = Registry::of_run(&run.programs)?;
     for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
     }
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
-    let dispatcher = cut_off.go_on(&mut observer).map_err(EngineError::named(folder.join(JOURNAL)))?;
+    let dispatcher = cut_off.resume(&mut observer).map_err(EngineError::named(folder.join(JOURNAL)))?;
     let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
-    let person = Attended::default().person(&|_| {});
+    let person = Interactive::default().person(&|_| {});
     let stage = Stage { kernels: &kernels, registry: &registry, found, folder, slots, person };
     let record = run_cells(context, dispatcher, &run.settings, &left, stage).await?;
     Ok(Finished { record, folder: folder.to_owned() })

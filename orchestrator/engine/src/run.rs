@@ -1,17 +1,17 @@
 //! A run: everything that can be wrong is looked at before anything is started.
 
-use crate::asked::Asked;
-use crate::attended::Attended;
 use crate::cells::{Stage, fault, run_whole};
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{self, Existing, Finished, before_it_begins, has_no_run};
+use crate::interactive::Interactive;
 use crate::kernels::{all_bootable, find_kernels, open_store};
 use crate::plan;
 use crate::request::{Kept, RunRequest};
+use crate::requested::RequestedRun;
 use crate::resume::resume_with;
 use crate::selection::Chosen;
-use crate::unchanged::{Since, same_host};
+use crate::unchanged::{OnChange, same_host};
 use luqual_kernels::Store;
 use luqual_model::{Phase, Settings};
 
@@ -20,11 +20,11 @@ pub async fn run(
     context: &Context<'_>,
     request: &RunRequest,
     existing: Existing,
-    attended: Attended,
+    interactive: Interactive,
 ) -> Result<Finished, EngineError> {
     let store = open_store(&request.kernels)?;
     let chosen = plan::choose(&store, request)?;
-    run_chosen(context, &store, &chosen, request, existing, attended).await
+    run_chosen(context, &store, &chosen, request, existing, interactive).await
 }
 
 /// Runs what was chosen, as the request says.
@@ -34,24 +34,24 @@ pub(crate) async fn run_chosen(
     chosen: &Chosen,
     request: &RunRequest,
     existing: Existing,
-    attended: Attended,
+    interactive: Interactive,
 ) -> Result<Finished, EngineError> {
     let options = &request.execution;
-    fault(options.plant.as_deref())?;
+    fault(options.inject.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let found = request.machine.find(context, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
     if existing == Existing::Resumed {
         // Before a kernel is built for it.
-        Asked::of(context, chosen, options, None, store).find(&folder)?;
+        RequestedRun::of(context, chosen, options, None, store).find(&folder)?;
     }
     let looking = find_kernels(context, store, chosen.cells.iter());
     let kernels = before_it_begins(context, &folder, looking).await?;
-    let asked = Asked::of(context, chosen, options, Some(&kernels), store);
+    let requested = RequestedRun::of(context, chosen, options, Some(&kernels), store);
     if existing == Existing::Resumed {
-        if let Some(begun) = asked.find(&folder)? {
-            let since = Since::Refused("or name another folder");
+        if let Some(begun) = requested.find(&folder)? {
+            let since = OnChange::Refused("or name another folder");
             same_host(context, &begun.run, &begun.run.host.accel, &found, since)?;
             drop(begun);
             return resume_with(context, &folder, &found, kernels).await;
@@ -59,13 +59,13 @@ pub(crate) async fn run_chosen(
         has_no_run(&folder)?;
     }
     let kernels = all_bootable(kernels);
-    let mut run = asked.run;
+    let mut run = requested.run;
     (run.id, run.host) = (id, found.host());
     let deadlines = chosen.deadlines.stretched(found.accel.accel.deadline_factor());
     run.settings.deadlines = Phase::ALL.into_iter().map(|phase| (phase, deadlines.of(phase).as_secs())).collect();
     (run.settings.jobs, run.settings.memory_mib) = (slots.jobs, chosen.budget.memory_mib);
     options.kept.set(&mut run.settings);
-    let (registry, person) = (&chosen.registry, attended.person(&|_| {}));
+    let (registry, person) = (&chosen.registry, interactive.person(&|_| {}));
     let stage = Stage { kernels: &kernels, registry, found: &found, folder: &folder, slots, person };
     let record = run_whole(context, &run, stage).await?;
     Ok(Finished { record, folder })

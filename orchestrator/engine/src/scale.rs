@@ -1,9 +1,9 @@
 //! The whole way of a large run, with a machine that is not there in place of QEMU.
 
 use crate::context::Context;
+use crate::durations::Durations;
 use crate::error::EngineError;
 use crate::folder::read_folder;
-use crate::history::History;
 use crate::kernels::open_store;
 use crate::plan::{boots_and_loads, planned, slots};
 use crate::registry::Registry;
@@ -12,8 +12,8 @@ use crate::request::KernelSource;
 use crate::selection::Chosen;
 use luqual_config::{Budget, Deadlines, Expectations};
 use luqual_model::{
-    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord, Planned, Probe,
-    Settings, Side, Stamped, Status, Told,
+    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord, PlannedCell,
+    Probe, ProbeNames, Settings, Side, Stamped, Status,
 };
 use luqual_runner::{Dispatcher, JOURNAL, Slots, run_all};
 use luqual_vm::profile::PROFILES;
@@ -78,8 +78,8 @@ pub async fn scale(
     run.id = "scale".to_owned();
     run.planned = planned(&chosen, info, store);
     run.settings = Settings { jobs: slots.jobs, repeat: 1, ..Settings::default() };
-    let all: Vec<&Planned> = run.planned.iter().collect();
-    let (_, loads) = boots_and_loads(&all, &chosen.registry, true, slots, &History::default())?;
+    let all: Vec<&PlannedCell> = run.planned.iter().collect();
+    let (_, loads) = boots_and_loads(&all, &chosen.registry, true, slots, &Durations::default())?;
     drop(all);
     drop(chosen);
     told("planned", None);
@@ -157,7 +157,7 @@ fn cells(kernels: &[&str], count: usize) -> Vec<CellKey> {
 }
 
 /// What a cell of an ordinary size tells.
-fn life(plan: Planned, number: usize) -> Vec<Event> {
+fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
     let (id, lost) = (plan.key.id(), number % LOST_EVERY == LOST_EVERY - 1);
     let us = 350_000 + (number as u64 * 7919) % 10_000;
     let outcome = if lost { Outcome::Lost } else { Outcome::Survived };
@@ -170,7 +170,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         name: format!("memfd {name} content"),
         expected: "every byte as it was".to_owned(),
         observed: if lost { "page 3 offset 17 is 0x01, was 0x00" } else { "every byte as it was" }.to_owned(),
-        held: !lost,
+        passed: !lost,
     };
     let finding = |line: u64| Finding {
         kind: FindingKind::Luo,
@@ -189,13 +189,13 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
     }
     let probes: Vec<Probe> = (0..15).map(probe).collect();
     let record = CellRecord {
-        status: Status::of(outcome, false, &Told::of(&probes), plan.expectation.as_ref()),
+        status: Status::of(outcome, false, &ProbeNames::of(&probes), plan.expectation.as_ref()),
         title: if lost { "memfd 0 content: expected every byte as it was".to_owned() } else { String::new() },
         tainted: Vec::new(),
         phase: Phase::Finish,
         seed: number as u64,
         digest: None,
-        planted: None,
+        injected: None,
         duration_us: us * phases.len() as u64,
         phases,
         probes,
@@ -205,7 +205,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
         shared_with: Vec::new(),
         measures: Vec::new(),
         frames: None,
-        accounts: Vec::new(),
+        vm_reports: Vec::new(),
         attempts: Vec::new(),
         outcome,
         id,
@@ -220,7 +220,7 @@ fn life(plan: Planned, number: usize) -> Vec<Event> {
 pub(crate) fn ended(outcome: luqual_model::Outcome) -> CellRecord {
     let [source, target, profile, workload] = ["7.2.12", "7.3.4", "p", "memfd.basic"].map(str::to_owned);
     let key = CellKey { source, target, profile, workload };
-    match life(Planned { key, prediction: None, expectation: None }, 1).pop() {
+    match life(PlannedCell { key, prediction: None, expectation: None }, 1).pop() {
         Some(Event::CellFinished { record }) => CellRecord { outcome, ..*record },
         other => panic!("{other:?}"),
     }

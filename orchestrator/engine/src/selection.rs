@@ -3,7 +3,7 @@
 use crate::error::EngineError;
 use crate::registry::Registry;
 use crate::request::{Otherwise, Pairs, Selection};
-use luqual_config::matrix::{self, Known, Matrix, MatrixFile};
+use luqual_config::matrix::{self, KnownNames, Matrix, MatrixFile};
 use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject};
 use luqual_kernels::{KernelError, Store};
 use luqual_model::{CellKey, Partition};
@@ -148,7 +148,7 @@ pub fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFil
 pub fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, EngineError> {
     let workloads: Vec<&str> = workloads().map(|workload| workload.name).collect();
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
-    let known = Known { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
+    let known = KnownNames { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
     Ok(matrix::read(name, text, &known)?)
 }
 

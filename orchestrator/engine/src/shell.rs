@@ -1,10 +1,10 @@
 //! A prompt in a guest, at any phase of a cell.
 
-use crate::attended::{Attended, patient};
 use crate::cells::work_folder;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{self, Existing, remove_if_empty};
+use crate::interactive::{Interactive, patient};
 use crate::kernels::{bootable, find_kernels, open_store};
 use crate::notice::Notice;
 use crate::plan;
@@ -13,9 +13,11 @@ use crate::request::{KernelSource, MachineChoice};
 use crate::selection::profile_of;
 use luqual_config::Budget;
 use luqual_kernels::not_a_program;
-use luqual_model::{CellKey, Event, Phase, Planned};
+use luqual_model::{CellKey, Event, Phase, PlannedCell};
 use luqual_protocol::PROGRAMS;
-use luqual_runner::{Boot, Host, Part, Person, QemuLab, Visit, Visited, Visitor, visit};
+use luqual_runner::{
+    Boot, Host, InteractiveOptions, InteractiveSession, Part, QemuLab, SessionEnd, SessionHandler, visit,
+};
 use luqual_vm::profile::PROFILES;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +45,7 @@ pub struct ShellRequest {
     /// The folder of the logs.
     pub report_dir: Option<PathBuf>,
     /// What whoever is there wants to see besides.
-    pub attended: Attended,
+    pub interactive: Interactive,
     /// On what it is run.
     pub machine: MachineChoice,
     /// Where kernels come from.
@@ -63,9 +65,9 @@ pub enum OnTheWay<'a> {
 pub async fn shell(
     context: &Context<'_>,
     request: &ShellRequest,
-    visitor: &dyn Visitor,
+    visitor: &dyn SessionHandler,
     tell: &dyn Fn(OnTheWay<'_>),
-) -> Result<(Visited, PathBuf), EngineError> {
+) -> Result<(SessionEnd, PathBuf), EngineError> {
     let store = open_store(&request.kernels)?;
     let registry = Registry::new(&[], &store)?;
     let key = request.cell(&registry)?;
@@ -74,7 +76,7 @@ pub async fn shell(
     let files = request.add.iter().map(|file| brought(file)).collect::<Result<_, EngineError>>()?;
     let found = request.machine.find(context, false).await?;
     let mut kernels = find_kernels(context, &store, std::iter::once(&key)).await?;
-    request.attended.prepare(&mut kernels);
+    request.interactive.prepare(&mut kernels);
     let kernel = |name: &str| {
         kernels.get(name).cloned().ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
     };
@@ -86,7 +88,7 @@ pub async fn shell(
     let (source, target) = (bootable(old.clone()), bootable(new.clone()));
     let work = work_folder(context)?;
     let (_, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
-    let planned = Planned { key, prediction: None, expectation: None };
+    let planned = PlannedCell { key, prediction: None, expectation: None };
     let workload = registry.find(&planned.key.workload);
     let parts = workload.map(|workload| Part { workload, plan: &planned, program: None }).into_iter().collect();
     let boot = Boot { source: &source, target: &target, profile, parts };
@@ -95,10 +97,13 @@ pub async fn shell(
     let interrupt = context.interrupt.clone();
     let lab = QemuLab { launcher: &launcher, qemu: &found.qemu, accel: found.accel.accel, work: &work };
     let mut host = Host::once(&lab, &folder, interrupt);
-    if request.attended.gdb {
+    if request.interactive.gdb {
         host.deadlines = patient(host.deadlines);
     }
-    host.person = Person { visit: Some(Visit { before, files, visitor }), ..request.attended.person(&wait) };
+    host.person = InteractiveOptions {
+        visit: Some(InteractiveSession { before, files, visitor }),
+        ..request.interactive.person(&wait)
+    };
     tell(OnTheWay::Starts(&planned.key, &folder));
     let (events, mut taken) = mpsc::unbounded_channel();
     let visiting = async {

@@ -3,7 +3,6 @@
 mod job;
 mod script;
 
-use crate::asked::Asked;
 use crate::cells::fault;
 use crate::context::Context;
 use crate::error::EngineError;
@@ -13,6 +12,7 @@ use crate::merge::merge_into;
 use crate::notice::Notice;
 use crate::plan;
 use crate::request::{Execution, Part, RunRequest};
+use crate::requested::RequestedRun;
 use crate::selection::Chosen;
 use job::{Slurm, Waited};
 use luqual_kernels::{Kernel, Store};
@@ -40,7 +40,7 @@ const AGAIN: usize = 2;
 pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Array) -> Result<Finished, EngineError> {
     let store = open_store(&request.kernels)?;
     let chosen = plan::choose(&store, request)?;
-    fault(request.execution.plant.as_deref())?;
+    fault(request.execution.inject.as_deref())?;
     job::there_is_a_slurm().await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
     let folder = folder.canonicalize().map_err(EngineError::named(&folder))?;
@@ -116,7 +116,7 @@ impl Parts {
     ) -> Result<Vec<u32>, EngineError> {
         let mut unended = Vec::new();
         for (number, (part, folder)) in (1..).zip(&self.0) {
-            let record = Asked::of(context, part, options, Some(kernels), store).find(folder)?;
+            let record = RequestedRun::of(context, part, options, Some(kernels), store).find(folder)?;
             if !record.as_ref().is_some_and(has_ended) {
                 unended.push(number);
             }

@@ -6,19 +6,19 @@ use crate::kernels::find_kernels;
 use crate::machine::Found;
 use crate::notice::Notice;
 use luqual_kernels::{Kernel, Store};
-use luqual_model::{Planned, Run};
+use luqual_model::{PlannedCell, RunInfo};
 use std::collections::BTreeMap;
 
 /// What becomes of it when something is not what it was when a run was started.
 #[derive(Clone, Copy)]
-pub(crate) enum Since {
+pub(crate) enum OnChange {
     /// It is an error; and what else can be done.
     Refused(&'static str),
     /// It is told, and taken.
     Told,
 }
 
-impl Since {
+impl OnChange {
     fn differs(self, context: &Context<'_>, message: &str, hint: &str) -> Result<(), EngineError> {
         match self {
             Self::Refused(or) => Err(EngineError::usage(message).hint(format!("{hint}; {or}"))),
@@ -34,10 +34,10 @@ impl Since {
 /// accelerator that it had, or has to have.
 pub(crate) fn same_host(
     context: &Context<'_>,
-    run: &Run,
+    run: &RunInfo,
     accel_then: &str,
     found: &Found,
-    since: Since,
+    since: OnChange,
 ) -> Result<(), EngineError> {
     let version = found.qemu.version.to_string();
     for (what, then, now, hint) in [
@@ -56,10 +56,10 @@ pub(crate) fn same_host(
 /// The kernels of these cells, which have to be those that the run was started with. What is missing is built.
 pub(crate) async fn kernels_of<'a>(
     context: &Context<'_>,
-    run: &Run,
+    run: &RunInfo,
     store: &Store,
-    cells: impl Iterator<Item = &'a Planned>,
-    since: Since,
+    cells: impl Iterator<Item = &'a PlannedCell>,
+    since: OnChange,
 ) -> Result<BTreeMap<String, Kernel>, EngineError> {
     let mut kernels = find_kernels(context, store, cells.map(|planned| &planned.key)).await?;
     same_kernels(context, run, &mut kernels, since)?;
@@ -69,9 +69,9 @@ pub(crate) async fn kernels_of<'a>(
 /// These kernels have to be those that the run was started with, and are told what they were told then.
 pub(crate) fn same_kernels(
     context: &Context<'_>,
-    run: &Run,
+    run: &RunInfo,
     kernels: &mut BTreeMap<String, Kernel>,
-    since: Since,
+    since: OnChange,
 ) -> Result<(), EngineError> {
     for (name, kernel) in kernels {
         let then = run.kernels.get(name);

@@ -21,9 +21,9 @@ impl Agent {
         Ok(Self { link: Link::connect(port, keys).await?, log })
     }
 
-    /// Has a role of the agent's plant a fault on purpose: `kill serve`, `panic`. The connection may end with it, which is no error.
-    pub async fn plant(&self, fault: &str) -> Result<Output, LinkError> {
-        self.log.write("plant", &fault.into());
+    /// Has a role of the agent's inject a fault: `kill serve`, `panic`. The connection may end with it, which is no error.
+    pub async fn inject(&self, fault: &str) -> Result<Output, LinkError> {
+        self.log.write("inject", &fault.into());
         self.link.exec(&format!("{AGENT} {fault}"), &[], b"").await
     }
 

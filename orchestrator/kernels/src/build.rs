@@ -4,7 +4,7 @@ use crate::catalog::{Base, Entry, Source};
 use crate::config::{self, KernelConfig};
 use crate::error::{KernelError, says_full};
 use crate::patches;
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::unpack::unpack;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -26,7 +26,7 @@ pub(crate) async fn build(
     package: Option<&Path>,
     folder: &Path,
     log: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<PathBuf, KernelError> {
     let tree = source(recipe, package, folder, progress).await?;
     configure_and_make(recipe.entry, &tree, folder, log, progress).await?;
@@ -39,7 +39,7 @@ pub(crate) async fn configure_and_make(
     tree: &Path,
     folder: &Path,
     log: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<(), KernelError> {
     let mut make = Make::new(entry, tree, log)?;
     progress.start("configuring", None);
@@ -78,7 +78,7 @@ pub(crate) async fn source(
     recipe: &Recipe<'_>,
     package: Option<&Path>,
     folder: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<PathBuf, KernelError> {
     let tree = match (&recipe.entry.source, package) {
         (Source::Tree(source), _) => copy(source, folder, progress).await?,
@@ -99,7 +99,7 @@ pub(crate) async fn build_again(
     entry: &Entry,
     tree: &Path,
     log: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<(), KernelError> {
     progress.start(&format!("compiling {}", entry.version), None);
     Make::new(entry, tree, log)?.run(&["bzImage"], &[], &mut |_| {}).await?;
@@ -192,7 +192,7 @@ impl Drop for Group {
 }
 
 /// A tree is copied, since building changes it.
-async fn copy(source: &Path, folder: &Path, progress: &dyn Progress) -> Result<PathBuf, KernelError> {
+async fn copy(source: &Path, folder: &Path, progress: &dyn BuildProgress) -> Result<PathBuf, KernelError> {
     let tree = folder.join("tree");
     progress.start(&format!("copying {}", source.display()), None);
     let wrong = |why: String| KernelError::NotAKernel { path: source.to_owned(), why };

@@ -5,7 +5,7 @@ use crate::catalog::Entry;
 use crate::digest;
 use crate::error::KernelError;
 use crate::git::{Failed, git_meanwhile};
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use crate::workplace::can_build;
 use std::ffi::OsStr;
 use std::fs;
@@ -23,7 +23,7 @@ pub(crate) async fn build(
     (tree, id): (&Path, &str),
     folder: &Path,
     log: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<PathBuf, KernelError> {
     fs::create_dir_all(folder).map_err(KernelError::file(folder))?;
     can_build(folder)?;
@@ -35,7 +35,7 @@ async fn build_in(
     (tree, id): (&Path, &str),
     folder: &Path,
     log: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<PathBuf, KernelError> {
     let clone = folder.join("tree");
     let failed = |failed: Failed| if failed.is_full() { KernelError::full(folder) } else { failed.of(tree) };

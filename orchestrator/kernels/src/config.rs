@@ -2,7 +2,7 @@
 
 use crate::catalog::Entry;
 use crate::error::KernelError;
-use luqual_model::Ability;
+use luqual_model::Capability;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A .config: option → value; what is not set is absent.
@@ -25,18 +25,18 @@ impl KernelConfig {
     }
 
     /// What a kernel with this configuration can do in a live update.
-    pub fn abilities(&self) -> BTreeSet<Ability> {
-        let can = |ability: &Ability| match ability {
-            Ability::Kho => self.has("CONFIG_KEXEC_HANDOVER"),
-            Ability::Luo => self.has("CONFIG_LIVEUPDATE"),
-            Ability::Vfio => self.has("CONFIG_VFIO") && self.has("CONFIG_VFIO_PCI"),
-            Ability::Iommu => {
+    pub fn capabilities(&self) -> BTreeSet<Capability> {
+        let can = |ability: &Capability| match ability {
+            Capability::Kho => self.has("CONFIG_KEXEC_HANDOVER"),
+            Capability::Luo => self.has("CONFIG_LIVEUPDATE"),
+            Capability::Vfio => self.has("CONFIG_VFIO") && self.has("CONFIG_VFIO_PCI"),
+            Capability::Iommu => {
                 let drivers = ["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"];
                 self.has("CONFIG_IOMMUFD") && drivers.into_iter().any(|driver| self.has(driver))
             }
-            Ability::Kvm => self.has("CONFIG_KVM_AMD") || self.has("CONFIG_KVM_INTEL"),
+            Capability::Kvm => self.has("CONFIG_KVM_AMD") || self.has("CONFIG_KVM_INTEL"),
         };
-        Ability::ALL.into_iter().filter(can).collect()
+        Capability::ALL.into_iter().filter(can).collect()
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn abilities_come_from_options() {
         let config = KernelConfig::parse("CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_AMD=y\nCONFIG_IOMMUFD=y\n");
-        assert_eq!(config.abilities().into_iter().collect::<Vec<_>>(), [Ability::Luo, Ability::Kvm]);
+        assert_eq!(config.capabilities().into_iter().collect::<Vec<_>>(), [Capability::Luo, Capability::Kvm]);
     }
 
     #[test]
@@ -133,12 +133,12 @@ mod tests {
             let text =
                 "CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_INTEL=m\nCONFIG_IOMMUFD=m\nCONFIG_INTEL_IOMMU=y\n";
             KernelConfig::parse(&format!("{text}CONFIG_VFIO_PCI={vfio_pci}\n"))
-                .abilities()
+                .capabilities()
                 .into_iter()
                 .collect::<Vec<_>>()
         };
-        assert_eq!(config("m"), [Ability::Luo]);
-        assert_eq!(config("y"), [Ability::Luo, Ability::Vfio]);
+        assert_eq!(config("m"), [Capability::Luo]);
+        assert_eq!(config("y"), [Capability::Luo, Capability::Vfio]);
     }
 
     #[test]

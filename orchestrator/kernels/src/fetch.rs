@@ -2,7 +2,7 @@
 
 use crate::catalog::Source;
 use crate::error::KernelError;
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use crate::{digest, lock};
 use futures_util::StreamExt;
 use reqwest::StatusCode;
@@ -18,7 +18,7 @@ pub(crate) async fn fetch_source(
     source: &Source,
     mirror: Option<&str>,
     downloads: &Path,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<Option<PathBuf>, KernelError> {
     let (url, name, sha256) = match source {
         Source::Tree(_) | Source::Commit { .. } => return Ok(None),
@@ -35,7 +35,7 @@ pub(crate) async fn fetch_source(
 }
 
 /// Brings `url` (http, https, file) to `file`, unless it is there. What has another digest is removed.
-async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn BuildProgress) -> Result<(), KernelError> {
     let part = part_of(file);
     while !file.exists() {
         // Several kernels can have one source: one process brings it, and the others wait.
@@ -57,7 +57,7 @@ async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) ->
 }
 
 /// The part of a download, open and locked; `None` if who had it before has renamed or removed it.
-async fn take_part(part: &Path, progress: &dyn Progress) -> Result<Option<File>, KernelError> {
+async fn take_part(part: &Path, progress: &dyn BuildProgress) -> Result<Option<File>, KernelError> {
     let open = File::options().create(true).write(true).truncate(false).open(part).map_err(KernelError::file(part))?;
     let name = part.file_stem().unwrap_or_default().to_string_lossy();
     let open = lock::wait_for(open, part, &format!("downloads {name}"), progress).await?;
@@ -67,7 +67,7 @@ async fn take_part(part: &Path, progress: &dyn Progress) -> Result<Option<File>,
 }
 
 /// Removes what is not what the catalog says.
-async fn check(url: &str, sha256: &str, file: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+async fn check(url: &str, sha256: &str, file: &Path, progress: &dyn BuildProgress) -> Result<(), KernelError> {
     progress.start("checking the digest", None);
     let path = file.to_owned();
     let read = tokio::task::spawn_blocking(move || digest::of_file(&path)).await;
@@ -98,7 +98,7 @@ fn copy(from: &Path, mut to: &File, part: &Path) -> Result<(), KernelError> {
 }
 
 /// Goes on where `part` ends, which is the file that is open.
-async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn BuildProgress) -> Result<(), KernelError> {
     let failed = |why: String| KernelError::Download { url: url.to_owned(), why };
     // The error is that one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -31,6 +31,6 @@ pub use kernel::Kernel;
 pub use mutants::{Mutant, Tree, mutants};
 pub use patches::Series;
 pub use predict::predict;
-pub use progress::Progress;
+pub use progress::BuildProgress;
 pub use selftests::{Selftests, not_a_program};
 pub use store::{Store, cache_folder};

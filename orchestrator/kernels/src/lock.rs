@@ -1,7 +1,7 @@
 //! Locks between processes, by flock(2): the kernel lets go of them when their process ends, however that happens.
 
 use crate::error::KernelError;
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ pub(crate) fn beside(folder: &Path) -> PathBuf {
 
 /// Locks what belongs to the file at `path` until the returned file is closed. If another process has it, `progress` is told
 /// what that one `does`, and it is waited for.
-pub(crate) async fn take(path: &Path, does: &str, progress: &dyn Progress) -> Result<File, KernelError> {
+pub(crate) async fn take(path: &Path, does: &str, progress: &dyn BuildProgress) -> Result<File, KernelError> {
     let file = File::create(path).map_err(KernelError::file(path))?;
     wait_for(file, path, does, progress).await
 }
@@ -25,7 +25,7 @@ pub(crate) async fn wait_for(
     file: File,
     path: &Path,
     does: &str,
-    progress: &dyn Progress,
+    progress: &dyn BuildProgress,
 ) -> Result<File, KernelError> {
     match file.try_lock() {
         Ok(()) => return Ok(file),

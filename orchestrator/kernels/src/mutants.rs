@@ -5,7 +5,7 @@ use crate::build::{build, build_again};
 use crate::catalog::{Catalog, Entry};
 use crate::error::KernelError;
 use crate::patches::{self, Patch, Series};
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::store::{Kind, Store};
 use crate::workplace::can_build;
@@ -80,7 +80,11 @@ const WORK: &str = "work";
 
 impl<'a> Tree<'a> {
     /// The tree of `base`, built if it is not there, or not what it should be.
-    pub async fn open(store: &'a Store, base: &'a Entry, progress: &dyn Progress) -> Result<Tree<'a>, KernelError> {
+    pub async fn open(
+        store: &'a Store,
+        base: &'a Entry,
+        progress: &dyn BuildProgress,
+    ) -> Result<Tree<'a>, KernelError> {
         let base = Recipe::read(base)?;
         let folder = store.folder(Kind::Mutants, &base)?;
         let what = format!("mutants of {}", base.entry.version);
@@ -107,7 +111,7 @@ impl<'a> Tree<'a> {
         base: Recipe<'a>,
         folder: PathBuf,
         lock: File,
-        progress: &dyn Progress,
+        progress: &dyn BuildProgress,
     ) -> Result<Tree<'a>, KernelError> {
         can_build(&folder)?;
         remove_tree(&folder)?;
@@ -149,7 +153,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Builds one mutant into the store, unless it is there.
-    pub async fn build(&self, mutant: &Mutant, progress: &dyn Progress) -> Result<(), KernelError> {
+    pub async fn build(&self, mutant: &Mutant, progress: &dyn BuildProgress) -> Result<(), KernelError> {
         if self.store.ready(&mutant.entry)?.is_some() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! What a build tells of itself while it runs.
 
 /// Hears of the steps of a download and a build.
-pub trait Progress {
+pub trait BuildProgress {
     /// A step begins; `total` is in the step's unit (bytes, compiled files), if it is known.
     fn start(&self, step: &str, total: Option<u64>);
     /// So much of it is done.
@@ -14,7 +14,7 @@ pub trait Progress {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::Progress;
+    use super::BuildProgress;
     use std::sync::Mutex;
 
     /// Hears nothing but notes.
@@ -27,7 +27,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl Progress for Notes {
+    impl BuildProgress for Notes {
         fn start(&self, _: &str, _: Option<u64>) {}
         fn at(&self, _: u64) {}
         fn note(&self, line: &str) {

@@ -3,7 +3,7 @@
 use crate::build::{Make, source};
 use crate::catalog::Entry;
 use crate::error::KernelError;
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::store::{Kind, Store, put};
 use crate::workplace::Workplace;
@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// The programs of an entry, built if need be.
-    pub async fn build_selftests(&self, entry: &Entry, progress: &dyn Progress) -> Result<Selftests, KernelError> {
+    pub async fn build_selftests(&self, entry: &Entry, progress: &dyn BuildProgress) -> Result<Selftests, KernelError> {
         let recipe = Recipe::read(entry)?;
         let folder = self.folder(Kind::Selftests, &recipe)?;
         let _lock = self.lock(&folder, &format!("the selftests of {}", entry.version), progress).await?;

@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Entry, Source};
 use crate::error::KernelError;
 use crate::fetch::fetch_source;
 use crate::kernel::Kernel;
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::workplace::{Workplace, sweep};
 use crate::{clone, commits, lock};
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// The kernel that `spec` names: a version of the catalog or a commit, built if need be, or a path.
-    pub async fn resolve(&self, spec: &str, progress: &dyn Progress) -> Result<Kernel, KernelError> {
+    pub async fn resolve(&self, spec: &str, progress: &dyn BuildProgress) -> Result<Kernel, KernelError> {
         match self.entry(spec)? {
             Some(entry) => self.ensure(&entry, progress).await,
             None => self.read_path(spec),
@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// One process builds, the others wait for it.
-    async fn ensure(&self, entry: &Entry, progress: &dyn Progress) -> Result<Kernel, KernelError> {
+    async fn ensure(&self, entry: &Entry, progress: &dyn BuildProgress) -> Result<Kernel, KernelError> {
         let recipe = Recipe::read(entry)?;
         let folder = self.folder(Kind::Kernels, &recipe)?;
         if let Some(kernel) = metadata::load(&folder, entry) {
@@ -171,14 +171,19 @@ impl Store {
     }
 
     /// One process makes what belongs into `folder`, and the others wait for it: until the file is closed.
-    pub(crate) async fn lock(&self, folder: &Path, what: &str, progress: &dyn Progress) -> Result<File, KernelError> {
+    pub(crate) async fn lock(
+        &self,
+        folder: &Path,
+        what: &str,
+        progress: &dyn BuildProgress,
+    ) -> Result<File, KernelError> {
         let place = folder.parent().unwrap_or(&self.root);
         fs::create_dir_all(place).map_err(KernelError::file(place))?;
         lock::take(&lock::beside(folder), &format!("builds {what}"), progress).await
     }
 
     /// Builds in a folder of its own, of which the result alone is kept.
-    async fn make(&self, recipe: &Recipe<'_>, progress: &dyn Progress) -> Result<(), KernelError> {
+    async fn make(&self, recipe: &Recipe<'_>, progress: &dyn BuildProgress) -> Result<(), KernelError> {
         if let Source::Commit { tree, id, .. } = &recipe.entry.source {
             return self.make_commit(recipe, (tree, id), progress).await;
         }
@@ -186,7 +191,7 @@ impl Store {
         self.make_in(work.path(), recipe, progress).await
     }
 
-    async fn make_in(&self, work: &Path, recipe: &Recipe<'_>, progress: &dyn Progress) -> Result<(), KernelError> {
+    async fn make_in(&self, work: &Path, recipe: &Recipe<'_>, progress: &dyn BuildProgress) -> Result<(), KernelError> {
         let started = Instant::now();
         let log = self.log(Kind::Kernels, &self.folder(Kind::Kernels, recipe)?);
         let package = self.fetch(recipe.entry, progress).await?;
@@ -204,7 +209,7 @@ impl Store {
         &self,
         recipe: &Recipe<'_>,
         (tree, id): (&Path, &str),
-        progress: &dyn Progress,
+        progress: &dyn BuildProgress,
     ) -> Result<(), KernelError> {
         let started = Instant::now();
         let log = self.log(Kind::Kernels, &self.folder(Kind::Kernels, recipe)?);
@@ -236,7 +241,11 @@ impl Store {
     }
 
     /// The package or tarball that an entry is made from; `None` for what is on this machine.
-    pub(crate) async fn fetch(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<PathBuf>, KernelError> {
+    pub(crate) async fn fetch(
+        &self,
+        entry: &Entry,
+        progress: &dyn BuildProgress,
+    ) -> Result<Option<PathBuf>, KernelError> {
         fetch_source(&entry.source, self.mirror.as_deref(), &self.root.join("downloads"), progress).await
     }
 }

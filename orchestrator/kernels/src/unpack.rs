@@ -1,7 +1,7 @@
 //! From a source package or tarball to a source tree.
 
 use crate::error::KernelError;
-use crate::progress::Progress;
+use crate::progress::BuildProgress;
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Unpacks a `linux-source` .deb, or a tarball, into `folder`, and says where the tree's top is.
-pub(crate) async fn unpack(package: &Path, folder: &Path, progress: &dyn Progress) -> Result<PathBuf, KernelError> {
+pub(crate) async fn unpack(
+    package: &Path,
+    folder: &Path,
+    progress: &dyn BuildProgress,
+) -> Result<PathBuf, KernelError> {
     let wrong = |why: String| KernelError::Package { path: package.to_owned(), why };
     let file = File::open(package).map_err(KernelError::file(package))?;
     let length = file.metadata().map_err(KernelError::file(package))?.len();
@@ -50,7 +54,7 @@ fn failed(error: io::Error, package: &Path, folder: &Path) -> KernelError {
     }
 }
 
-async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn Progress) -> io::Result<PathBuf> {
+async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn BuildProgress) -> io::Result<PathBuf> {
     let mut archive = tar::Archive::new(opened(packed)?);
     archive.set_preserve_mtime(false);
     for (number, entry) in archive.entries()?.enumerate() {

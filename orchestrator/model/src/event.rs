@@ -1,4 +1,4 @@
-use crate::{CellId, CellKey, CellRecord, Finding, Phase, PhaseEnd, Run};
+use crate::{CellId, CellKey, CellRecord, Finding, Phase, PhaseEnd, RunInfo};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum Event {
     /// The first event of every run.
     RunStarted {
         /// The run as it is before any cell.
-        run: Box<Run>,
+        run: Box<RunInfo>,
     },
     /// A run that was killed is resumed. Cells that had started and not ended start again.
     RunResumed {
@@ -91,7 +91,7 @@ pub enum Event {
     },
 }
 
-impl Run {
+impl RunInfo {
     /// Takes in the end of the run. A resumed run has not ended.
     pub fn fold(&mut self, stamped: &Stamped) {
         match stamped.event {

@@ -1,4 +1,4 @@
-use crate::{Event, Run, SCHEMA_VERSION, Stamped};
+use crate::{Event, RunInfo, SCHEMA_VERSION, Stamped};
 use serde::Deserialize;
 use std::io::{self, BufRead};
 
@@ -13,7 +13,7 @@ pub struct Journal<R> {
 
 /// Where a line is in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ByteRange {
     /// The offset of its first byte.
     pub offset: u64,
     /// Its length in bytes, with the line end.
@@ -23,7 +23,7 @@ pub struct Place {
 impl<R: BufRead> Journal<R> {
     /// Reads the first line, which is the head of the run. An error if the journal does not start with one, or has
     /// another schema version.
-    pub fn begin(reader: R) -> io::Result<(Run, Self)> {
+    pub fn begin(reader: R) -> io::Result<(RunInfo, Self)> {
         let mut journal = Self { reader, line: Vec::new(), lines: 0, whole: 0 };
         let Some((_, stamped)) = journal.line(check_version)? else {
             return Err(invalid("it does not start with a run"));
@@ -39,7 +39,7 @@ impl<R: BufRead> Journal<R> {
         self.whole
     }
 
-    fn line(&mut self, check: fn(&[u8]) -> io::Result<()>) -> io::Result<Option<(Place, Stamped)>> {
+    fn line(&mut self, check: fn(&[u8]) -> io::Result<()>) -> io::Result<Option<(ByteRange, Stamped)>> {
         self.line.clear();
         let length = self.reader.read_until(b'\n', &mut self.line)? as u64;
         if !self.line.ends_with(b"\n") {
@@ -52,14 +52,14 @@ impl<R: BufRead> Journal<R> {
         if let Some(path) = outside_run_folder(&event.event) {
             return Err(wrong(format!("{path:?} is not a path inside the run's folder")));
         }
-        let place = Place { offset: self.whole, length };
+        let place = ByteRange { offset: self.whole, length };
         self.whole += length;
         Ok(Some((place, event)))
     }
 }
 
 impl<R: BufRead> Iterator for Journal<R> {
-    type Item = io::Result<(Place, Stamped)>;
+    type Item = io::Result<(ByteRange, Stamped)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.line(|_| Ok(())).transpose()
@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn start() -> Event {
-        let run = Run::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        let run = RunInfo::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
         Event::RunStarted { run: Box::new(run) }
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 /// An option counts if it is built in, since luqual boots an image without modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ability {
+pub enum Capability {
     /// Kexec HandOver: `CONFIG_KEXEC_HANDOVER`.
     Kho,
     /// The Live Update Orchestrator: `CONFIG_LIVEUPDATE`.
@@ -21,7 +21,7 @@ pub enum Ability {
     Kvm,
 }
 
-impl Ability {
+impl Capability {
     /// Every capability, in display order.
     pub const ALL: [Self; 5] = [Self::Kho, Self::Luo, Self::Vfio, Self::Iommu, Self::Kvm];
 
@@ -37,7 +37,7 @@ impl Ability {
     }
 }
 
-impl fmt::Display for Ability {
+impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
     }
@@ -59,7 +59,8 @@ pub struct KernelInfo {
     /// Every ABI string in the image, such as `kho-v4`, sorted.
     pub abi: Option<Vec<String>>,
     /// What the kernel can do, from its configuration.
-    pub abilities: Option<BTreeSet<Ability>>,
+    #[serde(rename = "abilities")]
+    pub capabilities: Option<BTreeSet<Capability>>,
     /// The options that the catalog adds to the kernel's command line.
     pub command_line: String,
     /// The patches that were applied to its source, in order.
@@ -88,7 +89,7 @@ pub struct Patch {
 
 /// A call that a kernel refused: the call, the errno, and the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Refused {
+pub struct Refusal {
     /// The call, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`. For an external program, the name of the program.
     pub call: String,
     /// The name of the errno, such as `EINVAL`. For an external program, how it ended.
@@ -97,7 +98,7 @@ pub struct Refused {
     pub about: String,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({})", self.call, self.errno, self.about)
     }

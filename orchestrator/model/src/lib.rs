@@ -4,7 +4,6 @@
 //! the same stream. A record on disk is these types as JSON, with [`SCHEMA_VERSION`] at the top. Words:
 //! docs/glossary.md.
 
-mod account;
 mod cell;
 mod event;
 mod finding;
@@ -23,26 +22,27 @@ mod record;
 mod run;
 mod settings;
 mod version;
+mod vm_report;
 
-pub use account::{Account, Count, Moment, Stand};
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
 pub use finding::{Finding, FindingKind};
 pub use frames::{Frames, Span};
 pub use glob::matches;
-pub use journal::{Journal, Place};
-pub use kernel::{Ability, KernelInfo, Patch, Refused};
+pub use journal::{ByteRange, Journal};
+pub use kernel::{Capability, KernelInfo, Patch, Refusal};
 pub use level::Level;
-pub use outcome::{Expectation, OtherProbes, Outcome, Prediction, Status, Told};
+pub use outcome::{Expectation, Outcome, Prediction, ProbeMismatch, ProbeNames, Status};
 pub use phase::{Phase, Side};
-pub use planned::Planned;
+pub use planned::PlannedCell;
 pub use probe::{Observer, Probe, ProbeKind};
 pub use program::{ProgramFile, ProgramInfo};
 pub use rate::Rate;
 pub use record::{Attempt, Blackout, CellRecord, Measure, PhaseEnd, PhaseRecord};
-pub use run::{HostInfo, Partition, Run, RunRecord};
-pub use settings::{Course, Repeated, Settings, Vmcore, VmcoreOf};
+pub use run::{HostInfo, Partition, RunInfo, RunRecord};
+pub use settings::{OutcomeSettings, Reproduced, Settings, Vmcore, VmcoreOf};
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
+pub use vm_report::{PauseTimes, VmCounter, VmEvent, VmReport};
 
 /// The version of `run.json` and `events.jsonl`. It rises when a change of shape would mislead a reader of the old
 /// one.

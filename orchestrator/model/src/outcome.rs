@@ -39,7 +39,7 @@ impl Outcome {
     /// target that refuses the handover loses everything, but openly. A target that loses a part may do so unnoticed.
     /// An inconclusive outcome is worse than a survival, and it must not hide an observed failure. This is not the
     /// order of the set.
-    pub const fn harm(self) -> u32 {
+    pub const fn severity(self) -> u32 {
         match self {
             Self::Survived => 0,
             Self::Skipped => 1,
@@ -52,7 +52,7 @@ impl Outcome {
     }
 
     /// Whether the outcome says something about the kernels. A skipped cell and a failure of the harness do not.
-    pub const fn says_something(self) -> bool {
+    pub const fn is_conclusive(self) -> bool {
         !matches!(self, Self::Skipped | Self::HarnessFailed)
     }
 
@@ -90,11 +90,11 @@ pub struct Expectation {
     #[serde(default)]
     pub tainted: bool,
     /// For `lost`: globs over the names of the probes that fail. If there is none, any probe may fail.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub broken: Vec<String>,
+    #[serde(rename = "broken", default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
     /// Globs over the names of the probes that pass in one run and fail in another. Both are as expected.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unsteady: Vec<String>,
+    #[serde(rename = "unsteady", default, skip_serializing_if = "Vec::is_empty")]
+    pub unstable: Vec<String>,
     /// The reason.
     pub reason: String,
     /// A link to more information.
@@ -104,33 +104,33 @@ pub struct Expectation {
 
 /// The names of the probes of a cell, by result.
 #[derive(Clone, Debug, Default)]
-pub struct Told<'a> {
+pub struct ProbeNames<'a> {
     /// The failed probes.
-    pub broken: Vec<&'a str>,
+    pub failed: Vec<&'a str>,
     /// The passed probes.
-    pub held: Vec<&'a str>,
+    pub passed: Vec<&'a str>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> ProbeNames<'a> {
     /// Sorts these probes by result.
     pub fn of(probes: &'a [Probe]) -> Self {
-        let names = |held| probes.iter().filter(|it| it.held == held).map(|it| it.name.as_str()).collect();
-        Self { broken: names(false), held: names(true) }
+        let names = |passed| probes.iter().filter(|it| it.passed == passed).map(|it| it.name.as_str()).collect();
+        Self { failed: names(false), passed: names(true) }
     }
 }
 
 /// How the failed probes of a cell differ from those of its expectation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherProbes<'a> {
+pub struct ProbeMismatch<'a> {
     /// The failed probes that no glob matches, each once.
-    pub also: Vec<&'a str>,
+    pub also_failed: Vec<&'a str>,
     /// The globs that match no failed probe.
-    pub not: Vec<&'a str>,
+    pub did_not_fail: Vec<&'a str>,
 }
 
-impl fmt::Display for OtherProbes<'_> {
+impl fmt::Display for ProbeMismatch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [("also broken", &self.also), ("not broken", &self.not)];
+        let parts = [("also failed", &self.also_failed), ("did not fail", &self.did_not_fail)];
         let told = parts.iter().filter(|(_, names)| !names.is_empty());
         let told: Vec<String> = told.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
         f.write_str(&told.join("; "))
@@ -139,30 +139,30 @@ impl fmt::Display for OtherProbes<'_> {
 
 impl Expectation {
     /// How the failed probes differ from the expected ones. They do not differ if the expectation names none.
-    pub fn other_probes<'a>(&'a self, broken: &[&'a str]) -> OtherProbes<'a> {
-        let mut other = OtherProbes::default();
-        if self.broken.is_empty() {
+    pub fn probe_mismatch<'a>(&'a self, failed: &[&'a str]) -> ProbeMismatch<'a> {
+        let mut other = ProbeMismatch::default();
+        if self.failed.is_empty() {
             return other;
         }
-        for name in broken {
-            let is_known = self.broken.iter().chain(&self.unsteady).any(|glob| matches(glob, name));
-            if !is_known && !other.also.contains(name) {
-                other.also.push(name);
+        for name in failed {
+            let is_known = self.failed.iter().chain(&self.unstable).any(|glob| matches(glob, name));
+            if !is_known && !other.also_failed.contains(name) {
+                other.also_failed.push(name);
             }
         }
-        let takes_none = |glob: &&str| !broken.iter().any(|name| matches(glob, name));
-        other.not = self.broken.iter().map(String::as_str).filter(takes_none).collect();
+        let takes_none = |glob: &&str| !failed.iter().any(|name| matches(glob, name));
+        other.did_not_fail = self.failed.iter().map(String::as_str).filter(takes_none).collect();
         other
     }
 
     /// The status of a cell whose outcome and taint are as expected.
-    fn by_probes(&self, told: &Told<'_>) -> Status {
-        let other = self.other_probes(&told.broken);
+    fn by_probes(&self, told: &ProbeNames<'_>) -> Status {
+        let other = self.probe_mismatch(&told.failed);
         // A probe that passes is better than expected; a probe that did not run is not.
-        let holds = |glob: &&str| told.held.iter().any(|name| matches(glob, name));
-        if !other.also.is_empty() || !other.not.iter().all(holds) {
+        let holds = |glob: &&str| told.passed.iter().any(|name| matches(glob, name));
+        if !other.also_failed.is_empty() || !other.did_not_fail.iter().all(holds) {
             Status::Regression
-        } else if !other.not.is_empty() {
+        } else if !other.did_not_fail.is_empty() {
             Status::Improvement
         } else {
             Status::Expected
@@ -199,7 +199,7 @@ impl Status {
     /// The status of a cell. Without an expectation, a cell is expected to survive untainted. `skipped` is neutral,
     /// and a failure of the harness is never expected. If the expectation names failing probes, another failing probe
     /// is a regression, and a passing one is an improvement.
-    pub fn of(outcome: Outcome, tainted: bool, told: &Told<'_>, expectation: Option<&Expectation>) -> Self {
+    pub fn of(outcome: Outcome, tainted: bool, told: &ProbeNames<'_>, expectation: Option<&Expectation>) -> Self {
         let clean = outcome == Outcome::Survived && !tainted;
         match (outcome, expectation) {
             (Outcome::Skipped, _) => Self::Expected,
@@ -217,8 +217,8 @@ impl Status {
             }
             (Outcome::Lost, Some(_)) => Self::Regression,
             // If named probes fail, all others pass: an outcome without any result of a probe is worse.
-            (_, Some(expected)) if !expected.broken.is_empty() && outcome != Outcome::Survived => Self::Regression,
-            (_, Some(expected)) if outcome.harm() < expected.outcome.harm() && !tainted => Self::Improvement,
+            (_, Some(expected)) if !expected.failed.is_empty() && outcome != Outcome::Survived => Self::Regression,
+            (_, Some(expected)) if outcome.severity() < expected.outcome.severity() && !tainted => Self::Improvement,
             // Worse, or tainted.
             (_, Some(_)) => Self::Regression,
         }
@@ -246,18 +246,18 @@ impl fmt::Display for Status {
 mod tests {
     use super::*;
 
-    fn expectation(outcome: Outcome, tainted: bool, broken: &[&str]) -> Expectation {
-        let broken = broken.iter().map(|glob| (*glob).to_owned()).collect();
-        Expectation { outcome, tainted, broken, unsteady: Vec::new(), reason: String::new(), link: None }
+    fn expectation(outcome: Outcome, tainted: bool, failed: &[&str]) -> Expectation {
+        let failed = failed.iter().map(|glob| (*glob).to_owned()).collect();
+        Expectation { outcome, tainted, failed, unstable: Vec::new(), reason: String::new(), link: None }
     }
 
     #[test]
     fn without_an_expectation_only_an_untainted_survival_is_expected() {
         for outcome in Outcome::ALL {
-            let clean = Status::of(outcome, false, &Told::default(), None) == Status::Expected;
+            let clean = Status::of(outcome, false, &ProbeNames::default(), None) == Status::Expected;
             assert_eq!(clean, matches!(outcome, Outcome::Survived | Outcome::Skipped), "{outcome}");
         }
-        assert_eq!(Status::of(Outcome::Survived, true, &Told::default(), None), Status::Unexpected);
+        assert_eq!(Status::of(Outcome::Survived, true, &ProbeNames::default(), None), Status::Unexpected);
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
             (Outcome::Skipped, false, expect(Outcome::Survived, false), Status::Expected),
         ] {
             assert_eq!(
-                Status::of(outcome, tainted, &Told { broken: vec!["D0 x"], held: vec![] }, Some(&expected)),
+                Status::of(outcome, tainted, &ProbeNames { failed: vec!["D0 x"], passed: vec![] }, Some(&expected)),
                 status,
                 "{outcome} {expected:?}"
             );
@@ -288,9 +288,12 @@ mod tests {
     #[test]
     fn an_expected_loss_names_its_probes() {
         let known = expectation(Outcome::Lost, false, &["D3 *", "D4 *"]);
-        let told = |broken: &[&'static str], held: &[&'static str]| Told { broken: broken.into(), held: held.into() };
-        let status = |told: &Told<'_>| Status::of(Outcome::Lost, false, told, Some(&known));
-        for (broken, held, status_of) in [
+        let told = |failed: &[&'static str], passed: &[&'static str]| ProbeNames {
+            failed: failed.into(),
+            passed: passed.into(),
+        };
+        let status = |told: &ProbeNames<'_>| Status::of(Outcome::Lost, false, told, Some(&known));
+        for (failed, passed, status_of) in [
             (["D3 a", "D4 b"].as_slice(), ["D0 x"].as_slice(), Status::Expected),
             (&["D3 a", "D3 b", "D4 b"], &[], Status::Expected),
             (&["D3 a"], &["D4 b"], Status::Improvement),
@@ -301,11 +304,11 @@ mod tests {
             (&["D0 x", "D3 a"], &["D4 b"], Status::Regression),
             (&[], &[], Status::Regression),
         ] {
-            assert_eq!(status(&told(broken, held)), status_of, "{broken:?} {held:?}");
+            assert_eq!(status(&told(failed, passed)), status_of, "{failed:?} {passed:?}");
         }
-        let other = known.other_probes(&["D0 x", "D3 a", "D0 x"]);
-        assert_eq!(other, OtherProbes { also: vec!["D0 x"], not: vec!["D4 *"] });
-        assert_eq!(other.to_string(), "also broken: D0 x; not broken: D4 *");
+        let other = known.probe_mismatch(&["D0 x", "D3 a", "D0 x"]);
+        assert_eq!(other, ProbeMismatch { also_failed: vec!["D0 x"], did_not_fail: vec!["D4 *"] });
+        assert_eq!(other.to_string(), "also failed: D0 x; did not fail: D4 *");
         // Another outcome is judged by the outcome alone.
         assert_eq!(Status::of(Outcome::Survived, false, &told(&[], &[]), Some(&known)), Status::Improvement);
         assert_eq!(Status::of(Outcome::Refused, false, &told(&[], &[]), Some(&known)), Status::Regression);
@@ -318,9 +321,9 @@ mod tests {
     #[test]
     fn an_unstable_probe_is_as_expected_either_way() {
         let mut known = expectation(Outcome::Lost, false, &["D4 *"]);
-        known.unsteady = vec!["D2 *".to_owned()];
-        let status = |broken: &[&'static str], held: &[&'static str]| {
-            let told = Told { broken: broken.into(), held: held.into() };
+        known.unstable = vec!["D2 *".to_owned()];
+        let status = |failed: &[&'static str], passed: &[&'static str]| {
+            let told = ProbeNames { failed: failed.into(), passed: passed.into() };
             Status::of(Outcome::Lost, false, &told, Some(&known))
         };
         assert_eq!(status(&["D2 a", "D4 b"], &[]), Status::Expected);
@@ -332,9 +335,9 @@ mod tests {
     #[test]
     fn an_expectation_without_probes_takes_any() {
         let known = expectation(Outcome::Lost, false, &[]);
-        assert_eq!(known.other_probes(&["D0 x"]), OtherProbes::default());
-        for broken in [vec![], vec!["D0 x"]] {
-            let told = Told { broken, held: Vec::new() };
+        assert_eq!(known.probe_mismatch(&["D0 x"]), ProbeMismatch::default());
+        for failed in [vec![], vec!["D0 x"]] {
+            let told = ProbeNames { failed, passed: Vec::new() };
             assert_eq!(Status::of(Outcome::Lost, false, &told, Some(&known)), Status::Expected);
         }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A cell to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Planned {
+pub struct PlannedCell {
     /// source, target, profile, workload.
     #[serde(flatten)]
     pub key: CellKey,

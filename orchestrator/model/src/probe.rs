@@ -12,7 +12,8 @@ pub struct Probe {
     /// The value that was found.
     pub observed: String,
     /// Whether the probe passed: the observed value is the expected one.
-    pub held: bool,
+    #[serde(rename = "held")]
+    pub passed: bool,
 }
 
 /// What a probe is about. The verdict and the reports treat the kinds differently.
@@ -93,7 +94,7 @@ mod tests {
             ("", Check, None, Guest),
         ] {
             let (expected, observed) = (String::new(), String::new());
-            let probe = Probe { name: name.to_owned(), expected, observed, held: true };
+            let probe = Probe { name: name.to_owned(), expected, observed, passed: true };
             assert_eq!((probe.kind(), probe.level(), probe.observer()), (kind, level, observer), "{name}");
         }
     }

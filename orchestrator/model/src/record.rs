@@ -1,4 +1,6 @@
-use crate::{Account, CellId, Finding, Frames, OtherProbes, Outcome, Phase, Planned, Probe, Rate, Status, Told};
+use crate::{
+    CellId, Finding, Frames, Outcome, Phase, PlannedCell, Probe, ProbeMismatch, ProbeNames, Rate, Status, VmReport,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -10,7 +12,7 @@ pub struct CellRecord {
     pub id: CellId,
     /// source, target, profile and workload, with prediction and expectation.
     #[serde(flatten)]
-    pub plan: Planned,
+    pub plan: PlannedCell,
     /// The outcome; the worst one if there were several attempts.
     pub outcome: Outcome,
     /// The outcome against the expectation.
@@ -29,8 +31,8 @@ pub struct CellRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The injected fault, as the user wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub planted: Option<String>,
+    #[serde(rename = "planted", default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<String>,
     /// The phases that the cell entered, in order.
     pub phases: Vec<PhaseRecord>,
     /// The probes of the workload and of the host.
@@ -42,8 +44,8 @@ pub struct CellRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<Frames>,
     /// What the nested VMs of the workload report about the update.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub accounts: Vec<Account>,
+    #[serde(rename = "accounts", default, skip_serializing_if = "Vec::is_empty")]
+    pub vm_reports: Vec<VmReport>,
     /// The gap in the ticks; absent unless both kernels ticked.
     pub blackout: Option<Blackout>,
     /// The console lines that matter.
@@ -69,14 +71,15 @@ impl CellRecord {
 
     /// The status of the outcome and the probes against the expectation.
     pub fn against_expectation(&self) -> Status {
-        let told = Told::of(&self.probes);
+        let told = ProbeNames::of(&self.probes);
         Status::of(self.outcome, !self.tainted.is_empty(), &told, self.plan.expectation.as_ref())
     }
 
     /// How the failed probes differ from the expected ones, if the outcome is as expected and they do.
-    pub fn other_probes(&self) -> Option<OtherProbes<'_>> {
+    pub fn probe_mismatch(&self) -> Option<ProbeMismatch<'_>> {
         let known = self.plan.expectation.as_ref().filter(|known| known.outcome == self.outcome)?;
-        Some(known.other_probes(&Told::of(&self.probes).broken)).filter(|other| *other != OtherProbes::default())
+        Some(known.probe_mismatch(&ProbeNames::of(&self.probes).failed))
+            .filter(|other| *other != ProbeMismatch::default())
     }
 
     /// The outcome of the cell and of each attempt.
@@ -88,10 +91,10 @@ impl CellRecord {
     /// inconclusive outcome the same reason. The observed values may differ.
     pub fn ended_as(&self, other: &Self) -> bool {
         let end = |it: &Self| {
-            let broken: BTreeSet<String> = Told::of(&it.probes).broken.into_iter().map(str::to_owned).collect();
-            let has_reason = it.outcome == Outcome::Crashed || !it.outcome.says_something();
+            let failed: BTreeSet<String> = ProbeNames::of(&it.probes).failed.into_iter().map(str::to_owned).collect();
+            let has_reason = it.outcome == Outcome::Crashed || !it.outcome.is_conclusive();
             let line = Some(it.title.clone()).filter(|_| has_reason);
-            (it.outcome, it.tainted.is_empty(), line, broken)
+            (it.outcome, it.tainted.is_empty(), line, failed)
         };
         end(self) == end(other)
     }
@@ -106,14 +109,14 @@ impl CellRecord {
         self.plan
             .prediction
             .as_ref()
-            .filter(|_| self.outcome.says_something())
+            .filter(|_| self.outcome.is_conclusive())
             .map(|prediction| prediction.outcome == self.outcome)
     }
 
     /// How often the cell did not survive untainted, if it ran more than once. Retries do not count, since only a
     /// failed attempt is retried. Inconclusive attempts do not count either.
     pub fn rate(&self) -> Option<Rate> {
-        let counts = |attempt: &&Attempt| !attempt.retry && attempt.outcome.says_something();
+        let counts = |attempt: &&Attempt| !attempt.retry && attempt.outcome.is_conclusive();
         let tries = || self.attempts.iter().filter(counts);
         let failed = tries().filter(|attempt| attempt.outcome != Outcome::Survived || attempt.tainted).count();
         (tries().count() > 1).then(|| Rate::new(failed as u64, tries().count() as u64))

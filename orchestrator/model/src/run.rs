@@ -1,4 +1,4 @@
-use crate::{CellRecord, KernelInfo, Planned, ProgramInfo, SCHEMA_VERSION, Settings};
+use crate::{CellRecord, KernelInfo, PlannedCell, ProgramInfo, SCHEMA_VERSION, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// `run.json`: everything that a report needs.
 // It may be large, so luqual writes it one cell at a time; `C` is then where the cells come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct RunRecord<R = Run, C = Vec<CellRecord>> {
+pub struct RunRecord<R = RunInfo, C = Vec<CellRecord>> {
     /// Everything but the cells that ended.
     #[serde(flatten)]
     pub run: R,
@@ -16,7 +16,7 @@ pub struct RunRecord<R = Run, C = Vec<CellRecord>> {
 
 /// The head of a run's record: everything but the results of its cells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Run {
+pub struct RunInfo {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The id of the run. It is also the name of the folder, unless the user named another.
@@ -46,7 +46,7 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<Partition>,
     /// The cells to run, in plan order.
-    pub planned: Vec<Planned>,
+    pub planned: Vec<PlannedCell>,
 }
 
 /// One part of a larger run. Each part runs by itself, possibly on another host, and the parts are merged later.
@@ -65,7 +65,7 @@ pub struct Partition {
     pub selection: String,
 }
 
-impl Run {
+impl RunInfo {
     /// A new run without kernels and cells.
     pub fn new(id: String, tool: String, command: Vec<String>, started: String, host: HostInfo) -> Self {
         Self {

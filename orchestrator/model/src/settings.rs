@@ -29,43 +29,43 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmcore: Option<Vmcore>,
     /// The injected fault, as the user wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plant: Option<String>,
+    #[serde(rename = "plant", default, skip_serializing_if = "Option::is_none")]
+    pub inject: Option<String>,
     /// The attempt of an earlier run that this run reproduces.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repeats: Option<Repeated>,
+    #[serde(rename = "repeats", default, skip_serializing_if = "Option::is_none")]
+    pub reproduces: Option<Reproduced>,
 }
 
 /// The settings that can change an outcome, beside the seed. All parts of a run have the same, and so has a resumed
 /// run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Course<'a> {
+pub struct OutcomeSettings<'a> {
     /// See [`Settings::retries`].
     pub retries: u32,
     /// See [`Settings::repeat`].
     pub repeat: u32,
     /// See [`Settings::deterministic`].
     pub deterministic: bool,
-    /// See [`Settings::plant`].
-    pub plant: Option<&'a str>,
+    /// See [`Settings::inject`].
+    pub inject: Option<&'a str>,
 }
 
-impl Course<'_> {
+impl OutcomeSettings<'_> {
     /// The names of these settings and of the seed, for messages.
-    pub const WORDS: &'static str = "seed, retries, repeat, deterministic or a planted fault";
+    pub const WORDS: &'static str = "seed, retries, repeat, deterministic or the injected fault";
 }
 
 impl Settings {
     /// The settings that can change an outcome.
-    pub fn course(&self) -> Course<'_> {
+    pub fn outcome_settings(&self) -> OutcomeSettings<'_> {
         let Self { retries, repeat, deterministic, .. } = *self;
-        Course { retries, repeat, deterministic, plant: self.plant.as_deref() }
+        OutcomeSettings { retries, repeat, deterministic, inject: self.inject.as_deref() }
     }
 
     /// Whether attempts wait for a random time around preserve. They do if cells are repeated, and if this run
     /// reproduces such an attempt.
     pub fn waits(&self) -> bool {
-        self.repeats.as_ref().map_or(self.repeat > 1, |it| it.waits)
+        self.reproduces.as_ref().map_or(self.repeat > 1, |it| it.waits)
     }
 }
 
@@ -90,7 +90,7 @@ pub enum VmcoreOf {
 
 /// The attempt of an earlier run that a run reproduces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Repeated {
+pub struct Reproduced {
     /// The id of the earlier run.
     pub run: String,
     /// The id of the cell.

@@ -1,6 +1,6 @@
 //! One dispatcher puts the events of a run in order: what is written to the journal is what everyone else sees.
 
-use luqual_model::{CellId, Event, Journal, Run, Stamped};
+use luqual_model::{CellId, Event, Journal, RunInfo, Stamped};
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -29,7 +29,7 @@ pub struct CutOff {
     whole: u64,
     before_us: u64,
     /// The run, as it was begun, and its end if it has one.
-    pub run: Run,
+    pub run: RunInfo,
     /// The places in its plan of the cells that are left.
     pub left: Vec<usize>,
     /// Those cells, and the shared boots that they may have been in: what they left behind is no evidence of anything.
@@ -38,7 +38,7 @@ pub struct CutOff {
 
 impl<'a> Dispatcher<'a> {
     /// A new run: its journal begins with it. A journal that is there already belongs to another run.
-    pub fn create(folder: &Path, run: &Run, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
+    pub fn create(folder: &Path, run: &RunInfo, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
         let path = folder.join(JOURNAL);
         let journal = File::create_new(&path)?;
         lock(&journal)?;
@@ -115,7 +115,7 @@ impl CutOff {
     }
 
     /// Goes on where the journal ended.
-    pub fn go_on<'a>(self, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Dispatcher<'a>> {
+    pub fn resume<'a>(self, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Dispatcher<'a>> {
         let Self { mut journal, whole, before_us, left, .. } = self;
         journal.set_len(whole)?;
         journal.seek(SeekFrom::End(0))?;
@@ -169,8 +169,8 @@ mod tests {
     use super::*;
     use luqual_model::{CellRecord, HostInfo};
 
-    fn run() -> Run {
-        Run::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
+    fn run() -> RunInfo {
+        RunInfo::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn what_unfinished_cells_left_behind_is_stale_and_what_an_ended_one_names_is_not() {
         use crate::run::tests::record;
-        use luqual_model::{Outcome, Planned};
+        use luqual_model::{Outcome, PlannedCell};
         let folder = tempfile::tempdir().unwrap();
         let mut observer = |_: &Stamped| {};
         let mut run = run();
@@ -243,7 +243,7 @@ mod tests {
             cell
         };
         let all = [cell("w.a", "cells/kept/attempt-2"), cell("w.b", ""), cell("w.c", "")];
-        run.planned = all.iter().map(|cell| cell.plan.clone()).collect::<Vec<Planned>>();
+        run.planned = all.iter().map(|cell| cell.plan.clone()).collect::<Vec<PlannedCell>>();
         let boot = |name: &str, cells: &[&CellRecord]| Event::BootStarted {
             boot: CellId(name.into()),
             cells: cells.iter().map(|cell| cell.id.clone()).collect(),
@@ -270,7 +270,7 @@ mod tests {
         fs::write(&path, &cut).unwrap();
         let cut_off = CutOff::read(folder.path()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), cut, "it was only looked at");
-        let mut dispatcher = cut_off.go_on(&mut observer).unwrap();
+        let mut dispatcher = cut_off.resume(&mut observer).unwrap();
         dispatcher.take(Event::RunFinished { interrupted: false });
         dispatcher.finish().unwrap();
         let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();

@@ -15,7 +15,10 @@ mod requirements;
 mod run;
 mod seed;
 
-pub use boot::{Boot, BootKernel, CoresTaken, Host, Part, Person, Program, Visit, Visited, Visiting, Visitor, visit};
+pub use boot::{
+    Boot, BootKernel, CoresTaken, Host, InteractiveOptions, InteractiveSession, Part, Program, SessionEnd,
+    SessionFuture, SessionHandler, visit,
+};
 pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting};

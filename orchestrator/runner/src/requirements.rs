@@ -1,23 +1,23 @@
 //! What workloads need, in the words of kernels.
 
-use luqual_model::Ability;
-use luqual_protocol::{Need, Workload};
+use luqual_model::Capability;
+use luqual_protocol::{Requirement, Workload};
 use luqual_vm::Profile;
 
 /// What a need is called among the abilities of kernels.
-pub fn capability(need: Need) -> Ability {
+pub fn capability(need: Requirement) -> Capability {
     match need {
-        Need::Luo => Ability::Luo,
-        Need::Iommu => Ability::Iommu,
-        Need::Kvm => Ability::Kvm,
-        Need::Vfio => Ability::Vfio,
+        Requirement::Luo => Capability::Luo,
+        Requirement::Iommu => Capability::Iommu,
+        Requirement::Kvm => Capability::Kvm,
+        Requirement::Vfio => Capability::Vfio,
     }
 }
 
 /// What a workload needs that machines of a profile do not have.
 pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<String> {
-    let (device, name) = (workload.device()?, profile.name);
-    if profile.device(device).is_none() {
+    let (device, name) = (workload.device?, profile.name);
+    if profile.device(device.word()).is_none() {
         return Some(format!("the profile {name} has no {device}"));
     }
     let stays = workload.unplug.is_some() && !profile.bus.can_unplug();

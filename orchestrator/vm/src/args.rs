@@ -22,7 +22,7 @@ pub struct Launch<'a> {
     pub folder: &'a Path,
     /// The folder for what QEMU writes down: [`TRACE`], [`CONSOLE_RAW`] and [`ANSWERS`].
     pub logs: &'a Path,
-    /// Whether the devices can be reached from outside, for faults that are planted.
+    /// Whether the devices can be reached from outside, for injected faults.
     pub open: bool,
     /// Whether a debugger can be attached, at [`GDB`] in [`Launch::folder`].
     pub gdb: bool,

@@ -180,7 +180,7 @@ impl Machine {
         &self.console
     }
 
-    /// SIGKILL, for a fault that is planted on purpose.
+    /// SIGKILL, for an injected fault.
     pub fn kill(&self) {
         // Once it is reaped the number may belong to somebody else.
         if !self.reaped.load(Ordering::SeqCst) {

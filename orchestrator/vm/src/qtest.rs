@@ -1,4 +1,4 @@
-//! Devices reached from outside of the guest, for faults that are planted on purpose: QEMU's qtest protocol (docs/devel/qtest.rst),
+//! Devices reached from outside of the guest, for injected faults: QEMU's qtest protocol (docs/devel/qtest.rst),
 //! beside a guest that runs.
 
 use crate::error::VmError;

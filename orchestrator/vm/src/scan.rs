@@ -50,7 +50,7 @@ impl Scanner {
 
     /// Takes the line with that number, read at `at_us`.
     pub fn take(&mut self, line: &str, number: u64, at_us: u64) {
-        let place = Place { line: number, at_us };
+        let place = ConsolePosition { line: number, at_us };
         let first = stamps(line).first().map_or(line.len(), |stamp| stamp.open);
         let (rest, stamped) = line.split_at(first);
         self.notice_bare_kernel(rest);
@@ -70,7 +70,7 @@ impl Scanner {
         }
     }
 
-    fn take_unstamped(&mut self, rest: &str, place: Place) {
+    fn take_unstamped(&mut self, rest: &str, place: ConsolePosition) {
         if self.bare && classify(rest).is_some() {
             return self.begin(rest, rest, place);
         }
@@ -97,7 +97,7 @@ impl Scanner {
     }
 
     /// A message that starts here.
-    fn begin(&mut self, raw: &str, message: &str, place: Place) {
+    fn begin(&mut self, raw: &str, message: &str, place: ConsolePosition) {
         self.open = raw.to_owned();
         self.open_kind = classify(message);
         if let Some(kind) = self.open_kind {
@@ -106,7 +106,7 @@ impl Scanner {
     }
 
     /// The open message, longer than before: it may tell more now.
-    fn go_on(&mut self, message: &str, place: Place) {
+    fn go_on(&mut self, message: &str, place: ConsolePosition) {
         match (classify(message), self.open_kind) {
             (Some(kind), None) => self.report(kind, message, place),
             (Some(kind), Some(known)) if kind != known => {
@@ -119,7 +119,7 @@ impl Scanner {
         self.open_kind = classify(message);
     }
 
-    fn report(&mut self, kind: FindingKind, message: &str, Place { line, at_us }: Place) {
+    fn report(&mut self, kind: FindingKind, message: &str, ConsolePosition { line, at_us }: ConsolePosition) {
         let (side, text) = (self.side.unwrap_or(Side::Source), message.trim_end().to_owned());
         self.findings.push(Finding { kind, side, at_us, line, text });
     }
@@ -144,7 +144,7 @@ impl Scanner {
 
 /// Where a line was read.
 #[derive(Clone, Copy)]
-struct Place {
+struct ConsolePosition {
     line: u64,
     at_us: u64,
 }

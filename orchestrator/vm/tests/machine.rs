@@ -50,8 +50,8 @@ async fn the_accelerator_probe_passes_under_tcg() -> Outcome {
 }
 
 async fn a_guest_speaks_and_quits() -> Outcome {
-    let place = Place::new("w")?;
-    let machine = place.start().await?;
+    let fixture = Fixture::new("w")?;
+    let machine = fixture.start().await?;
     assert!(machine.ssh_port().is_some());
     machine.console().set_side(Side::Target);
     assert_eq!(machine.hmp("info status").await?.trim(), "VM status: paused (prelaunch)");
@@ -62,7 +62,7 @@ async fn a_guest_speaks_and_quits() -> Outcome {
     let found: Vec<_> =
         findings.iter().map(|found| (found.kind, found.side, found.line, found.text.as_str())).collect();
     assert_eq!(found, [(FindingKind::Luo, Side::Target, 2, "luo: hello")]);
-    let log = fs::read_to_string(place.logs().join("console.log"))?;
+    let log = fs::read_to_string(fixture.logs().join("console.log"))?;
     assert!(log.contains("] [    0.000002] luo: hello\n"), "{log}");
 
     // Multiboot put the guest at 1 MiB, where its header is.
@@ -77,9 +77,9 @@ async fn a_guest_speaks_and_quits() -> Outcome {
     assert!(lives(pid));
     machine.quit().await;
     assert!(!lives(pid));
-    let command = fs::read_to_string(place.logs().join("command.txt"))?;
+    let command = fs::read_to_string(fixture.logs().join("command.txt"))?;
     assert!(command.contains("guest.bin"), "{command}");
-    let qmp = fs::read_to_string(place.logs().join("qmp.jsonl"))?;
+    let qmp = fs::read_to_string(fixture.logs().join("qmp.jsonl"))?;
     for word in ["\"execute\":\"cont\"", "\"received\":{\"QMP\"", "\"event\":\"RESUME\""] {
         assert!(qmp.contains(word), "{word} is not in {qmp}");
     }
@@ -87,8 +87,8 @@ async fn a_guest_speaks_and_quits() -> Outcome {
 }
 
 async fn a_killed_qemu_is_told() -> Outcome {
-    let place = Place::new("w")?;
-    let machine = place.start().await?;
+    let fixture = Fixture::new("w")?;
+    let machine = fixture.start().await?;
     machine.resume().await?;
     machine.kill();
     let MachineEnd::Qemu(why) = machine.wait_end().await else { return Err("it ended otherwise".into()) };
@@ -99,8 +99,8 @@ async fn a_killed_qemu_is_told() -> Outcome {
 }
 
 async fn an_nmi_reaches_the_guest() -> Outcome {
-    let place = Place::new("w")?;
-    let machine = place.start().await?;
+    let fixture = Fixture::new("w")?;
+    let machine = fixture.start().await?;
     machine.resume().await?;
     machine.console().saw("luo: hello", 1).await;
     machine.inject_nmi().await?;
@@ -112,8 +112,8 @@ async fn an_nmi_reaches_the_guest() -> Outcome {
 
 async fn what_a_guest_does_to_itself_is_told() -> Outcome {
     for (letter, expected) in [("r", MachineEnd::Reset), ("o", MachineEnd::PoweredOff), ("p", MachineEnd::Panicked)] {
-        let place = Place::new(letter)?;
-        let machine = place.start().await?;
+        let fixture = Fixture::new(letter)?;
+        let machine = fixture.start().await?;
         machine.resume().await?;
         assert_eq!(machine.wait_end().await, expected, "{letter}");
         // What came first stands, whatever ends QEMU then.
@@ -126,12 +126,12 @@ async fn what_a_guest_does_to_itself_is_told() -> Outcome {
 
 async fn a_kernel_that_is_none_is_told_by_qemu() -> Outcome {
     for content in [None, Some("this is no kernel, however long it may be made")] {
-        let mut place = Place::new("w")?;
-        place.kernel = place.folder.path().join("no-kernel");
+        let mut fixture = Fixture::new("w")?;
+        fixture.kernel = fixture.folder.path().join("no-kernel");
         if let Some(content) = content {
-            fs::write(&place.kernel, content.repeat(1000))?;
+            fs::write(&fixture.kernel, content.repeat(1000))?;
         }
-        match place.start().await {
+        match fixture.start().await {
             Err(VmError::Start(why)) => {
                 assert!(why.starts_with("it ended (exit status: 1): ") && why.contains("kernel"), "{why}");
             }
@@ -143,8 +143,8 @@ async fn a_kernel_that_is_none_is_told_by_qemu() -> Outcome {
 }
 
 async fn a_machine_that_is_dropped_is_gone() -> Outcome {
-    let place = Place::new("w")?;
-    let machine = place.start().await?;
+    let fixture = Fixture::new("w")?;
+    let machine = fixture.start().await?;
     let pid = machine.pid();
     drop(machine);
     gone(pid)
@@ -152,9 +152,9 @@ async fn a_machine_that_is_dropped_is_gone() -> Outcome {
 
 /// The parent-death signal is bound to the thread that forked.
 fn a_machine_outlives_the_thread_that_started_it() -> Outcome {
-    let place = Place::new("w")?;
+    let fixture = Fixture::new("w")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let started = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(place.start())).join());
+    let started = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(fixture.start())).join());
     let machine = started.map_err(|_| "the thread panicked")??;
     // To die of a signal takes no time; to see that nothing happens takes some.
     let waited = async { tokio::time::timeout(Duration::from_millis(300), machine.wait_end()).await };
@@ -188,13 +188,13 @@ fn a_parent_that_is_gone_starts_nothing() -> Outcome {
 }
 
 /// Where one machine has its files.
-struct Place {
+struct Fixture {
     folder: tempfile::TempDir,
     kernel: PathBuf,
     letter: &'static str,
 }
 
-impl Place {
+impl Fixture {
     fn new(letter: &'static str) -> std::io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("luqual-vm").tempdir()?;
         prepare(folder.path())?;

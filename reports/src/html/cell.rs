@@ -1,7 +1,7 @@
 //! One cell of the page, with its evidence.
 
 use super::marks::{class, mark, seconds};
-use super::{accounts, frames};
+use super::{frames, vm_reports};
 use crate::brief::Brief;
 use crate::frames::Strip;
 use crate::words::{name, notes, standing};
@@ -41,7 +41,7 @@ pub(super) fn detail(
                 (standing(cell))
                 @if !cell.title.is_empty() { " " code { (cell.title) } }
             }
-            @if cell.planted.is_some() { p.planted { "A fault was injected: this says nothing about the kernels." } }
+            @if cell.injected.is_some() { p.injected { "A fault was injected: this says nothing about the kernels." } }
             p {
                 (cell.status) ", decided in " (cell.phase) ", " (seconds(cell.duration_us))
                 @if let Some(blackout) = &cell.blackout {
@@ -67,17 +67,17 @@ pub(super) fn detail(
 /// Phases, probes, what the console said, and where the rest is.
 fn whole(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
     let mut probes: Vec<_> = cell.probes.iter().collect();
-    probes.sort_by_key(|probe| probe.held);
+    probes.sort_by_key(|probe| probe.passed);
     let Evidence { read, linked } = evidence;
     let console = read(cell, "console.log");
     markup! {
         (timeline(cell))
-        (accounts::told(cell))
+        (vm_reports::told(cell))
         @if let Some(sent) = &cell.frames { (frames::of_cell(&Strip::of(sent))) }
         @if !probes.is_empty() { div.wide { table {
             tr { th scope="col" { "probe" } th scope="col" { "expected" } th scope="col" { "observed" } }
-            @for probe in probes { tr class=(if probe.held { "" } else { "lost" }) {
-                td { (if probe.held { "✓ " } else { "✗ " }) (probe.name) } td { (probe.expected) } td { (probe.observed) }
+            @for probe in probes { tr class=(if probe.passed { "" } else { "lost" }) {
+                td { (if probe.passed { "✓ " } else { "✗ " }) (probe.name) } td { (probe.expected) } td { (probe.observed) }
             } }
         } } }
         @if !cell.findings.is_empty() { div.wide { table {
@@ -105,12 +105,12 @@ fn in_few_words(cell: &CellRecord) -> Markup {
         };
         format!("{} {} ms{failed}", phase.phase, phase.duration_us / 1000)
     });
-    let held = cell.probes.iter().filter(|probe| probe.held).count();
+    let passed = cell.probes.iter().filter(|probe| probe.passed).count();
     markup! {
         p { "phases: " (phases.collect::<Vec<_>>().join(", ")) }
-        p { (held) " of " (cell.probes.len()) " probes passed" }
+        p { (passed) " of " (cell.probes.len()) " probes passed" }
         @if let Some(sent) = &cell.frames { p { "frames received: " (Strip::of(sent).in_words()) } }
-        @for probe in cell.probes.iter().filter(|probe| !probe.held) {
+        @for probe in cell.probes.iter().filter(|probe| !probe.passed) {
             p.lost { "✗ " (probe.name) ": expected " (probe.expected) ", observed " (probe.observed) }
         }
         @for finding in &cell.findings {
@@ -169,6 +169,6 @@ fn timeline(cell: &CellRecord) -> Markup {
                 @if let Some(why) = failed { span.why { (why) } }
             }
         }
-        (accounts::stood(cell, percent))
+        (vm_reports::stood(cell, percent))
     }
 }

@@ -42,7 +42,7 @@ fn field(checked: Checked) -> Markup {
     markup! {
         @match checked {
             Checked { probes: 0, .. } => td { (word) },
-            Checked { broken: 0, .. } => td.survived { "✓ " (word) },
+            Checked { failed: 0, .. } => td.survived { "✓ " (word) },
             Checked { .. } => td.lost { "✗ " (word) },
         }
     }

@@ -35,7 +35,7 @@ impl Check {
 /// The description of a device, and how it is put to work.
 pub(crate) struct Driver {
     /// Its name in profiles and workloads.
-    pub(crate) device: &'static str,
+    pub(crate) device: luqual_protocol::Device,
     /// The number of the BAR with its registers.
     pub(crate) registers: u32,
     /// The kind and the number of its interrupt vectors, if it has any.

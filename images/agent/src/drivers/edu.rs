@@ -12,7 +12,7 @@ use luqual_program::edu::{
 };
 
 pub(super) const DRIVER: Driver = Driver {
-    device: "edu",
+    device: luqual_protocol::Device::Edu,
     registers: 0,
     interrupts: Some((Interrupt::Msi, 1)),
     has_dma: true,

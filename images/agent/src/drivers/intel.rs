@@ -21,7 +21,7 @@ static E1000E_CARD: Card = Card { receive: 0x2800, transmit: 0x3800, is_82576: f
 static IGB_CARD: Card = Card { receive: 0xc000, transmit: 0xe000, is_82576: true, buffer: 1024 };
 
 pub(super) const E1000E: Driver = Driver {
-    device: "e1000e",
+    device: luqual_protocol::Device::E1000e,
     exercise: |rig, round| E1000E_CARD.exercise(rig, round),
     state: |_, bar| E1000E_CARD.state(bar),
     pages: E1000E_CARD_PAGES,
@@ -30,7 +30,7 @@ pub(super) const E1000E: Driver = Driver {
 };
 
 pub(super) const IGB: Driver = Driver {
-    device: "igb",
+    device: luqual_protocol::Device::Igb,
     exercise: |rig, round| IGB_CARD.exercise(rig, round),
     state: |_, bar| IGB_CARD.state(bar),
     pages: IGB_CARD_PAGES,
@@ -42,7 +42,7 @@ const E1000E_CARD_PAGES: usize = memory_pages(256);
 const IGB_CARD_PAGES: usize = memory_pages(1024);
 
 const COMMON: Driver = Driver {
-    device: "",
+    device: luqual_protocol::Device::E1000e,
     registers: REGISTERS,
     interrupts: Some((Interrupt::Msi, 1)),
     has_dma: true,

@@ -5,7 +5,7 @@ use crate::mapping::{Bar, PAGE};
 use crate::vfio::{Interrupt, Refusal};
 
 pub(super) const PLAIN: Driver = Driver {
-    device: "ivshmem-plain",
+    device: luqual_protocol::Device::IvshmemPlain,
     registers: MEMORY,
     interrupts: None,
     has_dma: false,
@@ -17,8 +17,12 @@ pub(super) const PLAIN: Driver = Driver {
     load: None,
 };
 
-pub(super) const DOORBELL: Driver =
-    Driver { device: "ivshmem-doorbell", interrupts: Some((Interrupt::MsiX, 2)), exercise: exercise_doorbell, ..PLAIN };
+pub(super) const DOORBELL: Driver = Driver {
+    device: luqual_protocol::Device::IvshmemDoorbell,
+    interrupts: Some((Interrupt::MsiX, 2)),
+    exercise: exercise_doorbell,
+    ..PLAIN
+};
 
 /// The BARs. A reset changes no register that this driver uses, and leaves the memory as it is.
 const REGISTERS: u32 = 0;

@@ -24,7 +24,7 @@ pub(crate) const DRIVERS: [&Driver; 8] = [
     &virtio_net::DRIVER,
 ];
 
-/// The driver of the device with this name.
-pub(crate) fn find(device: &str) -> Option<&'static Driver> {
+/// The driver of the device.
+pub(crate) fn find(device: luqual_protocol::Device) -> Option<&'static Driver> {
     DRIVERS.into_iter().find(|driver| driver.device == device)
 }

@@ -8,7 +8,7 @@ use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Interrupt, Refusal};
 
 pub(super) const DRIVER: Driver = Driver {
-    device: "nvme",
+    device: luqual_protocol::Device::Nvme,
     registers: 0,
     // One for each queue.
     interrupts: Some((Interrupt::MsiX, 2)),

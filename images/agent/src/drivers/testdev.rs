@@ -5,7 +5,7 @@ use crate::mapping::Bar;
 use crate::vfio::Refusal;
 
 pub(super) const DRIVER: Driver = Driver {
-    device: "pci-testdev",
+    device: luqual_protocol::Device::PciTestdev,
     registers: 0,
     interrupts: None,
     has_dma: false,

@@ -8,7 +8,7 @@ use crate::vfio::{Interrupt, Refusal};
 use luqual_protocol::frames;
 
 pub(super) const DRIVER: Driver = Driver {
-    device: "virtio-net",
+    device: luqual_protocol::Device::VirtioNet,
     // QEMU has all structures of a modern device in this BAR (hw/virtio/virtio-pci.c).
     registers: 4,
     // One for each queue.

@@ -47,7 +47,7 @@ pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_li
     let size = memory.length() as u64;
     let word =
         |at: usize| image.get(at..at + 4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-    let (Some(b"HdrS"), Some(preferred), Some(needs)) = (image.get(0x202..0x206), word(PREFERRED), word(INIT_SIZE))
+    let (Some(b"HdrS"), Some(preferred), Some(requires)) = (image.get(0x202..0x206), word(PREFERRED), word(INIT_SIZE))
     else {
         return Err("the kernel is no bzImage".to_owned());
     };
@@ -57,7 +57,7 @@ pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_li
     };
     let kernel = image.get((sectors + 1) * 512..).ok_or("the bzImage is cut short")?;
     let (at, initrd_at) = (u64::from(preferred), (size - initrd.len() as u64) / PAGE * PAGE);
-    if at + u64::from(needs) > initrd_at {
+    if at + u64::from(requires) > initrd_at {
         return Err(format!("the kernel and its initramfs do not fit into {} MiB", size >> 20));
     }
     memory.write(at as usize, kernel);

@@ -1,5 +1,7 @@
 //! What an entry of the tables is, and how one is written.
 
+use super::device::Device;
+
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
@@ -14,14 +16,16 @@ pub struct Workload {
     /// The machine profile on which it runs unless the user names another.
     pub profile: &'static str,
     /// What the source kernel must be able to do.
-    pub needs: &'static [Need],
+    pub requires: &'static [Requirement],
     /// Whether it can run beside others in one boot whose updates go with its own ([`Update::goes_with`]).
     pub shares_boot: bool,
-    /// Whether a kernel that does not keep the rule warns, and so spoils what runs beside it: where that is expected, it runs
+    /// Whether a kernel that does not keep the rule warns, and so taints what runs beside it: where that is expected, it runs
     /// alone.
     pub warns: bool,
     /// How the update is made.
     pub update: Update,
+    /// The device that it owns, if it owns one.
+    pub device: Option<Device>,
     /// Whether its device is in the middle of DMA when the update comes.
     pub busy: bool,
     /// Whether it is a control: what it does has to be seen, and nothing is asked of the kernel.
@@ -94,12 +98,13 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
         rule,
         finds,
         profile: "q35-intel",
-        needs: &[Need::Luo],
+        requires: &[Requirement::Luo],
         shares_boot: true,
         warns: false,
         update: Update::PLAIN,
         busy: false,
         control: false,
+        device: None,
         unplug: None,
         qualifies: true,
         long: false,
@@ -108,8 +113,8 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
 
 impl Workload {
     /// The same where the source can do more.
-    pub(super) const fn needs(self, needs: &'static [Need]) -> Self {
-        Self { needs, ..self }
+    pub(super) const fn requires(self, requires: &'static [Requirement]) -> Self {
+        Self { requires, ..self }
     }
 
     /// The same, of which no released kernel can be said to keep it.
@@ -120,6 +125,11 @@ impl Workload {
     /// The same, where a kernel that does not keep the rule warns.
     pub(super) const fn warns_where_not_kept(self) -> Self {
         Self { warns: true, ..self }
+    }
+
+    /// The same, which owns a device. The device is the second part of the name.
+    pub(super) const fn owns(self, device: Device) -> Self {
+        Self { device: Some(device), ..self }
     }
 
     /// The same on another machine.
@@ -142,17 +152,10 @@ impl Workload {
         Self { update, ..self }
     }
 
-    /// The device that it owns, which is the second part of the name: `vfio.DEVICE.CASE`, `vmm.DEVICE.CASE`.
-    pub fn device(&self) -> Option<&'static str> {
-        let (_, case) = self.name.split_once('.').filter(|(family, _)| ["vfio", "vmm"].contains(family))?;
-        let (device, _) = case.split_once('.')?;
-        Some(device)
-    }
-
     /// Whether both can run in one boot, if each may share one: their updates are made alike, neither wants the other's device,
     /// and none is unplugged beside one who would miss it.
     pub fn goes_with(&self, other: &Self) -> bool {
-        let one_device = self.device().is_some() && self.device() == other.device();
+        let one_device = self.device.is_some() && self.device == other.device;
         self.update.goes_with(&other.update) && !one_device && self.unplug.is_some() == other.unplug.is_some()
     }
 
@@ -164,7 +167,7 @@ impl Workload {
 
 /// A kernel ability that a workload needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Requirement {
     /// The Live Update Orchestrator.
     Luo,
     /// An iommufd.

@@ -1,6 +1,6 @@
 //! Sessions and tokens: the contract of /dev/liveupdate.
 
-use super::entry::{Need, Workload, w};
+use super::entry::{Requirement, Workload, w};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
@@ -360,19 +360,19 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -ENOENT if no compatible handler is found",
         "a kernel that learned to preserve an iommufd, or pretends it",
     )
-    .needs(&[Need::Luo, Need::Iommu]),
+    .requires(&[Requirement::Luo, Requirement::Iommu]),
     w(
         "luo.unpreservable-kvm",
         "a virtual machine's descriptor is refused (ENOENT), and the session takes a memfd after it",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -ENOENT if no compatible handler is found",
         "a kernel that learned to preserve a virtual machine, or pretends it",
     )
-    .needs(&[Need::Luo, Need::Kvm]),
+    .requires(&[Requirement::Luo, Requirement::Kvm]),
     w(
         "luo.unpreservable-vfio",
         "a VFIO device's descriptor is refused (ENOENT), and the session takes a memfd after it",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -ENOENT if no compatible handler is found",
         "a kernel that learned to preserve a VFIO device, or pretends it",
     )
-    .needs(&[Need::Luo, Need::Vfio]),
+    .requires(&[Requirement::Luo, Requirement::Vfio]),
 ];

@@ -1,6 +1,7 @@
 //! What each workload is, for both sides: the host plans by it, and the agent implements each entry. One table a family.
 
 mod broker;
+mod device;
 mod entry;
 mod external;
 mod kexec;
@@ -12,7 +13,8 @@ mod scale;
 mod vfio;
 mod vmm;
 
-pub use entry::{LoadTime, Need, Unplug, Update, Workload};
+pub use device::Device;
+pub use entry::{LoadTime, Requirement, Unplug, Update, Workload};
 pub use external::{EXTERNAL, external, program_path};
 
 const FAMILIES: [&[Workload]; 16] = [
@@ -58,6 +60,8 @@ mod tests {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{name}: {text}");
             }
             assert!(workload.update.hops > 0, "{name}");
+            let named = Device::ALL.into_iter().find(|device| name.split('.').nth(1) == Some(device.word()));
+            assert_eq!(workload.device, named, "{name}");
         }
         assert!(all.is_sorted_by(|one, other| one.name < other.name), "by name, none twice");
     }

@@ -1,7 +1,8 @@
 //! `vfio.DEVICE.CASE`: a device that userspace owns through VFIO. What is asked of each is told by levels, each with its probes:
 //! D0 present, D1 usable, D2 quiet, D3 not reset, D4 its descriptor preserved, D5 running.
 
-use super::entry::{Need, Unplug, Update, Workload, w};
+use super::device::Device;
+use super::entry::{Requirement, Unplug, Update, Workload, w};
 
 /// Where the rules come from: what VFIO promises of a device, and what a live update of what is preserved.
 const RULE: &str = "Documentation/driver-api/vfio.rst and Documentation/userspace-api/liveupdate.rst";
@@ -15,7 +16,10 @@ macro_rules! ids {
 
 const fn owns(name: &'static str, asserts: &'static str, finds: &'static str) -> Workload {
     // No released kernel preserves a VFIO descriptor.
-    w(name, asserts, RULE, finds).needs(&[Need::Luo, Need::Iommu, Need::Vfio]).kept_by_none().on("vfio-intel")
+    w(name, asserts, RULE, finds)
+        .requires(&[Requirement::Luo, Requirement::Iommu, Requirement::Vfio])
+        .kept_by_none()
+        .on("vfio-intel")
 }
 
 const fn bound_at_boot(name: &'static str) -> Workload {
@@ -82,37 +86,37 @@ const fn unplugged_after(name: &'static str) -> Workload {
 
 /// Every case, of a device that reaches memory by itself. The control is of those that go on without being asked each time.
 macro_rules! with_dma {
-    ($device:literal $(, $control:ident)?) => {
+    ($owned:expr, $device:literal $(, $control:ident)?) => {
         &[
-            bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")),
-            $($control(concat!("vfio.", $device, ".bus-master")),)?
-            busy(concat!("vfio.", $device, ".busy")),
-            group(concat!("vfio.", $device, ".group")),
-            idle(concat!("vfio.", $device, ".idle")),
-            ordinary(concat!("vfio.", $device, ".ordinary")),
-            other_driver(concat!("vfio.", $device, ".other-driver")),
-            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
-            silent(concat!("vfio.", $device, ".silent")),
-            unclaimed(concat!("vfio.", $device, ".unclaimed")),
-            unplugged(concat!("vfio.", $device, ".unplugged")),
-            unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
+            bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")).owns($owned),
+            $($control(concat!("vfio.", $device, ".bus-master")).owns($owned),)?
+            busy(concat!("vfio.", $device, ".busy")).owns($owned),
+            group(concat!("vfio.", $device, ".group")).owns($owned),
+            idle(concat!("vfio.", $device, ".idle")).owns($owned),
+            ordinary(concat!("vfio.", $device, ".ordinary")).owns($owned),
+            other_driver(concat!("vfio.", $device, ".other-driver")).owns($owned),
+            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")).owns($owned),
+            silent(concat!("vfio.", $device, ".silent")).owns($owned),
+            unclaimed(concat!("vfio.", $device, ".unclaimed")).owns($owned),
+            unplugged(concat!("vfio.", $device, ".unplugged")).owns($owned),
+            unplugged_after(concat!("vfio.", $device, ".unplugged-after")).owns($owned),
         ]
     };
 }
 
 /// Every case, of a device that only has registers or memory of its own. Those that interrupt can also be silent.
 macro_rules! without_dma {
-    ($device:literal $(, $silent:ident)?) => {
+    ($owned:expr, $device:literal $(, $silent:ident)?) => {
         &[
-            bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")),
-            group(concat!("vfio.", $device, ".group")),
-            idle(concat!("vfio.", $device, ".idle")),
-            other_driver(concat!("vfio.", $device, ".other-driver")),
-            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
-            $($silent(concat!("vfio.", $device, ".silent")),)?
-            unclaimed(concat!("vfio.", $device, ".unclaimed")),
-            unplugged(concat!("vfio.", $device, ".unplugged")),
-            unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
+            bound_at_boot(concat!("vfio.", $device, ".bound-at-boot")).owns($owned),
+            group(concat!("vfio.", $device, ".group")).owns($owned),
+            idle(concat!("vfio.", $device, ".idle")).owns($owned),
+            other_driver(concat!("vfio.", $device, ".other-driver")).owns($owned),
+            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")).owns($owned),
+            $($silent(concat!("vfio.", $device, ".silent")).owns($owned),)?
+            unclaimed(concat!("vfio.", $device, ".unclaimed")).owns($owned),
+            unplugged(concat!("vfio.", $device, ".unplugged")).owns($owned),
+            unplugged_after(concat!("vfio.", $device, ".unplugged-after")).owns($owned),
         ]
     };
 }
@@ -121,31 +125,31 @@ macro_rules! without_dma {
 /// work for good once its bus mastering is turned off (QEMU hw/virtio/virtio-pci.c, virtio_write_config), so that there is no
 /// control.
 macro_rules! as_virtio {
-    ($device:literal) => {
+    ($owned:expr, $device:literal) => {
         &[
-            busy(concat!("vfio.", $device, ".busy")),
-            group(concat!("vfio.", $device, ".group")),
-            idle(concat!("vfio.", $device, ".idle")),
-            ordinary(concat!("vfio.", $device, ".ordinary")),
-            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")),
-            silent(concat!("vfio.", $device, ".silent")),
-            unclaimed(concat!("vfio.", $device, ".unclaimed")),
-            unplugged(concat!("vfio.", $device, ".unplugged")),
-            unplugged_after(concat!("vfio.", $device, ".unplugged-after")),
+            busy(concat!("vfio.", $device, ".busy")).owns($owned),
+            group(concat!("vfio.", $device, ".group")).owns($owned),
+            idle(concat!("vfio.", $device, ".idle")).owns($owned),
+            ordinary(concat!("vfio.", $device, ".ordinary")).owns($owned),
+            retrieved_twice(concat!("vfio.", $device, ".retrieved-twice")).owns($owned),
+            silent(concat!("vfio.", $device, ".silent")).owns($owned),
+            unclaimed(concat!("vfio.", $device, ".unclaimed")).owns($owned),
+            unplugged(concat!("vfio.", $device, ".unplugged")).owns($owned),
+            unplugged_after(concat!("vfio.", $device, ".unplugged-after")).owns($owned),
         ]
     };
 }
 
-pub(super) const E1000E: &[Workload] = with_dma!("e1000e", bus_master);
-pub(super) const EDU: &[Workload] = with_dma!("edu", bus_master);
+pub(super) const E1000E: &[Workload] = with_dma!(Device::E1000e, "e1000e", bus_master);
+pub(super) const EDU: &[Workload] = with_dma!(Device::Edu, "edu", bus_master);
 /// Of a machine that not every QEMU gives.
 const fn with_igb(workload: Workload) -> Workload {
-    workload.on("vfio-igb")
+    workload.owns(Device::Igb).on("vfio-igb")
 }
 
 pub(super) const IGB: &[Workload] = &[with_igb(busy("vfio.igb.busy")), with_igb(idle("vfio.igb.idle"))];
-pub(super) const IVSHMEM_DOORBELL: &[Workload] = without_dma!("ivshmem-doorbell", silent);
-pub(super) const IVSHMEM_PLAIN: &[Workload] = without_dma!("ivshmem-plain");
-pub(super) const NVME: &[Workload] = with_dma!("nvme");
-pub(super) const PCI_TESTDEV: &[Workload] = without_dma!("pci-testdev");
-pub(super) const VIRTIO_NET: &[Workload] = as_virtio!("virtio-net");
+pub(super) const IVSHMEM_DOORBELL: &[Workload] = without_dma!(Device::IvshmemDoorbell, "ivshmem-doorbell", silent);
+pub(super) const IVSHMEM_PLAIN: &[Workload] = without_dma!(Device::IvshmemPlain, "ivshmem-plain");
+pub(super) const NVME: &[Workload] = with_dma!(Device::Nvme, "nvme");
+pub(super) const PCI_TESTDEV: &[Workload] = without_dma!(Device::PciTestdev, "pci-testdev");
+pub(super) const VIRTIO_NET: &[Workload] = as_virtio!(Device::VirtioNet, "virtio-net");

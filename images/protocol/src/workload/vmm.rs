@@ -1,15 +1,16 @@
 //! Whole virtual machines that go on after the update.
 
-use super::entry::{LoadTime, Need, Update, Workload, w};
+use super::device::Device;
+use super::entry::{LoadTime, Requirement, Update, Workload, w};
 
-const NEEDS: &[Need] = &[Need::Luo, Need::Kvm];
+const NEEDS: &[Requirement] = &[Requirement::Luo, Requirement::Kvm];
 
 /// The machine is paused for as little as can be: the target is loaded before.
 const QUICK: Update = Update { load: LoadTime::BeforePreserve, ..Update::PLAIN };
 
 /// A machine of which somebody is killed who brings it through the update.
 const fn dies(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
-    w(name, asserts, rule, finds).needs(NEEDS).by(QUICK).alone()
+    w(name, asserts, rule, finds).requires(NEEDS).by(QUICK).alone()
 }
 
 pub(super) const WORKLOADS: &[Workload] = &[
@@ -19,7 +20,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md has each item of the state",
         "state that a program without an operating system does not use",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(QUICK)
     .alone(),
     w(
@@ -28,7 +29,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md has each item of the state",
         "a target whose KVM takes a state back otherwise than the source gave it out, or memory that it cannot run from",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(QUICK),
     dies(
         "vmm.broker-killed-claimed",
@@ -66,7 +67,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/liveupdate/luo_file.c: a descriptor of a kind that has no handler is refused with ENOENT",
         "the first kernel that can hand a virtual machine over as it is",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(QUICK)
     .kept_by_none(),
     w(
@@ -75,8 +76,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/driver-api/vfio.rst; no released kernel preserves a VFIO descriptor, so the device cannot stay",
         "a device that cannot be given to a machine that was updated",
     )
-    .needs(&[Need::Luo, Need::Iommu, Need::Kvm, Need::Vfio])
+    .requires(&[Requirement::Luo, Requirement::Iommu, Requirement::Kvm, Requirement::Vfio])
     .by(QUICK)
+    .owns(Device::Edu)
     .on("vfio-intel"),
     w(
         "vmm.four",
@@ -84,7 +86,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md",
         "what one machine is given of another's",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(QUICK),
     w(
         "vmm.linux-three-updates",
@@ -92,7 +94,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md",
         "state that only a kernel uses, given out otherwise than it was put back, a little more each time",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(Update { hops: 3, ..QUICK })
     .alone(),
     dies(
@@ -155,7 +157,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md",
         "what holds for few machines alone",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(QUICK)
     .alone(),
     w(
@@ -164,7 +166,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md",
         "state that is given out otherwise than it was put back, a little more each time",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(Update { hops: 3, ..QUICK }),
     w(
         "vmm.two-processors",
@@ -172,6 +174,6 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "Documentation/virt/kvm/api.rst; docs/vmm.md",
         "state of one processor that is put back into another",
     )
-    .needs(NEEDS)
+    .requires(NEEDS)
     .by(QUICK),
 ];

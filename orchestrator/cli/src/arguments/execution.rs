@@ -36,15 +36,15 @@ pub(crate) struct Execution {
     #[arg(long)]
     deterministic: bool,
     /// Inject a fault into each cell, to see that luqual finds it
-    #[arg(long, visible_alias = "inject", value_name = "FAULT", long_help = plant_help())]
-    plant: Option<String>,
+    #[arg(long, alias = "plant", value_name = "FAULT", long_help = inject_help())]
+    inject: Option<String>,
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]
     pub(crate) kernels: KernelArgs,
 }
 
-fn plant_help() -> String {
+fn inject_help() -> String {
     format!("Inject a fault into each cell, to see that luqual finds it: {FAULT_SYNTAX}")
 }
 
@@ -60,8 +60,8 @@ impl Execution {
             (false, jobs) => jobs,
         };
         let Self { retries, seed, deterministic, .. } = *self;
-        let (kept, plant) = (self.kept.kept(), self.plant.clone());
-        Ok(engine::Execution { repeat, retries, jobs, seed, kept, plant, deterministic })
+        let (kept, inject) = (self.kept.kept(), self.inject.clone());
+        Ok(engine::Execution { repeat, retries, jobs, seed, kept, inject, deterministic })
     }
 
     pub(crate) fn machine(&self) -> MachineChoice {
@@ -79,8 +79,8 @@ impl Execution {
         })
     }
 
-    pub(crate) fn attended(&self) -> engine::Attended {
-        Attended { console: self.console, gdb: false }.wanted()
+    pub(crate) fn interactive(&self) -> engine::Interactive {
+        Interactive { console: self.console, gdb: false }.wanted()
     }
 }
 
@@ -152,7 +152,7 @@ impl MachineArgs {
 
 /// For commands that run one machine.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Attended {
+pub(crate) struct Interactive {
     /// Show the guest's console on standard error while it runs
     #[arg(long)]
     pub(crate) console: bool,
@@ -161,9 +161,9 @@ pub(crate) struct Attended {
     pub(crate) gdb: bool,
 }
 
-impl Attended {
-    pub(crate) fn wanted(self) -> engine::Attended {
-        engine::Attended { console: self.console.then_some(console_line as fn(&str)), gdb: self.gdb }
+impl Interactive {
+    pub(crate) fn wanted(self) -> engine::Interactive {
+        engine::Interactive { console: self.console.then_some(console_line as fn(&str)), gdb: self.gdb }
     }
 }
 

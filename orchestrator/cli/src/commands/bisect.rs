@@ -70,9 +70,9 @@ pub(crate) async fn run(command: &Bisect, here: &Here<'_>) -> Result<Exit, CliEr
         machine: execution.machine(),
         kernels: execution.kernels.source(),
         report_dir: execution.report_dir.clone(),
-        attended: execution.attended(),
+        interactive: execution.interactive(),
     };
-    here.words.be_plain(request.attended.console.is_some());
+    here.words.be_plain(request.interactive.console.is_some());
     let lines = Lines::default();
     let tell_look = |look: Look<'_>| match look {
         Look::End(kernel, cell) => lines.write(format_args!("end: {kernel}: {}", end(cell))),

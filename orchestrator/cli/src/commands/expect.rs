@@ -7,7 +7,7 @@ use crate::output::{self, plural, tell};
 use clap::Subcommand;
 use luqual_config::{Observed, propose};
 use luqual_engine::{EngineError, open_store, parse_matrix_file, read_matrix_file, read_run, subject};
-use luqual_model::{CellId, Outcome, Status, Told};
+use luqual_model::{CellId, Outcome, ProbeNames, Status};
 use luqual_reports::Record;
 use std::collections::HashMap;
 use std::fs::File;
@@ -54,19 +54,19 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     let store = open_store(&kernels.source())?;
     let (text, file) = read_matrix_file(matrix_file, &store)?;
     let record = read_run(run)?;
-    if let Some(fault) = &record.run.settings.plant {
-        return Err(CliError::usage(format!("{fault} was planted in this run: nothing is to be expected of it")));
+    if let Some(fault) = &record.run.settings.inject {
+        return Err(CliError::usage(format!("{fault} was injected in this run: nothing is to be expected of it")));
     }
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
-    let broken = broken(&record).map_err(EngineError::named(run))?;
+    let failed = failed(&record).map_err(EngineError::named(run))?;
     let observed: Vec<Observed<'_>> = record
         .briefs()
         .filter_map(|(planned, brief)| Some((&planned.key, brief?)))
         .filter(|(_, brief)| brief.status != Status::Flaky)
         .map(|(key, brief)| {
             let subject = subject(key, release(&key.source), release(&key.target));
-            let broken = broken.get(&key.id()).map_or(&[][..], Vec::as_slice);
-            Observed { subject, outcome: brief.outcome, tainted: brief.tainted, broken }
+            let failed = failed.get(&key.id()).map_or(&[][..], Vec::as_slice);
+            Observed { subject, outcome: brief.outcome, tainted: brief.tainted, failed }
         })
         .collect();
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());
@@ -93,13 +93,13 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
 }
 
 /// The probes that did not hold, of the cells that lost something.
-fn broken(record: &Record) -> io::Result<HashMap<CellId, Vec<String>>> {
-    let mut broken = HashMap::new();
+fn failed(record: &Record) -> io::Result<HashMap<CellId, Vec<String>>> {
+    let mut failed = HashMap::new();
     for cell in record.cells() {
         let cell = cell?;
         if cell.outcome == Outcome::Lost {
-            broken.insert(cell.id, Told::of(&cell.probes).broken.into_iter().map(str::to_owned).collect());
+            failed.insert(cell.id, ProbeNames::of(&cell.probes).failed.into_iter().map(str::to_owned).collect());
         }
     }
-    Ok(broken)
+    Ok(failed)
 }

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::here::Here;
 use crate::output::{self, Lines};
 use clap::Args;
-use luqual_engine::{Fate, MutantsRequest, Otherwise, mutants};
+use luqual_engine::{MutantResult, MutantsRequest, Otherwise, mutants};
 use std::path::PathBuf;
 
 /// Which mutants, and how they are run.
@@ -63,9 +63,9 @@ pub(crate) async fn run(command: &Mutants, here: &Here<'_>) -> Result<Exit, CliE
         machine: execution.machine(),
         kernels: execution.kernels.source(),
         report_dir: execution.report_dir.clone(),
-        attended: execution.attended(),
+        interactive: execution.interactive(),
     };
-    here.words.be_plain(request.attended.console.is_some());
+    here.words.be_plain(request.interactive.console.is_some());
     let lines = Lines::default();
     let score = mutants(&here.engine, &request, &|fate| lines.write(line(fate))).await?;
     lines.end()?;
@@ -75,8 +75,8 @@ pub(crate) async fn run(command: &Mutants, here: &Here<'_>) -> Result<Exit, CliE
     Ok(if score.all { Exit::Ok } else { Exit::NotAsExpected })
 }
 
-fn line(fate: &Fate) -> String {
-    let Fate { name, killers, survives, .. } = fate;
+fn line(fate: &MutantResult) -> String {
+    let MutantResult { name, killers, survives, .. } = fate;
     match (killers.as_slice(), survives) {
         ([], None) => format!("{name}: SURVIVED"),
         ([], Some(why)) => format!("{name}: survived: {why}"),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_line_says_who_killed_it() {
-        let fate = |name: &str, killers: &[&str], survives: Option<&str>| Fate {
+        let fate = |name: &str, killers: &[&str], survives: Option<&str>| MutantResult {
             name: name.into(),
             subject: String::new(),
             killers: killers.iter().map(|it| (*it).to_owned()).collect(),

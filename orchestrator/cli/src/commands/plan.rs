@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::output::{self, plural};
 use clap::Args;
 use luqual_engine::{Execution, Otherwise, Plan, RunRequest, plan};
-use luqual_model::Planned;
+use luqual_model::PlannedCell;
 
 /// What to plan.
 #[derive(Args, Debug)]
@@ -47,12 +47,12 @@ pub(crate) fn run(command: &PlanArgs) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-fn line(Planned { key, prediction, expectation }: &Planned) -> String {
+fn line(PlannedCell { key, prediction, expectation }: &PlannedCell) -> String {
     let expected = expectation.as_ref().map_or_else(
         || "survived".to_owned(),
         |it| {
-            let broken = if it.broken.is_empty() { String::new() } else { format!(" ({})", it.broken.join(", ")) };
-            format!("{}{}{broken}", it.outcome, if it.tainted { "+tainted" } else { "" })
+            let failed = if it.failed.is_empty() { String::new() } else { format!(" ({})", it.failed.join(", ")) };
+            format!("{}{}{failed}", it.outcome, if it.tainted { "+tainted" } else { "" })
         },
     );
     let predicted =

@@ -41,9 +41,9 @@ pub(crate) async fn run(command: &Qualify, here: &Here<'_>) -> Result<Exit, CliE
         selection: command.selection.selection(Otherwise::Qualifying),
         ..command.execution.request(pair, command.repeat)?
     };
-    let attended = command.execution.attended();
-    here.words.be_plain(attended.console.is_some());
-    let (run, qualification) = qualify(&here.engine, &request, attended).await?;
+    let interactive = command.execution.interactive();
+    here.words.be_plain(interactive.console.is_some());
+    let (run, qualification) = qualify(&here.engine, &request, interactive).await?;
     output::print(qualification.text(&run.record.run))?;
     output::line(format_args!("page: {}", run.folder.join(QUALIFICATION_PAGE).display()))?;
     Ok(match qualification.go() {

@@ -1,13 +1,13 @@
 //! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
 
 use super::summary;
-use crate::arguments::{Attended, KeptArgs, KernelArgs, MachineArgs};
+use crate::arguments::{Interactive, KeptArgs, KernelArgs, MachineArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::here::Here;
 use crate::output;
 use clap::Args;
-use luqual_engine::{Comparison, ReproRequest, Reproduced, repro};
+use luqual_engine::{Comparison, ReproRequest, Reproduction, repro};
 use luqual_model::CellRecord;
 use luqual_reports::end;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// What to make again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Kernels, profile, workloads, seed, delays, deadlines and planted faults are those of the run, whatever is configured today. Of a
+Kernels, profile, workloads, seed, delays, deadlines and injected faults are those of the run, whatever is configured today. Of a
 cell that was run several times it is the attempt that the run's report shows; of one that shared its boot, the whole boot. A kernel
 that is not there is built, and its image has to have the digest that it had.
 
@@ -47,7 +47,7 @@ pub(crate) struct Repro {
     #[command(flatten)]
     kept: KeptArgs,
     #[command(flatten)]
-    attended: Attended,
+    interactive: Interactive,
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]
@@ -63,12 +63,12 @@ pub(crate) async fn run(command: &Repro, here: &Here<'_>) -> Result<Exit, CliErr
         report_dir: command.report_dir.clone(),
         deterministic: command.deterministic,
         kept: command.kept.kept(),
-        attended: command.attended.wanted(),
+        interactive: command.interactive.wanted(),
         machine: command.machine.choice(),
         kernels: command.kernels.source(),
     };
-    here.words.be_plain(command.attended.console || command.attended.gdb);
-    let Reproduced { run, then, now } = repro(&here.engine, &request).await?;
+    here.words.be_plain(command.interactive.console || command.interactive.gdb);
+    let Reproduction { run, then, now } = repro(&here.engine, &request).await?;
     summary::print(&run.record, &run.folder)?;
     let Some(now) = now else { return Ok(Exit::Interrupted) };
     let (told, exit) = against(&now, &then);

@@ -21,14 +21,14 @@ Examples:
   luqual run --matrix quick --report-dir out
   luqual run --matrix full --executor slurm --parts 8 --sbatch-option=--mem=8G
   luqual run --filter 'source(<7.1) & target(>=7.1)'
-  luqual run --source 7.2.12 --target 7.3.4 --plant flip:64m:3:17    (see the tool find a corruption)
+  luqual run --source 7.2.12 --target 7.3.4 --inject flip:64m:3:17    (see the tool find a corruption)
 
 Kernels of the catalog that are not built yet are built first. The run's folder has run.json, report.html, events.jsonl
 (written as it happens) and, per cell, the console, QEMU's command line and messages, and what the agent said.
 
 Exit codes: 0 every cell as expected; 1 some cell is not, or none ran; 2 a mistake in what was asked for;
 3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP), after the reports are written.")]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     #[command(flatten)]
     what: What,
     #[command(flatten)]
@@ -38,13 +38,13 @@ pub(crate) struct Run {
     repeat: u32,
     /// Resume an interrupted run, by its folder or id, with its own cells, kernels and settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "plant", "deterministic",
+        "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "inject", "deterministic",
         "report_dir", "jobs", "seed", "partition", "console",
     ])]
     resume: Option<PathBuf>,
     /// Resume the run in --report-dir if it is this one and was interrupted; start it if there is none
-    #[arg(long, visible_alias = "resume-if-exists", requires = "report_dir", conflicts_with = "console")]
-    go_on: bool,
+    #[arg(long, alias = "go-on", requires = "report_dir", conflicts_with = "console")]
+    resume_if_exists: bool,
     #[command(flatten)]
     demand: Demand,
     #[command(flatten)]
@@ -61,11 +61,11 @@ pub(crate) struct Run {
 #[command(next_help_heading = "Executor")]
 struct Executor {
     /// Where the cells are run
-    #[arg(long, value_enum, default_value_t = Place::Local, value_name = "WHERE")]
-    executor: Place,
+    #[arg(long, value_enum, default_value_t = ExecutorKind::Local, value_name = "WHERE")]
+    executor: ExecutorKind,
     /// Number of parts; each part is one task
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(required_if_eq("executor", "slurm"), conflicts_with_all = ["resume", "partition", "go_on", "console"])]
+    #[arg(required_if_eq("executor", "slurm"), conflicts_with_all = ["resume", "partition", "resume_if_exists", "console"])]
     parts: Option<u32>,
     /// An additional argument for sbatch, such as --mem=8G; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true, value_parser = sbatch_option)]
@@ -73,7 +73,7 @@ struct Executor {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Place {
+enum ExecutorKind {
     /// On this machine
     Local,
     /// As the tasks of a job array. All nodes need the program, the kernel store and the run's folder at the same paths
@@ -84,8 +84,8 @@ impl Executor {
     /// The job array, if it is to be one.
     fn array(&self) -> Result<Option<Array>, CliError> {
         match (self.executor, self.parts, &self.sbatch_option) {
-            (Place::Slurm, Some(parts), options) => Ok(Some(Array { parts, sbatch_options: options.clone() })),
-            (Place::Local, None, options) if options.is_empty() => Ok(None),
+            (ExecutorKind::Slurm, Some(parts), options) => Ok(Some(Array { parts, sbatch_options: options.clone() })),
+            (ExecutorKind::Local, None, options) if options.is_empty() => Ok(None),
             _ => Err(CliError::usage("--parts and --sbatch-option are for a job array")
                 .hint("add --executor slurm, or run one part here with --partition K/N")),
         }
@@ -93,25 +93,25 @@ impl Executor {
 }
 
 /// Runs it.
-pub(crate) async fn run(command: &Run, here: &Here<'_>) -> Result<Exit, CliError> {
+pub(crate) async fn run(command: &RunArgs, here: &Here<'_>) -> Result<Exit, CliError> {
     let (engine, execution) = (&here.engine, &command.execution);
     let array = command.executor.array()?;
     let request = command.request()?;
-    let attended = execution.attended();
-    here.words.be_plain(attended.console.is_some());
+    let interactive = execution.interactive();
+    here.words.be_plain(interactive.console.is_some());
     let Finished { record, folder } = match (&command.resume, array) {
         (Some(run), _) => resume(engine, run, &execution.machine(), &execution.kernels.source()).await?,
         (None, Some(array)) => run_array(engine, &request, &array).await?,
         (None, None) => {
-            let existing = if command.go_on { Existing::Resumed } else { Existing::Refused };
-            run_here(engine, &request, existing, attended).await?
+            let existing = if command.resume_if_exists { Existing::Resumed } else { Existing::Refused };
+            run_here(engine, &request, existing, interactive).await?
         }
     };
     summary::print(&record, &folder)?;
     Ok(exit_of(&record, request.demand))
 }
 
-impl Run {
+impl RunArgs {
     fn request(&self) -> Result<RunRequest, CliError> {
         let (partition, report_dir) = (self.what.partition, self.execution.report_dir.clone());
         if let Some(file) = &self.request {

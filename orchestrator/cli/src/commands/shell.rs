@@ -1,17 +1,17 @@
 //! `luqual shell`: a prompt in a guest, at any phase of a cell.
 
-use crate::arguments::{Attended, KernelArgs, MachineArgs};
+use crate::arguments::{Interactive, KernelArgs, MachineArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::here::Here;
 use crate::output::tell;
-use crate::seat::Seat;
+use crate::session_input::SessionInput;
 use crate::terminal;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use luqual_engine::{OnTheWay, ShellRequest, TALKED_TO, shell};
 use luqual_model::{Outcome, Phase};
-use luqual_runner::Visited;
+use luqual_runner::SessionEnd;
 use std::path::{Path, PathBuf};
 
 /// Where to look around.
@@ -54,7 +54,7 @@ pub(crate) struct Shell {
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]
-    attended: Attended,
+    interactive: Interactive,
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) async fn run(command: &Shell, here: &Here<'_>) -> Result<Exit, CliErr
         profile: profile.clone(),
         add: add.clone(),
         report_dir: report_dir.clone(),
-        attended: command.attended.wanted(),
+        interactive: command.interactive.wanted(),
         machine: command.machine.choice(),
         kernels: command.kernels.source(),
     };
@@ -93,17 +93,17 @@ pub(crate) async fn run(command: &Shell, here: &Here<'_>) -> Result<Exit, CliErr
         }
         OnTheWay::Done(phase, us) => tell(format_args!("  {phase} {:.1} s{}", us as f64 / 1e6, terminal::line_end())),
     };
-    let (visited, folder) = shell(&here.engine, &request, &Seat::new(), &on_the_way).await?;
+    let (visited, folder) = shell(&here.engine, &request, &SessionInput::new(), &on_the_way).await?;
     ended(visited, &folder)
 }
 
-fn ended(visited: Visited, folder: &Path) -> Result<Exit, CliError> {
+fn ended(visited: SessionEnd, folder: &Path) -> Result<Exit, CliError> {
     let logs = format!("its logs are in {}", folder.display());
     match visited {
-        Visited::Left => Ok(Exit::Ok),
-        Visited::Interrupted => Ok(Exit::Interrupted),
-        Visited::Ended(Outcome::HarnessFailed, why) => Err(CliError::harness(why).hint(logs)),
-        Visited::Ended(outcome, why) => {
+        SessionEnd::Left => Ok(Exit::Ok),
+        SessionEnd::Interrupted => Ok(Exit::Interrupted),
+        SessionEnd::Ended(Outcome::HarnessFailed, why) => Err(CliError::harness(why).hint(logs)),
+        SessionEnd::Ended(outcome, why) => {
             tell(format_args!("the guest's boot ended: {outcome}: {why}\n  {logs}\n"));
             Ok(Exit::NotAsExpected)
         }

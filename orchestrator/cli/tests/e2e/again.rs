@@ -1,19 +1,19 @@
 //! What was seen once is made again: from the run, from a bundle, and to the last byte.
 
 use crate::common::{NEW, OLD, assert_nothing_left, finished, luqual, run_in, run_pair, text};
-use luqual_model::{CellRecord, Outcome, Repeated};
+use luqual_model::{CellRecord, Outcome, Reproduced};
 use std::fs;
 
 /// What of a cell has to be the same when it is made again.
 fn essence(cell: &CellRecord) -> impl PartialEq + std::fmt::Debug {
-    let CellRecord { id, seed, outcome, status, title, planted, probes, phase, .. } = cell.clone();
-    (id, seed, outcome, status, title, planted, probes, phase)
+    let CellRecord { id, seed, outcome, status, title, injected, probes, phase, .. } = cell.clone();
+    (id, seed, outcome, status, title, injected, probes, phase)
 }
 
 #[test]
 fn a_red_cell_is_made_again_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let (then, output) = run_pair(folder.path(), OLD, NEW, &["--plant", "flip:64m:3:17", "--repeat", "2"]);
+    let (then, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "flip:64m:3:17", "--repeat", "2"]);
     let id = then.id.0.as_str();
     assert!(text(&output).contains(&format!("    again: luqual repro run {id}\n")), "{}", text(&output));
     let repro = |words: &[&str]| {
@@ -27,8 +27,8 @@ fn a_red_cell_is_made_again_as_it_was() {
     // What is in the memfd, and so what stands where a byte was flipped, is drawn from the seed.
     assert_eq!(essence(&again.cells[0]), essence(&then));
     let run = run_in(folder.path()).run.id;
-    let repeated = Repeated { run, cell: then.id.clone(), seed: then.seed, waits: true, bundle: None };
-    assert_eq!(again.run.settings.repeats, Some(repeated));
+    let repeated = Reproduced { run, cell: then.id.clone(), seed: then.seed, waits: true, bundle: None };
+    assert_eq!(again.run.settings.reproduces, Some(repeated));
     // From a bundle, by somebody who has neither the run nor a kernel.
     let output = luqual(folder.path()).args(["bundle", "run", "memfd", "-o", "red.tar.gz"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
@@ -72,7 +72,7 @@ fn a_red_cell_is_made_again_as_it_was() {
 fn deterministic(fault: Option<&str>, outcome: Outcome) {
     let folder = tempfile::tempdir().unwrap();
     let words = ["--deterministic", "--seed", "7"].into_iter();
-    let words: Vec<&str> = words.chain(fault.into_iter().flat_map(|fault| ["--plant", fault])).collect();
+    let words: Vec<&str> = words.chain(fault.into_iter().flat_map(|fault| ["--inject", fault])).collect();
     let (then, output) = run_pair(folder.path(), OLD, NEW, &words);
     assert_eq!(then.outcome, outcome, "{}", text(&output));
     let output = luqual(folder.path()).args(["repro", "run", &then.id.0, "--report-dir", "again"]).output().unwrap();
@@ -97,9 +97,9 @@ fn a_deterministic_loss_is_the_same_to_the_last_byte() {
 #[test]
 fn what_the_host_takes_part_in_is_left_out_of_a_deterministic_run_and_said() {
     let folder = tempfile::tempdir().unwrap();
-    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--deterministic", "--plant", "kill-qemu:verify"]);
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--deterministic", "--inject", "kill-qemu:verify"]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::Skipped, Some(1)), "{}", text(&output));
-    assert_eq!(cell.title, "kill-qemu:verify is planted by the host, which is not deterministic");
+    assert_eq!(cell.title, "kill-qemu:verify is injected by the host, which is not deterministic");
 }
 
 mod full {

@@ -68,7 +68,7 @@ fn copy_folder(from: &Path, to: &Path) {
 fn crash(fault: &str, title: &str, release: &str) {
     let folder = tempfile::tempdir().unwrap();
     short(folder.path(), &[OLD, NEW], Phase::Verify);
-    let pair = ["--filter", "source(7.2.12) & target(7.3.4)", "--plant", fault];
+    let pair = ["--filter", "source(7.2.12) & target(7.3.4)", "--inject", fault];
     let output = luqual(folder.path()).args(SHORT).args(pair).output().unwrap();
     let run = run_in(folder.path());
     let cell = &run.cells[0];

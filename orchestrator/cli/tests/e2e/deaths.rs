@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// QEMU is killed when a phase starts.
 fn dead_qemu(phase: Phase) {
     let folder = tempfile::tempdir().unwrap();
-    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", &format!("kill-qemu:{phase}")]);
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", &format!("kill-qemu:{phase}")]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::HarnessFailed, Some(3)), "{cell:?}");
     assert_eq!(cell.phase, phase);
     assert!(cell.title.contains("SIGKILL"), "{cell:?}");
@@ -41,7 +41,7 @@ fn a_qemu_that_dies_in_verify_is_the_harness_failing() {
 /// A process of the agent is killed when a phase starts.
 fn dead_agent(fault: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", fault]);
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", fault]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::HarnessFailed, Some(3)), "{fault}: {cell:?}");
 }
 

@@ -1,6 +1,6 @@
-//! Faults that are planted on purpose: each is found where it is, and nowhere else.
+//! Injected faults: each is found where it is, and nowhere else.
 
-use crate::common::{NEW, OLD, assert_nothing_left, broken, luqual, run_in, run_pair, text};
+use crate::common::{NEW, OLD, assert_nothing_left, failed, luqual, run_in, run_pair, text};
 use luqual_model::{CellRecord, Outcome, Phase, Status};
 use std::path::Path;
 use std::process::Output;
@@ -20,15 +20,15 @@ fn run_cell(folder: &Path, pair: [&str; 2], workload: &str, more: &[&str]) -> (C
 fn flip(memfd: &str, page: u64, offset: u64) {
     let folder = tempfile::tempdir().unwrap();
     let fault = format!("flip:{memfd}:{page}:{offset}");
-    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", &fault]);
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", &fault]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::Lost, Some(1)), "{cell:?}");
-    let broken: Vec<_> = cell.probes.iter().filter(|probe| !probe.held).collect();
-    assert_eq!(broken.len(), 1, "{cell:?}");
-    assert_eq!(broken[0].name, format!("memfd {memfd} content"));
-    let observed = &broken[0].observed;
+    let failed: Vec<_> = cell.probes.iter().filter(|probe| !probe.passed).collect();
+    assert_eq!(failed.len(), 1, "{cell:?}");
+    assert_eq!(failed[0].name, format!("memfd {memfd} content"));
+    let observed = &failed[0].observed;
     assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
     assert!(observed.ends_with("(differing pages: 1)"), "{observed}");
-    assert_eq!((cell.planted, cell.phase), (Some(fault), Phase::Verify));
+    assert_eq!((cell.injected, cell.phase), (Some(fault), Phase::Verify));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_flipped_last_byte_is_found_where_it_is() {
 #[test]
 fn a_fault_has_a_boot_of_its_own_in_each_workload() {
     let folder = tempfile::tempdir().unwrap();
-    let words = ["run", "--source", OLD, "--target", NEW, "--report-dir", "run", "--plant", "flip:4k:0:0"];
+    let words = ["run", "--source", OLD, "--target", NEW, "--report-dir", "run", "--inject", "flip:4k:0:0"];
     let workloads = ["--workload", "luo.session-closed", "--workload", "memfd.basic"];
     let output = luqual(folder.path()).args(words).args(workloads).output().unwrap();
     let run = run_in(folder.path());
@@ -58,16 +58,16 @@ fn a_fault_has_a_boot_of_its_own_in_each_workload() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
 }
 
-/// A fault of a device, the workload and the machine that it is planted in, and the probes that have to find it.
+/// A fault of a device, the workload and the machine that it is injected into, and the probes that have to find it.
 fn device_fault(fault: &str, workload: &str, profile: &str, probes: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let plant = ["--profile", profile, "--plant", &format!("device:{fault}")];
-    let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &plant);
+    let inject = ["--profile", profile, "--inject", &format!("device:{fault}")];
+    let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &inject);
     assert_eq!((cell.outcome, cell.status), (Outcome::Lost, Status::Regression), "{}", text(&output));
-    let mut broken = broken(&cell);
+    let mut failed = failed(&cell);
     // No released kernel preserves a VFIO descriptor.
-    broken.retain(|name| !name.starts_with("D4 "));
-    assert_eq!(broken, probes.iter().copied().collect(), "{fault}: {cell:?}");
+    failed.retain(|name| !name.starts_with("D4 "));
+    assert_eq!(failed, probes.iter().copied().collect(), "{fault}: {cell:?}");
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn a_fault_that_a_device_cannot_have_is_skipped_and_says_why() {
         ("dma-write", "memfd.basic", "the workload owns no device"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let plant = ["--plant", &format!("device:{fault}")];
-        let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &plant);
+        let inject = ["--inject", &format!("device:{fault}")];
+        let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &inject);
         assert_eq!(cell.outcome, Outcome::Skipped, "{}", text(&output));
         assert!(text(&output).contains(why), "{}", text(&output));
     }
@@ -127,12 +127,12 @@ fn a_fault_that_a_device_cannot_have_is_skipped_and_says_why() {
 /// What is falsified in a virtual machine, and the probes that do not hold then.
 fn machine_fault(fault: Option<&str>, probes: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let plant = fault.map(|fault| format!("machine:{fault}"));
-    let plant: Vec<&str> = plant.iter().flat_map(|plant| ["--plant", plant]).collect();
-    let (cell, output) = run_cell(folder.path(), [OLD, NEW], "vmm.basic-program", &plant);
+    let inject = fault.map(|fault| format!("machine:{fault}"));
+    let inject: Vec<&str> = inject.iter().flat_map(|inject| ["--inject", inject]).collect();
+    let (cell, output) = run_cell(folder.path(), [OLD, NEW], "vmm.basic-program", &inject);
     let end = if fault.is_some() { Outcome::Lost } else { Outcome::Survived };
     assert_eq!(cell.outcome, end, "{}", text(&output));
-    assert_eq!(broken(&cell), probes.iter().copied().collect(), "{fault:?}: {cell:?}");
+    assert_eq!(failed(&cell), probes.iter().copied().collect(), "{fault:?}: {cell:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A run in parts is the run: by ci/shard and ci/merge.
 
 use crate::common::{ci, finished, text};
-use luqual_model::{CellRecord, Planned, RunRecord};
+use luqual_model::{CellRecord, PlannedCell, RunRecord};
 use std::fs;
 use std::path::Path;
 
@@ -28,10 +28,10 @@ pub(crate) const ONE: [&str; 7] = ["run", "--source", "7.3.4", "--target", "7.3.
 /// What of a run does not depend on where and when it was run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Essence {
-    planned: Vec<Planned>,
+    planned: Vec<PlannedCell>,
     /// Seed, retries, repeat.
     settings: (u64, u32, u32),
-    plant: Option<String>,
+    inject: Option<String>,
     interrupted: bool,
     pub(crate) cells: Vec<CellRecord>,
 }
@@ -50,7 +50,7 @@ pub(crate) fn essence(folder: &Path) -> Essence {
     };
     Essence {
         settings: (run.settings.seed, run.settings.retries, run.settings.repeat),
-        plant: run.settings.plant,
+        inject: run.settings.inject,
         planned: run.planned,
         interrupted: run.interrupted,
         cells: cells.into_iter().map(timeless).collect(),
@@ -101,8 +101,8 @@ fn a_shard_fails_with_its_host_and_a_merge_with_its_cells() {
     let summary = fs::read_to_string(folder.join("whole/summary.md")).unwrap();
     assert!(summary.contains("| 6.18.15 | skipped |"), "{summary}");
     assert!(folder.join("whole/junit.xml").exists());
-    let broken = [&["1", "1", "broken"][..], &ONE[1..], &["--qemu", "/nowhere/qemu"]].concat();
-    let shard = ci(folder, "shard", &broken);
+    let failed = [&["1", "1", "broken"][..], &ONE[1..], &["--qemu", "/nowhere/qemu"]].concat();
+    let shard = ci(folder, "shard", &failed);
     assert_eq!(shard.status.code(), Some(2), "{}", text(&shard));
     let missing = ci(folder, "merge", &["whole2", "nowhere"]);
     assert_eq!(missing.status.code(), Some(2), "{}", text(&missing));

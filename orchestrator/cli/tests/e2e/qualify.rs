@@ -39,12 +39,12 @@ fn a_target_without_luo_is_no_go() {
 fn an_update_that_loses_a_byte_is_no_go() {
     let folder = tempfile::tempdir().unwrap();
     let told = "memfd.basic on q35-intel: lost: memfd 4k content";
-    qualify(folder.path(), NEW, &["--repeat", "1", "--plant", "flip:4k:0:0"], false, told);
+    qualify(folder.path(), NEW, &["--repeat", "1", "--inject", "flip:4k:0:0"], false, told);
 }
 
 #[test]
 fn what_could_not_be_tested_is_no_go() {
     let folder = tempfile::tempdir().unwrap();
     let told = "not tested:\n  memfd.basic on q35-intel: harness-failed";
-    qualify(folder.path(), NEW, &["--repeat", "1", "--plant", "kill-qemu:boot"], false, told);
+    qualify(folder.path(), NEW, &["--repeat", "1", "--inject", "kill-qemu:boot"], false, told);
 }

@@ -65,14 +65,14 @@ fn a_kernel_that_panics_under_the_prompt_is_told() {
 }
 
 /// A luqual at a terminal of its own.
-struct Seat {
+struct SessionInput {
     terminal: File,
     peer: File,
     said: mpsc::Receiver<Vec<u8>>,
     seen: String,
 }
 
-impl Seat {
+impl SessionInput {
     fn new() -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let terminal = openpt(flags).unwrap();
@@ -87,9 +87,9 @@ impl Seat {
                 && say.send(bytes[..length].to_vec()).is_ok()
             {}
         });
-        let seat = Self { terminal, peer, said, seen: String::new() };
-        seat.resize(80);
-        seat
+        let session_input = Self { terminal, peer, said, seen: String::new() };
+        session_input.resize(80);
+        session_input
     }
 
     fn resize(&self, columns: u16) {
@@ -125,8 +125,8 @@ impl Seat {
 #[test]
 fn a_terminal_is_the_guests_until_the_prompt_ends_and_then_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let mut seat = Seat::new();
-    let stream = || Stdio::from(seat.peer.try_clone().unwrap());
+    let mut session_input = SessionInput::new();
+    let stream = || Stdio::from(session_input.peer.try_clone().unwrap());
     // The terminal's size is told to those whose own it is.
     let program = luqual(folder.path()).get_program().to_owned();
     let mut shell = Command::new("setsid")
@@ -141,52 +141,52 @@ fn a_terminal_is_the_guests_until_the_prompt_ends_and_then_as_it_was() {
         .stderr(stream())
         .spawn()
         .unwrap();
-    seat.sees("7.2.12 source> ");
-    assert!(!seat.is_cooked());
+    session_input.sees("7.2.12 source> ");
+    assert!(!session_input.is_cooked());
     // What is typed comes back by the guest's terminal, and once.
-    seat.types("taint\r");
-    seat.sees("taint\r\n0\r\n7.2.12 source> ");
-    seat.types("verif\x03");
-    seat.sees("^C\r\n7.2.12 source> ");
-    seat.types("busybox sleep 600\r");
-    seat.sees("sleep 600\r\n");
+    session_input.types("taint\r");
+    session_input.sees("taint\r\n0\r\n7.2.12 source> ");
+    session_input.types("verif\x03");
+    session_input.sees("^C\r\n7.2.12 source> ");
+    session_input.types("busybox sleep 600\r");
+    session_input.sees("sleep 600\r\n");
     thread::sleep(Duration::from_secs(1));
-    seat.types("\x03");
-    seat.sees("signal 2\r\n7.2.12 source> ");
-    seat.types("busybox sh\r");
-    seat.sees("# ");
-    seat.types("echo $TERM; stty size\r");
-    seat.sees("xterm\r\n24 80\r\n");
-    seat.resize(97);
-    seat.types("sleep 1; stty size\r");
-    seat.sees("24 97\r\n");
-    seat.types("exit\r");
-    seat.sees("7.2.12 source> ");
-    seat.types("kexec\r");
-    seat.sees("7.3.4 target> ");
-    seat.types("retrieve memfd.basic\r");
-    seat.sees("all held\r\n7.3.4 target> ");
-    seat.types("\x04");
-    assert_eq!(shell.wait().unwrap().code(), Some(0), "{}", seat.seen);
-    assert!(seat.is_cooked());
+    session_input.types("\x03");
+    session_input.sees("signal 2\r\n7.2.12 source> ");
+    session_input.types("busybox sh\r");
+    session_input.sees("# ");
+    session_input.types("echo $TERM; stty size\r");
+    session_input.sees("xterm\r\n24 80\r\n");
+    session_input.resize(97);
+    session_input.types("sleep 1; stty size\r");
+    session_input.sees("24 97\r\n");
+    session_input.types("exit\r");
+    session_input.sees("7.2.12 source> ");
+    session_input.types("kexec\r");
+    session_input.sees("7.3.4 target> ");
+    session_input.types("retrieve memfd.basic\r");
+    session_input.sees("all held\r\n7.3.4 target> ");
+    session_input.types("\x04");
+    assert_eq!(shell.wait().unwrap().code(), Some(0), "{}", session_input.seen);
+    assert!(session_input.is_cooked());
     assert_nothing_left(folder.path());
 }
 
 #[test]
 fn a_signal_gives_the_terminal_back_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut seat = Seat::new();
-    let stream = || Stdio::from(seat.peer.try_clone().unwrap());
+    let mut session_input = SessionInput::new();
+    let stream = || Stdio::from(session_input.peer.try_clone().unwrap());
     let mut command = luqual(folder.path());
     command.args(["shell", NEW]).stdin(stream()).stdout(stream()).stderr(stream());
     let mut shell = command.spawn().unwrap();
-    seat.sees("7.3.4 source> ");
+    session_input.sees("7.3.4 source> ");
     assert_eq!(machines(folder.path()).len(), 1);
-    assert!(!seat.is_cooked());
+    assert!(!session_input.is_cooked());
     let pid = rustix::process::Pid::from_child(&shell);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(shell.wait().unwrap().code(), Some(130));
-    assert!(seat.is_cooked());
+    assert!(session_input.is_cooked());
     assert_nothing_left(folder.path());
 }
 

@@ -85,6 +85,6 @@ fn a_source_without_luo_is_skipped_and_a_run_of_nothing_is_no_success() {
 #[test]
 fn a_flipped_byte_that_nobody_preserves_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--plant", "flip-unpreserved"]);
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "flip-unpreserved"]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::Survived, Some(0)), "{cell:?}");
 }

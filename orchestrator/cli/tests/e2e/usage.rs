@@ -1,7 +1,7 @@
 //! Mistakes: what is said, what is exited with, and that nothing is left behind. No guest is booted.
 
 use crate::common::{assert_nothing_left, luqual, text};
-use luqual_model::{Event, HostInfo, Run, Stamped};
+use luqual_model::{Event, HostInfo, RunInfo, Stamped};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -83,9 +83,9 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
     for (more, told) in [
         (["--workload", "vfoi.*"], "no workload matches `vfoi.*`"),
         (["--profile", "pc"], "there is no profile `pc`"),
-        (["--plant", "device:tea"], "bar-moved, dma-write, interrupt-lost, reset and unplugged"),
-        (["--plant", "flip:64m"], "is not a fault; write flip:MEMFD:PAGE:OFFSET"),
-        (["--plant", "kill-qemu:lunch"], "the phases are boot, handshake"),
+        (["--inject", "device:tea"], "bar-moved, dma-write, interrupt-lost, reset and unplugged"),
+        (["--inject", "flip:64m"], "is not a fault; write flip:MEMFD:PAGE:OFFSET"),
+        (["--inject", "kill-qemu:lunch"], "the phases are boot, handshake"),
         (["--accel", "xen"], "possible values: auto, kvm, tcg"),
         (["--filter", "source(7.2"], "expected `)` after this"),
         (["--filter", "source(7.3)"], "the selection is empty"),
@@ -115,7 +115,7 @@ fn a_run_that_is_not_there_is_told() {
 #[test]
 fn a_run_without_devices_has_no_levels() {
     let folder = tempfile::tempdir().unwrap();
-    let run = Run::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+    let run = RunInfo::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
     let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
     fs::write(folder.path().join("events.jsonl"), serde_json::to_string(&started).unwrap() + "\n").unwrap();
     let told = ["no run has a device's workload, vfio.DEVICE.CASE", "--workload 'vfio.*'"];
@@ -140,15 +140,20 @@ fn a_folder_with_a_run_is_not_written_to() {
     let words = ["run", "--source", "7.2.12", "--target", "7.3.4", "--report-dir", "old"];
     refused(folder.path(), &words, 2, &["old has a run in it"]);
     assert_eq!(fs::read(folder.path().join("old/run.json")).unwrap(), b"{}");
-    refused(folder.path(), &["run", "--go-on"], 2, &["--report-dir"]);
+    refused(folder.path(), &["run", "--resume-if-exists"], 2, &["--report-dir"]);
     let elsewhere = [&words[..5], &["--report-dir", "100%"]].concat();
     refused(folder.path(), &elsewhere, 2, &["100%: QEMU writes no log into a folder with a % in its name"]);
     assert!(!folder.path().join("100%").exists());
-    let mut run = Run::new("x".into(), "another".into(), Vec::new(), String::new(), HostInfo::default());
+    let mut run = RunInfo::new("x".into(), "another".into(), Vec::new(), String::new(), HostInfo::default());
     run.settings.repeat = 1;
     let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
     fs::write(folder.path().join("old/events.jsonl"), serde_json::to_string(&started).unwrap() + "\n").unwrap();
-    refused(folder.path(), &[&words[..], &["--go-on"]].concat(), 2, &["old has a run in it with another luqual"]);
+    refused(
+        folder.path(),
+        &[&words[..], &["--resume-if-exists"]].concat(),
+        2,
+        &["old has a run in it with another luqual"],
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 use crate::pairs::Budget;
 use luqual_model::Phase;
 
-const KNOWN: Known<'_> = Known {
+const KNOWN: KnownNames<'_> = KnownNames {
     kernels: &["6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"],
     workloads: &["memfd.basic"],
     profiles: &["q35-intel"],

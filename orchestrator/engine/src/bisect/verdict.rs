@@ -45,14 +45,14 @@ pub(super) fn verdict(cell: &CellRecord, good: &CellRecord, bad: &CellRecord) ->
     let boots_not = cell.outcome == Outcome::Crashed && matches!(cell.phase, Phase::Boot | Phase::Handshake);
     if is_alike(cell, good) {
         // The worst attempt is as the good end, and another may not be: where a crash is good, a survival is not.
-        let says_otherwise = |it: &End| *it != end(good) && it.0.says_something();
+        let says_otherwise = |it: &End| *it != end(good) && it.0.is_conclusive();
         return match (flaky(cell), ends(cell).iter().any(says_otherwise)) {
             (None, _) => Verdict::Good,
             (Some(_), true) => Verdict::Bad,
             (Some(_), false) => Verdict::Skip,
         };
     }
-    if !cell.outcome.says_something() || boots_not && !(is_alike(cell, bad) && bad.phase == cell.phase) {
+    if !cell.outcome.is_conclusive() || boots_not && !(is_alike(cell, bad) && bad.phase == cell.phase) {
         Verdict::Skip
     } else {
         Verdict::Bad

@@ -10,9 +10,9 @@ use crate::notice::Notice;
 use crate::registry::Registry;
 use crate::report_files::write_report;
 use crate::request::KernelSource;
-use crate::unchanged::{Since, kernels_of};
+use crate::unchanged::{OnChange, kernels_of};
 use luqual_kernels::Kernel;
-use luqual_model::{CellId, CellRecord, ProgramFile, Run};
+use luqual_model::{CellId, CellRecord, ProgramFile, RunInfo};
 use luqual_reports::{Record, write_journal};
 use luqual_runner::JOURNAL;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let record = read_folder(&source)?;
     let cell = cell_of(&record, &request.cell)?;
     let (run, cells) = alone(&record, &cell)?;
-    let since = Since::Refused("a bundle has what was run, and nothing else");
+    let since = OnChange::Refused("a bundle has what was run, and nothing else");
     Registry::of_run(&run.programs)?;
     let kernels = kernels_of(context, &run, &store, run.planned.iter(), since).await?;
     write_report(&request.output, |to| {
@@ -74,7 +74,7 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
 }
 
 /// The run as if it had had this cell's boot alone, and what became of that.
-fn alone(record: &Record, cell: &CellRecord) -> Result<(Run, Vec<CellRecord>), EngineError> {
+fn alone(record: &Record, cell: &CellRecord) -> Result<(RunInfo, Vec<CellRecord>), EngineError> {
     let mut run = record.run.clone();
     run.planned = in_its_boot(&record.run.planned, cell, false);
     run.partition = None;
@@ -134,7 +134,7 @@ fn add_kernels(
     Ok(())
 }
 
-fn add_programs(packer: &mut Packer<impl Write>, run: &Run) -> io::Result<()> {
+fn add_programs(packer: &mut Packer<impl Write>, run: &RunInfo) -> io::Result<()> {
     let mut packed = Vec::new();
     for info in run.programs.values() {
         if let ProgramFile::Here { path, sha256 } = &info.file

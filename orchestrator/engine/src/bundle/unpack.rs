@@ -5,7 +5,7 @@ use crate::cells::work_folder;
 use crate::context::Context;
 use crate::error::EngineError;
 use luqual_kernels::Kernel;
-use luqual_model::{CellId, Planned, ProgramFile};
+use luqual_model::{CellId, PlannedCell, ProgramFile};
 use luqual_reports::Record;
 use luqual_runner::JOURNAL;
 use luqual_vm::WorkFolder;
@@ -60,7 +60,7 @@ impl Unpacked {
     /// The kernels of these cells, by name.
     pub(crate) fn kernels<'a>(
         &self,
-        cells: impl Iterator<Item = &'a Planned>,
+        cells: impl Iterator<Item = &'a PlannedCell>,
     ) -> Result<BTreeMap<String, Kernel>, EngineError> {
         let names: BTreeSet<&String> = cells.flat_map(|cell| [&cell.key.source, &cell.key.target]).collect();
         names.into_iter().map(|name| Ok((name.clone(), self.kernel(name)?))).collect()
@@ -91,10 +91,10 @@ mod tests {
     use super::*;
     use crate::context::tests::{Heard, context};
     use crate::error::ErrorKind;
-    use luqual_model::{Event, HostInfo, Run, Stamped};
+    use luqual_model::{Event, HostInfo, RunInfo, Stamped};
 
     fn bundle(version: u32) -> Vec<u8> {
-        let run = Run::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        let run = RunInfo::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
         let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
         let journal = serde_json::to_string(&started).unwrap() + "\n";
         let about = About { bundle: version, cell: CellId("a_b_p_w.x".into()) };

@@ -55,12 +55,15 @@ pub(crate) enum Waited {
 
 /// An sbatch that is there, and that knows of a Slurm.
 pub(crate) async fn there_is_a_slurm() -> Result<(), EngineError> {
-    let asked = Command::new("sbatch").arg("--version").stdin(Stdio::null()).output().await.map_err(not_started)?;
-    if asked.status.success() {
+    let requested = Command::new("sbatch").arg("--version").stdin(Stdio::null()).output().await.map_err(not_started)?;
+    if requested.status.success() {
         return Ok(());
     }
-    Err(EngineError::usage(format!("sbatch knows of no Slurm: {}", String::from_utf8_lossy(&asked.stderr).trim_end()))
-        .hint("run it where `sinfo` shows nodes"))
+    Err(EngineError::usage(format!(
+        "sbatch knows of no Slurm: {}",
+        String::from_utf8_lossy(&requested.stderr).trim_end()
+    ))
+    .hint("run it where `sinfo` shows nodes"))
 }
 
 fn not_started(error: io::Error) -> EngineError {
@@ -108,9 +111,10 @@ impl Slurm {
     pub(crate) async fn is_free(&self) -> Result<(), EngineError> {
         let jobs = fs::read_to_string(self.jobs()).unwrap_or_default();
         let Some(job) = jobs.lines().last().and_then(Job::parse) else { return Ok(()) };
-        let asked = job.command("squeue").args(["--noheader", "--format=%i", "--jobs", &job.id]).output().await;
+        let requested = job.command("squeue").args(["--noheader", "--format=%i", "--jobs", &job.id]).output().await;
         // It knows nothing of a job that ended a while ago.
-        let said = asked.map(|asked| String::from_utf8_lossy(&asked.stdout).into_owned()).unwrap_or_default();
+        let said =
+            requested.map(|requested| String::from_utf8_lossy(&requested.stdout).into_owned()).unwrap_or_default();
         if said.lines().any(|line| line.starts_with(&job.id)) {
             return Err(EngineError::usage(format!("job {job} of this run is still there"))
                 .hint(format!("let it end, or end it by `scancel {job}`; then start again")));

@@ -52,7 +52,7 @@ pub(crate) fn text(task: &Task<'_>) -> Result<String, EngineError> {
          # Written by luqual. Task K of the array runs part K of {parts}, or goes on with it: sbatch --array=K job.sh\n\
          {options}\
          exec {program} run --request {request} \\\n  \
-           --partition \"$SLURM_ARRAY_TASK_ID/{parts}\" --report-dir {folder}/\"$SLURM_ARRAY_TASK_ID\" --go-on\n"
+           --partition \"$SLURM_ARRAY_TASK_ID/{parts}\" --report-dir {folder}/\"$SLURM_ARRAY_TASK_ID\" --resume-if-exists\n"
     ))
 }
 
@@ -85,7 +85,7 @@ mod tests {
 #SBATCH --output='/shared/100 %%/slurm/task-%a.log'
 #SBATCH --open-mode=append
 exec /opt/luqual run --request '/shared/100 %/slurm/request.json' \\
-  --partition \"$SLURM_ARRAY_TASK_ID/4\" --report-dir '/shared/100 %/parts'/\"$SLURM_ARRAY_TASK_ID\" --go-on
+  --partition \"$SLURM_ARRAY_TASK_ID/4\" --report-dir '/shared/100 %/parts'/\"$SLURM_ARRAY_TASK_ID\" --resume-if-exists
 "
         );
     }

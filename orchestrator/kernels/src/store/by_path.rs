@@ -35,7 +35,7 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
         image_sha256: digest::of_bytes(&bytes),
         provenance: format!("file {}", image.display()),
         abi: facts.abi,
-        abilities: facts.config.map(|config| KernelConfig::parse(&config).abilities()),
+        capabilities: facts.config.map(|config| KernelConfig::parse(&config).capabilities()),
         command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
         patches: Vec::new(),
         facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),

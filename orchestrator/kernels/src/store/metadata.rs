@@ -79,7 +79,7 @@ pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
         image_sha256: metadata.image_sha256,
         provenance: metadata.provenance,
         abi: Some(metadata.abi),
-        abilities: Some(KernelConfig::parse(&config).abilities()),
+        capabilities: Some(KernelConfig::parse(&config).capabilities()),
         command_line: entry.command_line.clone(),
         patches: metadata.patches,
         facts,

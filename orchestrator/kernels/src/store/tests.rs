@@ -57,7 +57,7 @@ struct Editor {
     tree: PathBuf,
 }
 
-impl Progress for Editor {
+impl BuildProgress for Editor {
     fn start(&self, step: &str, _: Option<u64>) {
         if step.starts_with(self.step) {
             fs::write(self.tree.join("map.in"), "edited").unwrap();

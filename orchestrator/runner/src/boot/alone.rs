@@ -4,7 +4,7 @@
 use super::Boot;
 use crate::inject::{Fault, KernelEnd};
 use crate::judge::Stop;
-use luqual_protocol::Need;
+use luqual_protocol::Requirement;
 use luqual_vm::{ANSWERS, CONSOLE_RAW, MachineEnd};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -35,10 +35,10 @@ pub(super) async fn digest(logs: &Path) -> Option<String> {
 pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<String> {
     let [part] = boot.parts.as_slice() else { return Some("cells that share a boot are not deterministic".to_owned()) };
     let workload = part.workload;
-    if let Some(device) = workload.device() {
+    if let Some(device) = workload.device {
         return Some(format!("{} has {device}, a live device, which is not deterministic", workload.name));
     }
-    if workload.needs.contains(&Need::Kvm) {
+    if workload.requires.contains(&Requirement::Kvm) {
         return Some(format!(
             "{} has virtual machines that the host looks at, which is not deterministic",
             workload.name
@@ -46,7 +46,7 @@ pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<S
     }
     match fault {
         None | Some(Fault::Flip { .. } | Fault::FlipUnpreserved | Fault::Kernel { end: KernelEnd::Panic, .. }) => None,
-        Some(fault) => Some(format!("{fault} is planted by the host, which is not deterministic")),
+        Some(fault) => Some(format!("{fault} is injected by the host, which is not deterministic")),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Boot, Host, Part, alone};
 use crate::inject::Fault;
 use crate::journal::folder_of;
 use crate::judge::{Evidence, Stop, judge};
-use luqual_model::{CellId, CellRecord, Event, Status, Told};
+use luqual_model::{CellId, CellRecord, Event, ProbeNames, Status};
 use luqual_vm::MachineEnd;
 use tokio::sync::mpsc;
 
@@ -56,7 +56,7 @@ pub(crate) async fn run_once(
             target_taint,
         };
         let verdict = judge(&evidence);
-        let (tainted, told) = (!verdict.tainted.is_empty(), Told::of(&evidence.probes));
+        let (tainted, told) = (!verdict.tainted.is_empty(), ProbeNames::of(&evidence.probes));
         let others = boot.parts.iter().enumerate().filter(|(other, _)| *other != number);
         CellRecord {
             id: part.plan.key.id(),
@@ -68,13 +68,13 @@ pub(crate) async fn run_once(
             phase: evidence.phase,
             seed,
             digest: digest.clone(),
-            planted: host.fault.as_ref().map(Fault::to_string),
+            injected: host.fault.as_ref().map(Fault::to_string),
             duration_us,
             phases,
             probes: evidence.probes,
             measures: checked.measures,
             frames: checked.frames,
-            accounts: checked.accounts,
+            vm_reports: checked.vm_reports,
             blackout,
             findings: evidence.findings,
             folder: folder.clone(),

@@ -4,7 +4,7 @@ use super::connect::{ask, hello};
 use super::guard::{At, Guard, Watched};
 use super::identity::Identity;
 use super::part::Checked;
-use super::steps::{Act, Step, flip_request, load_request, steps};
+use super::steps::{Act, BootStep, flip_request, load_request, steps};
 use super::{Boot, Host};
 use crate::inject::{self, Fault};
 use crate::judge::Stop;
@@ -12,8 +12,8 @@ use crate::lab::{Guest, Machine};
 use crate::observe::{Devices, NestedVms, Ticks, blackout, epoch_us, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
-use luqual_model::{Ability, Blackout, Event, KernelInfo, Phase, Probe, Refused, Side};
-use luqual_protocol::{Hello, Need, Next, Progression, Reply, Request, Said, Unplug, Workload};
+use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
+use luqual_protocol::{Hello, Next, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
 use luqual_vm::Mode;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -161,7 +161,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Whether nothing is learnt by a step any more. What is done besides requests is left out with the update that it belongs to.
-    fn leaves_out(&self, step: &Step) -> bool {
+    fn leaves_out(&self, step: &BootStep) -> bool {
         let begins_an_update = step.phase.is_of_a_source() || step.hop > self.hop;
         match step.request() {
             Some(request) => self.progression.leaves_out(&request),
@@ -190,12 +190,12 @@ impl<'a> Driver<'a> {
 
     async fn step(
         &mut self,
-        step: &Step,
-        steps: &[Step],
+        step: &BootStep,
+        steps: &[BootStep],
         guest: &mut Rc<dyn Guest>,
         line: &Line<'_>,
     ) -> Result<(), Stop> {
-        let Step { phase, hop, part, act } = step;
+        let BootStep { phase, hop, part, act } = step;
         // A boot of no workload, for an interactive session alone, asks nothing in the phases of workloads.
         if step.request().is_some() || self.boot.parts.is_empty() {
             self.interactive(step, &**guest, line).await?;
@@ -210,7 +210,7 @@ impl<'a> Driver<'a> {
                 let source = &line.identities[0];
                 source.check(&hello).map_err(Stop::WrongKernel)?;
                 self.kernels.source_taint = hello.taint;
-                if self.boot.needs(Need::Luo) && !hello.liveupdate {
+                if self.boot.needs(Requirement::Luo) && !hello.liveupdate {
                     return Err(no_device(source.kernel));
                 }
                 self.watch_ticks(&hello)?;
@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
     }
 
     /// A part's turn in a phase.
-    async fn turn(&mut self, step: &Step, number: usize, request: &Request, guest: &dyn Guest) -> Result<(), Stop> {
+    async fn turn(&mut self, step: &BootStep, number: usize, request: &Request, guest: &dyn Guest) -> Result<(), Stop> {
         let (phase, hop) = (step.phase, self.hop);
         let request = with_device(request.clone(), self.devices.address(number));
         if phase == Phase::Retrieve {
@@ -318,7 +318,7 @@ impl<'a> Driver<'a> {
         if phase == Phase::Verify {
             let seen = self.nested.went_on(number, &said, hop);
             self.checked[number].measures.extend(seen.measures);
-            self.checked[number].accounts.extend(seen.accounts);
+            self.checked[number].vm_reports.extend(seen.vm_reports);
             self.add(number, seen.probes, phase);
         }
         self.checked[number].take(said, phase, hop);
@@ -327,14 +327,14 @@ impl<'a> Driver<'a> {
 
     /// Adds what the host found out about a part.
     fn add(&mut self, number: usize, probes: Vec<Probe>, phase: Phase) {
-        if probes.iter().any(|probe| !probe.held) {
+        if probes.iter().any(|probe| !probe.passed) {
             self.progression.failed(self.boot.parts[number].workload.name);
         }
         self.checked[number].add(probes, phase);
     }
 
     /// One request. What was refused in a source has its state looked at once more.
-    async fn ask(&mut self, step: &Step, request: &Request, guest: &dyn Guest) -> Result<Said, Stop> {
+    async fn ask(&mut self, step: &BootStep, request: &Request, guest: &dyn Guest) -> Result<Said, Stop> {
         let at = At { phase: step.phase, hop: self.hop, part: step.part };
         let reply = self.guarded(at, Some(guest), ask(guest, request)).await?;
         match (self.progression.after(request, &reply), reply) {
@@ -363,7 +363,7 @@ impl<'a> Driver<'a> {
             let is_gone = self.guard.phase(at, watched, Devices::unplug(machine, id)).await?;
             let observed = if is_gone { "gone" } else { "still there" };
             let name = "D0 host: after it was unplugged".to_owned();
-            let probe = Probe { name, expected: "gone".to_owned(), observed: observed.to_owned(), held: is_gone };
+            let probe = Probe { name, expected: "gone".to_owned(), observed: observed.to_owned(), passed: is_gone };
             self.add(number, vec![probe], phase);
         }
         Ok(())
@@ -444,9 +444,9 @@ fn with_device(request: Request, address: Option<String>) -> Request {
 
 /// A source without the device: one that is known to be built with LUO says no by that.
 fn no_device(source: &KernelInfo) -> Stop {
-    if source.abilities.as_ref().is_some_and(|there| there.contains(&Ability::Luo)) {
+    if source.capabilities.as_ref().is_some_and(|there| there.contains(&Capability::Luo)) {
         let about = "/dev/liveupdate, though it is built with LUO".to_owned();
-        let refused = Refused { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
+        let refused = Refusal { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
         return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
     }
     Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.name))

@@ -62,7 +62,7 @@ fn is_crash(stop: &Stop) -> bool {
         }
         Stop::Machine(MachineEnd::Qemu(_)) => false,
         Stop::Complete | Stop::Requirement(_) | Stop::Refused { .. } | Stop::WrongKernel(_) => false,
-        Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::Visited => false,
+        Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::SessionEnd => false,
     }
 }
 

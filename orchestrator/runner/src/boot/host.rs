@@ -1,6 +1,6 @@
 //! What all boots of a run share.
 
-use super::visitor::Person;
+use super::session::InteractiveOptions;
 use super::vmcore::CoresTaken;
 use crate::inject::Fault;
 use crate::lab::Lab;
@@ -36,7 +36,7 @@ pub struct Host<'a> {
     /// Whether each does the same every time, instruction by instruction; nobody talks to it then.
     pub deterministic: bool,
     /// What somebody who is there wants of it.
-    pub person: Person<'a>,
+    pub person: InteractiveOptions<'a>,
     /// Turns true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
@@ -56,7 +56,7 @@ impl<'a> Host<'a> {
             seed: Seed::OfRun(rand::random()),
             waits: false,
             deterministic: false,
-            person: Person::default(),
+            person: InteractiveOptions::default(),
             interrupt,
         }
     }

@@ -3,8 +3,8 @@
 use super::connect::connect_next;
 use super::driver::{Driver, Line};
 use super::guard::Watched;
-use super::steps::Step;
-use super::visitor::{Visited, Visiting};
+use super::session::{SessionEnd, SessionFuture};
+use super::steps::BootStep;
 use super::{Boot, Host};
 use crate::judge::{Evidence, Link, Stop, judge};
 use crate::lab::{Guest, chain};
@@ -17,19 +17,19 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Makes a boot up to the visit that its host has, and ends it after that. Its evidence is in the run's folder itself.
-pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Visited {
+pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> SessionEnd {
     let mut driver = Driver::new(boot, host, host.folder.to_owned(), 0, events);
     let stop = driver.run().await;
     let (findings, _) = driver.end(&stop).await;
     match stop {
-        Stop::Visited => Visited::Left,
-        Stop::Interrupted => Visited::Interrupted,
+        Stop::SessionEnd => SessionEnd::Left,
+        Stop::Interrupted => SessionEnd::Interrupted,
         stop => {
             let phase = driver.guard().decided_in();
             let (source_taint, target_taint) = driver.taints();
             let probes = driver.into_checked().into_iter().flat_map(|checked| checked.probes).collect();
             let verdict = judge(&Evidence { phase, stop, probes, findings, source_taint, target_taint });
-            Visited::Ended(verdict.outcome, verdict.title)
+            SessionEnd::Ended(verdict.outcome, verdict.title)
         }
     }
 }
@@ -39,7 +39,12 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 impl Driver<'_> {
     /// Hands the guest over if this is where the visitor is let in: then the boot goes no further. No deadline is on it.
-    pub(super) async fn interactive(&mut self, step: &Step, guest: &dyn Guest, line: &Line<'_>) -> Result<(), Stop> {
+    pub(super) async fn interactive(
+        &mut self,
+        step: &BootStep,
+        guest: &dyn Guest,
+        line: &Line<'_>,
+    ) -> Result<(), Stop> {
         let Some(visit) = self.host.person.visit.as_ref().filter(|visit| visit.before == step.phase) else {
             return Ok(());
         };
@@ -49,17 +54,17 @@ impl Driver<'_> {
         let load = onward.and_then(|line| self.load_request(line));
         let prompt = self.prompt(load);
         let visiting = visit.visitor.visit(guest.agent().ok_or_else(agent)?, &prompt);
-        let Some((guest, hello)) = self.lead(visiting, onward).await? else { return Err(Stop::Visited) };
+        let Some((guest, hello)) = self.lead(visiting, onward).await? else { return Err(Stop::SessionEnd) };
         self.arrived(self.hop + 1, &hello)?;
         let prompt = self.prompt(None);
         self.lead(visit.visitor.visit(guest.agent().ok_or_else(agent)?, &prompt), None).await?;
-        Err(Stop::Visited)
+        Err(Stop::SessionEnd)
     }
 
     /// One kernel's part of a visit: the next one, if it is there at its end.
     async fn lead(
         &self,
-        visit: Visiting<'_>,
+        visit: SessionFuture<'_>,
         onward: Option<&Line<'_>>,
     ) -> Result<Option<(Rc<dyn Guest>, Hello)>, Stop> {
         let machine = self.machine()?;

@@ -3,7 +3,6 @@
 
 mod alone;
 mod attempt;
-mod carry;
 mod connect;
 mod driver;
 mod end;
@@ -11,24 +10,25 @@ mod guard;
 mod host;
 mod identity;
 mod interactive;
+mod kexec_images;
 mod part;
 mod refusal;
+mod session;
 mod start;
 mod steps;
 mod update;
-mod visitor;
 mod vmcore;
 
 pub(crate) use attempt::run_once;
 pub use host::Host;
 pub use interactive::visit;
-pub use visitor::{Person, Visit, Visited, Visiting, Visitor};
+pub use session::{InteractiveOptions, InteractiveSession, SessionEnd, SessionFuture, SessionHandler};
 pub use vmcore::CoresTaken;
 
 use crate::requirements::machine_lacks;
 use identity::Identity;
-use luqual_model::{CellId, KernelInfo, Planned};
-use luqual_protocol::{Need, Update, Workload, program_path};
+use luqual_model::{CellId, KernelInfo, PlannedCell};
+use luqual_protocol::{Requirement, Update, Workload, program_path};
 use luqual_vm::{Accel, Mode, Profile, QemuVersion};
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ pub struct Part<'a> {
     /// What runs in the guest.
     pub workload: &'a Workload,
     /// The cell's name, and what is thought of it before.
-    pub plan: &'a Planned,
+    pub plan: &'a PlannedCell,
     /// What the workload brings into the guest, if it is somebody's program.
     pub program: Option<Program<'a>>,
 }
@@ -103,7 +103,7 @@ impl Boot<'_> {
 
     /// How its guest is run.
     fn mode(&self, accel: Accel, alone: Option<u64>) -> Mode {
-        Mode { accel, nested: self.needs(Need::Kvm), alone }
+        Mode { accel, nested: self.needs(Requirement::Kvm), alone }
     }
 
     /// Somebody's programs that its parts run: where each is in the guest, and its content.
@@ -122,8 +122,8 @@ impl Boot<'_> {
     }
 
     /// Whether one of its parts needs that.
-    fn needs(&self, need: Need) -> bool {
-        self.parts.iter().any(|part| part.workload.needs.contains(&need))
+    fn needs(&self, need: Requirement) -> bool {
+        self.parts.iter().any(|part| part.workload.requires.contains(&need))
     }
 
     /// Unique in a run: a lone cell's own, else that of the first with the number of the others, as in `…_memfd.basic+3`.

@@ -1,6 +1,6 @@
 //! What one part of a boot has said so far.
 
-use luqual_model::{Account, Frames, Measure, Phase, Probe};
+use luqual_model::{Frames, Measure, Phase, Probe, VmReport};
 use luqual_protocol::Said;
 
 /// What one part has said so far.
@@ -9,7 +9,7 @@ pub(super) struct Checked {
     pub(super) probes: Vec<Probe>,
     pub(super) measures: Vec<Measure>,
     pub(super) frames: Option<Frames>,
-    pub(super) accounts: Vec<Account>,
+    pub(super) vm_reports: Vec<VmReport>,
     pub(super) first_failed: Option<Phase>,
 }
 
@@ -17,8 +17,8 @@ impl Checked {
     /// Takes in what the guest has found out in a phase.
     pub(super) fn take(&mut self, said: Said, phase: Phase, hop: u32) {
         let probes = said.probes.into_iter().map(|it| {
-            let luqual_protocol::Probe { name, expected, observed, held } = it;
-            Probe { name, expected, observed, held }
+            let luqual_protocol::Probe { name, expected, observed, passed } = it;
+            Probe { name, expected, observed, passed }
         });
         self.add(probes.collect(), phase);
         self.measures.extend(said.measures.into_iter().map(|it| {
@@ -28,7 +28,7 @@ impl Checked {
     }
 
     pub(super) fn add(&mut self, probes: Vec<Probe>, phase: Phase) {
-        if self.first_failed.is_none() && probes.iter().any(|probe| !probe.held) {
+        if self.first_failed.is_none() && probes.iter().any(|probe| !probe.passed) {
             self.first_failed = Some(phase);
         }
         self.probes.extend(probes);

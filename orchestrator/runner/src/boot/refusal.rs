@@ -5,7 +5,7 @@ use super::driver::Driver;
 use super::guard::Watched;
 use crate::judge::Stop;
 use crate::lab::Guest;
-use luqual_model::{Phase, Refused};
+use luqual_model::{Phase, Refusal};
 use luqual_protocol::{Next, Reply, Request};
 
 impl Driver<'_> {
@@ -29,7 +29,7 @@ impl Driver<'_> {
         match reply {
             Reply::Refused { call, errno, about } => {
                 let side = self.side_in(phase);
-                Stop::Refused { refused: Refused { call, errno, about }, side, intact }
+                Stop::Refused { refused: Refusal { call, errno, about }, side, intact }
             }
             Reply::Missing { what } => Stop::Requirement(what),
             Reply::Failed { message } => Stop::Agent(message),
@@ -58,7 +58,7 @@ impl Driver<'_> {
 /// Whether a workload that was looked at once more, after something was refused, has all that it had.
 fn says_intact(reply: Reply) -> Result<(), String> {
     let Reply::Done { said, .. } = reply else { return Err(format!("{reply:?}")) };
-    match said.probes.iter().find(|probe| !probe.held) {
+    match said.probes.iter().find(|probe| !probe.passed) {
         Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
         None => Ok(()),
     }

@@ -4,8 +4,8 @@ use super::connect::connect;
 use super::driver::Driver;
 use super::guard::{At, Watched};
 use super::identity::Identity;
-use super::steps::{Step, requests};
-use super::{Boot, Host, Program, alone, carry};
+use super::steps::{BootStep, requests};
+use super::{Boot, Host, Program, alone, kexec_images};
 use crate::inject;
 use crate::judge::{Link, Stop};
 use crate::lab::{File, Guest, Machine, Start};
@@ -29,9 +29,9 @@ impl Driver<'_> {
                 return Err(Stop::Requirement(why.to_owned()));
             }
         }
-        for need in parts.iter().flat_map(|part| part.workload.needs) {
+        for need in parts.iter().flat_map(|part| part.workload.requires) {
             let needed = capability(*need);
-            if source.info.abilities.as_ref().is_some_and(|there| !there.contains(&needed)) {
+            if source.info.capabilities.as_ref().is_some_and(|there| !there.contains(&needed)) {
                 let name = &source.info.name;
                 return Err(Stop::Requirement(format!("the source {name} is built without {needed}")));
             }
@@ -46,7 +46,7 @@ impl Driver<'_> {
     /// The boot phase: until a guest is there.
     pub(super) async fn start(
         &mut self,
-        steps: &[Step],
+        steps: &[BootStep],
         source: &Identity<'_>,
         keys: &Keys,
     ) -> Result<(Rc<dyn Guest>, AgentLog), Stop> {
@@ -63,7 +63,7 @@ impl Driver<'_> {
                 AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(Stop::host("agent.jsonl"))?;
             let autorun = if is_alone { Some(requests(steps, fault).map_err(Stop::host("the script"))?) } else { None };
             let command_line = source.command_line(boot.profile, mode);
-            let carried = carry::carried(0, boot.update().hops, boot.is_one()).into_iter();
+            let carried = kexec_images::images_in_guest(0, boot.update().hops, boot.is_one()).into_iter();
             let image =
                 |kernel| (kernel, if kernel == Kernel::Target { boot.target } else { boot.source }.image.as_path());
             let start = Start {

@@ -1,10 +1,10 @@
 //! What a boot does, as one list: a boot whose guest is asked step by step goes through it, and so does one whose guest goes on alone.
 //! Pure.
 
-use super::carry::{carried, loaded};
 use super::identity::Identity;
+use super::kexec_images::{image_for_hop, images_in_guest};
 use super::{Boot, Part};
-use crate::inject::{Fault, Moment, flipped};
+use crate::inject::{Fault, InjectionPoint, flipped};
 use crate::seed;
 use luqual_model::Phase;
 use luqual_protocol::{LoadTime, Request, Unplug, VERSION};
@@ -12,7 +12,7 @@ use luqual_vm::Mode;
 
 /// One step of a boot. Its start is none: nobody is there yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct BootStep {
     /// The phase that it belongs to.
     pub(super) phase: Phase,
     /// How many kexecs are made before it.
@@ -39,12 +39,12 @@ pub(super) enum Act {
     /// A fault is injected into what is preserved.
     Inject,
     /// A fault is injected into a device.
-    InjectIntoDevice(Moment),
+    InjectIntoDevice(InjectionPoint),
     /// The kernel's log is brought to the host.
     Collect,
 }
 
-impl Step {
+impl BootStep {
     /// What is asked of the guest, if anything is.
     pub(super) fn request(&self) -> Option<Request> {
         match &self.act {
@@ -58,7 +58,7 @@ impl Step {
 }
 
 /// All steps of a boot in order. `identities` has that of each kernel, from the first source on.
-pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mode: Mode) -> Vec<Step> {
+pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mode: Mode) -> Vec<BootStep> {
     let update = boot.update();
     let mut list = List { boot, steps: Vec::new() };
     list.add(Phase::Handshake, 0, Act::Handshake);
@@ -85,7 +85,7 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
         }
         list.add(Phase::Kexec, before, Act::Kexec);
         if is_first {
-            list.add(Phase::Reconnect, before, Act::InjectIntoDevice(Moment::Blackout));
+            list.add(Phase::Reconnect, before, Act::InjectIntoDevice(InjectionPoint::Blackout));
         }
         list.add(Phase::Reconnect, hop, Act::Handshake);
         list.each(Phase::Retrieve, hop, |name| Request::Retrieve {
@@ -94,7 +94,7 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
             hop,
             device: None,
         });
-        list.add(Phase::Verify, hop, Act::InjectIntoDevice(Moment::Taken));
+        list.add(Phase::Verify, hop, Act::InjectIntoDevice(InjectionPoint::Taken));
         list.each(Phase::Verify, hop, |name| Request::Verify { workload: name.to_owned() });
         list.each(Phase::Finish, hop, |name| Request::Finish { workload: name.to_owned() });
         list.add(Phase::Finish, hop, Act::Unplug(Unplug::Afterwards));
@@ -107,11 +107,11 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
 pub(super) fn load_request(boot: &Boot<'_>, hop: u32, next: &Identity<'_>, mode: Mode) -> Request {
     let (hops, is_one) = (boot.update().hops, boot.is_one());
     let command_line = next.command_line(boot.profile, mode);
-    Request::Load { kernel: loaded(hop, is_one), carry: carried(hop, hops, is_one), command_line }
+    Request::Load { kernel: image_for_hop(hop, is_one), carry: images_in_guest(hop, hops, is_one), command_line }
 }
 
 /// What a guest that goes on alone is told: a request each line. What is injected is injected by itself.
-pub(super) fn requests(steps: &[Step], fault: Option<&Fault>) -> Result<String, serde_json::Error> {
+pub(super) fn requests(steps: &[BootStep], fault: Option<&Fault>) -> Result<String, serde_json::Error> {
     let panics_in = fault.and_then(Fault::panics_in);
     let mut is_to_panic = panics_in.is_some();
     let mut text = String::new();
@@ -130,7 +130,7 @@ pub(super) fn requests(steps: &[Step], fault: Option<&Fault>) -> Result<String, 
 }
 
 /// The flip that a guest makes by itself in a step in which the host would inject one.
-pub(super) fn flip_request(step: &Step, steps: &[Step], fault: Option<&Fault>) -> Option<Request> {
+pub(super) fn flip_request(step: &BootStep, steps: &[BootStep], fault: Option<&Fault>) -> Option<Request> {
     let (place, offset) = fault.filter(|_| step.act == Act::Inject).and_then(flipped)?;
     let workload = steps.iter().find_map(|step| step.request()?.workload().map(str::to_owned))?;
     Some(Request::Flip { workload, place, offset })
@@ -138,19 +138,19 @@ pub(super) fn flip_request(step: &Step, steps: &[Step], fault: Option<&Fault>) -
 
 struct List<'a> {
     boot: &'a Boot<'a>,
-    steps: Vec<Step>,
+    steps: Vec<BootStep>,
 }
 
 impl List<'_> {
     fn add(&mut self, phase: Phase, hop: u32, act: Act) {
-        self.steps.push(Step { phase, hop, part: None, act });
+        self.steps.push(BootStep { phase, hop, part: None, act });
     }
 
     /// Each part has its turn.
     fn each(&mut self, phase: Phase, hop: u32, request: impl Fn(&str) -> Request) {
         let of = |(number, part): (usize, &Part<'_>)| {
             let act = Act::Ask(request(part.workload.name));
-            Step { phase, hop, part: Some(number), act }
+            BootStep { phase, hop, part: Some(number), act }
         };
         self.steps.extend(self.boot.parts.iter().enumerate().map(of));
     }

@@ -3,7 +3,7 @@
 use super::connect::{ask, connect_next};
 use super::driver::{Driver, Going, Line, no_machine};
 use super::guard::{At, Watched};
-use super::steps::Step;
+use super::steps::BootStep;
 use crate::inject;
 use crate::judge::{Link, Stop};
 use crate::lab::{Guest, Machine};
@@ -80,7 +80,7 @@ impl Driver<'_> {
     }
 
     /// The kernel's own log has what the console lost.
-    pub(super) async fn collect(&mut self, step: &Step, guest: &dyn Guest) -> Result<(), Stop> {
+    pub(super) async fn collect(&mut self, step: &BootStep, guest: &dyn Guest) -> Result<(), Stop> {
         let at = At { phase: step.phase, hop: self.hop, part: None };
         let is_alone = self.host.deterministic;
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;

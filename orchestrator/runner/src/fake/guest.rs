@@ -100,7 +100,7 @@ impl FakeGuest {
             Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0 }),
             Request::Retrieve { .. } => done(vec![Probe::compare("memfd 4k retrieve", "yes", "yes")]),
             Request::Verify { .. } => done(vec![Probe::compare("memfd 4k content", "as it was", "as it was")]),
-            Request::Preserve { .. } | Request::Spoil { .. } | Request::Flip { .. } | Request::Finish { .. } => {
+            Request::Preserve { .. } | Request::Inject { .. } | Request::Flip { .. } | Request::Finish { .. } => {
                 done(Vec::new())
             }
         })

@@ -8,7 +8,7 @@ use luqual_vm::PciAddress;
 
 /// When a device can be got at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum InjectionPoint {
     /// The source is gone, the target has not spoken.
     Blackout,
     /// The target has taken the device again, and not used it yet.
@@ -18,12 +18,12 @@ pub(crate) enum Moment {
 /// A fault of a device, if its moment has come.
 pub(crate) async fn into_device(
     fault: Option<&Fault>,
-    now: Moment,
+    now: InjectionPoint,
     machine: &dyn Machine,
     watched: Option<&Watched>,
 ) -> Result<(), Stop> {
     let Some(Fault::Device(fault)) = fault else { return Ok(()) };
-    let moment = if *fault == DeviceFault::InterruptLost { Moment::Taken } else { Moment::Blackout };
+    let moment = if *fault == DeviceFault::InterruptLost { InjectionPoint::Taken } else { InjectionPoint::Blackout };
     if moment != now {
         return Ok(());
     }

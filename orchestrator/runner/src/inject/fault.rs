@@ -1,7 +1,7 @@
 //! What can be injected, and how it is written.
 
 use luqual_model::Phase;
-use luqual_protocol::{Item, Place};
+use luqual_protocol::{Item, WorkloadPage};
 use std::fmt;
 use std::str::FromStr;
 
@@ -109,10 +109,12 @@ impl Fault {
 }
 
 /// What a flip flips.
-pub(crate) fn flipped(fault: &Fault) -> Option<(Place, u64)> {
+pub(crate) fn flipped(fault: &Fault) -> Option<(WorkloadPage, u64)> {
     match fault {
-        Fault::Flip { memfd, page, offset } => Some((Place::Memfd { memfd: memfd.clone(), page: *page }, *offset)),
-        Fault::FlipUnpreserved => Some((Place::Unpreserved, 0)),
+        Fault::Flip { memfd, page, offset } => {
+            Some((WorkloadPage::Memfd { memfd: memfd.clone(), page: *page }, *offset))
+        }
+        Fault::FlipUnpreserved => Some((WorkloadPage::Unpreserved, 0)),
         Fault::Kill { .. } | Fault::Kernel { .. } | Fault::Device(_) | Fault::Machine(_) => None,
     }
 }

@@ -17,7 +17,7 @@ pub(crate) async fn into_preserved(
 ) -> Result<Option<Reply>, Stop> {
     let workload = || workload.to_owned();
     if let Fault::Machine(item) = *fault {
-        let reply = guest.ask(&Request::Spoil { workload: workload(), item }).await.map_err(Stop::Agent)?;
+        let reply = guest.ask(&Request::Inject { workload: workload(), item }).await.map_err(Stop::Agent)?;
         return Ok(Some(reply).filter(|reply| !matches!(reply, Reply::Done { .. })));
     }
     let Some((place, offset)) = flipped(fault) else { return Ok(None) };

@@ -1,6 +1,6 @@
 //! What is known of a cell when it has stopped: the verdict's only input.
 
-use luqual_model::{Finding, Phase, Probe, Refused, Side};
+use luqual_model::{Finding, Phase, Probe, Refusal, Side};
 use luqual_vm::MachineEnd;
 
 /// Why the sequence of phases ended.
@@ -13,7 +13,7 @@ pub(crate) enum Stop {
     /// The kernel said no.
     Refused {
         /// To what.
-        refused: Refused,
+        refused: Refusal,
         /// Which kernel.
         side: Side,
         /// In the source: whether the workload's state was found intact afterwards, or what was not.
@@ -41,7 +41,7 @@ pub(crate) enum Stop {
     /// The user ended the run.
     Interrupted,
     /// It was handed over to an interactive session, which has ended.
-    Visited,
+    SessionEnd,
 }
 
 impl Stop {
@@ -67,7 +67,7 @@ impl Stop {
                 format!("not done within {seconds} s; the last tick was {ms} ms ago")
             }
             Self::Interrupted => "interrupted".to_owned(),
-            Self::Visited => "left".to_owned(),
+            Self::SessionEnd => "left".to_owned(),
         }
     }
 }

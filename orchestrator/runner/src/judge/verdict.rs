@@ -2,7 +2,7 @@
 
 use super::evidence::{Evidence, Link, Stop};
 use super::signature::signature;
-use luqual_model::{Finding, FindingKind, Outcome, Phase, Refused, Side};
+use luqual_model::{Finding, FindingKind, Outcome, Phase, ProbeKind, Refusal, Side};
 use luqual_vm::MachineEnd;
 
 /// What is said of a cell.
@@ -10,9 +10,9 @@ use luqual_vm::MachineEnd;
 pub(crate) struct Verdict {
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, in one line; empty for a survival that nothing spoils.
+    /// Why, in one line; empty for an untainted survival.
     pub title: String,
-    /// What spoils a survival.
+    /// What taints the cell.
     pub tainted: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.stop {
         // What a kernel lacks because it crashed is no requirement.
         Stop::Requirement(what) => death(evidence).unwrap_or_else(|| say(Outcome::Skipped, what)),
-        Stop::Interrupted | Stop::Visited => say(Outcome::HarnessFailed, evidence.stop.in_words()),
+        Stop::Interrupted | Stop::SessionEnd => say(Outcome::HarnessFailed, evidence.stop.in_words()),
         Stop::Host(why) | Stop::Machine(MachineEnd::Qemu(why)) => say(Outcome::HarnessFailed, why),
         Stop::WrongKernel(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
         Stop::Agent(why) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, why)),
@@ -48,7 +48,7 @@ fn say(outcome: Outcome, title: impl ToString) -> Verdict {
     Verdict { outcome, title: title.to_string(), tainted: Vec::new() }
 }
 
-fn refused_by_target(evidence: &Evidence, refused: &Refused) -> Verdict {
+fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> Verdict {
     if got_something(evidence) {
         return say(Outcome::Lost, format!("{refused}, after some of it was retrieved"));
     }
@@ -67,23 +67,23 @@ fn refused_by_target(evidence: &Evidence, refused: &Refused) -> Verdict {
 
 /// The target ran to the end of the cell: what do the probes say?
 fn checked(evidence: &Evidence) -> Verdict {
-    let Some(broken) = evidence.probes.iter().find(|probe| !probe.held) else {
+    let Some(failed) = evidence.probes.iter().find(|probe| !probe.passed) else {
         if evidence.probes.is_empty() {
             return say(Outcome::HarnessFailed, "the workload checked nothing");
         }
-        let tainted = spoils(evidence);
+        let tainted = taints(evidence);
         let title = tainted.first().map(|line| signature(line)).unwrap_or_default();
         return Verdict { outcome: Outcome::Survived, title, tainted };
     };
     if let (Some(line), false) = (first_of(evidence, FindingKind::HandoverRefused), got_something(evidence)) {
         return say(Outcome::Incompatible, signature(&line.text));
     }
-    say(Outcome::Lost, format!("{}: expected {}, observed {}", broken.name, broken.expected, broken.observed))
+    say(Outcome::Lost, format!("{}: expected {}, observed {}", failed.name, failed.expected, failed.observed))
 }
 
 /// Whether the target gave out anything of what it was handed.
 fn got_something(evidence: &Evidence) -> bool {
-    evidence.probes.iter().any(|probe| probe.held && probe.name.ends_with(" retrieve"))
+    evidence.probes.iter().any(|probe| probe.passed && probe.kind() == ProbeKind::Retrieve)
 }
 
 /// What a kernel said of its own death. A stall that it came out of is not one.
@@ -149,7 +149,7 @@ fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>)
 /// would not be called one.
 const LIVES_MS: u64 = 1000;
 
-fn spoils(evidence: &Evidence) -> Vec<String> {
+fn taints(evidence: &Evidence) -> Vec<String> {
     let lines = evidence
         .findings
         .iter()

@@ -211,7 +211,7 @@ impl Guest for Connected {
 
     fn inject<'a>(&'a self, fault: &'a str) -> Waiting<'a, Result<(), String>> {
         Box::pin(async {
-            match self.0.plant(fault).await {
+            match self.0.inject(fault).await {
                 Ok(output) if output.status != 0 => Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()),
                 // A connection that is cut is a sign that somebody in the guest was ended.
                 Ok(_) | Err(_) => Ok(()),

@@ -108,12 +108,12 @@ impl Devices {
         profile: &Profile,
         workloads: &[&Workload],
     ) -> Result<(), Stop> {
-        if workloads.iter().all(|workload| workload.device().is_none()) {
+        if workloads.iter().all(|workload| workload.device.is_none()) {
             return Ok(());
         }
         let functions = functions(machine).await?;
         for (workload, watched) in workloads.iter().zip(&mut self.0) {
-            let Some(device) = workload.device().and_then(|it| profile.device(it)) else { continue };
+            let Some(device) = workload.device.and_then(|it| profile.device(it.word())) else { continue };
             let before = functions.iter().find(|it| it.id == device.id()).cloned();
             let before = before.ok_or_else(|| Stop::Host(format!("QEMU does not know where {} is", device.id())))?;
             *watched = Some(Watched {

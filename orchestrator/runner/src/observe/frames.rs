@@ -138,14 +138,14 @@ pub(crate) fn probes(frames: &Frames, is_control: bool) -> Vec<Probe> {
         let seen = frames.spans.iter().any(|span| span.when == "blackout" && span.received > 0);
         let told = |seen| if seen { "seen" } else { "not seen" }.to_owned();
         let name = "control host: frames of the blackout".to_owned();
-        return vec![Probe { name, expected: told(true), observed: told(seen), held: seen }];
+        return vec![Probe { name, expected: told(true), observed: told(seen), passed: seen }];
     }
     let of = |name: &str, when: &str| {
         let span = frames.spans.iter().find(|span| span.when == when);
         let (sent, received) = span.map_or((0, 0), |span| (span.sent, span.received));
-        let held = sent > 0 && received == sent;
+        let passed = sent > 0 && received == sent;
         let expected = format!("all of {sent}, and some");
-        Probe { name: name.to_owned(), expected, observed: format!("{received} of {sent}"), held }
+        Probe { name: name.to_owned(), expected, observed: format!("{received} of {sent}"), passed }
     };
     vec![of("D5 host: frames of the blackout", "blackout"), of("D1 host: frames of the target", "after")]
 }
@@ -172,21 +172,21 @@ mod tests {
             [("source", 0, 301, 281), ("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 101, 100)]
         );
         let probes = probes(&frames, false);
-        assert_eq!((probes[0].observed.as_str(), probes[0].held), ("0 of 1700", false));
-        assert_eq!((probes[1].observed.as_str(), probes[1].held), ("100 of 101", false));
+        assert_eq!((probes[0].observed.as_str(), probes[0].passed), ("0 of 1700", false));
+        assert_eq!((probes[1].observed.as_str(), probes[1].passed), ("100 of 101", false));
     }
 
     #[test]
     fn all_of_them_is_what_holds_and_none_at_all_is_not() {
         let all = probes(&account(&sent(2500), &[(0, 2100)], &[(2300, 2400)], &TIMES), false);
-        assert!(all.iter().all(|probe| probe.held), "{all:?}");
+        assert!(all.iter().all(|probe| probe.passed), "{all:?}");
         let none = probes(&account(&[], &[], &[], &TIMES), false);
-        assert!(none.iter().all(|probe| !probe.held), "{none:?}");
+        assert!(none.iter().all(|probe| !probe.passed), "{none:?}");
         let deaf = account(&sent(2500), &[(0, 280)], &[], &TIMES);
         assert_eq!(spans(&deaf)[2..], [("target", 2001, 499, 0), ("after", 2500, 0, 0)]);
-        assert!(!probes(&deaf, false)[1].held);
-        assert!(!probes(&deaf, true)[0].held);
-        assert!(probes(&account(&sent(2500), &[(0, 400)], &[], &TIMES), true)[0].held);
+        assert!(!probes(&deaf, false)[1].passed);
+        assert!(!probes(&deaf, true)[0].passed);
+        assert!(probes(&account(&sent(2500), &[(0, 400)], &[], &TIMES), true)[0].passed);
         // What had waited is not counted.
         let kept = account(&sent(2500), &[(0, 280)], &[(1500, 1510), (2300, 2319)], &TIMES);
         assert_eq!(spans(&kept)[1..], [("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 20, 20)]);

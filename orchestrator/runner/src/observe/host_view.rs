@@ -1,7 +1,7 @@
 //! What the host saw of a device, beside what the guest says of it. Pure: from QEMU's trace events, the guest's memory and
 //! `query-pci` to probes.
 
-use luqual_model::Probe;
+use luqual_model::{Level, Probe};
 use luqual_vm::{Happened, PciFunction, Traced};
 
 /// What is known of one device over an update. Times are in microseconds since the boot's start.
@@ -101,10 +101,10 @@ pub(crate) fn file(written: &str, found: &str) -> Probe {
 /// A device that writes in no time can have written all before the source could note it: that its DMA went on holds only where
 /// the host has seen it.
 pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
-    let is_of = |probe: &Probe| probe.name.starts_with("D5 ");
-    if host.iter().any(|probe| is_of(probe) && !probe.held) {
-        for probe in guest.iter_mut().filter(|probe| is_of(probe) && probe.held) {
-            probe.held = false;
+    let is_of = |probe: &Probe| probe.level() == Some(Level::D5);
+    if host.iter().any(|probe| is_of(probe) && !probe.passed) {
+        for probe in guest.iter_mut().filter(|probe| is_of(probe) && probe.passed) {
+            probe.passed = false;
             probe.observed.push_str("; the host saw nothing of it");
         }
     }
@@ -115,8 +115,8 @@ const UNCHANGED: &str = "unchanged";
 
 fn compare(name: &str, expected: impl ToString, observed: impl ToString) -> Probe {
     let (expected, observed) = (expected.to_string(), observed.to_string());
-    let held = expected == observed;
-    Probe { name: name.to_owned(), expected, observed, held }
+    let passed = expected == observed;
+    Probe { name: name.to_owned(), expected, observed, passed }
 }
 
 fn none<T: Copy>(name: &str, found: &[T], first: impl Fn(T) -> String) -> Probe {
@@ -134,9 +134,9 @@ fn place(function: Option<&PciFunction>) -> String {
 fn beside(mut probe: Probe, guest: &[Probe]) -> Probe {
     let level = |name: &str| name.split(' ').next().map(str::to_owned);
     let of_guest: Vec<&Probe> = guest.iter().filter(|it| level(&it.name) == level(&probe.name)).collect();
-    let differs = match probe.held {
-        true => of_guest.iter().all(|it| !it.held).then_some("; the guest says that it did not hold"),
-        false => of_guest.iter().all(|it| it.held).then_some("; the guest says that it held"),
+    let differs = match probe.passed {
+        true => of_guest.iter().all(|it| !it.passed).then_some("; the guest says that it did not hold"),
+        false => of_guest.iter().all(|it| it.passed).then_some("; the guest says that it held"),
     };
     if let Some(differs) = differs.filter(|_| !of_guest.is_empty()) {
         probe.observed.push_str(differs);
@@ -163,14 +163,14 @@ mod tests {
         Happened::Reset { qemu_type: qemu_type.into() }
     }
 
-    fn probe(name: &str, held: bool) -> Probe {
-        Probe { name: name.into(), expected: "x".into(), observed: if held { "x" } else { "y" }.into(), held }
+    fn probe(name: &str, passed: bool) -> Probe {
+        Probe { name: name.into(), expected: "x".into(), observed: if passed { "x" } else { "y" }.into(), passed }
     }
 
     /// The names of the probes that do not hold, with what was observed.
-    fn broken(facts: &DeviceFacts<'_>, traced: &[Traced], guest: &[Probe]) -> Vec<String> {
+    fn failed(facts: &DeviceFacts<'_>, traced: &[Traced], guest: &[Probe]) -> Vec<String> {
         let probes = probes(facts, traced, guest);
-        probes.into_iter().filter(|it| !it.held).map(|it| format!("{}: {}", it.name, it.observed)).collect()
+        probes.into_iter().filter(|it| !it.passed).map(|it| format!("{}: {}", it.name, it.observed)).collect()
     }
 
     fn quiet<'a>(before: &'a PciFunction, after: Option<&'a PciFunction>) -> DeviceFacts<'a> {
@@ -203,7 +203,7 @@ mod tests {
             at(2500, Happened::Fault { address: Some(NVME), iova: 1 }),
             at(3000, reset("nvme")),
         ];
-        assert_eq!(broken(&quiet(&there, Some(&there)), &traced, &[]), [""; 0]);
+        assert_eq!(failed(&quiet(&there, Some(&there)), &traced, &[]), [""; 0]);
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         ];
         let facts = DeviceFacts { changed_pages: Some(vec![3, 9]), ..quiet(&there, Some(&elsewhere)) };
         assert_eq!(
-            broken(&facts, &traced, &[probe("D2 canaries", true), probe("D3 registers", false)]),
+            failed(&facts, &traced, &[probe("D2 canaries", true), probe("D3 registers", false)]),
             [
                 "D0 host: place: 0000:00:07.0 BAR 0 0xfa000000",
                 "D2 host: IOMMU faults: 1, first at 0x1000; the guest says that it held",
@@ -227,9 +227,9 @@ mod tests {
                 "D3 host: resets by the open: 1, first 1 ms after it was left",
             ]
         );
-        assert_eq!(broken(&quiet(&there, None), &[], &[]), ["D0 host: place: not there"]);
+        assert_eq!(failed(&quiet(&there, None), &[], &[]), ["D0 host: place: not there"]);
         let unplugged = DeviceFacts { is_unplugged: true, ..quiet(&there, None) };
-        assert_eq!(broken(&unplugged, &[], &[]), [""; 0]);
+        assert_eq!(failed(&unplugged, &[], &[]), [""; 0]);
     }
 
     #[test]
@@ -241,22 +241,22 @@ mod tests {
             busy: Some(Busy { last_change_us, last_tick_us: 10_000 }),
             ..quiet(&there, Some(&there))
         };
-        assert_eq!(broken(&with(15_001, false), &[], &[]), [""; 0]);
+        assert_eq!(failed(&with(15_001, false), &[], &[]), [""; 0]);
         let ended = probes(&with(15_000, false), &[], &[]);
-        assert!(ended.iter().any(|it| it.name == "D5 host: DMA in the blackout" && !it.held));
-        assert_eq!(broken(&with(0, true), &[], &[]), ["control host: DMA in the blackout: ended with the source"]);
+        assert!(ended.iter().any(|it| it.name == "D5 host: DMA in the blackout" && !it.passed));
+        assert_eq!(failed(&with(0, true), &[], &[]), ["control host: DMA in the blackout: ended with the source"]);
         let mut guest = [probe("D5 DMA under way", true), probe("D2 canaries", true)];
         overrule(&mut guest, &probes(&with(20_000, false), &[], &[]));
-        assert!(guest.iter().all(|it| it.held));
+        assert!(guest.iter().all(|it| it.passed));
         overrule(&mut guest, &ended);
-        assert_eq!((guest[0].held, guest[0].observed.as_str()), (false, "x; the host saw nothing of it"));
-        assert!(guest[1].held);
+        assert_eq!((guest[0].passed, guest[0].observed.as_str()), (false, "x; the host saw nothing of it"));
+        assert!(guest[1].passed);
     }
 
     #[test]
     fn a_file_that_has_not_what_was_written_is_told() {
-        assert!(file("af63dc4c8601ec8c", "af63dc4c8601ec8c").held);
-        let Probe { held, observed, name, .. } = file("af63dc4c8601ec8c", "cbf29ce484222325");
-        assert_eq!((held, &*observed, &*name), (false, "another content", "D1 host: file behind the device"));
+        assert!(file("af63dc4c8601ec8c", "af63dc4c8601ec8c").passed);
+        let Probe { passed, observed, name, .. } = file("af63dc4c8601ec8c", "cbf29ce484222325");
+        assert_eq!((passed, &*observed, &*name), (false, "another content", "D1 host: file behind the device"));
     }
 }

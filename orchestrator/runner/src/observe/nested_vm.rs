@@ -3,7 +3,7 @@
 
 use super::poll::Poller;
 use super::ticks::micros;
-use luqual_model::{Account, Count, Measure, Moment, Probe, Stand};
+use luqual_model::{Measure, PauseTimes, Probe, VmCounter, VmEvent, VmReport};
 use luqual_program::Word;
 use luqual_protocol::{PausedMachine, Said, clock_tolerance_ms};
 use luqual_vm::Ram;
@@ -17,20 +17,20 @@ struct NestedVm {
     /// When its pause was told, and what was told of it.
     told_us: u64,
     paused: PausedMachine,
-    seen: Arc<Seen>,
+    seen: Arc<ResumeTimes>,
     _poller: Poller,
 }
 
 /// 0 is not yet.
 #[derive(Default)]
-struct Seen {
+struct ResumeTimes {
     went_on_us: AtomicU64,
     released_us: AtomicU64,
 }
 
 impl NestedVm {
     fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(ResumeTimes::default());
         let poller = Poller::start({
             let (seen, account, holds) = (seen.clone(), paused.account, paused.holds);
             let word = move |word: Word| {
@@ -58,9 +58,9 @@ impl NestedVm {
     }
 
     /// When it stood still, if the end of that was seen.
-    fn stood(&self) -> Option<Stand> {
+    fn stood(&self) -> Option<PauseTimes> {
         let end = |end: &AtomicU64| Some(end.load(Ordering::Relaxed)).filter(|end_us| *end_us > 0);
-        Some(Stand {
+        Some(PauseTimes {
             held_us: self.told_us.saturating_sub(self.paused.held_us),
             paused_us: self.told_us.saturating_sub(self.paused.paused_us),
             went_on_us: end(&self.seen.went_on_us)?,
@@ -77,7 +77,7 @@ pub(crate) struct NestedVms(Vec<Option<NestedVm>>);
 pub(crate) struct WentOn {
     pub(crate) probes: Vec<Probe>,
     pub(crate) measures: Vec<Measure>,
-    pub(crate) accounts: Vec<Account>,
+    pub(crate) vm_reports: Vec<VmReport>,
 }
 
 impl NestedVms {
@@ -96,7 +96,7 @@ impl NestedVms {
     pub(crate) fn went_on(&mut self, part: usize, said: &Said, hop: u32) -> WentOn {
         let mut seen = self.0[part].take().map(|it| it.stood());
         let mut told = WentOn::default();
-        for account in &said.accounts {
+        for account in &said.vm_reports {
             // The first is the one that was watched.
             let seen = seen.take();
             if let (Some(stood), Some(moved_us)) = (seen, account.moved_us()) {
@@ -109,17 +109,17 @@ impl NestedVms {
                     duration_us: stood.went_on_us - stood.paused_us,
                 }));
             }
-            told.accounts.push(recorded(account, hop.saturating_sub(1), seen.flatten()));
+            told.vm_reports.push(recorded(account, hop.saturating_sub(1), seen.flatten()));
         }
         told
     }
 }
 
-fn recorded(account: &luqual_protocol::Account, hop: u32, seen: Option<Stand>) -> Account {
-    let moments = account.moments.iter().map(|(what, at_us)| Moment { what: what.clone(), at_us: *at_us });
+fn recorded(account: &luqual_protocol::VmReport, hop: u32, seen: Option<PauseTimes>) -> VmReport {
+    let moments = account.moments.iter().map(|(what, at_us)| VmEvent { what: what.clone(), at_us: *at_us });
     let count =
-        |(what, before, after): &(String, u64, u64)| Count { what: what.clone(), before: *before, after: *after };
-    Account {
+        |(what, before, after): &(String, u64, u64)| VmCounter { what: what.clone(), before: *before, after: *after };
+    VmReport {
         machine: account.machine.clone(),
         hop,
         seen,
@@ -134,12 +134,12 @@ fn clock(held_us: Option<u64>, moved_us: u64, apart_us: u64) -> Probe {
     let moved_ms = moved_us / 1000;
     let Some(held_ms) = held_us.map(|us| us / 1000) else {
         let (expected, observed) = ("as long as the host saw it hold", "the host did not see its end");
-        return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), held: false };
+        return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), passed: false };
     };
     let tolerance_ms = clock_tolerance_ms(held_ms, apart_us / 1000);
     let expected = format!("{held_ms} ms on, or {tolerance_ms} ms from it at most");
-    let (observed, held) = (format!("{moved_ms} ms on"), held_ms.abs_diff(moved_ms) <= tolerance_ms);
-    Probe { name, expected, observed, held }
+    let (observed, passed) = (format!("{moved_ms} ms on"), held_ms.abs_diff(moved_ms) <= tolerance_ms);
+    Probe { name, expected, observed, passed }
 }
 
 #[cfg(test)]
@@ -148,15 +148,15 @@ mod tests {
 
     #[test]
     fn a_clock_has_to_move_as_long_as_the_host_saw() {
-        let held = |held_us, moved_us| clock(held_us, moved_us, 0).held;
-        assert!(held(Some(2_500_000), 2_600_000));
-        assert!(!held(Some(2_500_000), 12_500_000));
-        assert!(!held(Some(2_500_000), 0));
+        let passed = |held_us, moved_us| clock(held_us, moved_us, 0).passed;
+        assert!(passed(Some(2_500_000), 2_600_000));
+        assert!(!passed(Some(2_500_000), 12_500_000));
+        assert!(!passed(Some(2_500_000), 0));
         // Of a short update too, one that stood still.
-        assert!(!held(Some(400_000), 20_000));
-        assert!(held(Some(20_000_000), 22_000_000));
-        assert!(!held(None, 2_500_000));
+        assert!(!passed(Some(400_000), 20_000));
+        assert!(passed(Some(20_000_000), 22_000_000));
+        assert!(!passed(None, 2_500_000));
         // One that looks now and then may have looked before, or look after.
-        assert!(!held(Some(2_500_000), 3_000_000) && clock(Some(2_500_000), 3_000_000, 200_000).held);
+        assert!(!passed(Some(2_500_000), 3_000_000) && clock(Some(2_500_000), 3_000_000, 200_000).passed);
     }
 }

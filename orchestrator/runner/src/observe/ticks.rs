@@ -23,14 +23,14 @@ enum Looks {
 
 /// Watches one tick page until it is dropped.
 pub struct Ticks {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<TickStats>>,
     looks: Looks,
 }
 
 impl Ticks {
     /// Watches the page at guest-physical `address`; times are relative to `started`.
     pub(crate) fn watch(ram: Ram, address: u64, started: Instant) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(TickStats::default()));
         let poller = Poller::start({
             let seen = seen.clone();
             let started = started.into_std();
@@ -72,7 +72,7 @@ impl Ticks {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, TickStats> {
         let mut seen = lock(&self.seen);
         if let Looks::Asked(read) = &self.looks {
             read().iter().for_each(|(page, at_us)| seen.look(page, *at_us));
@@ -117,7 +117,7 @@ pub(crate) fn blackout(source: &Ticks, target: &Ticks) -> Option<Blackout> {
 }
 
 /// A poisoned lock means that a poller panicked; what it saw before still stands.
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+fn lock(seen: &Mutex<TickStats>) -> MutexGuard<'_, TickStats> {
     seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn micros(duration: Duration) -> u64 {
 }
 
 #[derive(Default)]
-struct Seen {
+struct TickStats {
     count: u64,
     first_ns: u64,
     last_ns: u64,
@@ -144,7 +144,7 @@ struct Span {
     count: u64,
 }
 
-impl Seen {
+impl TickStats {
     fn look(&mut self, page: &[u8; tick_page::LENGTH], now_us: u64) {
         self.take(page, now_us);
         self.last_look_us = now_us;
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_tick_that_was_seen_soonest_sets_the_clock() {
-        let mut seen = Seen::default();
+        let mut seen = TickStats::default();
         // The guest's clock started 5 s before the host's; the second tick is seen 40 µs late, the others more.
         seen.take(&page(1, 5_001_000_000, 5_001_000_000), 1_900);
         seen.take(&page(2, 5_001_000_000, 5_002_000_000), 2_040);
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tick_page_or_does_not_grow_is_not_a_tick() {
-        let mut seen = Seen::default();
+        let mut seen = TickStats::default();
         seen.take(&[0xff; tick_page::LENGTH], 10);
         assert!(seen.span().is_none());
         seen.take(&page(5, 1, 1), 20);

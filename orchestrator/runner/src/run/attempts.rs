@@ -30,7 +30,7 @@ pub(super) fn worst(done: Vec<CellRecord>, repeat: usize) -> Option<CellRecord> 
     // What it did to the host comes before whether that was expected: an expected crash is worse than a survival.
     let badness = |record: &CellRecord| {
         let (known, worse) = (record.status == Status::Expected, record.status == Status::Regression);
-        (record.outcome.harm(), !record.tainted.is_empty(), !known, worse)
+        (record.outcome.severity(), !record.tainted.is_empty(), !known, worse)
     };
     // The first of the worst.
     let mut worst = done.into_iter().rev().max_by_key(badness)?;
@@ -64,22 +64,22 @@ fn attempt(record: &CellRecord, retry: bool) -> Attempt {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use luqual_model::Told;
-    use luqual_model::{CellKey, Outcome, Phase, Planned};
+    use luqual_model::ProbeNames;
+    use luqual_model::{CellKey, Outcome, Phase, PlannedCell};
 
     pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
         CellRecord {
             id: key.id(),
-            plan: Planned { key, prediction: None, expectation: None },
+            plan: PlannedCell { key, prediction: None, expectation: None },
             outcome,
-            status: Status::of(outcome, false, &Told::default(), None),
+            status: Status::of(outcome, false, &ProbeNames::default(), None),
             title: String::new(),
             tainted: Vec::new(),
             phase: Phase::Finish,
             seed: 1,
             digest: None,
-            planted: None,
+            injected: None,
             phases: Vec::new(),
             probes: Vec::new(),
             blackout: None,
@@ -89,7 +89,7 @@ pub(crate) mod tests {
             shared_with: Vec::new(),
             measures: Vec::new(),
             frames: None,
-            accounts: Vec::new(),
+            vm_reports: Vec::new(),
             attempts: Vec::new(),
         }
     }

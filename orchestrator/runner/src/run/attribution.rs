@@ -8,7 +8,7 @@ use std::collections::HashSet;
 pub(super) fn why_not_well(records: &[CellRecord]) -> Option<String> {
     let bad = records.iter().find(|record| !ended_well(record))?;
     let outcome = if bad.outcome == Outcome::Survived { "tainted".to_owned() } else { bad.outcome.to_string() };
-    let why = bad.other_probes().map_or_else(|| bad.title.clone(), |other| other.to_string());
+    let why = bad.probe_mismatch().map_or_else(|| bad.title.clone(), |other| other.to_string());
     Some(format!("{}: {outcome}: {why}", bad.plan.key.workload))
 }
 
@@ -18,7 +18,7 @@ pub(super) fn why_not_well(records: &[CellRecord]) -> Option<String> {
 pub(super) fn attributed(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<CellRecord> {
     let known: HashSet<End> = alone.iter().flat_map(ends).collect();
     let told = |(shared, alone): (CellRecord, CellRecord)| {
-        let is_own = shared.probes.iter().any(|probe| !probe.held);
+        let is_own = shared.probes.iter().any(|probe| !probe.passed);
         let is_same = end(&shared) == end(&alone) && shared.against_expectation() == alone.against_expectation();
         if ended_well(&shared) || is_same || (known.contains(&end(&shared)) && !is_own) {
             return Some(alone);
@@ -30,10 +30,10 @@ pub(super) fn attributed(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec
 
 /// A cell that ended in a shared boot as it should has said what there is to say.
 fn ended_well(record: &CellRecord) -> bool {
-    record.outcome.says_something() && record.against_expectation() == Status::Expected
+    record.outcome.is_conclusive() && record.against_expectation() == Status::Expected
 }
 
-/// Outcome, whether it was spoilt, and its title.
+/// Outcome, whether it was tainted, and its title.
 type End = (Outcome, bool, String);
 
 fn end(record: &CellRecord) -> End {
@@ -57,8 +57,8 @@ mod tests {
         let expectation = Expectation {
             outcome: Outcome::Lost,
             tainted: false,
-            broken: Vec::new(),
-            unsteady: Vec::new(),
+            failed: Vec::new(),
+            unstable: Vec::new(),
             reason: String::new(),
             link: None,
         };
@@ -69,12 +69,12 @@ mod tests {
         assert_eq!(why_not_well(&[lost.clone()]), None);
         // A loss of other probes than are known is none that is known.
         let probe =
-            |name: &str| Probe { name: name.into(), expected: String::new(), observed: String::new(), held: false };
-        lost.plan.expectation.as_mut().unwrap().broken = vec!["D3 *".into()];
+            |name: &str| Probe { name: name.into(), expected: String::new(), observed: String::new(), passed: false };
+        lost.plan.expectation.as_mut().unwrap().failed = vec!["D3 *".into()];
         lost.probes = vec![probe("D3 a")];
         assert_eq!(why_not_well(&[lost.clone()]), None);
         lost.probes.push(probe("D0 x"));
-        assert_eq!(why_not_well(&[lost.clone()]).unwrap(), "w.x: lost: also broken: D0 x");
+        assert_eq!(why_not_well(&[lost.clone()]).unwrap(), "w.x: lost: also failed: D0 x");
         // Alone it lost what is known: what it lost besides in the boot is not forgotten.
         let mut alone = lost.clone();
         alone.probes.pop();
@@ -99,7 +99,7 @@ mod tests {
         let lost = || {
             let mut lost = record(Outcome::Lost, "shared");
             let (name, expected, observed) = ("content".into(), "a".into(), "b".into());
-            lost.probes.push(Probe { name, expected, observed, held: false });
+            lost.probes.push(Probe { name, expected, observed, passed: false });
             vec![lost, record(Outcome::Survived, "shared")]
         };
         let alone = vec![record(Outcome::Survived, "1"), record(Outcome::Survived, "2")];

@@ -1,7 +1,7 @@
 //! Which cells share a boot. Pure.
 
 use crate::requirements::machine_lacks;
-use luqual_model::{Outcome, Planned};
+use luqual_model::{Outcome, PlannedCell};
 use luqual_protocol::Workload;
 use luqual_vm::profile;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ const MOST: usize = 32;
 /// The places in the plan of the cells of each boot, in plan order. A boot is shared by cells that the kernels' strings predict
 /// to survive, of which some may be known to lose something of their own; or by cells of which the target should refuse the
 /// handover as a whole. A boot that ends otherwise is run again for each of them. `find` knows the workloads by name.
-pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
+pub fn boots<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
     // The boots that may take more, with what is in them.
     let mut open: HashMap<Shared<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
@@ -25,7 +25,7 @@ pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workloa
         let open = open.entry(shared).or_default();
         // Devices of one IOMMU group have one owner at a time.
         let one_group = profile::find(&plan.key.profile).is_some_and(|it| it.bus.is_one_group());
-        let beside = |it: &&Workload| it.goes_with(workload) && !(one_group && it.device().is_some());
+        let beside = |it: &&Workload| it.goes_with(workload) && !(one_group && it.device.is_some());
         let takes = |taken: &[&Workload]| taken.len() < MOST && taken.iter().all(beside);
         match open.iter_mut().find(|(_, taken)| takes(taken)) {
             Some((place, taken)) => {
@@ -44,7 +44,7 @@ pub fn boots<'w>(planned: &[&Planned], find: impl Fn(&str) -> Option<&'w Workloa
 /// What cells of one boot have in common: the pair and the profile, and how it should end.
 type Shared<'a> = (&'a str, &'a str, &'a str, Outcome);
 
-fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
+fn may_share<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<Shared<'a>> {
     let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
     let lacks = profile::find(&plan.key.profile).and_then(|profile| machine_lacks(profile, workload));
     // What is skipped takes no others with it.
@@ -57,7 +57,7 @@ fn may_share<'a>(plan: &'a Planned, workload: &Workload) -> Option<Shared<'a>> {
 }
 
 /// How a boot should end for the cell, if it can end so for others too.
-fn ends_as_one(plan: &Planned) -> Option<Outcome> {
+fn ends_as_one(plan: &PlannedCell) -> Option<Outcome> {
     let predicted = plan.prediction.as_ref().map_or(Outcome::Survived, |it| it.outcome);
     let as_one = match predicted {
         // What a cell alone loses does not touch the others; what warns or crashes does.
@@ -68,8 +68,8 @@ fn ends_as_one(plan: &Planned) -> Option<Outcome> {
     as_one.then_some(predicted)
 }
 
-/// How a cell should end, and whether warnings should spoil it.
-fn expected(plan: &Planned) -> (Outcome, bool) {
+/// How a cell should end, and whether warnings taint it.
+fn expected(plan: &PlannedCell) -> (Outcome, bool) {
     plan.expectation.as_ref().map_or((Outcome::Survived, false), |it| (it.outcome, it.tainted))
 }
 
@@ -79,9 +79,9 @@ mod tests {
     use luqual_model::{CellKey, Expectation, Prediction};
     use luqual_protocol::find_workload;
 
-    fn plan(source: &str, workload: &str) -> Planned {
+    fn plan(source: &str, workload: &str) -> PlannedCell {
         let key = CellKey { source: source.into(), target: "b".into(), profile: "p".into(), workload: workload.into() };
-        Planned { key, prediction: None, expectation: None }
+        PlannedCell { key, prediction: None, expectation: None }
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
             plan("a", "nobody.knows"),
             plan("a", "memfd.basic"),
         ];
-        let planned: Vec<&Planned> = plans.iter().collect();
+        let planned: Vec<&PlannedCell> = plans.iter().collect();
         assert_eq!(boots(&planned, find_workload), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
     }
 
@@ -105,12 +105,12 @@ mod tests {
         let known = |predicted, expected| {
             let mut known = plan("a", "memfd.basic");
             known.prediction = Some(Prediction { outcome: predicted, why: String::new() });
-            let (broken, reason) = (Vec::new(), String::new());
+            let (failed, reason) = (Vec::new(), String::new());
             known.expectation = Some(Expectation {
                 outcome: expected,
                 tainted: false,
-                broken,
-                unsteady: Vec::new(),
+                failed,
+                unstable: Vec::new(),
                 reason,
                 link: None,
             });
@@ -127,7 +127,7 @@ mod tests {
             known(Outcome::Incompatible, Outcome::Incompatible),
             elsewhere,
         ];
-        let planned: Vec<&Planned> = plans.iter().collect();
+        let planned: Vec<&PlannedCell> = plans.iter().collect();
         assert_eq!(boots(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
         // Updates that are made otherwise go together where their options do.
         let otherwise =
@@ -140,7 +140,7 @@ mod tests {
         // One that makes a kernel warn is alone where it is expected to.
         let mut warns = [plan("a", "luo.preserve-twice"), plan("a", "luo.preserve-twice")];
         warns[1].expectation = plans[1].expectation.clone();
-        let planned: Vec<&Planned> = warns.iter().chain([&plans[0]]).collect();
+        let planned: Vec<&PlannedCell> = warns.iter().chain([&plans[0]]).collect();
         assert_eq!(boots(&planned, find_workload), [vec![0, 2], vec![1]]);
     }
 
@@ -151,7 +151,7 @@ mod tests {
             plan.key.profile = profile.into();
             plan
         };
-        let count = |plans: &[Planned]| boots(&plans.iter().collect::<Vec<_>>(), find_workload).len();
+        let count = |plans: &[PlannedCell]| boots(&plans.iter().collect::<Vec<_>>(), find_workload).len();
         let edu_and_nvme = |profile: &str| [on(profile, "vfio.edu.idle"), on(profile, "vfio.nvme.idle")];
         assert_eq!(count(&edu_and_nvme("vfio-intel")), 1);
         assert_eq!(count(&edu_and_nvme("vfio-one-slot")), 2);

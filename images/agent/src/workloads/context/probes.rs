@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::errno::success_or_errno;
-use luqual_protocol::{Account, Measure, PausedMachine, Probe, Reaches, Written, frames};
+use luqual_protocol::{Measure, PausedMachine, Probe, Reaches, VmReport, Written, frames};
 use rustix::io::Errno;
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ impl Context {
     }
 
     /// A probe that holds when its condition does; `expected` says the condition in words.
-    pub(crate) fn check_condition(&mut self, name: &str, expected: &str, observed: impl ToString, held: bool) {
+    pub(crate) fn check_condition(&mut self, name: &str, expected: &str, observed: impl ToString, passed: bool) {
         let (expected, observed) = (expected.to_owned(), observed.to_string());
-        self.said.probes.push(Probe { name: name.to_owned(), expected, observed, held });
+        self.said.probes.push(Probe { name: name.to_owned(), expected, observed, passed });
     }
 
     /// A probe that the kernel has refused a call with this errno.
@@ -45,8 +45,8 @@ impl Context {
     }
 
     /// Tells the host what a machine observed of the update.
-    pub(crate) fn report_account(&mut self, account: Account) {
-        self.said.accounts.push(account);
+    pub(crate) fn report_vm(&mut self, account: VmReport) {
+        self.said.vm_reports.push(account);
     }
 
     /// Tells the host which preserved pages the device can reach.

@@ -5,7 +5,7 @@ use crate::errno::success_or_errno;
 use crate::mapping::{Mapping, PAGE};
 use crate::workloads::case::Case;
 use crate::workloads::error::StepError;
-use luqual_protocol::{Place, Said};
+use luqual_protocol::{Said, WorkloadPage};
 use rustix::fd::AsFd;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -98,13 +98,13 @@ impl Context {
     }
 
     /// Flips the lowest bit of a byte, for a fault that is injected on purpose.
-    pub(crate) fn flip(&mut self, place: &Place, offset: u64) -> Result<Said, StepError> {
+    pub(crate) fn flip(&mut self, place: &WorkloadPage, offset: u64) -> Result<Said, StepError> {
         let flipped = match place {
-            Place::Unpreserved => self.unpreserved.as_mut().map(|page| {
+            WorkloadPage::Unpreserved => self.unpreserved.as_mut().map(|page| {
                 page.store(0, 1);
                 Ok(())
             }),
-            Place::Memfd { memfd, page } => self.page(memfd, *page).map(|(file, at)| {
+            WorkloadPage::Memfd { memfd, page } => self.page(memfd, *page).map(|(file, at)| {
                 let mut byte = [0];
                 file.read_exact_at(&mut byte, at + offset)?;
                 file.write_all_at(&[byte[0] ^ 1], at + offset)
@@ -123,10 +123,10 @@ impl Context {
     }
 
     /// The guest-physical address of a page, if the case has such a page.
-    pub(crate) fn locate(&self, place: &Place) -> Result<Option<u64>, StepError> {
+    pub(crate) fn locate(&self, place: &WorkloadPage) -> Result<Option<u64>, StepError> {
         let address = match place {
-            Place::Unpreserved => self.unpreserved.as_ref().map(|page| page.physical_address(0)),
-            Place::Memfd { memfd, page } => self
+            WorkloadPage::Unpreserved => self.unpreserved.as_ref().map(|page| page.physical_address(0)),
+            WorkloadPage::Memfd { memfd, page } => self
                 .page(memfd, *page)
                 .map(|(file, at)| Mapping::page_of(file, at).and_then(|page| page.physical_address(0))),
         };

@@ -33,7 +33,7 @@ pub(super) fn call_and_errno(refusal: &Refusal) -> String {
 
 /// A refusal as the end of a step.
 pub(super) fn refused(Refusal { call, errno }: Refusal, driver: &Driver) -> StepError {
-    StepError::refused(call, driver.device)(errno)
+    StepError::refused(call, driver.device.word())(errno)
 }
 
 /// Opens the device, and gives it its memory and its interrupts.

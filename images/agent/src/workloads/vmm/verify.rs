@@ -10,7 +10,7 @@ use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use crate::workloads::manifest;
 use luqual_program::{Word, Wrong, chain};
-use luqual_protocol::{Account, clock_tolerance_ms};
+use luqual_protocol::{VmReport, clock_tolerance_ms};
 use std::time::Duration;
 
 type Done = Result<(), StepError>;
@@ -45,8 +45,8 @@ pub(super) fn verify(context: &mut Context) -> Done {
 /// The moments of the update that a machine's first processor noted, by its own clock.
 fn moments(spec: VmSpec, vm: &Vm) -> Vec<(String, u64)> {
     let words = [
-        (Account::BEFORE, Word::ClockBefore),
-        (Account::AFTER, Word::ClockAfter),
+        (VmReport::BEFORE, Word::ClockBefore),
+        (VmReport::AFTER, Word::ClockAfter),
         ("last of its device before the update", Word::DeviceBefore),
         ("first of its device after it", Word::DeviceAfter),
     ];
@@ -119,7 +119,7 @@ fn verify_processors(context: &mut Context, vm: &Vm, away: u64, note: impl Fn(&s
                 .map(|(what, word)| (what.to_owned(), note(&vm.note(what, cpu)), vm.word(cpu, word)));
             let counts = counts.filter(|(_, before, after)| *before > 0 || *after > 0).collect();
             let apart_us = vm.word(cpu, Word::LookApart) / 1000;
-            context.report_account(Account { machine: vm.name.clone(), moments, counts, apart_us });
+            context.report_vm(VmReport { machine: vm.name.clone(), moments, counts, apart_us });
         }
         vm.thaw(cpu);
     }

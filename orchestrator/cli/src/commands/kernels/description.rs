@@ -1,13 +1,13 @@
 //! All that is known of a kernel, in lines. Pure.
 
 use luqual_kernels::Entry;
-use luqual_model::{Ability, KernelInfo};
+use luqual_model::{Capability, KernelInfo};
 
 pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
     let unknown = || "unknown".to_owned();
-    let ability = |ability: Ability| match &info.abilities {
+    let ability = |ability: Capability| match &info.capabilities {
         None => format!("{ability} unknown"),
-        Some(abilities) => format!("{ability} {}", if abilities.contains(&ability) { "yes" } else { "no" }),
+        Some(capabilities) => format!("{ability} {}", if capabilities.contains(&ability) { "yes" } else { "no" }),
     };
     let mut lines = vec![
         ("name", info.name.clone()),
@@ -16,7 +16,7 @@ pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
         ("provenance", info.provenance.clone()),
         ("sha256", info.image_sha256.clone()),
         ("ABI strings", info.abi.as_ref().map_or_else(unknown, |abi| abi.join(", "))),
-        ("abilities", Ability::ALL.map(ability).join(", ")),
+        ("abilities", Capability::ALL.map(ability).join(", ")),
         ("command line", info.command_line.clone()),
     ];
     for (index, patch) in info.patches.iter().enumerate() {
@@ -44,13 +44,13 @@ mod tests {
             image_sha256: "ab".into(),
             provenance: "file x".into(),
             abi: None,
-            abilities: None,
+            capabilities: None,
             command_line: String::new(),
             patches: Vec::new(),
             facts: BTreeMap::new(),
         };
         assert!(description(&info, None).contains("KHO unknown, LUO unknown"));
-        info.abilities = Some(BTreeSet::from([Ability::Luo]));
+        info.capabilities = Some(BTreeSet::from([Capability::Luo]));
         info.abi = Some(vec!["kho-v4".into(), "luo-v5".into()]);
         info.patches = vec![Patch { subject: "liveupdate: louder".into(), sha256: "cd".into() }];
         let text = description(&info, None);

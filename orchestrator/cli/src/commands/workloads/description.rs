@@ -7,9 +7,22 @@ use luqual_runner::capability;
 /// All that is known of a workload.
 pub(super) fn description(workload: &Workload) -> String {
     let Workload {
-        name, asserts, rule, finds, profile, needs, shares_boot, update, qualifies, long, busy, unplug, ..
+        name,
+        asserts,
+        rule,
+        finds,
+        profile,
+        requires,
+        shares_boot,
+        update,
+        qualifies,
+        long,
+        device,
+        busy,
+        unplug,
+        ..
     } = workload;
-    let needs: Vec<&str> = needs.iter().map(|need| capability(*need).word()).collect();
+    let requires: Vec<&str> = requires.iter().map(|it| capability(*it).word()).collect();
     let mut lines = vec![
         format!("{name}\n  asserts   {asserts}"),
         format!("  rule      {rule}"),
@@ -18,9 +31,9 @@ pub(super) fn description(workload: &Workload) -> String {
             "  runs on   {profile}{}",
             if *shares_boot { ", beside others in one boot" } else { ", in a boot of its own" }
         ),
-        format!("  needs     a source with {}", needs.join(", ")),
+        format!("  requires  a source with {}", requires.join(", ")),
     ];
-    if let Some(device) = workload.device() {
+    if let Some(device) = device {
         let unplugged = match unplug {
             None => "",
             Some(Unplug::WhilePreserved) => ", unplugged in the source once all is preserved",

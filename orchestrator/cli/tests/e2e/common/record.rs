@@ -31,6 +31,6 @@ pub(crate) fn count(run: &Path, wanted: impl Fn(&Event) -> bool) -> usize {
 }
 
 /// The probes of a cell that did not hold.
-pub(crate) fn broken(cell: &CellRecord) -> BTreeSet<&str> {
-    cell.probes.iter().filter(|probe| !probe.held).map(|probe| probe.name.as_str()).collect()
+pub(crate) fn failed(cell: &CellRecord) -> BTreeSet<&str> {
+    cell.probes.iter().filter(|probe| !probe.passed).map(|probe| probe.name.as_str()).collect()
 }

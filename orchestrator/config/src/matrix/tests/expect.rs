@@ -1,10 +1,10 @@
 use crate::filter::{Named, Subject};
 use crate::matrix::read;
-use crate::names::Known;
+use crate::names::KnownNames;
 use luqual_model::Outcome;
 
-const KNOWN: Known<'_> =
-    Known { kernels: &["7.0.13", "7.2.12", "7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
+const KNOWN: KnownNames<'_> =
+    KnownNames { kernels: &["7.0.13", "7.2.12", "7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
 const MATRIX: &str =
     "[matrix.a]\nkernels = [\"7.0.13\", \"7.2.12\", \"7.3.4\"]\npairs = \"all\"\nworkloads = [\"*\"]\n";
 
@@ -72,9 +72,9 @@ fn the_probes_of_a_loss_are_named() {
         read("m.toml", &text, &KNOWN).map(|file| file.expectations).map_err(|mistakes| mistakes.to_string())
     };
     let named = rule("outcome = \"lost\"\nfailed = [\"D3 *\", \"D4 *\"]").unwrap();
-    assert_eq!(named.of(&subject("7.0.13", "7.3.4")).unwrap().broken, ["D3 *", "D4 *"]);
+    assert_eq!(named.of(&subject("7.0.13", "7.3.4")).unwrap().failed, ["D3 *", "D4 *"]);
     let any = rule("outcome = \"lost\"").unwrap();
-    assert!(any.of(&subject("7.0.13", "7.3.4")).unwrap().broken.is_empty());
+    assert!(any.of(&subject("7.0.13", "7.3.4")).unwrap().failed.is_empty());
     // Older files have the old names of the keys.
     let old = rule("outcome = \"lost\"\nbroken = [\"D4 *\"]\nunsteady = [\"D2 *\"]").unwrap();
     assert_eq!(old, rule("outcome = \"lost\"\nfailed = [\"D4 *\"]\nunstable = [\"D2 *\"]").unwrap());
@@ -112,7 +112,8 @@ fn the_probes_of_a_loss_are_named() {
 
 #[test]
 fn a_rule_takes_a_cell_by_its_pair_its_machine_and_its_workload_at_once() {
-    let known = Known { workloads: &["memfd.basic", "memfd.sealed"], profiles: &["q35-intel", "q35-amd"], ..KNOWN };
+    let known =
+        KnownNames { workloads: &["memfd.basic", "memfd.sealed"], profiles: &["q35-intel", "q35-amd"], ..KNOWN };
     let takes = |matrices: &str, of: &str| {
         let rule = "[[expect]]\nsource = \"7.2\"\ntarget = \"7.3\"\noutcome = \"crashed\"\nreason = \"x\"\n";
         read("m.toml", &format!("{matrices}{rule}{of}\n"), &known).is_ok()

@@ -1,8 +1,8 @@
 use crate::matrix;
-use crate::names::Known;
+use crate::names::KnownNames;
 use crate::program::Origin;
 
-const KNOWN: Known<'_> = Known { kernels: &["7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
+const KNOWN: KnownNames<'_> = KnownNames { kernels: &["7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
 
 #[test]
 fn a_program_is_a_workload_of_its_file() {

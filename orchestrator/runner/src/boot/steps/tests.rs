@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::alone::needs_the_host;
 use crate::boot::{BootKernel, Part};
-use luqual_model::{CellKey, KernelInfo, Planned};
+use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_protocol::find_workload;
 use luqual_vm::{Accel, profile};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
     let workload = find_workload(workload).unwrap();
     let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
     let key = CellKey { source: a, target: b, profile: c, workload: d };
-    let plan = Planned { key, prediction: None, expectation: None };
+    let plan = PlannedCell { key, prediction: None, expectation: None };
     let parts = vec![Part { workload, plan: &plan, program: None }];
     let profile = profile::find(workload.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
@@ -56,7 +56,7 @@ fn faults_of_the_guests_own_are_planted_and_others_are_not() {
     assert_eq!(with("flip:64m:3:17").unwrap()[1..3], ["preserve", "flip"]);
     assert_eq!(with("panic:verify").unwrap()[6..8], ["panic", "verify"]);
     for fault in ["kill-agent:verify", "hang:verify", "device:reset"] {
-        assert!(with(fault).unwrap_err().ends_with("is planted by the host, which is not deterministic"), "{fault}");
+        assert!(with(fault).unwrap_err().ends_with("is injected by the host, which is not deterministic"), "{fault}");
     }
     assert!(asked("vfio.edu.idle", None).unwrap_err().contains("edu, a live device"));
     assert!(asked("vmm.basic-linux", None).unwrap_err().contains("virtual machines"));

@@ -5,27 +5,27 @@ fn complete() -> Evidence {
     Evidence {
         phase: Phase::Finish,
         stop: Stop::Complete,
-        probes: vec![held("memfd 1 retrieve"), held("memfd 1 content")],
+        probes: vec![passed("memfd 1 retrieve"), passed("memfd 1 content")],
         findings: Vec::new(),
         source_taint: 0,
         target_taint: 0,
     }
 }
 
-fn held(name: &str) -> Probe {
-    Probe { name: name.into(), expected: "a".into(), observed: "a".into(), held: true }
+fn passed(name: &str) -> Probe {
+    Probe { name: name.into(), expected: "a".into(), observed: "a".into(), passed: true }
 }
 
-fn broken(name: &str) -> Probe {
-    Probe { name: name.into(), expected: "a".into(), observed: "b".into(), held: false }
+fn failed(name: &str) -> Probe {
+    Probe { name: name.into(), expected: "a".into(), observed: "b".into(), passed: false }
 }
 
 fn said(kind: FindingKind, side: Side, text: &str) -> Finding {
     Finding { kind, side, at_us: 0, line: 1, text: text.into() }
 }
 
-fn refused(call: &str, errno: &str) -> Refused {
-    Refused { call: call.into(), errno: errno.into(), about: "/dev/liveupdate".into() }
+fn refused(call: &str, errno: &str) -> Refusal {
+    Refusal { call: call.into(), errno: errno.into(), about: "/dev/liveupdate".into() }
 }
 
 fn outcome(evidence: &Evidence) -> Outcome {
@@ -45,7 +45,8 @@ fn nothing_checked_is_no_survival() {
 
 #[test]
 fn one_broken_probe_is_a_loss_that_names_it() {
-    let verdict = judge(&Evidence { probes: vec![held("x"), broken("memfd 64m content"), broken("y")], ..complete() });
+    let verdict =
+        judge(&Evidence { probes: vec![passed("x"), failed("memfd 64m content"), failed("y")], ..complete() });
     assert_eq!(verdict.outcome, Outcome::Lost);
     assert_eq!(verdict.title, "memfd 64m content: expected a, observed b");
 }
@@ -61,7 +62,7 @@ fn no_crash_line_on_either_side_lets_a_cell_survive() {
 }
 
 #[test]
-fn a_warning_a_stall_or_a_taint_spoils_a_survival() {
+fn a_warning_a_stall_or_a_taint_taints_a_survival() {
     for kind in [FindingKind::Warning, FindingKind::Stall, FindingKind::HungTask] {
         let verdict = judge(&Evidence { findings: vec![said(kind, Side::Source, "the line")], ..complete() });
         assert_eq!(
@@ -136,21 +137,21 @@ fn a_target_that_refuses_as_a_whole_is_incompatible() {
         let title = line.replace("0x1", "…");
         assert_eq!((verdict.outcome, verdict.title), (Outcome::Incompatible, title));
     }
-    let nothing = vec![broken("session a retrieve"), broken("memfd 1 retrieve")];
+    let nothing = vec![failed("session a retrieve"), failed("memfd 1 retrieve")];
     assert_eq!(outcome(&Evidence { probes: nothing, findings: findings.clone(), ..complete() }), Outcome::Incompatible);
     // By an errno from the device.
     assert_eq!(outcome(&Evidence { stop: stop("EIO"), probes: Vec::new(), ..complete() }), Outcome::Incompatible);
     // Not after it gave something out.
     assert_eq!(outcome(&Evidence { stop: stop("EBUSY"), ..complete() }), Outcome::Lost);
     // Something of it was used all the same: then it is not the whole.
-    let some = vec![held("session a retrieve"), broken("memfd 1 retrieve")];
+    let some = vec![passed("session a retrieve"), failed("memfd 1 retrieve")];
     assert_eq!(outcome(&Evidence { probes: some, findings, ..complete() }), Outcome::Lost);
 }
 
 #[test]
 fn a_refusal_that_the_source_printed_is_not_the_targets() {
     let findings = vec![said(FindingKind::HandoverRefused, Side::Source, "KHO: disabling KHO revival")];
-    assert_eq!(outcome(&Evidence { probes: vec![broken("memfd 1 retrieve")], findings, ..complete() }), Outcome::Lost);
+    assert_eq!(outcome(&Evidence { probes: vec![failed("memfd 1 retrieve")], findings, ..complete() }), Outcome::Lost);
 }
 
 #[test]

@@ -2,7 +2,7 @@ use super::*;
 use crate::boot::{BootKernel, Part};
 use crate::fake::{FakeLab, Play, Script};
 use crate::run::Attempts;
-use luqual_model::{CellKey, KernelInfo, Outcome, Planned};
+use luqual_model::{CellKey, KernelInfo, Outcome, PlannedCell};
 use luqual_protocol::{Probe, Reply, Request, Said, find_workload};
 use luqual_vm::profile;
 use std::cell::Cell;
@@ -20,7 +20,11 @@ async fn shared(repeat: u32, script: Script) -> Vec<CellRecord> {
     let workloads = ["memfd.basic", "memfd.sparse"].map(|name| find_workload(name).unwrap());
     let plans = workloads.map(|workload| {
         let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
-        Planned { key: CellKey { source: a, target: b, profile: c, workload: d }, prediction: None, expectation: None }
+        PlannedCell {
+            key: CellKey { source: a, target: b, profile: c, workload: d },
+            prediction: None,
+            expectation: None,
+        }
     });
     let parts = workloads.iter().zip(&plans).map(|(workload, plan)| Part { workload, plan, program: None }).collect();
     let profile = profile::find(workloads[0].profile).unwrap();

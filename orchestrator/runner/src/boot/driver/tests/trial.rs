@@ -2,7 +2,7 @@
 
 use crate::boot::{Boot, BootKernel, Host, Part, run_once};
 use crate::fake::{FakeLab, Play, Script};
-use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, Planned};
+use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, PlannedCell};
 use luqual_protocol::{Probe, Reply, Said, find_workload};
 use luqual_vm::profile;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ impl Trial {
         let (source, target) = (kernel("old"), kernel("new"));
         let workload = find_workload(self.workload.unwrap_or("memfd.basic")).unwrap();
         let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
-        let plan = Planned {
+        let plan = PlannedCell {
             key: CellKey { source: a, target: b, profile: c, workload: d },
             prediction: None,
             expectation: None,

@@ -8,9 +8,9 @@ use std::pin::Pin;
 
 /// What somebody who is there wants of a boot.
 #[derive(Default)]
-pub struct Person<'a> {
+pub struct InteractiveOptions<'a> {
     /// To be let into the guest.
-    pub visit: Option<Visit<'a>>,
+    pub visit: Option<InteractiveSession<'a>>,
     /// To be told each line of the console.
     pub console: Option<fn(&str)>,
     /// To debug the guest: it waits, paused, at the socket that is told.
@@ -18,28 +18,28 @@ pub struct Person<'a> {
 }
 
 /// A visit to a guest.
-pub struct Visit<'a> {
+pub struct InteractiveSession<'a> {
     /// Before which phase; one in which a guest is talked to.
     pub before: Phase,
     /// What is brought along: where it is in the guest, and its content.
     pub files: Vec<(String, Vec<u8>)>,
     /// Who comes.
-    pub visitor: &'a dyn Visitor,
+    pub visitor: &'a dyn SessionHandler,
 }
 
 /// Somebody who takes over a guest.
-pub trait Visitor {
+pub trait SessionHandler {
     /// In a guest, until the visitor leaves or the guest is gone. It is asked again in the next kernel if this one is left by a kexec;
     /// what is dropped is over.
-    fn visit<'a>(&'a self, agent: &'a Agent, prompt: &'a Prompt) -> Visiting<'a>;
+    fn visit<'a>(&'a self, agent: &'a Agent, prompt: &'a Prompt) -> SessionFuture<'a>;
 }
 
 /// A visit that goes on.
-pub type Visiting<'a> = Pin<Box<dyn Future<Output = Result<(), LinkError>> + 'a>>;
+pub type SessionFuture<'a> = Pin<Box<dyn Future<Output = Result<(), LinkError>> + 'a>>;
 
 /// How a visit ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Visited {
+pub enum SessionEnd {
     /// The visitor left.
     Left,
     /// The user ended it before.
@@ -48,7 +48,7 @@ pub enum Visited {
     Ended(Outcome, String),
 }
 
-impl Person<'_> {
+impl InteractiveOptions<'_> {
     pub(super) fn brought(&self) -> impl Iterator<Item = (String, &[u8])> {
         let files = self.visit.iter().flat_map(|visit| &visit.files);
         files.map(|(path, content)| (path.clone(), content.as_slice()))

@@ -4,23 +4,23 @@ use crate::output::tell;
 use crate::terminal::{self, Raw};
 use luqual_guest::{Agent, LinkError, Typed};
 use luqual_protocol::Prompt;
-use luqual_runner::{Visiting, Visitor};
+use luqual_runner::{SessionFuture, SessionHandler};
 use tokio::sync::{Mutex, mpsc};
 
 /// Where somebody sits, or has left what to do.
-pub(crate) enum Seat {
+pub(crate) enum SessionInput {
     Terminal(Mutex<Option<mpsc::Receiver<Typed>>>),
     Lines(Mutex<Option<mpsc::Receiver<String>>>),
 }
 
-impl Seat {
+impl SessionInput {
     pub(crate) fn new() -> Self {
         if terminal::is_there() { Self::Terminal(Mutex::default()) } else { Self::Lines(Mutex::default()) }
     }
 }
 
-impl Visitor for Seat {
-    fn visit<'a>(&'a self, agent: &'a Agent, prompt: &'a Prompt) -> Visiting<'a> {
+impl SessionHandler for SessionInput {
+    fn visit<'a>(&'a self, agent: &'a Agent, prompt: &'a Prompt) -> SessionFuture<'a> {
         Box::pin(async move {
             match self {
                 Self::Terminal(typed) => {

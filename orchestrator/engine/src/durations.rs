@@ -10,13 +10,13 @@ use std::time::Duration;
 
 /// Milliseconds by cell id. Only a help for planning: what cannot be read or written is not missed.
 #[derive(Default)]
-pub(crate) struct History(BTreeMap<String, u64>);
+pub(crate) struct Durations(BTreeMap<String, u64>);
 
 fn file() -> PathBuf {
     cache_folder().join("durations.json")
 }
 
-impl History {
+impl Durations {
     pub(crate) fn load() -> Self {
         Self(fs::read(file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
     }
@@ -27,16 +27,16 @@ impl History {
 
     /// Takes in what a run measured, beside what other runs did meanwhile.
     pub(crate) fn add(record: &Record) {
-        let mut history = Self::load();
+        let mut durations = Self::load();
         for (planned, brief) in record.briefs() {
             // A fault, or a failure of the host, makes a cell shorter or longer than it is.
-            let says = |brief: &&Brief| !brief.planted && brief.outcome.says_something();
+            let says = |brief: &&Brief| !brief.injected && brief.outcome.is_conclusive();
             if let Some(brief) = brief.filter(says) {
-                history.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);
+                durations.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);
             }
         }
         let beside = file().with_extension(format!("{}.new", std::process::id()));
-        let written = serde_json::to_vec(&history.0).is_ok_and(|bytes| fs::write(&beside, bytes).is_ok());
+        let written = serde_json::to_vec(&durations.0).is_ok_and(|bytes| fs::write(&beside, bytes).is_ok());
         if !written || fs::rename(&beside, file()).is_err() {
             let _ = fs::remove_file(beside);
         }

@@ -7,23 +7,23 @@ use crate::plan;
 use crate::request::Execution;
 use crate::selection::Chosen;
 use luqual_kernels::{Kernel, Store};
-use luqual_model::{Course, KernelInfo, Planned, ProgramInfo, Run, Settings};
+use luqual_model::{KernelInfo, OutcomeSettings, PlannedCell, ProgramInfo, RunInfo, Settings};
 use luqual_reports::Record;
 use luqual_runner::has_begun;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What is asked for.
-pub(crate) struct Asked {
+pub(crate) struct RequestedRun {
     /// The run that it would be, on no machine yet.
-    pub(crate) run: Run,
+    pub(crate) run: RunInfo,
     /// Whether it has its kernels, and what is expected of them.
     has_kernels: bool,
     /// Where nobody gave a seed, any will do.
     any_seed: bool,
 }
 
-impl Asked {
+impl RequestedRun {
     /// By this luqual; with these kernels, or before any of them is looked for, which may build it.
     pub(crate) fn of(
         context: &Context<'_>,
@@ -44,7 +44,7 @@ impl Asked {
             seed: seed.unwrap_or_else(rand::random),
             retries: options.retries,
             repeat: options.repeat,
-            plant: options.plant.clone(),
+            inject: options.inject.clone(),
             deterministic: options.deterministic,
             ..Settings::default()
         };
@@ -65,11 +65,11 @@ impl Asked {
     }
 
     /// What a run has that is another. Of the kernels and programs of a larger run, those count that it has a use for.
-    fn differs(&self, then: &Run) -> Option<String> {
+    fn differs(&self, then: &RunInfo) -> Option<String> {
         let now = &self.run;
-        let part = |run: &Run| run.partition.as_ref().map(|it| (it.number, it.of));
-        let keys = |run: &Run| run.planned.iter().map(|planned| planned.key.clone()).collect::<Vec<_>>();
-        let expectation = |planned: &Planned| planned.expectation.clone();
+        let part = |run: &RunInfo| run.partition.as_ref().map(|it| (it.number, it.of));
+        let keys = |run: &RunInfo| run.planned.iter().map(|planned| planned.key.clone()).collect::<Vec<_>>();
+        let expectation = |planned: &PlannedCell| planned.expectation.clone();
         let is_other_seed = !self.any_seed && now.settings.seed != then.settings.seed;
         if then.tool != now.tool {
             Some("another luqual".to_owned())
@@ -77,8 +77,8 @@ impl Asked {
             Some("another part".to_owned())
         } else if keys(then) != keys(now) || then.partition != now.partition {
             Some("another selection".to_owned())
-        } else if is_other_seed || then.settings.course() != now.settings.course() {
-            Some(format!("other settings: {}", Course::WORDS))
+        } else if is_other_seed || then.settings.outcome_settings() != now.settings.outcome_settings() {
+            Some(format!("other settings: {}", OutcomeSettings::WORDS))
         } else if let Some(name) = other_program(now, then) {
             Some(format!("another program {name}"))
         } else if !self.has_kernels {
@@ -93,12 +93,12 @@ impl Asked {
     }
 }
 
-fn other_program<'a>(now: &'a Run, then: &Run) -> Option<&'a String> {
+fn other_program<'a>(now: &'a RunInfo, then: &RunInfo) -> Option<&'a String> {
     let is_same = |(name, info): (&String, &ProgramInfo)| then.programs.get(name).is_some_and(|it| it.runs_as(info));
     now.programs.iter().find(|it| !is_same(*it)).map(|(name, _)| name)
 }
 
-fn other_kernel<'a>(now: &Run, then: &'a Run) -> Option<&'a String> {
+fn other_kernel<'a>(now: &RunInfo, then: &'a RunInfo) -> Option<&'a String> {
     let names = then.planned.iter().flat_map(|planned| [&planned.key.source, &planned.key.target]);
     let is_the_same = |(now, then): (&KernelInfo, &KernelInfo)| now.boots_as(then);
     names.into_iter().find(|name| !now.kernels.get(*name).zip(then.kernels.get(*name)).is_some_and(is_the_same))
@@ -119,26 +119,27 @@ mod tests {
         ProgramInfo { asserts: String::new(), origin: String::new(), shares_boot: false, file }
     }
 
-    const OTHER: &str = "other settings: seed, retries, repeat, deterministic or a planted fault";
+    const OTHER: &str = "other settings: seed, retries, repeat, deterministic or the injected fault";
 
     #[test]
     fn a_run_is_the_one_that_is_asked_for_or_it_is_told_why_not() {
-        let mut run = Run::new(String::new(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        let mut run = RunInfo::new(String::new(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
         run.partition = Some(Partition { number: 2, of: 3, cells: 6, places: vec![1, 4], selection: "s".into() });
         run.planned = ["x.one", "external.two"]
-            .map(|name| Planned { key: key(name), prediction: None, expectation: None })
+            .map(|name| PlannedCell { key: key(name), prediction: None, expectation: None })
             .into();
         run.kernels =
             ["a", "b"].map(|name| (name.to_owned(), KernelInfo { name: name.into(), ..Default::default() })).into();
         run.programs.insert("external.two".into(), program("1"));
         (run.settings.seed, run.settings.repeat) = (7, 1);
-        let differs = |any_seed, then: &Run| Asked { run: run.clone(), has_kernels: true, any_seed }.differs(then);
+        let differs =
+            |any_seed, then: &RunInfo| RequestedRun { run: run.clone(), has_kernels: true, any_seed }.differs(then);
         assert_eq!(differs(false, &run), None);
         let mut seeded = run.clone();
         seeded.settings.seed = 8;
         assert_eq!((differs(true, &seeded), differs(false, &seeded)), (None, Some(OTHER.to_owned())));
         let known: Expectation = serde_json::from_str(r#"{"outcome": "lost", "reason": "known"}"#).unwrap();
-        type Change<'a> = &'a dyn Fn(&mut Run);
+        type Change<'a> = &'a dyn Fn(&mut RunInfo);
         let changes: [(Change<'_>, &str); 16] = [
             (&|run| run.tool.push('x'), "another luqual"),
             (&|run| run.partition = None, "another part"),
@@ -149,7 +150,7 @@ mod tests {
             (&|run| drop(run.planned.pop()), "another selection"),
             (&|run| run.settings.retries = 1, OTHER),
             (&|run| run.settings.deterministic = true, OTHER),
-            (&|run| run.settings.plant = Some("x".into()), OTHER),
+            (&|run| run.settings.inject = Some("x".into()), OTHER),
             (&|run| run.planned[0].expectation = Some(known.clone()), "other expectations"),
             (&|run| run.kernels.get_mut("b").unwrap().image_sha256.push('x'), "another kernel b"),
             (&|run| run.kernels.get_mut("a").unwrap().command_line.push('x'), "another kernel a"),
@@ -164,7 +165,7 @@ mod tests {
         }
         let mut without = run.clone();
         without.kernels.clear();
-        let early = Asked { run: without, has_kernels: false, any_seed: true };
+        let early = RequestedRun { run: without, has_kernels: false, any_seed: true };
         assert_eq!(early.differs(&run), None, "nothing is said of kernels that nobody looked for");
         // What it is called says nothing of how it boots.
         let mut told = run.clone();

@@ -3,13 +3,13 @@
 use luqual_protocol::Kernel;
 
 /// What is loaded for that kexec, from 1. One image that is both sides is the target.
-pub(super) fn loaded(hop: u32, is_one: bool) -> Kernel {
+pub(super) fn image_for_hop(hop: u32, is_one: bool) -> Kernel {
     if is_one || !hop.is_multiple_of(2) { Kernel::Target } else { Kernel::Source }
 }
 
 /// What the guest after so many kexecs of `hops` has to have: what it loads, and what is loaded after that.
-pub(super) fn carried(hop: u32, hops: u32, is_one: bool) -> Vec<Kernel> {
-    let mut kernels: Vec<Kernel> = (hop + 1..=hops).take(2).map(|hop| loaded(hop, is_one)).collect();
+pub(super) fn images_in_guest(hop: u32, hops: u32, is_one: bool) -> Vec<Kernel> {
+    let mut kernels: Vec<Kernel> = (hop + 1..=hops).take(2).map(|hop| image_for_hop(hop, is_one)).collect();
     kernels.dedup();
     kernels
 }
@@ -21,10 +21,10 @@ mod tests {
 
     #[test]
     fn a_guest_carries_what_is_still_loaded_and_no_more() {
-        assert_eq!([0, 1].map(|hop| carried(hop, 1, false)), [vec![Target], vec![]]);
-        let three = [0, 1, 2, 3].map(|hop| carried(hop, 3, false));
+        assert_eq!([0, 1].map(|hop| images_in_guest(hop, 1, false)), [vec![Target], vec![]]);
+        let three = [0, 1, 2, 3].map(|hop| images_in_guest(hop, 3, false));
         assert_eq!(three, [vec![Target, Source], vec![Source, Target], vec![Target], vec![]]);
-        assert_eq!([0, 1, 2].map(|hop| carried(hop, 2, true)), [vec![Target], vec![Target], vec![]]);
-        assert_eq!([1, 2, 3].map(|hop| loaded(hop, false)), [Target, Source, Target]);
+        assert_eq!([0, 1, 2].map(|hop| images_in_guest(hop, 2, true)), [vec![Target], vec![Target], vec![]]);
+        assert_eq!([1, 2, 3].map(|hop| image_for_hop(hop, false)), [Target, Source, Target]);
     }
 }

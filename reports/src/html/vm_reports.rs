@@ -1,11 +1,11 @@
 //! What the virtual machines of a cell say of the updates that they came through.
 
-use luqual_model::{Account, CellRecord};
+use luqual_model::{CellRecord, VmReport};
 use maud::{Markup, html as markup};
 
 /// When each stood still, on the scale of the cell's phases. `percent` is a time's place on it.
 pub(super) fn stood(cell: &CellRecord, percent: impl Fn(u64) -> String) -> Markup {
-    let seen = cell.accounts.iter().filter_map(|account| Some((account, account.seen?)));
+    let seen = cell.vm_reports.iter().filter_map(|account| Some((account, account.seen?)));
     markup! {
         @for (account, seen) in seen {
             @let bar = |class: &str, from: u64, to: u64, title: &str| markup! {
@@ -27,7 +27,7 @@ pub(super) fn stood(cell: &CellRecord, percent: impl Fn(u64) -> String) -> Marku
 pub(super) fn told(cell: &CellRecord) -> Markup {
     let mut moments: Vec<&str> = Vec::new();
     let mut counts: Vec<&str> = Vec::new();
-    for account in &cell.accounts {
+    for account in &cell.vm_reports {
         for (known, told) in [
             (&mut moments, account.moments.iter().map(|it| it.what.as_str()).collect::<Vec<_>>()),
             (&mut counts, account.counts.iter().map(|it| it.what.as_str()).collect()),
@@ -40,13 +40,13 @@ pub(super) fn told(cell: &CellRecord) -> Markup {
         }
     }
     markup! {
-        @if !cell.accounts.is_empty() { div.wide { table {
+        @if !cell.vm_reports.is_empty() { div.wide { table {
             caption { "What the nested VMs report: times by their own clocks, counters before and after the update." }
             tr {
                 th scope="col" { "machine" } th scope="col" { "update" }
                 @for what in moments.iter().chain(&counts) { th scope="col" { (what) } }
             }
-            @for account in &cell.accounts { tr {
+            @for account in &cell.vm_reports { tr {
                 td { (account.machine) } td { (account.hop + 1) }
                 @for what in &moments { td { (moment(account, what)) } }
                 @for what in &counts { td { (count(account, what)) } }
@@ -55,12 +55,12 @@ pub(super) fn told(cell: &CellRecord) -> Markup {
     }
 }
 
-fn moment(account: &Account, what: &str) -> String {
+fn moment(account: &VmReport, what: &str) -> String {
     let found = account.moments.iter().find(|it| it.what == what);
     found.map_or_else(String::new, |it| format!("{}.{:03} s", it.at_us / 1_000_000, it.at_us / 1000 % 1000))
 }
 
-fn count(account: &Account, what: &str) -> String {
+fn count(account: &VmReport, what: &str) -> String {
     let found = account.counts.iter().find(|it| it.what == what);
     found.map_or_else(String::new, |it| format!("{} → {}", it.before, it.after))
 }
@@ -69,25 +69,26 @@ fn count(account: &Account, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::samples::{cell, cells};
-    use luqual_model::{Count, Moment, Outcome, Stand};
+    use luqual_model::{Outcome, PauseTimes, VmCounter, VmEvent};
 
-    fn account(machine: &str, hop: u32, seen: Option<Stand>) -> Account {
-        let moment = |what: &str, at_us| Moment { what: what.to_owned(), at_us };
-        Account {
+    fn account(machine: &str, hop: u32, seen: Option<PauseTimes>) -> VmReport {
+        let moment = |what: &str, at_us| VmEvent { what: what.to_owned(), at_us };
+        VmReport {
             machine: machine.to_owned(),
             hop,
             seen,
             moments: vec![moment("last before the update", 3_214_007), moment("first after it", 5_960_000)],
-            counts: vec![Count { what: "rounds".to_owned(), before: 7168, after: 14_400 }],
+            counts: vec![VmCounter { what: "rounds".to_owned(), before: 7168, after: 14_400 }],
         }
     }
 
     #[test]
     fn what_machines_say_and_when_they_were_seen() {
-        let seen = Stand { held_us: 1_000_000, paused_us: 1_100_000, went_on_us: 2_900_000, released_us: 3_000_000 };
+        let seen =
+            PauseTimes { held_us: 1_000_000, paused_us: 1_100_000, went_on_us: 2_900_000, released_us: 3_000_000 };
         let mut cell = cell("a", "b", Outcome::Survived, "");
-        cell.accounts = vec![account("machine <0>", 0, Some(seen)), account("machine 1", 0, None)];
-        cell.accounts[1].moments.pop();
+        cell.vm_reports = vec![account("machine <0>", 0, Some(seen)), account("machine 1", 0, None)];
+        cell.vm_reports[1].moments.pop();
         let lines = |markup: Markup| markup.into_string().replace("<span", "\n<span").replace("<t", "\n<t");
         insta::assert_snapshot!(lines(stood(&cell, |us| format!("{}%", us / 100_000))) + &lines(told(&cell)));
     }

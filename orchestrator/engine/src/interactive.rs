@@ -3,23 +3,23 @@
 use luqual_config::Deadlines;
 use luqual_kernels::Kernel;
 use luqual_model::Phase;
-use luqual_runner::Person;
+use luqual_runner::InteractiveOptions;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What a person who is there wants to see.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attended {
+pub struct Interactive {
     /// Who is told each line of the console; for one machine at a time.
     pub console: Option<fn(&str)>,
     /// Whether gdb is waited for before the first instruction; then no phase has a deadline, and the kernels get nokaslr.
     pub gdb: bool,
 }
 
-impl Attended {
+impl Interactive {
     /// As the runner has it; `wait` is told where gdb is waited for.
-    pub(crate) fn person<'a>(self, wait: &'a dyn Fn(&Path)) -> Person<'a> {
-        Person { visit: None, console: self.console, gdb: self.gdb.then_some(wait) }
+    pub(crate) fn person<'a>(self, wait: &'a dyn Fn(&Path)) -> InteractiveOptions<'a> {
+        InteractiveOptions { visit: None, console: self.console, gdb: self.gdb.then_some(wait) }
     }
 
     /// The kernels have to be where their symbols say that they are.
@@ -55,7 +55,7 @@ mod tests {
             let info = KernelInfo { name: "a".into(), command_line: "console=ttyS0".into(), ..KernelInfo::default() };
             let kernel = Kernel { info, image: "/bzImage".into(), symbols: None };
             let mut kernels = BTreeMap::from([("a".to_owned(), kernel)]);
-            (0..2).for_each(|_| Attended { console: None, gdb }.prepare(&mut kernels));
+            (0..2).for_each(|_| Interactive { console: None, gdb }.prepare(&mut kernels));
             kernels["a"].info.command_line.clone()
         };
         assert_eq!([told(false), told(true)], ["console=ttyS0", "console=ttyS0 nokaslr"]);

@@ -3,23 +3,23 @@ use serde::{Deserialize, Serialize};
 
 /// What a nested VM reports about an update, and what the host saw of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Account {
+pub struct VmReport {
     /// The name of the nested VM, as probes have it.
     pub machine: String,
     /// The number of kexecs before the one that it reports about.
     pub hop: u32,
     /// When the host saw the nested VM paused; only for the first one of each cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Stand>,
+    pub seen: Option<PauseTimes>,
     /// What the nested VM noticed, in order, by its own clock.
-    pub moments: Vec<Moment>,
+    pub moments: Vec<VmEvent>,
     /// The counters of its first processor.
-    pub counts: Vec<Count>,
+    pub counts: Vec<VmCounter>,
 }
 
 /// When a nested VM was paused, in microseconds since the start of the boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Stand {
+pub struct PauseTimes {
     /// When the nested VM was known to be quiescent. One that cannot be asked for it has the time of the pause.
     pub held_us: u64,
     /// When the monitor had paused it.
@@ -32,7 +32,7 @@ pub struct Stand {
 
 /// Something that a nested VM noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Moment {
+pub struct VmEvent {
     /// What it noticed.
     pub what: String,
     /// When, by its own clock, in microseconds.
@@ -41,7 +41,7 @@ pub struct Moment {
 
 /// A counter of a nested VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Count {
+pub struct VmCounter {
     /// What is counted.
     pub what: String,
     /// The value when the nested VM was paused.
