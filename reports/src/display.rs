@@ -15,6 +15,8 @@ pub struct Display {
     done: usize,
     /// What runs now, in the order in which it began.
     running: Vec<Running>,
+    /// What is done beside the cells, such as a kernel's build.
+    beside: Option<String>,
 }
 
 struct Running {
@@ -44,7 +46,7 @@ impl Display {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, planned: 0, done: 0, running: Vec::new() }
+        Self { bar, planned: 0, done: 0, running: Vec::new(), beside: None }
     }
 
     /// Shows what an event changes.
@@ -98,11 +100,18 @@ impl Display {
                     bar.finish_and_clear();
                 }
             }
-            Event::PhaseEnded { .. } | Event::ConsoleFinding { .. } => {}
+            Event::KernelAdded { .. } | Event::PhaseEnded { .. } | Event::ConsoleFinding { .. } => {}
         }
     }
 
-    fn say(&self, line: String) {
+    /// Shows what is done beside the cells, or that it is over.
+    pub fn beside(&mut self, what: Option<String>) {
+        self.beside = what;
+        self.message();
+    }
+
+    /// Shows a line above the one that moves.
+    pub fn say(&self, line: String) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
@@ -112,7 +121,7 @@ impl Display {
     fn message(&self) {
         if let Some(bar) = &self.bar {
             let running = self.running.iter().map(|Running { name, phase, .. }| format!("{name}: {phase}"));
-            bar.set_message(running.collect::<Vec<_>>().join(" | "));
+            bar.set_message(self.beside.iter().cloned().chain(running).collect::<Vec<_>>().join(" | "));
         }
     }
 

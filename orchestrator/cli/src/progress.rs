@@ -12,6 +12,7 @@ pub(crate) struct Steps {
     bar: RefCell<Option<ProgressBar>>,
     step: RefCell<String>,
     total: Cell<Option<u64>>,
+    done: Cell<u64>,
     told: Cell<Instant>,
 }
 
@@ -26,19 +27,24 @@ impl Default for Steps {
             bar: RefCell::default(),
             step: RefCell::default(),
             total: Cell::default(),
+            done: Cell::default(),
             told: Cell::new(Instant::now()),
         }
     }
 }
 
 impl Steps {
-    /// One begins; `total` is in its unit, if it is known.
-    pub(crate) fn start(&self, step: &str, total: Option<u64>) {
+    /// One begins; `total` is in its unit, if it is known. Beside a run, whose line moves, it has no line of its own.
+    pub(crate) fn start(&self, step: &str, total: Option<u64>, beside_run: bool) {
         *self.step.borrow_mut() = step.to_owned();
         self.total.set(total);
+        self.done.set(0);
         self.told.set(Instant::now());
         if !self.terminal {
             tell(format_args!("{step}\n"));
+            return;
+        }
+        if beside_run {
             return;
         }
         let bytes = step.starts_with("downloading") || step.starts_with("unpacking");
@@ -57,13 +63,24 @@ impl Steps {
 
     /// So much of it is done.
     pub(crate) fn at(&self, done: u64) {
+        self.done.set(done);
         if let Some(bar) = self.bar.borrow().as_ref() {
             bar.set_position(done);
-        } else if self.told.get().elapsed() >= EVERY
-            && let Some(total) = self.total.get().filter(|total| *total > 0)
+        } else if !self.terminal
+            && self.told.get().elapsed() >= EVERY
+            && self.total.get().is_some_and(|total| total > 0)
         {
             self.told.set(Instant::now());
-            tell(format_args!("{}: {} %\n", self.step.borrow(), (done * 100 / total).min(99)));
+            tell(format_args!("{}\n", self.words()));
+        }
+    }
+
+    /// The step, and how much of it is done if that is known.
+    pub(crate) fn words(&self) -> String {
+        let step = self.step.borrow();
+        match self.total.get().filter(|total| *total > 0) {
+            Some(total) => format!("{step}: {} %", (self.done.get() * 100 / total).min(99)),
+            None => step.clone(),
         }
     }
 

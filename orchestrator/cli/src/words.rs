@@ -19,6 +19,13 @@ pub(crate) struct Words {
 }
 
 impl Words {
+    /// A kernel's build beside a run is shown in the run's line.
+    fn show_beside(&self, is_on: bool) {
+        if let Some(display) = self.run.borrow_mut().as_mut() {
+            display.beside(is_on.then(|| self.steps.words()));
+        }
+    }
+
     /// Without lines that move, since a console or a debugger is shown beside them.
     pub(crate) fn be_plain(&self, plain: bool) {
         self.plain.set(plain);
@@ -28,10 +35,22 @@ impl Words {
 impl Listener for Words {
     fn hear(&self, notice: Notice<'_>) {
         match notice {
-            Notice::StepStarted { step, total } => self.steps.start(step, total),
-            Notice::StepAt(done) => self.steps.at(done),
-            Notice::StepNote(line) => tell(format_args!("{line}\n")),
-            Notice::StepEnded => self.steps.end(),
+            Notice::StepStarted { step, total } => {
+                self.steps.start(step, total, self.run.borrow().is_some());
+                self.show_beside(true);
+            }
+            Notice::StepAt(done) => {
+                self.steps.at(done);
+                self.show_beside(true);
+            }
+            Notice::StepNote(line) => match self.run.borrow().as_ref() {
+                Some(display) => display.say(line.to_owned()),
+                None => tell(format_args!("{line}\n")),
+            },
+            Notice::StepEnded => {
+                self.steps.end();
+                self.show_beside(false);
+            }
             Notice::Event(stamped) => {
                 let mut run = self.run.borrow_mut();
                 if matches!(stamped.event, Event::RunStarted { .. } | Event::RunResumed { .. }) {

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::durations::Durations;
-use crate::error::EngineError;
+use crate::error::{EngineError, ErrorKind};
 use crate::interactive::patient;
 use crate::machine::Found;
 use crate::notice::Notice;
@@ -10,21 +10,24 @@ use crate::plan;
 use crate::registry::Registry;
 use crate::report_files::write_reports;
 use crate::selection::profile_of;
+use crate::supply::Supply;
 use luqual_config::Deadlines;
 use luqual_model::{Event, PlannedCell, RunInfo, Settings, Stamped};
+use luqual_protocol::Workload;
 use luqual_reports::Record;
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL, Part, QemuLab, Seed,
-    Slots, run_all, run_boot,
+    Arrival, Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL, Part,
+    Program, QemuLab, Seed, Slots, run_all, run_boot,
 };
-use luqual_vm::WorkFolder;
-use std::collections::BTreeMap;
+use luqual_vm::{Profile, WorkFolder};
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use tokio::sync::mpsc;
 
 /// With what cells are run.
 pub(crate) struct Stage<'a> {
-    pub(crate) kernels: &'a BTreeMap<String, BootKernel>,
+    pub(crate) supply: Supply<'a>,
     pub(crate) registry: &'a Registry,
     pub(crate) found: &'a Found,
     pub(crate) folder: &'a Path,
@@ -37,26 +40,20 @@ pub(crate) async fn run_whole(context: &Context<'_>, run: &RunInfo, stage: Stage
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
     let journal = stage.folder.join(JOURNAL);
     let dispatcher = Dispatcher::create(stage.folder, run, &mut observer).map_err(EngineError::named(journal))?;
-    let cells: Vec<&PlannedCell> = run.planned.iter().collect();
-    run_cells(context, dispatcher, &run.settings, &cells, stage).await
+    run_cells(context, dispatcher, &run.settings, stage).await
 }
 
-/// Runs these cells; then writes the reports of the whole run, from its journal.
+/// Runs the cells of the supply; then writes the reports of the whole run, from its journal.
 pub(crate) async fn run_cells(
     context: &Context<'_>,
     dispatcher: Dispatcher<'_>,
     settings: &Settings,
-    planned: &[&PlannedCell],
     stage: Stage<'_>,
 ) -> Result<Record, EngineError> {
-    let Stage { kernels, registry, found, folder, slots, person } = stage;
+    let Stage { mut supply, registry, found, folder, slots, person } = stage;
     let fault = fault(settings.inject.as_deref())?;
-    // A fault is injected into a workload, not in a boot; and what is deterministic does not depend on what it is run with.
+    // A fault is injected into a workload, not into a boot; and what is deterministic does not depend on what it is run with.
     let alone = fault.is_some() || settings.deterministic;
-    let (boots, loads) = plan::boots_and_loads(planned, registry, alone, slots, &Durations::load())?;
-    let plans = |boot: &Vec<usize>| boot.iter().map(|number| planned[*number]).collect::<Vec<&PlannedCell>>();
-    let boots =
-        boots.iter().map(|it| boot(&plans(it), kernels, registry)).collect::<Result<Vec<Boot<'_>>, EngineError>>()?;
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
     if person.gdb.is_some() {
@@ -81,15 +78,74 @@ pub(crate) async fn run_cells(
         person,
         interrupt: context.interrupt.clone(),
     };
-    let start = |index: usize, events: mpsc::UnboundedSender<Event>| {
-        let boot = &boots[index];
-        async move { run_boot(boot, host, &events).await }
+    let durations = Durations::load();
+    let (boots, mut failed) = (RefCell::new(Vec::new()), None);
+    let arrive = async |events: &mpsc::UnboundedSender<Event>| {
+        let arrived = async {
+            let Some(cells) = supply.next(events).await? else { return Ok(Arrival::All) };
+            let planned: Vec<&PlannedCell> = cells.iter().collect();
+            let (groups, loads) = plan::boots_and_loads(&planned, registry, alone, slots, &durations)?;
+            for group in groups {
+                let group = group.into_iter().map(|number| cells[number].clone()).collect();
+                boots.borrow_mut().push(Rc::new(ReadyBoot::of(group, &supply, registry)?));
+            }
+            Ok(Arrival::Boots(loads))
+        };
+        arrived.await.unwrap_or_else(|error: EngineError| match error.kind() {
+            ErrorKind::Interrupted => Arrival::Interrupted,
+            ErrorKind::Usage | ErrorKind::Harness => {
+                failed = Some(error);
+                Arrival::Failed
+            }
+        })
     };
-    let ran = run_all(dispatcher, &loads, slots, &context.interrupt, start).await;
+    let start = |number: usize, events: mpsc::UnboundedSender<Event>| {
+        let boot = boots.borrow()[number].clone();
+        async move { run_boot(&boot.boot(), host, &events).await }
+    };
+    let ran = run_all(dispatcher, slots, &context.interrupt, arrive, start).await;
     ran.map_err(EngineError::own(folder.join(JOURNAL).display()))?;
     let record = write_reports(folder)?;
     Durations::add(&record);
-    Ok(record)
+    match failed {
+        None => Ok(record),
+        Some(error) => Err(error.and_hint(format!(
+            "the cells of the other kernels have run; then resume the run by luqual run --resume {}",
+            folder.display()
+        ))),
+    }
+}
+
+/// The cells of a boot whose kernels are there.
+struct ReadyBoot<'a> {
+    source: Rc<BootKernel>,
+    target: Rc<BootKernel>,
+    profile: &'static Profile,
+    cells: Vec<(PlannedCell, &'static Workload, Option<Program<'a>>)>,
+}
+
+impl<'a> ReadyBoot<'a> {
+    fn of(cells: Vec<PlannedCell>, supply: &Supply<'_>, registry: &'a Registry) -> Result<Self, EngineError> {
+        // All of a boot have the same kernels and machine.
+        let key = cells.first().map(|cell| cell.key.clone());
+        let key = key.ok_or_else(|| EngineError::harness("a boot without a cell"))?;
+        let part = |cell: PlannedCell| {
+            let name = &cell.key.workload;
+            let workload =
+                registry.find(name).ok_or_else(|| EngineError::usage(format!("this luqual has no workload {name}")))?;
+            let program = registry.program(name);
+            Ok((cell, workload, program))
+        };
+        let cells = cells.into_iter().map(part).collect::<Result<_, EngineError>>()?;
+        let (source, target) = (supply.kernel(&key.source)?, supply.kernel(&key.target)?);
+        Ok(Self { source, target, profile: profile_of(&key.profile)?, cells })
+    }
+
+    fn boot(&self) -> Boot<'_> {
+        let parts = self.cells.iter();
+        let parts = parts.map(|(plan, workload, program)| Part { workload, plan, program: *program });
+        Boot { source: &self.source, target: &self.target, profile: self.profile, parts: parts.collect() }
+    }
 }
 
 /// A working folder of this process; what a killed luqual left behind is removed before.
@@ -104,22 +160,4 @@ pub(crate) fn work_folder(context: &Context<'_>) -> Result<WorkFolder, EngineErr
 /// The fault of that text.
 pub(crate) fn fault(text: Option<&str>) -> Result<Option<Fault>, EngineError> {
     text.map(str::parse::<Fault>).transpose().map_err(EngineError::usage)
-}
-
-fn boot<'a>(
-    plans: &[&'a PlannedCell],
-    kernels: &'a BTreeMap<String, BootKernel>,
-    registry: &'a Registry,
-) -> Result<Boot<'a>, EngineError> {
-    let kernel =
-        |name: &str| kernels.get(name).ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")));
-    let key = plans.first().map(|plan| &plan.key).ok_or_else(|| EngineError::harness("a boot without a cell"))?;
-    let part = |plan: &&'a PlannedCell| {
-        let name = &plan.key.workload;
-        let workload =
-            registry.find(name).ok_or_else(|| EngineError::usage(format!("this luqual has no workload {name}")))?;
-        Ok(Part { workload, plan, program: registry.program(name) })
-    };
-    let parts = plans.iter().map(part).collect::<Result<_, EngineError>>()?;
-    Ok(Boot { source: kernel(&key.source)?, target: kernel(&key.target)?, profile: profile_of(&key.profile)?, parts })
 }

@@ -57,6 +57,13 @@ impl EngineError {
         self
     }
 
+    /// With something more to do.
+    #[must_use]
+    pub(crate) fn and_hint(mut self, more: impl Display) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| more.to_string(), |hint| format!("{hint}; {more}")));
+        self
+    }
+
     /// With another hint, or with none.
     #[must_use]
     fn or_hint(mut self, hint: Option<impl Display>) -> Self {

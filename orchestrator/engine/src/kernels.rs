@@ -1,5 +1,6 @@
 //! The kernels that cells need: from the store, built if need be.
 
+use crate::build_thread;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::request::KernelSource;
@@ -7,7 +8,7 @@ use luqual_kernels::{Catalog, Entry, Kernel, Store, cache_folder};
 use luqual_model::{CellKey, Version};
 use luqual_runner::BootKernel;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The store of this user, with the catalog that is asked for.
 pub fn open_store(source: &KernelSource) -> Result<Store, EngineError> {
@@ -25,7 +26,7 @@ pub(crate) fn store_with(
 
 /// The kernel that `spec` names, built if need be.
 pub async fn build_kernel(context: &Context<'_>, store: &Store, spec: &str) -> Result<Kernel, EngineError> {
-    context.unless_interrupted(store.resolve(spec, &context.building())).await
+    context.unless_interrupted(build_thread::resolve(store, spec, &context.building())).await
 }
 
 /// The kernels of these cells, by name. What is missing is built, the newest first.
@@ -41,6 +42,32 @@ pub(crate) async fn find_kernels(
     Ok(kernels)
 }
 
+/// The kernels of these cells that are in the store, and the names of those to be built, in order. Kernels are built here until a
+/// first cell can run: what cannot be built at all is told before anything begins.
+pub(crate) async fn first_kernels(
+    context: &Context<'_>,
+    store: &Store,
+    cells: &[CellKey],
+) -> Result<(BTreeMap<String, Kernel>, VecDeque<String>), EngineError> {
+    let (mut kernels, mut missing) = (BTreeMap::new(), VecDeque::new());
+    for name in newest_first(cells.iter()) {
+        match store.find(name)? {
+            Some(kernel) => drop(kernels.insert(name.to_owned(), kernel)),
+            None => missing.push_back(name.to_owned()),
+        }
+    }
+    let can_run = |kernels: &BTreeMap<String, Kernel>| {
+        cells.iter().any(|key| kernels.contains_key(&key.source) && kernels.contains_key(&key.target))
+    };
+    while !can_run(&kernels)
+        && let Some(name) = missing.pop_front()
+    {
+        let kernel = build_kernel(context, store, &name).await?;
+        kernels.insert(name, kernel);
+    }
+    Ok((kernels, missing))
+}
+
 /// The names of the cells' kernels, once each: the newest of the catalog is the one that is most asked about. What has no version in
 /// its name, such as a path, comes before: it is quickly looked at, and may be wrong.
 fn newest_first<'a>(cells: impl Iterator<Item = &'a CellKey>) -> Vec<&'a str> {
@@ -53,10 +80,6 @@ fn newest_first<'a>(cells: impl Iterator<Item = &'a CellKey>) -> Vec<&'a str> {
 /// The runner is given no more of a kernel than it boots.
 pub(crate) fn bootable(Kernel { info, image, .. }: Kernel) -> BootKernel {
     BootKernel { info, image }
-}
-
-pub(crate) fn all_bootable(kernels: BTreeMap<String, Kernel>) -> BTreeMap<String, BootKernel> {
-    kernels.into_iter().map(|(name, kernel)| (name, bootable(kernel))).collect()
 }
 
 #[cfg(test)]

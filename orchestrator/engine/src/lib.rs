@@ -15,6 +15,7 @@ mod machine;
 mod registry;
 mod selection;
 
+mod build_thread;
 mod kernels;
 mod partition;
 mod plan;
@@ -24,6 +25,8 @@ mod folder;
 mod interactive;
 mod report_files;
 mod scale;
+
+mod supply;
 
 mod cells;
 mod find_cell;

@@ -7,11 +7,12 @@ use crate::error::EngineError;
 use crate::find_cell::{cell_of, in_its_boot};
 use crate::folder::{self, Existing, Finished, before_it_begins, read_run};
 use crate::interactive::Interactive;
-use crate::kernels::{all_bootable, open_store};
+use crate::kernels::open_store;
 use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
 use crate::request::{Kept, KernelSource, MachineChoice};
+use crate::supply::Supply;
 use crate::unchanged::{OnChange, kernels_of, same_host};
 use luqual_config::Budget;
 use luqual_model::{CellRecord, Outcome, Reproduced, Settings};
@@ -118,7 +119,6 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     };
     let mut run = context.new_run();
     run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
-    let kernels = all_bootable(kernels);
     (run.id, run.host) = (id, found.host());
     run.programs = registry.programs(planned.iter().map(|cell| cell.key.workload.as_str()));
     run.planned = planned;
@@ -140,7 +140,14 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     };
     request.kept.set(&mut run.settings);
     let person = request.interactive.person(&wait);
-    let stage = Stage { kernels: &kernels, registry: &registry, found: &found, folder: &folder, slots, person };
+    let stage = Stage {
+        supply: Supply::of(kernels, run.planned.clone()),
+        registry: &registry,
+        found: &found,
+        folder: &folder,
+        slots,
+        person,
+    };
     let record = run_whole(context, &run, stage).await?;
     let now = if record.run.interrupted { None } else { Some(cell_of(&record, &then.id.0)?) };
     Ok(Reproduction { run: Finished { record, folder }, then, now })

@@ -269,8 +269,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("request.json");
         for (text, told) in [
-            ("{\"version\": 2, \"pairs\": 7}", "it is of version 2, this luqual reads 1"),
-            ("{\"version\": 1}", "missing field"),
+            ("{\"version\": 1, \"pairs\": 7}", "it is of version 1, this luqual reads 2"),
+            ("{\"version\": 2}", "missing field"),
             ("nonsense", "expected"),
         ] {
             fs::write(&path, text).unwrap();

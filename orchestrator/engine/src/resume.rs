@@ -5,13 +5,14 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Finished, find_run};
 use crate::interactive::Interactive;
-use crate::kernels::{all_bootable, open_store};
+use crate::kernels::open_store;
 use crate::machine::Found;
 use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
 use crate::report_files::write_reports;
 use crate::request::{KernelSource, MachineChoice};
+use crate::supply::{Supply, late_kernels};
 use crate::unchanged::{OnChange, kernels_of, same_host, same_kernels};
 use luqual_config::Budget;
 use luqual_kernels::Kernel;
@@ -79,17 +80,20 @@ async fn continue_run(
     kernels: BTreeMap<String, Kernel>,
 ) -> Result<Finished, EngineError> {
     let run = cut_off.run.clone();
-    let left: Vec<&PlannedCell> = cut_off.left.iter().map(|number| &run.planned[*number]).collect();
-    let kernels = all_bootable(kernels);
+    let mut left: Vec<PlannedCell> = cut_off.left.iter().map(|number| run.planned[*number].clone()).collect();
+    let late = late_kernels(&kernels, &run.kernels, &mut left);
     let registry = Registry::of_run(&run.programs)?;
     for id in &cut_off.stale {
         let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
     }
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
-    let dispatcher = cut_off.resume(&mut observer).map_err(EngineError::named(folder.join(JOURNAL)))?;
+    let mut dispatcher = cut_off.resume(&mut observer).map_err(EngineError::named(folder.join(JOURNAL)))?;
+    for event in late {
+        dispatcher.take(event);
+    }
     let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
     let person = Interactive::default().person(&|_| {});
-    let stage = Stage { kernels: &kernels, registry: &registry, found, folder, slots, person };
-    let record = run_cells(context, dispatcher, &run.settings, &left, stage).await?;
+    let stage = Stage { supply: Supply::of(kernels, left), registry: &registry, found, folder, slots, person };
+    let record = run_cells(context, dispatcher, &run.settings, stage).await?;
     Ok(Finished { record, folder: folder.to_owned() })
 }

@@ -5,15 +5,17 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{self, Existing, Finished, before_it_begins, has_no_run};
 use crate::interactive::Interactive;
-use crate::kernels::{all_bootable, find_kernels, open_store};
+use crate::kernels::{find_kernels, first_kernels, open_store};
 use crate::plan;
 use crate::request::{Kept, RunRequest};
 use crate::requested::RequestedRun;
 use crate::resume::resume_with;
 use crate::selection::Chosen;
+use crate::supply::Supply;
 use crate::unchanged::{OnChange, same_host};
 use luqual_kernels::Store;
 use luqual_model::{Phase, Settings};
+use std::collections::VecDeque;
 
 /// Runs what is asked for.
 pub async fn run(
@@ -42,15 +44,19 @@ pub(crate) async fn run_chosen(
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let found = request.machine.find(context, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
-    if existing == Existing::Resumed {
-        // Before a kernel is built for it.
-        RequestedRun::of(context, chosen, options, None, store).find(&folder)?;
-    }
-    let looking = find_kernels(context, store, chosen.cells.iter());
-    let kernels = before_it_begins(context, &folder, looking).await?;
+    // Looked at before a kernel is built for it.
+    let is_begun = existing == Existing::Resumed
+        && RequestedRun::of(context, chosen, options, None, store).find(&folder)?.is_some();
+    let looking = async {
+        match is_begun {
+            true => find_kernels(context, store, chosen.cells.iter()).await.map(|kernels| (kernels, VecDeque::new())),
+            false => first_kernels(context, store, &chosen.cells).await,
+        }
+    };
+    let (kernels, missing) = before_it_begins(context, &folder, looking).await?;
     let requested = RequestedRun::of(context, chosen, options, Some(&kernels), store);
     if existing == Existing::Resumed {
-        if let Some(begun) = requested.find(&folder)? {
+        if is_begun && let Some(begun) = requested.find(&folder)? {
             let since = OnChange::Refused("or name another folder");
             same_host(context, &begun.run, &begun.run.host.accel, &found, since)?;
             drop(begun);
@@ -58,7 +64,6 @@ pub(crate) async fn run_chosen(
         }
         has_no_run(&folder)?;
     }
-    let kernels = all_bootable(kernels);
     let mut run = requested.run;
     (run.id, run.host) = (id, found.host());
     let deadlines = chosen.deadlines.stretched(found.accel.accel.deadline_factor());
@@ -66,7 +71,8 @@ pub(crate) async fn run_chosen(
     (run.settings.jobs, run.settings.memory_mib) = (slots.jobs, chosen.budget.memory_mib);
     options.kept.set(&mut run.settings);
     let (registry, person) = (&chosen.registry, interactive.person(&|_| {}));
-    let stage = Stage { kernels: &kernels, registry, found: &found, folder: &folder, slots, person };
+    let supply = Supply::of(kernels, run.planned.clone()).and(missing, context, store);
+    let stage = Stage { supply, registry, found: &found, folder: &folder, slots, person };
     let record = run_whole(context, &run, stage).await?;
     Ok(Finished { record, folder })
 }

@@ -15,7 +15,7 @@ use luqual_model::{
     Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord, PlannedCell,
     Probe, ProbeNames, Settings, Side, Stamped, Status,
 };
-use luqual_runner::{Dispatcher, JOURNAL, Slots, run_all};
+use luqual_runner::{Arrival, Dispatcher, JOURNAL, Slots, run_all};
 use luqual_vm::profile::PROFILES;
 use std::cell::RefCell;
 use std::path::Path;
@@ -105,8 +105,10 @@ pub async fn scale(
             true
         }
     };
-    run_all(dispatcher, &loads, slots, &context.interrupt, start).await.map_err(EngineError::own("the journal"))?;
-    drop((run, loads));
+    let mut all = Some(loads);
+    let arrive = async |_: &mpsc::UnboundedSender<Event>| all.take().map_or(Arrival::All, Arrival::Boots);
+    run_all(dispatcher, slots, &context.interrupt, arrive, start).await.map_err(EngineError::own("the journal"))?;
+    drop(run);
 
     let record = read_folder(folder)?;
     told("journal read", Some(JOURNAL));

@@ -74,16 +74,15 @@ pub(crate) fn same_kernels(
     since: OnChange,
 ) -> Result<(), EngineError> {
     for (name, kernel) in kernels {
-        let then = run.kernels.get(name);
-        let (was, is) = (then.map_or("", |info| &info.image_sha256), &kernel.info.image_sha256);
+        // A run that was cut off while it was built has run nothing with it.
+        let Some(then) = run.kernels.get(name) else { continue };
+        let (was, is) = (&then.image_sha256, &kernel.info.image_sha256);
         if was != is {
             let hint = format!("its image was {was}, and is {is}");
             since.differs(context, &format!("{name} is not the kernel that the run was started with"), &hint)?;
         }
-        if let Some(then) = then {
-            // It is the catalog's, and may be another today.
-            kernel.info.command_line.clone_from(&then.command_line);
-        }
+        // It is the catalog's, and may be another today.
+        kernel.info.command_line.clone_from(&then.command_line);
     }
     Ok(())
 }

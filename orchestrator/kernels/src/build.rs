@@ -7,7 +7,7 @@ use crate::patches;
 use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::unpack::unpack;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setpriority_process};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
@@ -154,6 +154,7 @@ impl<'a> Make<'a> {
         // The command holds the pipe's other end.
         drop(command);
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        group.be_nice();
         let reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(KernelError::file(self.tree))?;
         let mut lines = BufReader::new(reader).split(b'\n');
         while let Some(line) = lines.next_segment().await.map_err(KernelError::file(self.tree))? {
@@ -182,6 +183,18 @@ impl<'a> Make<'a> {
 
 /// make and all that it started; none of it outlives the build.
 struct Group(Option<Pid>);
+
+impl Group {
+    /// How much nicer a build is than luqual (setpriority(2)): beside a machine that wants all of a processor it has a tenth of it.
+    const NICER: i32 = 10;
+
+    /// Lets machines that run meanwhile come first. What make starts inherits it. Without it they would only be slower.
+    fn be_nice(&self) {
+        if let (Some(_), Ok(nice)) = (self.0, getpriority_process(self.0)) {
+            let _ = setpriority_process(self.0, (nice + Self::NICER).min(19));
+        }
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {

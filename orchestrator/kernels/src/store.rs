@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Where kernels are kept and how they come there.
+#[derive(Clone)]
 pub struct Store {
     root: PathBuf,
     catalog: Catalog,

@@ -1,6 +1,7 @@
-use crate::{CellId, CellKey, CellRecord, Finding, Phase, PhaseEnd, RunInfo};
+use crate::{CellId, CellKey, CellRecord, Finding, KernelInfo, Phase, PhaseEnd, Prediction, RunInfo};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +26,13 @@ pub enum Event {
     RunResumed {
         /// How many cells are left.
         left: usize,
+    },
+    /// A kernel was built while cells of others ran. The cells that need it start later.
+    KernelAdded {
+        /// The kernel.
+        kernel: Box<KernelInfo>,
+        /// The predictions that can be made with it, by the id of the cell.
+        predictions: BTreeMap<CellId, Prediction>,
     },
     /// A cell starts.
     CellStarted {
@@ -92,12 +100,20 @@ pub enum Event {
 }
 
 impl RunInfo {
-    /// Takes in the end of the run. A resumed run has not ended.
+    /// Takes in the end of the run and its late kernels. A resumed run has not ended.
     pub fn fold(&mut self, stamped: &Stamped) {
-        match stamped.event {
+        match &stamped.event {
             Event::RunFinished { interrupted } => {
                 self.duration_us = Some(stamped.at_us);
-                self.interrupted = interrupted;
+                self.interrupted = *interrupted;
+            }
+            Event::KernelAdded { kernel, predictions } => {
+                self.kernels.insert(kernel.name.clone(), (**kernel).clone());
+                for planned in &mut self.planned {
+                    if let Some(prediction) = predictions.get(&planned.key.id()) {
+                        planned.prediction = Some(prediction.clone());
+                    }
+                }
             }
             Event::RunResumed { .. } => {
                 self.duration_us = None;
@@ -111,7 +127,7 @@ impl RunInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FindingKind, Side};
+    use crate::{FindingKind, HostInfo, Outcome, PlannedCell, Side};
 
     #[test]
     fn every_line_of_a_journal_can_be_read_again() {
@@ -125,6 +141,10 @@ mod tests {
             Event::RunResumed { left: 3 },
             Event::BootStarted { boot: cell.clone(), cells: vec![cell.clone()] },
             Event::BootEnded { boot: cell.clone(), why: Some("x".into()) },
+            Event::KernelAdded {
+                kernel: Box::default(),
+                predictions: [(cell.clone(), Prediction { outcome: Outcome::Lost, why: "x".into() })].into(),
+            },
             Event::CellStarted { cell: cell.clone(), key },
             Event::PhaseStarted { cell: cell.clone(), phase, hop },
             Event::PhaseEnded { cell: cell.clone(), phase, hop, duration_us: 1, end },
@@ -135,5 +155,23 @@ mod tests {
             let line = serde_json::to_string(&stamped).unwrap();
             assert_eq!(serde_json::from_str::<Stamped>(&line).unwrap(), stamped, "{line}");
         }
+    }
+
+    #[test]
+    fn a_late_kernel_comes_with_the_predictions_of_its_cells() {
+        let key = |target: &str| CellKey {
+            source: "a".into(),
+            target: target.into(),
+            profile: "p".into(),
+            workload: "w.x".into(),
+        };
+        let mut run = RunInfo::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        run.planned = ["b", "c"].map(|it| PlannedCell { key: key(it), prediction: None, expectation: None }).into();
+        let kernel = Box::new(KernelInfo { name: "b".into(), ..Default::default() });
+        let predictions = [(key("b").id(), Prediction { outcome: Outcome::Lost, why: "x".into() })].into();
+        run.fold(&Stamped { at_us: 1, event: Event::KernelAdded { kernel, predictions } });
+        assert!(run.kernels.contains_key("b") && run.duration_us.is_none());
+        let predicted = run.planned.iter().map(|it| it.prediction.as_ref().map(|it| it.outcome));
+        assert_eq!(predicted.collect::<Vec<_>>(), [Some(Outcome::Lost), None]);
     }
 }

@@ -24,5 +24,5 @@ pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting};
 pub use observe::Ticks;
 pub use requirements::capability;
-pub use run::{Attempts, Load, Slots, boots, run_all, run_boot};
+pub use run::{Arrival, Attempts, Load, Slots, boots, run_all, run_boot};
 pub use seed::{Seed, drawn};

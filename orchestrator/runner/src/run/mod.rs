@@ -11,7 +11,7 @@ pub use all::run_all;
 pub use attempts::Attempts;
 pub use boot::run_boot;
 pub use grouping::boots;
-pub use schedule::{Load, Slots};
+pub use schedule::{Arrival, Load, Slots};
 
 #[cfg(test)]
 pub(crate) use attempts::tests;

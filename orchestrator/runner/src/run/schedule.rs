@@ -1,7 +1,9 @@
 //! Which boots run when: as many at once as the budget allows, those that take longest first.
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::Duration;
 
 /// What a boot takes of the host.
@@ -22,21 +24,37 @@ pub struct Slots {
     pub memory_mib: u64,
 }
 
-/// Starts each of `loads` by its index, in an order and number that fit into `slots`, until one says that it was ended
-/// by the user. What can never fit has to be found before.
+/// What comes next of the boots of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Boots that can be started.
+    Boots(Vec<Load>),
+    /// There are no more.
+    All,
+    /// The user ended the run before the rest came.
+    Interrupted,
+    /// The rest does not come.
+    Failed,
+}
+
+/// Starts each boot that arrives by its number, in an order and as many at once as fit into `slots`, until one says that it was
+/// ended by the user. Boots arrive while others run. What can never fit has to be found before. False if the rest did not come.
 pub(super) async fn schedule<F: Future<Output = bool>>(
-    loads: &[Load],
+    arrivals: impl AsyncFnMut() -> Arrival,
     slots: Slots,
     mut start: impl FnMut(usize) -> F,
-) {
-    let mut waiting: Vec<usize> = (0..loads.len()).collect();
-    // Stable: what is not known goes on in plan order.
-    waiting.sort_by_key(|index| std::cmp::Reverse(loads[*index].usual));
-    let mut waiting = VecDeque::from(waiting);
+) -> bool {
+    let arriving = stream::unfold(arrivals, |mut arrivals| async move { Some((arrivals().await, arrivals)) });
+    let mut arriving = pin!(arriving);
+    let (mut loads, mut waiting) = (Vec::new(), VecDeque::new());
     let mut running = FuturesUnordered::new();
     let (mut count, mut memory) = (0, 0);
+    let (mut is_open, mut is_whole) = (true, true);
     loop {
-        let fits = |index: &usize| memory + loads[*index].memory_mib <= slots.memory_mib;
+        let fits = |index: &usize| {
+            let load: &Load = &loads[*index];
+            memory + load.memory_mib <= slots.memory_mib
+        };
         let next = if count < slots.jobs { waiting.iter().position(fits) } else { None };
         if let Some(index) = next.and_then(|place| waiting.remove(place)) {
             (count, memory) = (count + 1, memory + loads[index].memory_mib);
@@ -44,14 +62,26 @@ pub(super) async fn schedule<F: Future<Output = bool>>(
             running.push(async move { (index, run.await) });
             continue;
         }
-        match running.next().await {
-            Some((index, go_on)) => {
+        tokio::select! {
+            biased;
+            Some((index, go_on)) = running.next(), if !running.is_empty() => {
                 (count, memory) = (count - 1, memory - loads[index].memory_mib);
                 if !go_on {
                     waiting.clear();
+                    is_open = false;
                 }
             }
-            None => return,
+            Some(arrival) = arriving.next(), if is_open => match arrival {
+                Arrival::Boots(more) => {
+                    waiting.extend(loads.len()..loads.len() + more.len());
+                    loads.extend(more);
+                    // Stable: what is not known goes on in plan order.
+                    waiting.make_contiguous().sort_by_key(|index| Reverse(loads[*index].usual));
+                }
+                Arrival::All | Arrival::Interrupted => is_open = false,
+                Arrival::Failed => (is_open, is_whole) = (false, false),
+            },
+            else => return is_whole,
         }
     }
 }
@@ -60,6 +90,7 @@ pub(super) async fn schedule<F: Future<Output = bool>>(
 mod tests {
     use super::*;
     use std::cell::RefCell;
+    use tokio::sync::Notify;
 
     const SLOTS: Slots = Slots { jobs: 2, memory_mib: 3000 };
 
@@ -71,22 +102,27 @@ mod tests {
     async fn run(loads: &[Load], slots: Slots, stop_at: Option<usize>) -> (Vec<usize>, u64, u64) {
         let (order, now) = (RefCell::new(Vec::new()), RefCell::new((0, 0)));
         let most = RefCell::new((0, 0));
-        schedule(loads, slots, |index| {
-            order.borrow_mut().push(index);
-            {
-                let mut now = now.borrow_mut();
-                *now = (now.0 + loads[index].memory_mib, now.1 + 1);
-                let mut most = most.borrow_mut();
-                *most = (most.0.max(now.0), most.1.max(now.1));
-            }
-            let now = &now;
-            async move {
-                tokio::task::yield_now().await;
-                let mut now = now.borrow_mut();
-                *now = (now.0 - loads[index].memory_mib, now.1 - 1);
-                stop_at != Some(index)
-            }
-        })
+        let mut arrivals = VecDeque::from([Arrival::Boots(loads.to_vec()), Arrival::All]);
+        schedule(
+            async || arrivals.pop_front().unwrap(),
+            slots,
+            |index| {
+                order.borrow_mut().push(index);
+                {
+                    let mut now = now.borrow_mut();
+                    *now = (now.0 + loads[index].memory_mib, now.1 + 1);
+                    let mut most = most.borrow_mut();
+                    *most = (most.0.max(now.0), most.1.max(now.1));
+                }
+                let now = &now;
+                async move {
+                    tokio::task::yield_now().await;
+                    let mut now = now.borrow_mut();
+                    *now = (now.0 - loads[index].memory_mib, now.1 - 1);
+                    stop_at != Some(index)
+                }
+            },
+        )
         .await;
         let (memory, count) = most.into_inner();
         (order.into_inner(), memory, count)
@@ -109,5 +145,51 @@ mod tests {
         let loads = [load(1000, 0); 10];
         let (order, ..) = run(&loads, SLOTS, Some(0)).await;
         assert!(order.len() < 10, "{order:?}");
+    }
+
+    /// Boots arrive while others run; the last arrival is as said.
+    async fn late(last: Arrival) -> (Vec<usize>, bool) {
+        let (order, release) = (RefCell::new(Vec::new()), Notify::new());
+        let mut arrivals = VecDeque::from([vec![load(1000, 1)], vec![load(1000, 2), load(1000, 3)]]);
+        let arrive = async || match arrivals.pop_front() {
+            Some(loads) => Arrival::Boots(loads),
+            None => {
+                // The boots of the first arrivals wait for this one: it comes while they run.
+                release.notify_waiters();
+                last.clone()
+            }
+        };
+        let whole = schedule(arrive, Slots { jobs: 3, ..SLOTS }, |index| {
+            order.borrow_mut().push(index);
+            let released = release.notified();
+            async move {
+                released.await;
+                true
+            }
+        });
+        let whole = whole.await;
+        (order.into_inner(), whole)
+    }
+
+    #[tokio::test]
+    async fn boots_that_arrive_late_start_beside_those_that_run() {
+        assert_eq!(late(Arrival::All).await, (vec![0, 2, 1], true));
+        assert_eq!(late(Arrival::Failed).await, (vec![0, 2, 1], false));
+    }
+
+    #[tokio::test]
+    async fn nothing_more_arrives_once_the_user_ended_it() {
+        let mut asked = 0;
+        let arrive = async || {
+            asked += 1;
+            if asked > 1 { std::future::pending().await } else { Arrival::Boots(vec![load(1000, 1)]) }
+        };
+        // It ends while the next arrival is waited for.
+        let ended = |_| async {
+            tokio::task::yield_now().await;
+            false
+        };
+        assert!(schedule(arrive, SLOTS, ended).await);
+        assert_eq!(asked, 2);
     }
 }

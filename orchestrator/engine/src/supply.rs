@@ -1,0 +1,104 @@
+//! Cells run as soon as their kernels are there. What has to be built is built one after the other, while cells of other kernels run.
+
+use crate::context::Context;
+use crate::error::EngineError;
+use crate::kernels::{bootable, build_kernel};
+use luqual_kernels::{Kernel, Store, predict};
+use luqual_model::{CellId, Event, KernelInfo, PlannedCell, Prediction};
+use luqual_runner::BootKernel;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use tokio::sync::mpsc;
+
+/// The cells of a run, as their kernels come.
+pub(crate) struct Supply<'a> {
+    /// The kernels that are there, by name.
+    kernels: BTreeMap<String, Rc<BootKernel>>,
+    /// The cells that nobody was given yet.
+    waiting: Vec<PlannedCell>,
+    /// The names of the kernels to be built, in order, and what builds them.
+    missing: VecDeque<String>,
+    builder: Option<(&'a Context<'a>, &'a Store)>,
+}
+
+impl<'a> Supply<'a> {
+    /// Of cells whose kernels are all there.
+    pub(crate) fn of(kernels: BTreeMap<String, Kernel>, cells: Vec<PlannedCell>) -> Self {
+        let kernels = kernels.into_iter().map(|(name, kernel)| (name, Rc::new(bootable(kernel)))).collect();
+        Self { kernels, waiting: cells, missing: VecDeque::new(), builder: None }
+    }
+
+    /// With kernels that are still to be built.
+    pub(crate) fn and(self, missing: VecDeque<String>, context: &'a Context<'a>, store: &'a Store) -> Self {
+        Self { missing, builder: Some((context, store)), ..self }
+    }
+
+    /// The kernel of that name.
+    pub(crate) fn kernel(&self, name: &str) -> Result<Rc<BootKernel>, EngineError> {
+        let found = self.kernels.get(name).cloned();
+        found.ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
+    }
+
+    /// The cells that can be run next; `None` after the last. Kernels are built until there are some, and told as events.
+    pub(crate) async fn next(
+        &mut self,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<Option<Vec<PlannedCell>>, EngineError> {
+        loop {
+            let has = |name: &String| self.kernels.contains_key(name);
+            let is_ready = |it: &PlannedCell| has(&it.key.source) && has(&it.key.target);
+            let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(is_ready);
+            self.waiting = waiting;
+            if !Vec::is_empty(&ready) {
+                return Ok(Some(ready));
+            }
+            let Some((name, (context, store))) = self.missing.pop_front().zip(self.builder) else {
+                return self.waiting.first().map_or(Ok(None), |cell| {
+                    Err(EngineError::harness(format!("the kernels of {} were not looked for", cell.key.id())))
+                });
+            };
+            let kernel = build_kernel(context, store, &name).await?;
+            let _ = events.send(self.add(name, kernel));
+        }
+    }
+
+    /// A kernel is there, with which more can be predicted.
+    fn add(&mut self, name: String, kernel: Kernel) -> Event {
+        let kernel = Rc::new(bootable(kernel));
+        self.kernels.insert(name.clone(), kernel.clone());
+        let predictions = predictions(&mut self.waiting, &name, |name| self.kernels.get(name).map(|it| &it.info));
+        Event::KernelAdded { kernel: Box::new(kernel.info.clone()), predictions }
+    }
+}
+
+/// What can be predicted of these cells once there is the kernel of that name.
+fn predictions<'k>(
+    cells: &mut [PlannedCell],
+    name: &str,
+    info: impl Fn(&str) -> Option<&'k KernelInfo>,
+) -> BTreeMap<CellId, Prediction> {
+    let mut made = BTreeMap::new();
+    for cell in cells.iter_mut().filter(|cell| cell.key.source == name || cell.key.target == name) {
+        let pair = info(&cell.key.source).zip(info(&cell.key.target));
+        if let Some(prediction) = pair.and_then(|(source, target)| predict(source, target)) {
+            made.insert(cell.key.id(), prediction.clone());
+            cell.prediction = Some(prediction);
+        }
+    }
+    made
+}
+
+/// What was built only after the run was cut off, for its journal.
+pub(crate) fn late_kernels(
+    kernels: &BTreeMap<String, Kernel>,
+    known: &BTreeMap<String, KernelInfo>,
+    cells: &mut [PlannedCell],
+) -> Vec<Event> {
+    let late = kernels.iter().filter(|(name, _)| !known.contains_key(*name));
+    let info = |name: &str| kernels.get(name).map(|kernel| &kernel.info);
+    late.map(|(name, kernel)| {
+        let predictions = predictions(cells, name, info);
+        Event::KernelAdded { kernel: Box::new(kernel.info.clone()), predictions }
+    })
+    .collect()
+}
