@@ -14,10 +14,9 @@ use luqual_config::Deadlines;
 use luqual_model::{Event, Planned, Run, Settings, Stamped};
 use luqual_reports::Record;
 use luqual_runner::{
-    Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, JOURNAL, Part, Person, QemuLab, Seed, Slots,
-    run_all, run_boot,
+    Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, JOURNAL, Part, Person, Seed, Slots, run_all,
+    run_boot,
 };
-use luqual_vm::WorkFolder;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokio::sync::mpsc;
@@ -63,11 +62,9 @@ pub(crate) async fn run_cells(
         deadlines = patient(deadlines);
     }
 
-    let work = work_folder(context)?;
-    let launcher = context.launcher();
-    let lab = QemuLab { launcher: &launcher, qemu: &found.qemu, accel: found.accel.accel, work: &work };
+    let lab = context.machines.lab(found)?;
     let host = &Host {
-        lab: &lab,
+        lab: &*lab,
         folder,
         deadlines,
         keep: settings.keep,
@@ -90,15 +87,6 @@ pub(crate) async fn run_cells(
     let record = write_reports(folder)?;
     History::add(&record);
     Ok(record)
-}
-
-/// A working folder of this process; what a killed luqual left behind is removed before.
-pub(crate) fn work_folder(context: &Context<'_>) -> Result<WorkFolder, EngineError> {
-    let (work, swept) = WorkFolder::create()?;
-    if swept > 0 {
-        context.tell(Notice::WorkFoldersRemoved(swept));
-    }
-    Ok(work)
 }
 
 /// The fault of that text.

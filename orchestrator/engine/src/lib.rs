@@ -5,13 +5,19 @@
 //!
 //! The modules are listed bottom-up: each uses only those above it in the list.
 
+mod host;
+
 mod error;
 mod notice;
 mod request;
 
+mod machine;
+
+#[cfg(test)]
+mod fakes;
+
 mod context;
 mod history;
-mod machine;
 mod registry;
 mod selection;
 
@@ -46,6 +52,9 @@ mod bench;
 mod doctor;
 mod shell;
 
+#[cfg(test)]
+mod tests;
+
 pub use attended::Attended;
 pub use bench::{BenchRequest, Cost, Measured, bench};
 pub use bisect::{BisectRequest, Bisected, Look, Verdict, bisect, flaky};
@@ -56,6 +65,7 @@ pub use doctor::{Condition, examine};
 pub use error::{EngineError, ErrorKind};
 pub use folder::{Existing, Finished, find_run, read_folder, read_run};
 pub use kernels::{build_kernel, open_store};
+pub use machine::{Found, Machines, QemuMachines};
 pub use merge::merge;
 pub use mutants::{Fate, MutantsRequest, Score, mutants};
 pub use notice::{Building, Listener, Notice};

@@ -40,7 +40,7 @@ pub(crate) async fn run_chosen(
     fault(options.plant.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
-    let found = request.machine.find(context, options.deterministic).await?;
+    let found = request.machine.find(context.machines, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
     if existing == Existing::Resumed {
         // Before a kernel is built for it.
