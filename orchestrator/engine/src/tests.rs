@@ -6,3 +6,4 @@ mod repro;
 mod resume;
 mod room;
 mod run;
+mod slurm;
