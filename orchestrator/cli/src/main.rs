@@ -21,8 +21,8 @@ use commands::{
 use error::CliError;
 use exit::Exit;
 use here::Here;
-use luqual_engine::{Context, EngineError};
-use luqual_vm::{SUBCOMMAND, exec_with_parent};
+use luqual_engine::{Context, EngineError, QemuMachines};
+use luqual_vm::{Launcher, SUBCOMMAND, exec_with_parent};
 use std::process::ExitCode;
 use tokio::sync::watch;
 use words::Words;
@@ -100,12 +100,15 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
     let words = Words::default();
     let program = std::env::current_exe().map_err(EngineError::own("this program's own path"))?;
     let interrupt = command.interrupt()?;
+    // The program is started again to become QEMU.
+    let machines = QemuMachines { launcher: Launcher { program: program.clone() }, listener: &words };
     let here = &Here {
         engine: Context {
             tool: TOOL.to_owned(),
             program,
             command: std::env::args().collect(),
             listener: &words,
+            machines: &machines,
             interrupt,
         },
         words: &words,

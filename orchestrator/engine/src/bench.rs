@@ -1,15 +1,14 @@
 //! What the tool costs, as a ratio to a bare shell script in the same run.
 
-use crate::cells::work_folder;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::kernels::{bootable, build_kernel, open_store};
-use crate::machine::Found;
+use crate::machine::work_folder;
 use crate::request::{KernelSource, MachineChoice};
 use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Phase, PlannedCell};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Boot, BootKernel, Host, Part, QemuLab, run_boot};
+use luqual_runner::{Boot, BootKernel, Host, Part, run_boot};
 use luqual_vm::{Accel, Mode, Qemu, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -61,16 +60,16 @@ pub async fn bench(
     tell: &dyn Fn(Measured<'_>),
 ) -> Result<Cost, EngineError> {
     let store = open_store(&request.kernels)?;
-    let Found { qemu, accel } = request.machine.find(context, false).await?;
+    let found = request.machine.find(context.machines, false).await?;
+    let (qemu, accel) = (&found.qemu, found.accel.accel);
     let source = bootable(build_kernel(context, &store, &request.source).await?);
     let target = bootable(build_kernel(context, &store, &request.target).await?);
     let workload = find_workload(WORKLOAD).ok_or_else(|| EngineError::harness(format!("no workload {WORKLOAD}")))?;
     let profile = profile::find(workload.profile).ok_or_else(|| EngineError::harness("no profile"))?;
-    let work = work_folder(context)?;
+    let work = work_folder(context.listener)?;
     let folder = work.cell(profile.memory_mib)?;
-    let launcher = context.launcher();
-    let lab = QemuLab { launcher: &launcher, qemu: &qemu, accel: accel.accel, work: &work };
-    let host = Host::once(&lab, folder.path(), context.interrupt.clone());
+    let lab = context.machines.lab(&found)?;
+    let host = Host::once(&*lab, folder.path(), context.interrupt.clone());
     let key = CellKey {
         source: request.source.clone(),
         target: request.target.clone(),
@@ -80,11 +79,11 @@ pub async fn bench(
     let plan = PlannedCell { key, prediction: None, expectation: None };
     let parts = vec![Part { workload, plan: &plan, program: None }];
     let boot = Boot { source: &source, target: &target, profile, parts };
-    tell(Measured::Begins(WORKLOAD, lab.accel.word()));
+    tell(Measured::Begins(WORKLOAD, accel.word()));
     let mut ratios = Vec::new();
     let mut records = Vec::new();
     for round in 0..=request.rounds {
-        let bare = bare(&qemu, lab.accel, &source, &target, folder.path())?;
+        let bare = bare(qemu, accel, &source, &target, folder.path())?;
         let record = cell(&boot, &host).await.ok_or_else(EngineError::interrupted)?;
         if record.outcome != Outcome::Survived {
             return Err(EngineError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));

@@ -17,9 +17,9 @@ use luqual_protocol::Workload;
 use luqual_reports::Record;
 use luqual_runner::{
     Arrival, Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL, Part,
-    Program, QemuLab, Seed, Slots, run_all, run_boot,
+    Program, Seed, Slots, run_all, run_boot,
 };
-use luqual_vm::{Profile, WorkFolder};
+use luqual_vm::Profile;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -60,11 +60,9 @@ pub(crate) async fn run_cells(
         deadlines = patient(deadlines);
     }
 
-    let work = work_folder(context)?;
-    let launcher = context.launcher();
-    let lab = QemuLab { launcher: &launcher, qemu: &found.qemu, accel: found.accel.accel, work: &work };
+    let lab = context.machines.lab(found)?;
     let host = &Host {
-        lab: &lab,
+        lab: &*lab,
         folder,
         deadlines,
         keep: settings.keep,
@@ -146,15 +144,6 @@ impl<'a> ReadyBoot<'a> {
         let parts = parts.map(|(plan, workload, program)| Part { workload, plan, program: *program });
         Boot { source: &self.source, target: &self.target, profile: self.profile, parts: parts.collect() }
     }
-}
-
-/// A working folder of this process; what a killed luqual left behind is removed before.
-pub(crate) fn work_folder(context: &Context<'_>) -> Result<WorkFolder, EngineError> {
-    let (work, swept) = WorkFolder::create()?;
-    if swept > 0 {
-        context.tell(Notice::WorkFoldersRemoved(swept));
-    }
-    Ok(work)
 }
 
 /// The fault of that text.

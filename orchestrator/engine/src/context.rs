@@ -1,9 +1,9 @@
 //! For whom the engine works: which luqual, who listens, and whether it is to stop.
 
 use crate::error::EngineError;
+use crate::machine::Machines;
 use crate::notice::{Building, Listener, Notice};
 use luqual_model::{HostInfo, RunInfo};
-use luqual_vm::Launcher;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
@@ -12,12 +12,14 @@ use tokio::sync::watch;
 pub struct Context<'a> {
     /// What records say that they were written by: `luqual VERSION (COMMIT)`.
     pub tool: String,
-    /// The program that is started again to become QEMU (`luqual_vm::SUBCOMMAND`), and for each task of a job array.
+    /// The program that is started again for each task of a job array.
     pub program: PathBuf,
     /// The command line, as given; records have it.
     pub command: Vec<String>,
     /// Who is told what happens.
     pub listener: &'a dyn Listener,
+    /// Where machines come from.
+    pub machines: &'a dyn Machines,
     /// Turns true when the user ends it.
     pub interrupt: watch::Receiver<bool>,
 }
@@ -29,10 +31,6 @@ impl Context<'_> {
 
     pub(crate) fn building(&self) -> Building<'_> {
         Building(self.listener)
-    }
-
-    pub(crate) fn launcher(&self) -> Launcher {
-        Launcher { program: self.program.clone() }
     }
 
     /// Comes when the user ends it.
@@ -49,8 +47,10 @@ impl Context<'_> {
         EngineError: From<E>,
     {
         tokio::select! {
-            done = work => done.map_err(EngineError::from),
+            // Work that is done at once would else win half of the time over a user who was there before it.
+            biased;
             () = self.interrupted() => Err(EngineError::interrupted()),
+            done = work => done.map_err(EngineError::from),
         }
     }
 
@@ -65,6 +65,7 @@ impl Context<'_> {
 pub(crate) mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::fakes::NoMachines;
     use std::cell::RefCell;
 
     /// Keeps what it hears, as words.
@@ -81,7 +82,8 @@ pub(crate) mod tests {
     pub(crate) fn context(listener: &dyn Listener) -> (Context<'_>, watch::Sender<bool>) {
         let (sender, interrupt) = watch::channel(false);
         let [tool, program] = ["luqual test", "/nowhere/luqual"].map(str::to_owned);
-        let context = Context { tool, program: program.into(), command: vec!["luqual".into()], listener, interrupt };
+        let command = vec!["luqual".into()];
+        let context = Context { tool, program: program.into(), command, listener, machines: &NoMachines, interrupt };
         (context, sender)
     }
 
@@ -94,6 +96,10 @@ pub(crate) mod tests {
         sender.send(true).unwrap();
         let ended = context.unless_interrupted(std::future::pending::<Result<(), EngineError>>()).await;
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::Interrupted);
+        for _ in 0..20 {
+            let at_once = context.unless_interrupted(async { Ok::<_, EngineError>(7) }).await;
+            assert_eq!(at_once.unwrap_err().kind(), ErrorKind::Interrupted);
+        }
         // One whom nobody can end goes on.
         drop(sender);
         let (never, _) = tests::context(&heard);

@@ -2,10 +2,11 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
+use crate::host::{cache_folder, free_memory_mib};
 use crate::kernels::open_store;
-use crate::machine::{Found, free_memory_mib};
+use crate::machine::Found;
 use crate::request::{KernelSource, MachineChoice};
-use luqual_kernels::{cache_folder, tools};
+use luqual_kernels::tools;
 use luqual_vm::{free_mib, work_base};
 use std::path::Path;
 
@@ -31,7 +32,7 @@ pub async fn examine(
     kernels: &KernelSource,
 ) -> Result<Vec<Condition>, EngineError> {
     let mut conditions = Vec::new();
-    match machine.find(context, false).await {
+    match machine.find(context.machines, false).await {
         Ok(Found { qemu, accel }) => {
             conditions.push(good("QEMU", format!("{} {}", qemu.path.display(), qemu.version)));
             conditions.push(good("accelerator", format!("{} ({})", accel.accel.word(), accel.reason)));

@@ -1,6 +1,6 @@
 //! How long cells took when they were last run here, kept in the cache folder: what is longest is started first.
 
-use luqual_kernels::cache_folder;
+use crate::host::cache_folder;
 use luqual_model::CellKey;
 use luqual_reports::{Brief, Record};
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! One error for all that the engine does: of which kind it is, what happened, why, and what to do.
 
+use crate::host::cache_folder;
 use luqual_config::document::Mistakes;
-use luqual_kernels::{KernelError, cache_folder};
+use luqual_kernels::KernelError;
 use luqual_vm::VmError;
 use std::error::Error;
 use std::fmt::Display;

@@ -3,8 +3,9 @@
 use crate::build_thread;
 use crate::context::Context;
 use crate::error::EngineError;
+use crate::host::cache_folder;
 use crate::request::KernelSource;
-use luqual_kernels::{Catalog, Entry, Kernel, Store, cache_folder};
+use luqual_kernels::{Catalog, Entry, Kernel, Store};
 use luqual_model::{CellKey, Version};
 use luqual_runner::BootKernel;
 use std::cmp::Reverse;

@@ -5,13 +5,19 @@
 //!
 //! The modules are listed bottom-up: each uses only those above it in the list.
 
+mod host;
+
 mod error;
 mod notice;
 mod request;
 
+mod machine;
+
+#[cfg(test)]
+mod fakes;
+
 mod context;
 mod durations;
-mod machine;
 mod registry;
 mod selection;
 
@@ -49,6 +55,9 @@ mod bench;
 mod doctor;
 mod shell;
 
+#[cfg(test)]
+mod tests;
+
 pub use bench::{BenchRequest, Cost, Measured, bench};
 pub use bisect::{BisectRequest, Bisected, Look, Verdict, bisect, flaky};
 pub use bundle::{BundleRequest, Packed, pack};
@@ -59,6 +68,7 @@ pub use error::{EngineError, ErrorKind};
 pub use folder::{Existing, Finished, find_run, read_folder, read_run};
 pub use interactive::Interactive;
 pub use kernels::{build_kernel, open_store};
+pub use machine::{Found, Machines, QemuMachines};
 pub use merge::merge;
 pub use mutants::{MutantResult, MutantsRequest, Score, mutants};
 pub use notice::{Building, Listener, Notice};

@@ -1,24 +1,69 @@
-//! QEMU, the accelerator, and what there is of the host.
+//! Where machines come from: QEMU and the accelerator.
 
-use crate::context::Context;
 use crate::error::EngineError;
+use crate::host::cache_folder;
+use crate::notice::{Listener, Notice};
 use crate::request::{AccelWanted, MachineChoice};
-use luqual_kernels::cache_folder;
 use luqual_model::HostInfo;
-use luqual_vm::{AccelChoice, AccelFound, Qemu, choose_accel};
+use luqual_runner::{Lab, QemuLab, Waiting};
+use luqual_vm::{AccelChoice, AccelFound, Launcher, Qemu, WorkFolder, choose_accel};
 use std::fs;
+use std::path::Path;
 
 /// What cells are run on.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
-    pub(crate) qemu: Qemu,
-    pub(crate) accel: AccelFound,
+pub struct Found {
+    /// The QEMU.
+    pub qemu: Qemu,
+    /// What runs the guests' code.
+    pub accel: AccelFound,
+}
+
+/// Where machines come from. [`QemuMachines`] is what there is; the tests of the engine have another, whose machines do what a
+/// script says.
+pub trait Machines {
+    /// The QEMU of that path, or the first in PATH, and the accelerator; or why they cannot be used.
+    fn find<'a>(&'a self, qemu: Option<&'a Path>, accel: AccelChoice) -> Waiting<'a, Result<Found, EngineError>>;
+
+    /// Where machines of what was found are started.
+    fn lab<'a>(&'a self, found: &'a Found) -> Result<Box<dyn Lab + 'a>, EngineError>;
+}
+
+/// Machines of QEMU.
+pub struct QemuMachines<'a> {
+    /// How QEMU is started.
+    pub launcher: Launcher,
+    /// Who is told of working folders that a killed luqual left behind.
+    pub listener: &'a dyn Listener,
+}
+
+impl Machines for QemuMachines<'_> {
+    fn find<'a>(&'a self, qemu: Option<&'a Path>, accel: AccelChoice) -> Waiting<'a, Result<Found, EngineError>> {
+        Box::pin(async move {
+            let qemu = Qemu::find(qemu)?;
+            let accel = choose_accel(&self.launcher, &qemu, accel, &cache_folder()).await?;
+            Ok(Found { qemu, accel })
+        })
+    }
+
+    fn lab<'a>(&'a self, found: &'a Found) -> Result<Box<dyn Lab + 'a>, EngineError> {
+        let work = work_folder(self.listener)?;
+        Ok(Box::new(QemuLab { launcher: &self.launcher, qemu: &found.qemu, accel: found.accel.accel, work }))
+    }
+}
+
+/// A working folder of this process; what a killed luqual left behind is removed before.
+pub(crate) fn work_folder(listener: &dyn Listener) -> Result<WorkFolder, EngineError> {
+    let (work, swept) = WorkFolder::create()?;
+    if swept > 0 {
+        listener.hear(Notice::WorkFoldersRemoved(swept));
+    }
+    Ok(work)
 }
 
 impl MachineChoice {
     /// What is there, or why it cannot be used. What is to be deterministic is emulated.
-    pub(crate) async fn find(&self, context: &Context<'_>, deterministic: bool) -> Result<Found, EngineError> {
-        let qemu = Qemu::find(self.qemu.as_deref())?;
+    pub(crate) async fn find(&self, machines: &dyn Machines, deterministic: bool) -> Result<Found, EngineError> {
         let choice = match self.accel {
             AccelWanted::Kvm if deterministic => {
                 return Err(EngineError::usage("no guest of KVM is deterministic").hint("leave out --accel kvm"));
@@ -28,8 +73,7 @@ impl MachineChoice {
             AccelWanted::Kvm => AccelChoice::Kvm,
             AccelWanted::Tcg => AccelChoice::Tcg,
         };
-        let accel = choose_accel(&context.launcher(), &qemu, choice, &cache_folder()).await?;
-        Ok(Found { qemu, accel })
+        machines.find(self.qemu.as_deref(), choice).await
     }
 }
 
@@ -51,11 +95,4 @@ impl Found {
             memory: memory.unwrap_or_default(),
         }
     }
-}
-
-/// Memory that the host can give away, in MiB (Documentation/filesystems/proc.rst, MemAvailable).
-pub(crate) fn free_memory_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib >> 10)
 }

@@ -2,8 +2,8 @@
 
 use crate::durations::Durations;
 use crate::error::EngineError;
+use crate::host::room_mib;
 use crate::kernels::open_store;
-use crate::machine::free_memory_mib;
 use crate::registry::Registry;
 use crate::request::RunRequest;
 use crate::selection::{Chosen, profile_of, subject};
@@ -11,7 +11,6 @@ use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_runner::{Load, Slots, boots};
-use luqual_vm::{free_mib, work_base};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ const QEMU_MIB: u64 = 400;
 
 /// How much room the host has for machines.
 pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
-    let room = [free_memory_mib(), free_mib(&work_base()).ok(), budget.memory_mib].into_iter().flatten().min();
+    let room = [room_mib(), budget.memory_mib].into_iter().flatten().min();
     Slots { jobs: jobs.or(budget.jobs).unwrap_or_else(processors), memory_mib: room.unwrap_or(u64::MAX) }
 }
 

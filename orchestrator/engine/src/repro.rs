@@ -93,7 +93,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     // What is deterministic has a boot of its own.
     let planned = in_its_boot(&old.planned, &then, deterministic);
     fault(old.settings.inject.as_deref())?;
-    let found = request.machine.find(context, deterministic).await?;
+    let found = request.machine.find(context.machines, deterministic).await?;
     let since = if request.anyway { OnChange::Told } else { OnChange::Refused("--anyway takes what is there today") };
     // What becomes deterministic is emulated, whatever it was.
     let accel_then = if deterministic { found.accel.accel.word() } else { &old.host.accel };

@@ -38,7 +38,7 @@ pub async fn resume(
         return Ok(finished);
     }
     let run = cut_off.run.clone();
-    let found = machine.find(context, run.settings.deterministic).await?;
+    let found = machine.find(context.machines, run.settings.deterministic).await?;
     same_host(context, &run, &run.host.accel, &found, SINCE)?;
     let left = cut_off.left.iter().map(|number| &run.planned[*number]);
     let kernels = kernels_of(context, &run, &store, left, SINCE).await?;

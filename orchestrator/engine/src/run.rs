@@ -42,7 +42,7 @@ pub(crate) async fn run_chosen(
     fault(options.inject.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
-    let found = request.machine.find(context, options.deterministic).await?;
+    let found = request.machine.find(context.machines, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
     // Looked at before a kernel is built for it.
     let is_begun = existing == Existing::Resumed

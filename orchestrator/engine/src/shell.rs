@@ -1,6 +1,5 @@
 //! A prompt in a guest, at any phase of a cell.
 
-use crate::cells::work_folder;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{self, Existing, remove_if_empty};
@@ -15,9 +14,7 @@ use luqual_config::Budget;
 use luqual_kernels::not_a_program;
 use luqual_model::{CellKey, Event, Phase, PlannedCell};
 use luqual_protocol::PROGRAMS;
-use luqual_runner::{
-    Boot, Host, InteractiveOptions, InteractiveSession, Part, QemuLab, SessionEnd, SessionHandler, visit,
-};
+use luqual_runner::{Boot, Host, InteractiveOptions, InteractiveSession, Part, SessionEnd, SessionHandler, visit};
 use luqual_vm::profile::PROFILES;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,7 +71,7 @@ pub async fn shell(
     let profile = profile_of(&key.profile)?;
     plan::fits(&key, plan::slots(Some(1), Budget::default()))?;
     let files = request.add.iter().map(|file| brought(file)).collect::<Result<_, EngineError>>()?;
-    let found = request.machine.find(context, false).await?;
+    let found = request.machine.find(context.machines, false).await?;
     let mut kernels = find_kernels(context, &store, std::iter::once(&key)).await?;
     request.interactive.prepare(&mut kernels);
     let kernel = |name: &str| {
@@ -86,17 +83,14 @@ pub async fn shell(
         context.tell(Notice::GdbWaits { socket, source: &old, target });
     };
     let (source, target) = (bootable(old.clone()), bootable(new.clone()));
-    let work = work_folder(context)?;
+    let lab = context.machines.lab(&found)?;
     let (_, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
     let planned = PlannedCell { key, prediction: None, expectation: None };
     let workload = registry.find(&planned.key.workload);
     let parts = workload.map(|workload| Part { workload, plan: &planned, program: None }).into_iter().collect();
     let boot = Boot { source: &source, target: &target, profile, parts };
     let before = if request.target.is_some() { request.at } else { Phase::Preserve };
-    let launcher = context.launcher();
-    let interrupt = context.interrupt.clone();
-    let lab = QemuLab { launcher: &launcher, qemu: &found.qemu, accel: found.accel.accel, work: &work };
-    let mut host = Host::once(&lab, &folder, interrupt);
+    let mut host = Host::once(&*lab, &folder, context.interrupt.clone());
     if request.interactive.gdb {
         host.deadlines = patient(host.deadlines);
     }

@@ -165,6 +165,15 @@ fn busy() -> io::Error {
 }
 
 #[cfg(test)]
+impl<'a> Dispatcher<'a> {
+    /// One whose disk is full, as one can have it anywhere.
+    pub(crate) fn on_a_full_disk(observer: &'a mut dyn FnMut(&Stamped)) -> Self {
+        let journal = File::options().write(true).open("/dev/full").unwrap();
+        Self { started: Instant::now(), before_us: 0, journal, whole: 0, observer, failed: None }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use luqual_model::{CellRecord, HostInfo};
@@ -285,16 +294,7 @@ mod tests {
     fn what_the_journal_does_not_have_is_not_shown() {
         let mut seen = 0;
         let mut observer = |_: &Stamped| seen += 1;
-        // A disk that is full, as one can have it anywhere.
-        let journal = File::options().write(true).open("/dev/full").unwrap();
-        let mut dispatcher = Dispatcher {
-            started: Instant::now(),
-            before_us: 0,
-            journal,
-            whole: 0,
-            observer: &mut observer,
-            failed: None,
-        };
+        let mut dispatcher = Dispatcher::on_a_full_disk(&mut observer);
         assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
         assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
         assert_eq!(dispatcher.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);

@@ -93,3 +93,53 @@ fn against(now: &CellRecord, then: &CellRecord) -> (String, Exit) {
         Comparison::NotAsThen => (format!("not as then, when it was {}", end(then)), Exit::NotAsExpected),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luqual_model::{CellKey, Outcome, Phase, PlannedCell, Status};
+
+    fn cell(outcome: Outcome, title: &str, digest: Option<&str>) -> CellRecord {
+        let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
+        CellRecord {
+            id: key.id(),
+            plan: PlannedCell { key, prediction: None, expectation: None },
+            outcome,
+            status: Status::Unexpected,
+            title: title.to_owned(),
+            tainted: Vec::new(),
+            phase: Phase::Verify,
+            seed: 1,
+            digest: digest.map(str::to_owned),
+            injected: None,
+            phases: Vec::new(),
+            probes: Vec::new(),
+            blackout: None,
+            findings: Vec::new(),
+            duration_us: 1,
+            folder: String::new(),
+            shared_with: Vec::new(),
+            measures: Vec::new(),
+            frames: None,
+            vm_reports: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn it_is_as_then_or_it_is_told_how_it_was_and_exits_so() {
+        use Outcome::{Crashed, HarnessFailed, Lost};
+        let of = |now: (Outcome, Option<&str>), then: (Outcome, Option<&str>)| {
+            against(&cell(now.0, "memfd 64m", now.1), &cell(then.0, "memfd 64m", then.1))
+        };
+        for ((told, exit), starts, wanted) in [
+            (of((Lost, None), (Lost, None)), "as then: lost: memfd 64m", Exit::Ok),
+            (of((Crashed, None), (Lost, None)), "not as then, when it was lost: memfd 64m", Exit::NotAsExpected),
+            (of((HarnessFailed, None), (Lost, None)), "nothing is known of it now; then it was lost", Exit::Harness),
+            (of((Lost, Some("d")), (Lost, Some("d"))), "as then: lost: memfd 64m; digest d", Exit::Ok),
+            (of((Lost, Some("d")), (Lost, Some("e"))), "as then: lost: memfd 64m; but not to the", Exit::NotAsExpected),
+        ] {
+            assert!(told.starts_with(starts) && exit == wanted, "{exit:?}: {told}");
+        }
+    }
+}

@@ -10,10 +10,11 @@ fn essence(cell: &CellRecord) -> impl PartialEq + std::fmt::Debug {
     (id, seed, outcome, status, title, injected, probes, phase)
 }
 
+/// What ends otherwise, and what is no longer what it was, is a matter of the engine's tests on fakes.
 #[test]
 fn a_red_cell_is_made_again_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let (then, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "flip:64m:3:17", "--repeat", "2"]);
+    let (then, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "flip:64m:3:17"]);
     let id = then.id.0.as_str();
     assert!(text(&output).contains(&format!("    again: luqual repro run {id}\n")), "{}", text(&output));
     let repro = |words: &[&str]| {
@@ -27,7 +28,7 @@ fn a_red_cell_is_made_again_as_it_was() {
     // What is in the memfd, and so what stands where a byte was flipped, is drawn from the seed.
     assert_eq!(essence(&again.cells[0]), essence(&then));
     let run = run_in(folder.path()).run.id;
-    let repeated = Reproduced { run, cell: then.id.clone(), seed: then.seed, waits: true, bundle: None };
+    let repeated = Reproduced { run, cell: then.id.clone(), seed: then.seed, waits: false, bundle: None };
     assert_eq!(again.run.settings.reproduces, Some(repeated));
     // From a bundle, by somebody who has neither the run nor a kernel.
     let output = luqual(folder.path()).args(["bundle", "run", "memfd", "-o", "red.tar.gz"]).output().unwrap();
@@ -43,28 +44,6 @@ fn a_red_cell_is_made_again_as_it_was() {
     assert_eq!((&there.cells[0].probes, &there.run.kernels), (&then.probes, &again.run.kernels));
     assert!(!fs::exists(elsewhere.path().join(".cache/luqual/kernels")).unwrap());
     assert_nothing_left(elsewhere.path());
-    // One that ends otherwise is told, and so is what is no longer what it was.
-    let journal = folder.path().join("run/events.jsonl");
-    let changed = |from: &str, to: &str| {
-        let text = fs::read_to_string(&journal).unwrap();
-        assert!(text.contains(from), "{from}");
-        fs::write(&journal, text.replace(from, to)).unwrap();
-    };
-    changed("memfd 64m content", "memfd 64k content");
-    changed("kho=on liveupdate=on", "kho=on liveupdate=on printk.time=1");
-    let output = repro(&[id, "--report-dir", "other"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("\nnot as then, when it was lost: memfd 64k content: "), "{}", text(&output));
-    // A kernel is told what it was told then, though the catalog says otherwise today.
-    let words = &again.run.kernels[OLD].command_line;
-    let evidence = folder.path().join("other").join(&then.folder);
-    assert!(fs::read_to_string(evidence.join("command.txt")).unwrap().contains(&format!("{words} printk.time=1 ")));
-    let digest = &again.run.kernels[NEW].image_sha256;
-    changed(digest, &"0".repeat(64));
-    let output = repro(&[id, "--report-dir", "none"]);
-    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(text(&output).contains("7.3.4 is not the kernel that the run was started with"), "{}", text(&output));
-    assert!(!fs::exists(folder.path().join("none")).unwrap());
     assert_nothing_left(folder.path());
 }
 

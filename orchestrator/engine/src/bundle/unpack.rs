@@ -1,9 +1,9 @@
 //! A bundle is unpacked into a working folder. Nothing of it is taken on trust.
 
 use super::archive::{ABOUT, About, NotUnpacked, PROGRAMS, VERSION, image_of, place, unpack};
-use crate::cells::work_folder;
 use crate::context::Context;
 use crate::error::EngineError;
+use crate::machine::work_folder;
 use luqual_kernels::Kernel;
 use luqual_model::{CellId, PlannedCell, ProgramFile};
 use luqual_reports::Record;
@@ -31,7 +31,7 @@ impl Unpacked {
             EngineError::usage(format!("{}: {why}", file.display())).hint("a bundle is what luqual bundle writes")
         };
         let opened = File::open(file).map_err(EngineError::named(file))?;
-        let work = work_folder(context)?;
+        let work = work_folder(context.listener)?;
         let folder = work.path().join("bundle");
         fs::create_dir(&folder).map_err(EngineError::own(folder.display()))?;
         unpack(opened, &folder).map_err(|why| match why {

@@ -30,7 +30,7 @@ pub(crate) async fn run_once(
     {
         stop = Stop::Machine(end);
     }
-    if stop == Stop::Interrupted || is_of_the_host(&stop) && *host.interrupt.borrow() {
+    if stop == Stop::Interrupted || is_of_the_host(&stop) && host.is_interrupted() {
         return None;
     }
     match driver.host_views().await {

@@ -60,4 +60,9 @@ impl<'a> Host<'a> {
             interrupt,
         }
     }
+
+    /// Whether the user has ended the run.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        *self.interrupt.borrow()
+    }
 }

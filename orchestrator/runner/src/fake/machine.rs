@@ -58,7 +58,7 @@ impl FakeMachine {
         target: KernelInfo,
         running: Rc<Cell<usize>>,
     ) -> io::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::tempdir_in(start.logs)?;
         let (console, feed) = Console::fed(&start.logs.join("console.log"), start.started.into_std())?;
         let (path, size) = (folder.path().join("ram"), start.profile.memory_mib << 20);
         std::fs::File::create(&path)?.set_len(size)?;
@@ -78,6 +78,7 @@ impl FakeMachine {
             running,
             is_alone: start.mode.alone.is_some(),
         };
+        state.say(&format!("[    0.000000] Linux version {}", start.kernel.0.release));
         Ok(Self { state: Rc::new(state), console, ram, folder })
     }
 }

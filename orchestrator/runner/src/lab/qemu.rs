@@ -22,7 +22,7 @@ pub struct QemuLab<'a> {
     /// What runs the guests' code.
     pub accel: Accel,
     /// Where machines have their files.
-    pub work: &'a WorkFolder,
+    pub work: WorkFolder,
 }
 
 impl Lab for QemuLab<'_> {

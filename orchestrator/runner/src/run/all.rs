@@ -55,3 +55,66 @@ pub async fn run_all<F: Future<Output = bool>>(
     let ((), written) = tokio::join!(run, dispatch);
     written
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::schedule::Load;
+    use luqual_model::{HostInfo, RunInfo, Stamped};
+    use std::time::Duration;
+
+    const LOADS: [Load; 3] = [Load { memory_mib: 1, usual: Duration::ZERO }; 3];
+    const ONE_AT_A_TIME: Slots = Slots { jobs: 1, memory_mib: 1 };
+
+    fn all_at_once() -> impl AsyncFnMut(&mpsc::UnboundedSender<Event>) -> Arrival {
+        let mut boots = Some(LOADS.to_vec());
+        async move |_| boots.take().map_or(Arrival::All, Arrival::Boots)
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_started_once_the_journal_cannot_be_written() {
+        let (mut seen, started) = (0, Cell::new(0));
+        let mut observer = |_: &Stamped| seen += 1;
+        let dispatcher = Dispatcher::on_a_full_disk(&mut observer);
+        let (_keep, interrupt) = watch::channel(false);
+        let start = |_, events: mpsc::UnboundedSender<Event>| {
+            started.set(started.get() + 1);
+            async move {
+                let _ = events.send(Event::RunResumed { left: 1 });
+                tokio::task::yield_now().await;
+                true
+            }
+        };
+        let ran = run_all(dispatcher, ONE_AT_A_TIME, &interrupt, all_at_once(), start).await;
+        assert_eq!(ran.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((started.get(), seen), (1, 0));
+    }
+
+    /// Runs three, in each of which the user may end the run, and says how the journal calls that.
+    async fn interrupted_in(number: Option<usize>) -> (usize, Event) {
+        let folder = tempfile::tempdir().unwrap();
+        let (started, mut last) = (Cell::new(0), None);
+        let mut observer = |stamped: &Stamped| last = Some(stamped.event.clone());
+        let run = RunInfo::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        let dispatcher = Dispatcher::create(folder.path(), &run, &mut observer).unwrap();
+        let (user, interrupt) = watch::channel(false);
+        let start = |index, _| {
+            started.set(started.get() + 1);
+            if Some(index) == number {
+                user.send_replace(true);
+            }
+            // One that has ended all the same; the next ones are not made any more.
+            let is_made = !*interrupt.borrow() || Some(index) == number;
+            async move { is_made }
+        };
+        run_all(dispatcher, ONE_AT_A_TIME, &interrupt, all_at_once(), start).await.unwrap();
+        (started.get(), last.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_run_is_interrupted_if_the_user_ended_it_before_all_of_it_was_done() {
+        assert_eq!(interrupted_in(None).await, (3, Event::RunFinished { interrupted: false }));
+        assert_eq!(interrupted_in(Some(0)).await, (2, Event::RunFinished { interrupted: true }));
+        assert_eq!(interrupted_in(Some(2)).await, (3, Event::RunFinished { interrupted: false }));
+    }
+}

@@ -22,6 +22,9 @@ pub async fn run_boot(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::Unbounded
 }
 
 async fn run_alone(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> Option<CellRecord> {
+    if host.is_interrupted() {
+        return None;
+    }
     let id = boot.id();
     let key = boot.parts.first()?.plan.key.clone();
     let _ = events.send(Event::CellStarted { cell: id.clone(), key });
@@ -38,6 +41,9 @@ async fn run_shared(
     host: &Host<'_>,
     events: &mpsc::UnboundedSender<Event>,
 ) -> Option<Vec<CellRecord>> {
+    if host.is_interrupted() {
+        return None;
+    }
     let id = boot.id();
     let cells = boot.parts.iter().map(|part| part.plan.key.id()).collect();
     let _ = events.send(Event::BootStarted { boot: id.clone(), cells });

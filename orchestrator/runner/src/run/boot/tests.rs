@@ -11,6 +11,17 @@ use tokio::sync::watch;
 
 /// Two cells in one boot, in so many rounds, of which the fake guest plays each.
 async fn shared(repeat: u32, script: Script) -> Vec<CellRecord> {
+    let (has_ended, events) = told(2, repeat, script, false).await;
+    assert!(has_ended);
+    let ended = events.into_iter().filter_map(|event| match event {
+        Event::CellFinished { record } => Some(*record),
+        _ => None,
+    });
+    ended.collect()
+}
+
+/// The first so many of two cells in one boot, and what is told of it.
+async fn told(count: usize, repeat: u32, script: Script, interrupted: bool) -> (bool, Vec<Event>) {
     let kernel = |name: &str| {
         let info =
             KernelInfo { name: name.into(), release: name.into(), image_sha256: name.into(), ..KernelInfo::default() };
@@ -26,21 +37,25 @@ async fn shared(repeat: u32, script: Script) -> Vec<CellRecord> {
             expectation: None,
         }
     });
-    let parts = workloads.iter().zip(&plans).map(|(workload, plan)| Part { workload, plan, program: None }).collect();
+    let part = |(workload, plan)| Part { workload, plan, program: None };
+    let parts = workloads.into_iter().zip(&plans).take(count).map(part).collect();
     let profile = profile::find(workloads[0].profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
     let folder = tempfile::tempdir().unwrap();
     let lab = FakeLab::new(script, target.info.clone());
-    let (_keep, interrupt) = watch::channel(false);
+    let (_keep, interrupt) = watch::channel(interrupted);
     let mut host = Host::once(&lab, folder.path(), interrupt);
     host.attempts = Attempts { repeat, retries: 0 };
     let (sender, mut events) = mpsc::unbounded_channel();
-    assert!(run_boot(&boot, &host, &sender).await);
-    let ended = std::iter::from_fn(|| events.try_recv().ok()).filter_map(|event| match event {
-        Event::CellFinished { record } => Some(*record),
-        _ => None,
-    });
-    ended.collect()
+    let has_ended = run_boot(&boot, &host, &sender).await;
+    (has_ended, std::iter::from_fn(|| events.try_recv().ok()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_begins_after_the_user_has_ended_the_run() {
+    for count in [1, 2] {
+        assert_eq!(told(count, 1, Script::default(), true).await, (false, Vec::new()));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -220,6 +220,7 @@ async fn an_injected_panic_is_found_in_each_phase() {
 #[tokio::test(start_paused = true)]
 async fn a_killed_qemu_is_a_failure_of_the_host_in_each_phase() {
     for (fault, phase) in [
+        ("kill-qemu:boot", Phase::Boot),
         ("kill-qemu:handshake", Phase::Handshake),
         ("kill-qemu:preserve", Phase::Preserve),
         ("kill-qemu:kexec", Phase::Kexec),

@@ -86,6 +86,10 @@ ways! { silence, Phase::Verify;
         Play::After(Duration::from_secs(3600), Box::new(Play::Well)), HarnessFailed, "did not answer";
 }
 
+ways! { agents_death, Phase::Preserve;
+    is_no_crash: Play::Cut, HarnessFailed, "the connection ended";
+}
+
 ways! { handshake, Phase::Handshake;
     a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
     silence_is_held_against_the_kernel: Play::Silent, Crashed, "handshake was given";

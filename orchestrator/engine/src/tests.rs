@@ -1,0 +1,9 @@
+//! Whole runs on machines that are not there ([`crate::fakes`]): what the engine makes of cells, whatever they do.
+
+mod interrupt;
+mod late;
+mod parts;
+mod repro;
+mod resume;
+mod room;
+mod run;
