@@ -90,15 +90,15 @@ pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Arra
 }
 
 /// What each task runs, and where.
-struct Parts(Vec<(Chosen, PathBuf)>);
+pub(crate) struct Parts(Vec<(Chosen, PathBuf)>);
 
 impl Parts {
-    fn new(count: u32, chosen: &Chosen, folder: &Path) -> Self {
+    pub(crate) fn new(count: u32, chosen: &Chosen, folder: &Path) -> Self {
         let folder = folder.join("parts");
         Self(Part::all(count).zip(1..).map(|(part, n)| (chosen.part(part), folder.join(format!("{n}")))).collect())
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
         self.0.iter().map(|(_, folder)| folder.clone()).collect()
     }
 
@@ -107,7 +107,7 @@ impl Parts {
     }
 
     /// The numbers of those that have not ended; an error if a folder has something else in it, which could not be merged.
-    fn unended(
+    pub(crate) fn unended(
         &self,
         context: &Context<'_>,
         options: &Execution,

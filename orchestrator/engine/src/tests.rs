@@ -7,3 +7,4 @@ mod repro;
 mod resume;
 mod room;
 mod run;
+mod slurm;
