@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{self, Existing, Finished, find_run, read_folder};
+use crate::folder::{self, Finished, IfExists, find_run, read_folder};
 use crate::report_files::write_reports;
 use luqual_reports::{Merged, Record};
 use luqual_runner::JOURNAL;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Merges all parts of a run, in whatever order, into a folder that has no run in it.
 pub fn merge(context: &Context<'_>, runs: &[PathBuf], report_dir: Option<&Path>) -> Result<Finished, EngineError> {
-    merge_into(context, runs, || folder::create(report_dir, Existing::Refused))
+    merge_into(context, runs, || folder::create(report_dir, IfExists::Fail))
 }
 
 /// The whole and its folder, which has an id and is made when it is known that there is a whole.

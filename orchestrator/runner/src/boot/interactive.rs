@@ -1,7 +1,7 @@
 //! A boot that is handed over to somebody before one of its phases, and ends with the visit.
 
 use super::connect::connect_next;
-use super::driver::{Driver, Line};
+use super::driver::{BootDriver, Line};
 use super::guard::Watched;
 use super::session::{SessionEnd, SessionFuture};
 use super::steps::BootStep;
@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 
 /// Makes a boot up to the visit that its host has, and ends it after that. Its evidence is in the run's folder itself.
 pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> SessionEnd {
-    let mut driver = Driver::new(boot, host, host.folder.to_owned(), 0, events);
+    let mut driver = BootDriver::new(boot, host, host.folder.to_owned(), 0, events);
     let stop = driver.run().await;
     let (findings, _) = driver.end(&stop).await;
     match stop {
-        Stop::SessionEnd => SessionEnd::Left,
+        Stop::SessionClosed => SessionEnd::Left,
         Stop::Interrupted => SessionEnd::Interrupted,
         stop => {
             let phase = driver.guard().decided_in();
@@ -37,7 +37,7 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
 /// Ticks that did not come for this long may mean that the visitor has left the kernel: long enough for a host that is busy.
 const SILENCE: Duration = Duration::from_secs(2);
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// Hands the guest over if this is where the visitor is let in: then the boot goes no further. No deadline is on it.
     pub(super) async fn interactive(
         &mut self,
@@ -54,11 +54,11 @@ impl Driver<'_> {
         let load = onward.and_then(|line| self.load_request(line));
         let prompt = self.prompt(load);
         let visiting = visit.visitor.visit(guest.agent().ok_or_else(agent)?, &prompt);
-        let Some((guest, hello)) = self.lead(visiting, onward).await? else { return Err(Stop::SessionEnd) };
+        let Some((guest, hello)) = self.lead(visiting, onward).await? else { return Err(Stop::SessionClosed) };
         self.arrived(self.hop + 1, &hello)?;
         let prompt = self.prompt(None);
         self.lead(visit.visitor.visit(guest.agent().ok_or_else(agent)?, &prompt), None).await?;
-        Err(Stop::SessionEnd)
+        Err(Stop::SessionClosed)
     }
 
     /// One kernel's part of a visit: the next one, if it is there at its end.

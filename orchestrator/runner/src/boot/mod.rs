@@ -51,12 +51,12 @@ pub struct Boot<'a> {
     /// The machine.
     pub profile: &'a Profile,
     /// What runs in it; one at least.
-    pub parts: Vec<Part<'a>>,
+    pub parts: Vec<BootCell<'a>>,
 }
 
 /// What one cell adds to a boot.
 #[derive(Clone, Copy)]
-pub struct Part<'a> {
+pub struct BootCell<'a> {
     /// What runs in the guest.
     pub workload: &'a Workload,
     /// The cell's name, and what is thought of it before.

@@ -1,14 +1,14 @@
 //! What a reply says that is not what was asked for; and whether a source that said no has kept what it had.
 
 use super::connect::ask;
-use super::driver::Driver;
+use super::driver::BootDriver;
 use super::guard::Watched;
 use crate::judge::Stop;
 use crate::lab::Guest;
 use luqual_model::{Phase, Refusal};
 use luqual_protocol::{Next, Reply, Request};
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// What a reply says that is not what was asked for.
     pub(super) async fn not_done(&self, phase: Phase, reply: Reply, next: Next, guest: &dyn Guest) -> Stop {
         let intact = match next {

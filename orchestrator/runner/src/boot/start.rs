@@ -1,7 +1,7 @@
 //! The start of a boot: what it needs, and until a guest is there.
 
 use super::connect::connect;
-use super::driver::Driver;
+use super::driver::BootDriver;
 use super::guard::{At, Watched};
 use super::identity::Identity;
 use super::steps::{BootStep, requests};
@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// What can be known to be absent before anything is started.
     pub(super) fn check_requirements(&self) -> Result<(), Stop> {
         if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {

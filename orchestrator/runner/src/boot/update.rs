@@ -1,7 +1,7 @@
 //! From one kernel to the next, and what the last one still says.
 
 use super::connect::{ask, connect_next};
-use super::driver::{Driver, Going, Line, no_machine};
+use super::driver::{BootDriver, Going, Line, no_machine};
 use super::guard::{At, Watched};
 use super::steps::BootStep;
 use crate::inject;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Ticks that did not come for this long mean that the source is gone.
 const SILENCE: Duration = Duration::from_millis(100);
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// From the request to leave until this kernel is left.
     pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
