@@ -4,6 +4,7 @@
 mod arrows;
 mod circles;
 mod exceptions;
+mod figures;
 mod length;
 mod source;
 
@@ -32,6 +33,23 @@ pub(crate) fn check(root: &Path) -> ExitCode {
     }
 }
 
+/// Draws the figures of ARCHITECTURE.md.
+pub(crate) fn draw(root: &Path) -> ExitCode {
+    let path = root.join("ARCHITECTURE.md");
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    let drawn = || {
+        let text = std::fs::read_to_string(&path).map_err(told)?;
+        std::fs::write(&path, figures::drawn(&text, &arrows::crates(root)?)?).map_err(told)
+    };
+    match drawn() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(3)
+        }
+    }
+}
+
 /// What does not hold, a line or more for each claim; an error where that could not be found out.
 pub(crate) fn wrong(root: &Path) -> Result<Vec<String>, String> {
     let read = |name: &str| std::fs::read_to_string(root.join(name)).map_err(|error| format!("{name}: {error}"));
@@ -41,6 +59,7 @@ pub(crate) fn wrong(root: &Path) -> Result<Vec<String>, String> {
     let sources = Source::all(root, &crates)?;
     let mut wrong = Vec::new();
     wrong.extend(arrows::wrong(&crates, &block(&architecture, "crates")?));
+    wrong.extend(figures::wrong(&architecture, &crates)?);
     wrong.extend(source::wrong_unsafe(&sources, &block(&architecture, "unsafe")?));
     wrong.extend(source::wrong_examples(&sources));
     wrong.extend(length::wrong(&sources, &exceptions));

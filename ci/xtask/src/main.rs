@@ -1,5 +1,5 @@
 //! `cargo xtask ci`: the steps of ci/test, once the toolchain is there. `cargo xtask claims`: whether the source is as
-//! ARCHITECTURE.md says.
+//! ARCHITECTURE.md says. `cargo xtask figures`: draws the figures in it.
 
 mod claims;
 mod run;
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["claims"] => claims::check(&claims::root()),
+        ["figures"] => claims::draw(&claims::root()),
         ["ci", rest @ ..] => {
             let (tier, names) = match rest {
                 ["--full", names @ ..] => (Tier::Full, names),
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: cargo xtask ci [--slurm | --full] [STEP…]\n       cargo xtask claims\n\n\
+        "usage: cargo xtask ci [--slurm | --full] [STEP…]\n       cargo xtask claims\n       cargo xtask figures\n\n\
          Without a tier the steps of the gate are run. A STEP that is named is run alone.\n\nsteps, in order:"
     );
     for CiStep { name, purpose, tier, .. } in STEPS {

@@ -16,13 +16,13 @@ mod run;
 mod seed;
 
 pub use boot::{
-    Boot, BootCell, BootKernel, CoresTaken, Host, InteractiveOptions, InteractiveSession, Program, SessionEnd,
-    SessionFuture, SessionHandler, visit,
+    Attempts, Boot, BootCell, BootKernel, CoresTaken, Host, InteractiveOptions, InteractiveSession, Program,
+    SessionEnd, SessionFuture, SessionHandler, visit,
 };
 pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting};
 pub use observe::Ticks;
 pub use requirements::capability;
-pub use run::{Arrival, Attempts, Load, Slots, group_cells, run_all, run_boot};
+pub use run::{Arrival, Load, Slots, group_cells, run_all, run_boot};
 pub use seed::{Seed, drawn};

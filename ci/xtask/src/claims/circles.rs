@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// From a file to the files that it imports from.
-type Graph = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
+pub(super) type Graph = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 
 /// The files in circles that are no exceptions, and exceptions that are none.
 pub(crate) fn wrong(root: &Path, crates: &[Crate], exceptions: &Exceptions) -> Result<Vec<String>, String> {
@@ -63,7 +63,7 @@ struct Module {
 /// The modules of a library or a program, by their paths.
 type Modules = BTreeMap<Names, Module>;
 
-fn graph(root: &Path) -> Result<Graph, String> {
+pub(super) fn graph(root: &Path) -> Result<Graph, String> {
     let mut modules = Modules::new();
     read(root, root.parent().unwrap_or(Path::new("")), Vec::new(), &mut modules)?;
     let mut graph = Graph::new();

@@ -4,12 +4,20 @@ use super::session::InteractiveOptions;
 use super::vmcore::CoresTaken;
 use crate::inject::Fault;
 use crate::lab::Lab;
-use crate::run::Attempts;
 use crate::seed::Seed;
 use luqual_config::Deadlines;
 use luqual_model::Vmcore;
 use std::path::Path;
 use tokio::sync::watch;
+
+/// How often a cell is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempts {
+    /// How often anyway, from 1.
+    pub repeat: u32,
+    /// How often more while it is not as expected.
+    pub retries: u32,
+}
 
 /// What all cells of a run share.
 pub struct Host<'a> {

@@ -20,7 +20,7 @@ mod update;
 mod vmcore;
 
 pub(crate) use attempt::run_once;
-pub use host::Host;
+pub use host::{Attempts, Host};
 pub use interactive::visit;
 pub use session::{InteractiveOptions, InteractiveSession, SessionEnd, SessionFuture, SessionHandler};
 pub use vmcore::CoresTaken;

@@ -1,15 +1,7 @@
 //! What several attempts at a cell come to. Pure.
 
+use crate::boot::Attempts;
 use luqual_model::{Attempt, CellRecord, Status};
-
-/// How often a cell is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempts {
-    /// How often anyway, from 1.
-    pub repeat: u32,
-    /// How often more while it is not as expected.
-    pub retries: u32,
-}
 
 impl Attempts {
     pub(super) fn one_more(self, done: &[CellRecord]) -> bool {

@@ -8,7 +8,6 @@ mod grouping;
 mod schedule;
 
 pub use all::run_all;
-pub use attempts::Attempts;
 pub use boot::run_boot;
 pub use grouping::group_cells;
 pub use schedule::{Arrival, Load, Slots};

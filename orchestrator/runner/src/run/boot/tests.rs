@@ -1,7 +1,7 @@
 use super::*;
+use crate::boot::Attempts;
 use crate::boot::{BootCell, BootKernel};
 use crate::fake::{FakeLab, Play, Script};
-use crate::run::Attempts;
 use luqual_model::{CellKey, KernelInfo, Outcome, PlannedCell};
 use luqual_protocol::{Probe, Reply, Request, Said, find_workload};
 use luqual_vm::profile;
