@@ -18,6 +18,22 @@ const EMERGENCY: u8 = 0;
 
 fn write(level: u8, line: &str) {
     if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
-        let _ = writeln!(kmsg, "<{level}>{line}");
+        let _ = kmsg.write_all(record(level, line).as_bytes());
+    }
+}
+
+/// What is written for a line, by one write(2): the kernel takes each for a record of its own, and the level of one alone
+/// (Documentation/ABI/testing/dev-kmsg). A `writeln!` makes a write of each of its pieces.
+fn record(level: u8, line: &str) -> String {
+    format!("<{level}>{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_begins_with_its_level() {
+        assert_eq!(record(EMERGENCY, "luqual-agent: x"), "<0>luqual-agent: x\n");
     }
 }

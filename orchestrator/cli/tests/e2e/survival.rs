@@ -2,6 +2,9 @@
 
 use crate::common::{NEW, OLD, WITHOUT_LUO, run_pair};
 use luqual_model::Outcome;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 mod alone {
     use crate::common::{assert_nothing_left, luqual, run_in, text};
@@ -87,4 +90,20 @@ fn a_flipped_byte_that_nobody_preserves_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "flip-unpreserved"]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::Survived, Some(0)), "{cell:?}");
+}
+
+/// Without the line a guest is only found by a connection now and then, and a cell takes twice as long.
+#[test]
+fn a_quiet_kernel_shows_that_the_agent_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels");
+    assert!(Command::new("cp").arg("-r").arg(kernels).arg(folder.path()).status().unwrap().success());
+    let catalog = folder.path().join("kernels/catalog.toml");
+    let text = fs::read_to_string(&catalog).unwrap();
+    fs::write(&catalog, text.replace("command_line = \"", "command_line = \"quiet ")).unwrap();
+    let (cell, _) = run_pair(folder.path(), NEW, NEW, &["--catalog", catalog.to_str().unwrap()]);
+    assert_eq!(cell.outcome, Outcome::Survived, "{cell:?}");
+    let console = fs::read_to_string(folder.path().join("run").join(&cell.folder).join("console.log")).unwrap();
+    assert!(!console.contains("Linux version"), "it is not quiet:\n{console}");
+    assert_eq!(console.matches("] luqual-agent: listening").count(), 2, "{console}");
 }
