@@ -1,10 +1,10 @@
-//! What workloads need, in the words of kernels.
+//! The requirements of workloads, in terms of kernels and machines.
 
 use luqual_model::Capability;
 use luqual_protocol::{Requirement, Workload};
 use luqual_vm::Profile;
 
-/// What a need is called among the abilities of kernels.
+/// The capability of a kernel that meets a requirement.
 pub fn capability(need: Requirement) -> Capability {
     match need {
         Requirement::Luo => Capability::Luo,
@@ -14,7 +14,7 @@ pub fn capability(need: Requirement) -> Capability {
     }
 }
 
-/// What a workload needs that machines of a profile do not have.
+/// What a workload requires and machines of `profile` lack; `None` if nothing.
 pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<String> {
     let (device, name) = (workload.device?, profile.name);
     if profile.device(device.word()).is_none() {
