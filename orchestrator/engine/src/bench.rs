@@ -1,4 +1,4 @@
-//! What the tool costs, as a ratio to a bare shell script in the same run.
+//! The overhead of luqual, as a ratio to a bare shell script in the same run.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -28,24 +28,24 @@ pub struct BenchRequest {
     pub target: String,
     /// How many pairs of measurements, after one that is not counted.
     pub rounds: u32,
-    /// On what they are run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from.
     pub kernels: KernelSource,
 }
 
-/// What is told while it is measured.
+/// The progress of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub enum Measured<'a> {
-    /// Which workload is run, with which accelerator.
+    /// The workload and the accelerator of the measurement.
     Begins(&'a str, &'a str),
-    /// One round: its number (0 is not counted), luqual's time and the script's.
+    /// One round: its number (round 0 is not counted), luqual's time, and the script's.
     Round(u32, Duration, Duration),
 }
 
-/// What the tool costs.
+/// The overhead of luqual.
 pub struct Cost {
-    /// luqual's time by the script's, of each counted round, in order of size; one at least.
+    /// luqual's time divided by the script's, for each counted round, in ascending order; at least one.
     pub ratios: Vec<f64>,
     /// luqual's median time in each phase, in microseconds.
     pub phases: Vec<(Phase, u64)>,
@@ -53,7 +53,7 @@ pub struct Cost {
 
 const WORKLOAD: &str = "memfd.basic";
 
-/// Measures; `tell` hears of each round.
+/// Measures the overhead. `tell` gets each round.
 pub async fn bench(
     context: &Context<'_>,
     request: &BenchRequest,
@@ -99,7 +99,7 @@ pub async fn bench(
     Ok(Cost { ratios, phases: phases(&records) })
 }
 
-/// One cell of luqual.
+/// Runs one cell of luqual.
 async fn cell(boot: &Boot<'_>, host: &Host<'_>) -> Option<CellRecord> {
     let (events, mut taken) = mpsc::unbounded_channel();
     run_boot(boot, host, &events).await;
@@ -124,7 +124,7 @@ fn phases(records: &[CellRecord]) -> Vec<(Phase, u64)> {
         .collect()
 }
 
-/// The script, from its start to its end; what it needs is made before, as a person would have it lying there.
+/// Runs the script and returns its duration; its files are written before.
 fn bare(
     qemu: &Qemu,
     accel: Accel,

@@ -1,4 +1,4 @@
-//! Can a run start here, and if not, what is to be done?
+//! Checks whether a run can start on this host, and says what is missing.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -10,22 +10,22 @@ use luqual_kernels::tools;
 use luqual_vm::{free_mib, work_base};
 use std::path::Path;
 
-/// What was looked at, and how it is.
+/// One condition, and its state.
 pub struct Condition {
-    /// What it is about.
+    /// The name of the condition.
     pub what: &'static str,
-    /// How it is.
+    /// Its state, in words.
     pub says: String,
-    /// What to do; where there is nothing to do, it is good.
+    /// What to do; `None` if the condition is met.
     pub todo: Option<String>,
-    /// Whether a run can start all the same.
+    /// Whether a run can start without it.
     pub optional: bool,
 }
 
-/// Memory and room for one machine of the default profile, in MiB, with what QEMU itself takes.
+/// Memory and disk space for one machine of the default profile, in MiB, with QEMU's own memory.
 const ONE_MACHINE_MIB: u64 = 1400;
 
-/// Looks. A run can start if all is good or optional.
+/// Checks all conditions. A run can start if each is met or optional.
 pub async fn examine(
     context: &Context<'_>,
     machine: &MachineChoice,
@@ -52,7 +52,7 @@ pub async fn examine(
 
     let store = open_store(kernels)?;
     let missing = tools::missing();
-    // Without a compiler the store's names cannot be known; then only kernels by path can be used.
+    // Without a compiler the names in the store are unknown; only kernels by path can be used.
     let built: Vec<&str> = match missing.is_empty() {
         true => store
             .catalog()

@@ -1,10 +1,10 @@
-//! A cell of an earlier run, by its id or a part of it, and those that shared its boot.
+//! Finds a cell of an earlier run by its id or a part of it, and the cells of the same boot.
 
 use crate::error::EngineError;
 use luqual_model::{CellKey, CellRecord, PlannedCell};
 use luqual_reports::Record;
 
-/// The cell of that id, or the only one of which that is a part.
+/// The cell with that id, or the only cell whose id contains `requested`.
 pub(crate) fn cell_of(record: &Record, requested: &str) -> Result<CellRecord, EngineError> {
     let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
     let number = numbered(&ids, requested)?;
@@ -14,7 +14,7 @@ pub(crate) fn cell_of(record: &Record, requested: &str) -> Result<CellRecord, En
     })
 }
 
-/// The place of the id that is asked for.
+/// The index of the requested id.
 fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
     if let Some(number) = ids.iter().position(|id| id == requested) {
         return Ok(number);
@@ -40,10 +40,10 @@ fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
     }
 }
 
-/// So many names say what is meant.
+/// The most names in the hint.
 const SHOWN: usize = 8;
 
-/// The cells of the boot that a cell's attempt was made in, in plan order; or it alone.
+/// The cells of the boot of a cell's attempt, in plan order; only the cell itself if it had a boot of its own.
 pub(crate) fn in_its_boot(planned: &[PlannedCell], cell: &CellRecord, alone: bool) -> Vec<PlannedCell> {
     let CellKey { source, target, profile, workload } = &cell.plan.key;
     let is_in = |key: &CellKey| {

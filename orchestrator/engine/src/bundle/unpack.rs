@@ -1,4 +1,4 @@
-//! A bundle is unpacked into a working folder. Nothing of it is taken on trust.
+//! Unpacks a bundle into a working folder. Nothing in a bundle is trusted.
 
 use super::archive::{ABOUT, About, NotUnpacked, PROGRAMS, VERSION, image_of, place, unpack};
 use crate::context::Context;
@@ -13,19 +13,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// A bundle that was unpacked, for as long as this lives.
+/// An unpacked bundle. Its folder exists while this lives.
 pub(crate) struct Unpacked {
     folder: PathBuf,
-    /// The next start removes it where this one is killed.
+    /// If luqual is killed, the next start removes the folder.
     _work: WorkFolder,
-    /// The cell that it is about.
+    /// The cell of the bundle.
     pub(crate) cell: CellId,
-    /// Of the run that it is from. Its programs are those of the bundle.
+    /// The record of the run. Its programs are those of the bundle.
     pub(crate) record: Record,
 }
 
 impl Unpacked {
-    /// Unpacks it.
+    /// Unpacks the bundle in `file`, and checks it.
     pub(crate) fn of(context: &Context<'_>, file: &Path) -> Result<Self, EngineError> {
         let wrong = |why: String| {
             EngineError::usage(format!("{}: {why}", file.display())).hint("a bundle is what luqual bundle writes")
@@ -48,7 +48,7 @@ impl Unpacked {
         record.name = file.display().to_string();
         for (name, info) in &mut record.run.programs {
             if let ProgramFile::Here { path, sha256 } = &mut info.file {
-                // Never a file of this host that the record names.
+                // Use the bundle's file, never a file of this host that the record names.
                 let own = place(&format!("{PROGRAMS}/{sha256}"));
                 let own = own.ok_or_else(|| wrong(format!("the digest of {name} is `{}`", sha256.escape_debug())))?;
                 *path = folder.join(own).display().to_string();
@@ -66,7 +66,7 @@ impl Unpacked {
         names.into_iter().map(|name| Ok((name.clone(), self.kernel(name)?))).collect()
     }
 
-    /// A kernel of its run, as the record has it; its image has to be the one that the record names.
+    /// A kernel of the run. The digest of its image has to be that of the record.
     fn kernel(&self, name: &str) -> Result<Kernel, EngineError> {
         let wrong = |why: String| EngineError::usage(format!("{}: {why}", self.record.name));
         let info = self.record.run.kernels.get(name);
