@@ -1,17 +1,17 @@
 use std::path::PathBuf;
 
-/// What can go wrong around QEMU, on the host.
+/// An error with QEMU on the host.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
-    /// There is no QEMU.
+    /// QEMU was not found.
     #[error("{0} was not found")]
     NoQemu(String),
-    /// There is a QEMU, and it does not say which.
+    /// The program did not print the version of a QEMU.
     #[error("{path} does not say its version: {said}")]
     NotQemu {
         /// The program.
         path: PathBuf,
-        /// What it said instead.
+        /// Its output.
         said: String,
     },
     /// QEMU is too old.
@@ -22,42 +22,42 @@ pub enum VmError {
         /// Its version.
         version: String,
     },
-    /// KVM was asked for and does not run guests.
+    /// KVM was required and cannot run a guest.
     #[error("KVM does not run guests here: {0}")]
     NoKvm(String),
-    /// QEMU could not be started, or ended before it could be used.
+    /// QEMU could not be started, or ended before it was ready.
     #[error("QEMU did not start: {0}")]
     Start(String),
-    /// QEMU did not do what it was told by QMP.
+    /// A QMP command failed.
     #[error("QMP: {command}: {why}")]
     Qmp {
         /// The command.
         command: String,
-        /// What it answered.
+        /// QEMU's answer.
         why: String,
     },
-    /// A file or folder on the host.
+    /// A failed operation on a file or folder of the host.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// Too little room for the RAM file: QEMU would be killed when it touches what is not there.
+    /// Too little space for the RAM file: QEMU would be killed when it touches a page without memory.
     #[error("{path} has {free} MiB free, the machine's memory needs {needed} MiB")]
     NoSpace {
         /// The folder.
         path: PathBuf,
-        /// MiB that are free.
+        /// Free space in MiB.
         free: u64,
-        /// MiB that are needed.
+        /// Needed space in MiB.
         needed: u64,
     },
-    /// What is wrong with a path that the user named: by `--qemu`, or by `LUQUAL_WORK_DIR`.
+    /// An error with a path that the user named by `--qemu` or by `LUQUAL_WORK_DIR`.
     #[error(transparent)]
     Named(Box<VmError>),
-    /// Paths of Unix sockets are short.
+    /// The path of a Unix socket is too long.
     #[error("{0}: a socket's path can have 107 bytes at most")]
     LongPath(PathBuf),
 }
@@ -69,18 +69,18 @@ impl VmError {
         move |source| Self::File { path, source }
     }
 
-    /// The same of a path that the user named.
+    /// The same error for a path that the user named.
     pub(crate) fn named(self) -> Self {
         Self::Named(Box::new(self))
     }
 
-    /// Whether the user asked for something that cannot be, as against a host that failed.
+    /// Whether the error is a mistake of the user, not a failure of the host.
     pub fn is_usage(&self) -> bool {
-        // A KVM that was asked for and is not there is a mistake of the command line; a QEMU that nobody named is not.
+        // Missing KVM is a mistake if the user required it; a missing default QEMU is not.
         matches!(self, Self::NoKvm(_) | Self::Named(_) | Self::LongPath(_))
     }
 
-    /// What to do about it.
+    /// The hint: what the user can do.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Named(error) => return error.hint(),

@@ -1,19 +1,19 @@
-//! The QEMU at hand.
+//! Finds the installed QEMU.
 
 use crate::error::VmError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program that is looked for.
+/// The name of the program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// A QEMU that can be used.
+/// A usable QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Which it is.
+    /// The version.
     pub version: QemuVersion,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for QemuVersion {
 const OLDEST: QemuVersion = QemuVersion(7, 2, 0);
 
 impl Qemu {
-    /// The QEMU at `named`, or the first in `PATH`; it must be 7.2 or later.
+    /// Finds the QEMU at `named`, or the first in `PATH`. An error if it is older than 7.2.
     pub fn find(named: Option<&Path>) -> Result<Self, VmError> {
         match named {
             Some(path) if path.is_file() => Self::at(path.to_owned()).map_err(VmError::named),
