@@ -1,4 +1,4 @@
-//! `kernels/catalog.toml`: which kernels can be built by name, and from what.
+//! `kernels/catalog.toml`: the kernels that can be built by name, and their sources.
 
 use crate::error::KernelError;
 use crate::patches::Series;
@@ -41,29 +41,29 @@ pub struct Catalog {
 /// One kernel that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name; such as 7.3.4, or 7.3.4-mine.
+    /// The name, such as 7.3.4 or 7.3.4-mine.
     pub version: String,
-    /// Where its source is.
+    /// The source.
     pub source: Source,
-    /// What is applied to the source.
+    /// The patches for the source, if any.
     pub patches: Option<Series>,
-    /// What the configuration starts from.
+    /// The base of the configuration.
     pub base: Base,
-    /// All fragments, joined; applied over the base.
+    /// All configuration fragments, joined; they are applied over the base.
     pub fragment: String,
-    /// Option → reason: what the fragment asks for and this kernel does not take.
+    /// Options that the fragments request and this kernel does not have, each with the reason.
     pub not_applicable: BTreeMap<String, String>,
-    /// What it is booted with.
+    /// The kernel's command line.
     pub command_line: String,
 }
 
 impl Entry {
-    /// Whether it is a version as it was released, configured as all are.
+    /// Whether it is an unmodified release with the common configuration.
     pub fn is_plain(&self) -> bool {
         self.base == Base::AllNo && self.version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
     }
 
-    /// Where it comes from, in one line.
+    /// The origin of the kernel, in one line.
     pub fn provenance(&self) -> String {
         let base = match &self.base {
             Base::AllNo => String::new(),
@@ -74,21 +74,21 @@ impl Entry {
     }
 }
 
-/// What a configuration starts from.
+/// The base of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// allnoconfig: nothing but what the fragments ask for and what that needs.
+    /// allnoconfig: only what the fragments request, and its dependencies.
     AllNo,
-    /// A whole .config, such as a distribution's; what this kernel cannot take of it is left out.
+    /// A complete .config, such as a distribution's. Options that this kernel does not have are dropped.
     File {
-        /// As the catalog names it.
+        /// The name in the catalog.
         name: String,
-        /// What stands in it.
+        /// The content.
         text: String,
     },
 }
 
-/// Where a source comes from.
+/// The source of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A package of Debian's `linux` source package.
@@ -97,14 +97,14 @@ pub enum Source {
         package: String,
         /// Such as `7.3.4-1~bpo13+1`.
         version: String,
-        /// Of the .deb.
+        /// The digest of the .deb.
         sha256: String,
     },
     /// A tarball.
     Tarball {
-        /// From where.
+        /// The URL.
         url: String,
-        /// Of the tarball.
+        /// The digest of the tarball.
         sha256: String,
     },
     /// A source tree on this machine, copied before it is built.
@@ -113,15 +113,15 @@ pub enum Source {
     Commit {
         /// The tree.
         tree: PathBuf,
-        /// All of the commit's name.
+        /// The full id of the commit.
         id: String,
-        /// Its version, by its Makefile; empty if that says nothing.
+        /// Its version from its Makefile; empty if that cannot be read.
         release: String,
     },
 }
 
 impl Source {
-    /// In one line.
+    /// The origin of the source, in one line.
     pub fn provenance(&self) -> String {
         match self {
             Self::Debian { package, version, sha256 } => format!("Debian {package} {version}, sha256 {sha256}"),
@@ -133,8 +133,8 @@ impl Source {
 }
 
 impl Catalog {
-    /// The catalog that luqual brings, or the one in `file`, whose fragments and whole configurations are beside it in
-    /// `config/`.
+    /// Loads luqual's own catalog, or the one in `file`, whose fragments and configurations are in `config/` beside
+    /// it.
     pub fn load(file: Option<&Path>) -> Result<Self, KernelError> {
         let Some(path) = file else {
             let fragment = |name: &str| {
@@ -166,7 +166,7 @@ impl Catalog {
         Ok(Self { entries, is_own })
     }
 
-    /// Whether it is the one that luqual brings.
+    /// Whether it is luqual's own catalog.
     pub fn is_own(&self) -> bool {
         self.is_own
     }
@@ -181,7 +181,7 @@ impl Catalog {
         self.entries.iter().map(|entry| entry.version.as_str()).collect()
     }
 
-    /// The same with these entries besides; those of a name that is there are left out.
+    /// Adds entries, except those whose name exists already.
     #[must_use]
     pub fn with(mut self, entries: impl IntoIterator<Item = Entry>) -> Self {
         for entry in entries {
@@ -198,13 +198,13 @@ impl Catalog {
     }
 }
 
-/// What stands beside a catalog.
+/// The files that belong to a catalog.
 struct Beside<'a> {
-    /// Reads a fragment or a whole configuration.
+    /// Reads a fragment or a configuration by its name.
     config: &'a dyn Fn(&str) -> Result<String, String>,
-    /// What relative paths begin at.
+    /// The folder that relative paths start from.
     folder: &'a Path,
-    /// Series that luqual brings, by the path that stands for them.
+    /// luqual's own patch series, by the path in the catalog.
     own: &'a [(&'static str, &'static [(&'static str, &'static str)])],
 }
 
@@ -288,8 +288,8 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
     })
 }
 
-/// `patches = "FOLDER or MBOX"`, or `patches = { git = "REPOSITORY", range = "FROM..TO" }`. What is in them is read when the
-/// kernel is asked for.
+/// Parses `patches = "FOLDER or MBOX"` or `patches = { git = "REPOSITORY", range = "FROM..TO" }`. The patches are
+/// read when the kernel is requested.
 fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
     let folder = beside.folder;
     if table.has_text("patches") {
