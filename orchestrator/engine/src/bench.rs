@@ -64,7 +64,9 @@ pub async fn bench(
     let (qemu, accel) = (&found.qemu, found.accel.accel);
     let source = bootable(build_kernel(context, &store, &request.source).await?);
     let target = bootable(build_kernel(context, &store, &request.target).await?);
-    let workload = find_workload(WORKLOAD).ok_or_else(|| EngineError::harness(format!("no workload {WORKLOAD}")))?;
+    let workload = find_workload(WORKLOAD).ok_or_else(|| {
+        EngineError::harness(format!("luqual has no workload `{WORKLOAD}`, which the comparison runs"))
+    })?;
     let profile = profile::find(workload.profile).ok_or_else(|| EngineError::harness("no profile"))?;
     let work = work_folder(context.listener)?;
     let folder = work.cell(profile.memory_mib)?;
@@ -86,7 +88,10 @@ pub async fn bench(
         let bare = bare(qemu, accel, &source, &target, folder.path())?;
         let record = cell(&boot, &host).await.ok_or_else(EngineError::interrupted)?;
         if record.outcome != Outcome::Survived {
-            return Err(EngineError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));
+            return Err(EngineError::harness(format!(
+                "the cell has to survive to be timed, and it ended as {}: {}",
+                record.outcome, record.title
+            )));
         }
         let ours = Duration::from_micros(record.duration_us);
         tell(Measured::Round(round, ours, bare));
@@ -174,7 +179,10 @@ fn bare(
     if !output.status.success() {
         let console = fs::read(folder.join("console.log")).unwrap_or_default();
         let (said, console) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&console));
-        let agent = console.lines().rfind(|line| line.contains("luqual-agent: ")).unwrap_or("the guest said nothing");
+        let agent = console
+            .lines()
+            .rfind(|line| line.contains("luqual-agent: "))
+            .unwrap_or("the guest of the script wrote nothing to its console");
         return Err(EngineError::harness(format!(
             "the script failed ({}): {agent} {}",
             output.status,

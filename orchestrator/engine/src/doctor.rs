@@ -39,14 +39,19 @@ pub async fn examine(
         }
         Err(error) => conditions.push(bad("QEMU", error.to_string(), error.hint_text().map(str::to_owned), false)),
     }
-    conditions.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end something that uses memory"));
+    conditions.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end a program that uses much memory"));
     let work = work_base();
     let advice = "set LUQUAL_WORK_DIR to a folder with more room";
     conditions.push(room("working folder", free_mib(&work).ok(), ONE_MACHINE_MIB, advice).about(&work));
     let cache = cache_folder();
     let existing = cache.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_owned();
-    let mut place =
-        room("kernel store", free_mib(&existing).ok(), 3400, "make room, or set XDG_CACHE_HOME").about(&cache);
+    let mut place = room(
+        "kernel store",
+        free_mib(&existing).ok(),
+        3400,
+        "free disk space, or set XDG_CACHE_HOME to a folder with more",
+    )
+    .about(&cache);
     place.optional = true;
     conditions.push(place);
 
@@ -70,8 +75,8 @@ pub async fn examine(
         bad("build tools", format!("missing: {}", missing.join(", ")), Some(todo), !built.is_empty())
     });
     conditions.push(if built.is_empty() {
-        let todo = "luqual kernels build VERSION, or luqual run, which builds what it needs";
-        bad("kernels", "none is built".to_owned(), Some(todo.to_owned()), true)
+        let todo = "run `luqual kernels build VERSION`, or `luqual run`, which builds the kernels that it needs";
+        bad("kernels", "no kernel is built".to_owned(), Some(todo.to_owned()), true)
     } else {
         good("kernels", format!("built: {}", built.join(", ")))
     });
@@ -97,6 +102,6 @@ fn room(what: &'static str, free: Option<u64>, needed: u64, advice: &str) -> Con
     match free {
         Some(free) if free >= needed => good(what, format!("{free} MiB free")),
         Some(free) => bad(what, format!("{free} MiB free, {needed} needed"), Some(advice.to_owned()), false),
-        None => bad(what, "cannot be measured".to_owned(), Some(advice.to_owned()), false),
+        None => bad(what, "the free space cannot be read".to_owned(), Some(advice.to_owned()), false),
     }
 }

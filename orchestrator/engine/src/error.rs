@@ -129,7 +129,7 @@ impl From<VmError> for EngineError {
             // Missing KVM is a mistake if the user required it; a missing QEMU is not.
             VmError::NoKvm(_) => Self::usage(&error),
             VmError::File { path, source } if is_below_a_named_work_folder(path) && !is_of_the_host(source) => {
-                Self::usage(&error).hint("LUQUAL_WORK_DIR has to name a folder that can be written to")
+                Self::usage(&error).hint("set LUQUAL_WORK_DIR to a folder that you can write to")
             }
             error if error.is_usage() => Self::usage(error),
             error => Self::harness(error),

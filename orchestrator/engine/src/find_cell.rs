@@ -10,7 +10,7 @@ pub(crate) fn cell_of(record: &Record, requested: &str) -> Result<CellRecord, En
     let number = numbered(&ids, requested)?;
     record.cell_of(number).map_err(EngineError::named(&record.name))?.ok_or_else(|| {
         EngineError::usage(format!("{} has not ended in that run", ids[number]))
-            .hint("luqual run --resume goes on with it")
+            .hint("`luqual run --resume RUN` runs the rest of it")
     })
 }
 
@@ -22,13 +22,11 @@ fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
     let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(requested)).collect();
     match parts.as_slice() {
         [number] => Ok(*number),
-        [] => {
-            Err(EngineError::usage(format!("the run has no cell `{requested}`"))
-                .hint("luqual report show has their names"))
-        }
+        [] => Err(EngineError::usage(format!("the run has no cell `{requested}`"))
+            .hint("`luqual report show` lists the names of the cells")),
         several => {
             let told = if requested.is_empty() {
-                format!("the run has {} cells: which one?", several.len())
+                format!("the run has {} cells, and the command names none", several.len())
             } else {
                 format!("{} cells of the run have `{requested}` in their ids", several.len())
             };

@@ -42,7 +42,7 @@ pub(crate) fn create(requested: Option<&Path>, existing: Existing) -> Result<(St
     }
     // QEMU replaces a % in the name of a log by its process id, and has no escape for it (util/log.c).
     if folder.to_string_lossy().contains('%') {
-        let why = format!("{}: QEMU writes no log into a folder with a % in its name", folder.display());
+        let why = format!("{}: QEMU cannot write its log into a folder with a % in its name", folder.display());
         return Err(EngineError::usage(why).hint("name another folder"));
     }
     fs::create_dir_all(&folder).map_err(EngineError::named(&folder))?;
@@ -52,8 +52,8 @@ pub(crate) fn create(requested: Option<&Path>, existing: Existing) -> Result<(St
 pub(crate) fn has_no_run(folder: &Path) -> Result<(), EngineError> {
     // `luqual shell` leaves a console.log.
     if ["run.json", JOURNAL, "console.log"].iter().any(|name| folder.join(name).exists()) {
-        return Err(EngineError::usage(format!("{} has a run in it", folder.display()))
-            .hint("name another folder, or remove that one"));
+        return Err(EngineError::usage(format!("{} already has a run", folder.display()))
+            .hint("name another folder, or remove this one"));
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ pub fn find_run(run: &Path) -> Result<PathBuf, EngineError> {
     let candidates = [run.to_owned(), Path::new(RUNS).join(run)];
     candidates.into_iter().find(|folder| folder.join(JOURNAL).exists()).ok_or_else(|| {
         EngineError::usage(format!("there is no run `{}`", run.display()))
-            .hint("name a run's folder, which has an events.jsonl, or the id of one in luqual-runs/; of repro the file of a bundle, too")
+            .hint("name the folder of a run, which has an events.jsonl, or the id of a run in luqual-runs/; repro also takes a bundle")
     })
 }
 

@@ -66,7 +66,8 @@ impl MachineChoice {
     pub(crate) async fn find(&self, machines: &dyn Machines, deterministic: bool) -> Result<Found, EngineError> {
         let choice = match self.accel {
             AccelWanted::Kvm if deterministic => {
-                return Err(EngineError::usage("no guest of KVM is deterministic").hint("leave out --accel kvm"));
+                return Err(EngineError::usage("a deterministic run cannot use KVM")
+                    .hint("remove --accel kvm; a deterministic run is emulated"));
             }
             AccelWanted::Auto if deterministic => AccelChoice::Tcg,
             AccelWanted::Auto => AccelChoice::Auto,

@@ -25,7 +25,8 @@ pub(crate) fn merge_into(
     let parts = folders.iter().map(|folder| read_folder(folder)).collect::<Result<Vec<Record>, EngineError>>()?;
     // Check first: no folder is created if the parts do not belong to one run.
     let mut merged = Merged::of(&parts, context.command.clone()).map_err(|why| {
-        EngineError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
+        EngineError::usage(why)
+            .hint("give the folder of each part of one run once: those that --partition 1/N to N/N wrote")
     })?;
     let (id, folder) = make()?;
     merged.run.id = id;

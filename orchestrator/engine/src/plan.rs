@@ -64,8 +64,8 @@ pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
     if needed <= slots.memory_mib {
         return Ok(memory_mib);
     }
-    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and there are {}", key.id(), slots.memory_mib))
-        .hint("raise the matrix's budget, end something that uses memory, or set LUQUAL_WORK_DIR to a larger folder"))
+    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and the run may use {} MiB", key.id(), slots.memory_mib))
+        .hint("raise the matrix's memory budget, end a program that uses much memory, or set LUQUAL_WORK_DIR to a larger folder"))
 }
 
 /// Adds the prediction and the expectation to each cell, from what is known of its kernels.

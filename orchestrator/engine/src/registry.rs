@@ -51,9 +51,9 @@ impl Registry {
                     let content = fs::read(path).map_err(named(name, Path::new(path)))?;
                     if digest::of_bytes(&content) != *sha256 {
                         return Err(EngineError::usage(format!(
-                            "{name} is not the program that the run was started with"
+                            "the program {name} is not the one that the run was started with"
                         ))
-                        .hint(format!("{path} has changed since; start a new run")));
+                        .hint(format!("{path} has changed since then; restore it, or start a new run")));
                     }
                     content
                 }
@@ -101,7 +101,7 @@ impl Registry {
     ) -> Result<Vec<&'static Workload>, EngineError> {
         if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| takes(glob, workload))) {
             return Err(EngineError::usage(format!("no workload matches `{glob}`"))
-                .hint("luqual workloads list has all of them; one that takes minutes has to be named in full"));
+                .hint("`luqual workloads list` shows all names; a workload that takes minutes runs only if it is named in full"));
         }
         Ok(self.all().filter(|workload| globs.iter().any(|glob| takes(glob, workload))).collect())
     }
@@ -157,7 +157,7 @@ fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) ->
                 Some(built) => Err(EngineError::usage(format!("{workload}: {version} has no selftest `{program}`"))
                     .hint(format!("it has {}", built.programs.join(", ")))),
                 None => {
-                    let why = format!("{program} of {version} is not built: luqual selftests build {version}");
+                    let why = format!("{program} of {version} is not built; run `luqual selftests build {version}`");
                     Ok(found(origin, ProgramFile::Missing { why }, Vec::new()))
                 }
             }
@@ -185,7 +185,7 @@ mod tests {
         let origin = Origin::Selftest { program: "luo_kexec_simple".into(), version: "7.3.4".into() };
         let registry = look(origin).unwrap_or_else(|error| panic!("{error:?}"));
         let Some(runner::Program::Missing(why)) = registry.program("external.mine") else { panic!() };
-        assert_eq!(why, "luo_kexec_simple of 7.3.4 is not built: luqual selftests build 7.3.4");
+        assert_eq!(why, "luo_kexec_simple of 7.3.4 is not built; run `luqual selftests build 7.3.4`");
         assert!(!registry.find("external.mine").unwrap().shares_boot, "others would be skipped with it");
         assert_eq!(registry.matching(&["external.*".into()]).unwrap().len(), 1);
         assert!(registry.program("memfd.basic").is_none() && registry.find("memfd.basic").is_some());
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_path_has_to_be_a_program_and_to_stay_what_it_was() {
         assert!(format!("{:?}", look(Origin::Path("/nowhere/x".into())).err()).contains("No such file"));
-        assert!(format!("{:?}", look(Origin::Path("/etc/passwd".into())).err()).contains("no 64-bit ELF"));
+        assert!(format!("{:?}", look(Origin::Path("/etc/passwd".into())).err()).contains("not a 64-bit ELF"));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent");
@@ -208,6 +208,6 @@ mod tests {
         assert!(matches!(again.program("external.mine"), Some(runner::Program::Here(content)) if !content.is_empty()));
         assert!(again.find("external.mine").unwrap().shares_boot);
         fs::write(&path, "other").unwrap();
-        assert!(format!("{:?}", Registry::of_run(&programs).err()).contains("not the program"));
+        assert!(format!("{:?}", Registry::of_run(&programs).err()).contains("is not the one"));
     }
 }

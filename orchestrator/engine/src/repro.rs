@@ -94,7 +94,11 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     let planned = in_its_boot(&old.planned, &then, deterministic);
     fault(old.settings.inject.as_deref())?;
     let found = request.machine.find(context.machines, deterministic).await?;
-    let since = if request.anyway { OnChange::Told } else { OnChange::Refused("--anyway takes what is there today") };
+    let since = if request.anyway {
+        OnChange::Told
+    } else {
+        OnChange::Refused("restore what it was, or give --anyway to use what is there now")
+    };
     // A run that becomes deterministic is emulated, whatever it was.
     let accel_then = if deterministic { found.accel.accel.word() } else { &old.host.accel };
     same_host(context, old, accel_then, &found, since)?;

@@ -94,8 +94,8 @@ impl FromStr for Part {
         let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
         match numbers {
             Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
-            Some(_) => Err("of N parts there are 1/N to N/N".to_owned()),
-            None => Err("a part is named such as 2/8, the second of eight".to_owned()),
+            Some(_) => Err("the parts of N are 1/N to N/N".to_owned()),
+            None => Err("write a part as K/N, such as 2/8 for the second of eight".to_owned()),
         }
     }
 }
@@ -213,12 +213,14 @@ impl RunRequest {
         let text = fs::read_to_string(path).map_err(EngineError::named(path))?;
         let wrong = |why: String| {
             EngineError::usage(format!("{}: {why}", path.display()))
-                .hint("a request is what luqual run --executor slurm writes; give the command of its run again")
+                .hint("`luqual run --executor slurm` writes this file; run that command again")
         };
         // Another version can have another shape, so the version is read first.
         let Versioned { version } = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if version != REQUEST_VERSION {
-            return Err(wrong(format!("it is of version {version}, this luqual reads {REQUEST_VERSION}")));
+            return Err(wrong(format!(
+                "its format has version {version}, and this luqual reads version {REQUEST_VERSION}"
+            )));
         }
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
@@ -269,7 +271,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("request.json");
         for (text, told) in [
-            ("{\"version\": 1, \"pairs\": 7}", "it is of version 1, this luqual reads 2"),
+            ("{\"version\": 1, \"pairs\": 7}", "its format has version 1, and this luqual reads version 2"),
             ("{\"version\": 2}", "missing field"),
             ("nonsense", "expected"),
         ] {
@@ -284,7 +286,7 @@ mod tests {
     fn a_part_has_a_number_and_a_count() {
         assert_eq!("2/8".parse(), Ok(Part { number: 2, of: 8 }));
         for wrong in ["0/8", "9/8", "0/0"] {
-            assert_eq!(wrong.parse::<Part>().unwrap_err(), "of N parts there are 1/N to N/N");
+            assert_eq!(wrong.parse::<Part>().unwrap_err(), "the parts of N are 1/N to N/N");
         }
         for wrong in ["", "2", "a/b", "-1/4", "1/2/3"] {
             assert!(wrong.parse::<Part>().unwrap_err().contains("the second of eight"), "{wrong}");

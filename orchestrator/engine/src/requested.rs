@@ -60,8 +60,8 @@ impl RequestedRun {
         let record = read_folder(folder)?;
         match self.differs(&record.run) {
             None => Ok(Some(record)),
-            Some(what) => Err(EngineError::usage(format!("{} has a run in it with {what}", folder.display()))
-                .hint("name another folder, or remove that one")),
+            Some(what) => Err(EngineError::usage(format!("{} already has a run with {what}", folder.display()))
+                .hint("name another folder, or remove this one")),
         }
     }
 

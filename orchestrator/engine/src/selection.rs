@@ -75,11 +75,11 @@ impl Selection {
             .collect();
         if cells.is_empty() {
             let hint = if filter.is_some() {
-                "the filter takes none of the cells; luqual plan without it shows them"
+                "the filter matches no cell; `luqual plan` without the filter lists the cells"
             } else {
-                "the matrix has no pair of its kernels"
+                "the matrix has no pair of kernels"
             };
-            return Err(EngineError::usage("the selection is empty").hint(hint));
+            return Err(EngineError::usage("the selection has no cells").hint(hint));
         }
         let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
         Ok(Chosen { cells, deadlines, budget, expectations, registry, partition: None, seed: None })
@@ -88,8 +88,8 @@ impl Selection {
     fn read_matrix_file(&self, store: &Store, pairs: &Pairs) -> Result<MatrixFile, EngineError> {
         match pairs {
             Pairs::Matrix(_) if self.matrix_file.is_none() && !store.catalog().is_own() => {
-                Err(EngineError::usage("luqual's own matrices are of luqual's own catalog")
-                    .hint("with --catalog give a --matrix-file too, or one pair by --source and --target"))
+                Err(EngineError::usage("luqual's own matrices use the kernels of luqual's own catalog")
+                    .hint("with --catalog, also give --matrix-file, or one pair by --source and --target"))
             }
             _ => matrix_file(self.matrix_file.as_deref(), store),
         }
@@ -179,8 +179,11 @@ pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, EngineError> {
 fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, EngineError> {
     let names: Vec<String> = matrices.iter().map(|matrix| matrix.name.clone()).collect();
     matrices.into_iter().find(|matrix| matrix.name == name).ok_or_else(|| {
-        let known =
-            if names.is_empty() { "the file has none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        let known = if names.is_empty() {
+            "the file has no matrix".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
+        };
         EngineError::usage(format!("there is no matrix `{name}`")).hint(known)
     })
 }

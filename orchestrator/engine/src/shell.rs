@@ -76,7 +76,10 @@ pub async fn shell(
     let mut kernels = find_kernels(context, &store, std::iter::once(&key)).await?;
     request.interactive.prepare(&mut kernels);
     let kernel = |name: &str| {
-        kernels.get(name).cloned().ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
+        kernels
+            .get(name)
+            .cloned()
+            .ok_or_else(|| EngineError::harness(format!("the kernel {name} was not requested before")))
     };
     let (old, new) = (kernel(&key.source)?, kernel(&key.target)?);
     let wait = |socket: &Path| {
@@ -125,7 +128,7 @@ impl ShellRequest {
     fn cell(&self, registry: &Registry) -> Result<CellKey, EngineError> {
         let name = self.workload.as_deref().or(self.target.as_ref().map(|_| "memfd.basic"));
         let workload = name.map(|name| {
-            let hint = "luqual workloads list has all of them";
+            let hint = "`luqual workloads list` shows all names";
             registry.find(name).ok_or_else(|| EngineError::usage(format!("there is no workload `{name}`")).hint(hint))
         });
         let workload = workload.transpose()?;
@@ -144,9 +147,10 @@ fn brought(file: &Path) -> Result<(String, Vec<u8>), EngineError> {
     let wrong = |why: &str| EngineError::usage(format!("{}: {why}", file.display()));
     let content = fs::read(file).map_err(EngineError::named(file))?;
     if let Some(why) = not_a_program(&content) {
-        return Err(wrong(&why).hint("a guest has nothing but the kernel and luqual's agent"));
+        return Err(wrong(&why)
+            .hint("add a statically linked x86-64 program; a guest has no interpreters and no shared libraries"));
     }
-    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("its name is no text"))?;
+    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("its name is not UTF-8"))?;
     Ok((format!("{PROGRAMS}/{name}"), content))
 }
 
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn a_guest_is_brought_programs_alone() {
         let error = brought(Path::new("/etc/passwd")).unwrap_err();
-        assert!(error.to_string().contains("no 64-bit ELF"), "{error}");
+        assert!(error.to_string().contains("not a 64-bit ELF"), "{error}");
         assert!(brought(Path::new("/nowhere")).unwrap_err().to_string().contains("No such file"));
     }
 }

@@ -84,8 +84,8 @@ pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Arra
         let told = |each: &dyn Fn(&u32) -> String| unended.iter().map(each).collect::<Vec<_>>().join(", ");
         let (numbers, logs) = (told(&u32::to_string), told(&|part| slurm.log(*part).display().to_string()));
         let folder = script::quoted(&folder.display().to_string())?;
-        return Err(EngineError::harness(format!("did not end, however often it was run: part {numbers}"))
-            .hint(format!("read {logs}; the same command with --report-dir {folder} goes on")));
+        return Err(EngineError::harness(format!("these parts did not end, though each was run again: {numbers}"))
+            .hint(format!("read {logs}; run the same command with --report-dir {folder} to resume")));
     }
     merge_into(context, &parts.folders(), || Ok((id, folder.clone())))
 }

@@ -41,8 +41,8 @@ pub(crate) fn same_host(
 ) -> Result<(), EngineError> {
     let version = found.qemu.version.to_string();
     for (what, then, now, hint) in [
-        ("luqual", run.tool.as_str(), context.tool.as_str(), "take the luqual that started it".to_owned()),
-        ("QEMU", &run.host.qemu, &version, "name that QEMU with --qemu".to_owned()),
+        ("luqual", run.tool.as_str(), context.tool.as_str(), "use the luqual that started the run".to_owned()),
+        ("QEMU", &run.host.qemu, &version, "name the QEMU of the run with --qemu".to_owned()),
         ("accelerator", accel_then, found.accel.accel.word(), format!("--accel {accel_then}")),
     ] {
         if then != now {
@@ -78,8 +78,12 @@ pub(crate) fn same_kernels(
         let Some(then) = run.kernels.get(name) else { continue };
         let (was, is) = (&then.image_sha256, &kernel.info.image_sha256);
         if was != is {
-            let hint = format!("its image was {was}, and is {is}");
-            since.differs(context, &format!("{name} is not the kernel that the run was started with"), &hint)?;
+            let hint = format!("its image had the digest {was}, and has {is}");
+            since.differs(
+                context,
+                &format!("the kernel {name} is not the one that the run was started with"),
+                &hint,
+            )?;
         }
         // The command line comes from the catalog, which may have changed.
         kernel.info.command_line.clone_from(&then.command_line);

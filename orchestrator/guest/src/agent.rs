@@ -68,7 +68,7 @@ fn read_reply(status: u32, stdout: &[u8], stderr: &[u8]) -> Reply {
         Ok(reply) if status == 0 => reply,
         _ => Reply::Failed {
             message: format!(
-                "the agent ended with status {status} and wrote `{}` `{}`",
+                "the agent exited with status {status} and wrote `{}` and, on standard error, `{}`",
                 String::from_utf8_lossy(stdout).trim_end(),
                 String::from_utf8_lossy(stderr).trim_end()
             ),

@@ -29,7 +29,7 @@ pub enum LinkError {
         source: russh::Error,
     },
     /// Another host key than the one made for this VM, or our key was not taken.
-    #[error("SSH: the guest did not take the key that was made for it")]
+    #[error("SSH: the guest refused the key that luqual made for it")]
     NotAuthenticated,
     /// More than [`MOST`] bytes of output.
     #[error("SSH: the command printed more than {} MiB", MOST >> 20)]
@@ -102,13 +102,13 @@ impl Link {
     /// Runs `command` (words as a shell splits them, no expansion) with `environment` added and `stdin` as its input.
     pub async fn exec(&self, command: &str, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Output, LinkError> {
         let ssh = |doing| move |source| LinkError::Ssh { doing, source };
-        let mut channel = self.handle.channel_open_session().await.map_err(ssh("opening a channel"))?;
+        let mut channel = self.handle.channel_open_session().await.map_err(ssh("open a channel"))?;
         for (name, value) in environment {
-            channel.set_env(false, *name, *value).await.map_err(ssh("setting the environment"))?;
+            channel.set_env(false, *name, *value).await.map_err(ssh("set the environment"))?;
         }
-        channel.exec(false, command).await.map_err(ssh("starting a command"))?;
-        channel.data(stdin).await.map_err(ssh("writing to a command"))?;
-        channel.eof().await.map_err(ssh("writing to a command"))?;
+        channel.exec(false, command).await.map_err(ssh("start a command"))?;
+        channel.data(stdin).await.map_err(ssh("write to a command"))?;
+        channel.eof().await.map_err(ssh("write to a command"))?;
         let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
         while let Some(message) = channel.wait().await {
             if stdout.len() + stderr.len() > MOST {
@@ -134,13 +134,13 @@ impl Link {
         mut show: impl FnMut(&[u8]),
     ) -> Result<u32, LinkError> {
         let ssh = |doing| move |source| LinkError::Ssh { doing, source };
-        let mut channel = self.handle.channel_open_session().await.map_err(ssh("opening a channel"))?;
+        let mut channel = self.handle.channel_open_session().await.map_err(ssh("open a channel"))?;
         for (name, value) in environment {
-            channel.set_env(false, *name, *value).await.map_err(ssh("setting the environment"))?;
+            channel.set_env(false, *name, *value).await.map_err(ssh("set the environment"))?;
         }
         let Size { columns, rows } = size;
-        channel.request_pty(false, kind, columns, rows, 0, 0, &[]).await.map_err(ssh("asking for a terminal"))?;
-        channel.request_shell(false).await.map_err(ssh("asking for a prompt"))?;
+        channel.request_pty(false, kind, columns, rows, 0, 0, &[]).await.map_err(ssh("request a terminal"))?;
+        channel.request_shell(false).await.map_err(ssh("request a prompt"))?;
         let mut status = None;
         loop {
             tokio::select! {
@@ -151,9 +151,9 @@ impl Link {
                     None => return status.ok_or(LinkError::Cut),
                 },
                 what = typed.recv() => match what {
-                    Some(Typed::Bytes(bytes)) => channel.data_bytes(bytes).await.map_err(ssh("writing to the prompt"))?,
+                    Some(Typed::Bytes(bytes)) => channel.data_bytes(bytes).await.map_err(ssh("write to the prompt"))?,
                     Some(Typed::Resized(Size { columns, rows })) => {
-                        channel.window_change(columns, rows, 0, 0).await.map_err(ssh("telling of a size"))?;
+                        channel.window_change(columns, rows, 0, 0).await.map_err(ssh("setting the size of the terminal"))?;
                     }
                     None => return Ok(status.unwrap_or_default()),
                 },

@@ -85,7 +85,7 @@ pub(crate) async fn source(
         (Source::Tree(source), _) => copy(source, folder, progress).await?,
         (_, Some(package)) => unpack(package, folder, progress).await?,
         (source, None) => {
-            let why = format!("{} is not built in a folder of its own", source.provenance());
+            let why = format!("{} was not configured in a folder of its own", source.provenance());
             return Err(KernelError::Unexpected { path: folder.to_owned(), why });
         }
     };
@@ -213,7 +213,7 @@ async fn copy(source: &Path, folder: &Path, progress: &dyn BuildProgress) -> Res
     progress.start(&format!("copying {}", source.display()), None);
     let wrong = |why: String| KernelError::NotAKernel { path: source.to_owned(), why };
     if !source.join("Kbuild").exists() {
-        return Err(wrong("it is not a kernel's source tree".to_owned()));
+        return Err(wrong("it is not the source tree of a kernel".to_owned()));
     }
     let run = |program: &'static str, words: Vec<OsString>, place: PathBuf| async move {
         let output = Command::new(program).args(words).current_dir(place).kill_on_drop(true).output().await;

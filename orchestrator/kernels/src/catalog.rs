@@ -139,7 +139,9 @@ impl Catalog {
         let Some(path) = file else {
             let fragment = |name: &str| {
                 let found = EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name);
-                found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| "luqual does not bring it".to_owned())
+                found
+                    .map(|(_, text)| (*text).to_owned())
+                    .ok_or_else(|| "luqual has no file of that name of its own".to_owned())
             };
             let beside = Beside { config: &fragment, folder: Path::new(""), own: &EMBEDDED_PATCHES };
             return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
@@ -157,7 +159,8 @@ impl Catalog {
         let entries = document::read(file, text, |table| {
             table.named("kernel", |name, table| {
                 if Version::of(name.text).is_none() {
-                    let hint = "filters and expectations take kernels by version: such as 7.3.4-mine";
+                    let hint =
+                        "begin the name with a version, such as 7.3.4-mine: filters and expectations compare versions";
                     name.wrong(format!("`{}` does not begin with a version", name.text), Some(hint.to_owned()));
                 }
                 entry(name.text, table, beside)
@@ -227,7 +230,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
             return Some(Base::AllNo);
         }
         let name = base.text.to_owned();
-        let hint = "allnoconfig, or a whole configuration in config/ beside the catalog";
+        let hint = "write allnoconfig, or the name of a complete configuration in config/ beside the catalog";
         (beside.config)(base.text)
             .map(|text| Base::File { name, text })
             .map_err(|why| base.wrong(format!("base `{}`: {why}", base.text), Some(hint.to_owned())))
@@ -235,7 +238,10 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
     });
     let digest = || {
         if sha256.is_none() {
-            table.wrong("`sha256` is missing", Some("what is downloaded is trusted by its digest alone".to_owned()));
+            table.wrong(
+                "`sha256` is missing",
+                Some("add the sha256 of the file; luqual verifies downloads only by it".to_owned()),
+            );
         }
         sha256.as_ref().map(|sha256| sha256.text.to_ascii_lowercase())
     };
@@ -243,7 +249,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
         (Some(debian), None, None) => {
             let parts = debian.text.split_once('_');
             if parts.is_none() {
-                debian.wrong("`debian` must be PACKAGE_VERSION, as in linux-source-7.3_7.3.4-1", None);
+                debian.wrong("`debian` must be PACKAGE_VERSION, such as linux-source-7.3_7.3.4-1", None);
             }
             digest().zip(parts).map(|(sha256, (package, version))| Source::Debian {
                 package: package.to_owned(),
@@ -256,7 +262,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
         _ => {
             table.wrong(
                 format!("kernel `{version}` needs exactly one source"),
-                Some("debian, tarball or tree".to_owned()),
+                Some("give one of debian, tarball and tree".to_owned()),
             );
             None
         }
@@ -299,7 +305,7 @@ fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
         }
         let path = folder.join(text.text);
         if !path.exists() {
-            let hint = "a folder of *.patch or an mbox, relative to the catalog";
+            let hint = "name a folder of *.patch files or an mbox, relative to the catalog";
             text.wrong(format!("`patches`: there is no {}", path.display()), Some(hint.to_owned()));
         }
         return Some(Series::Path(path));
@@ -309,12 +315,15 @@ fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
         let (git, range) = (git?, range?);
         let repository = folder.join(git.text);
         if !repository.is_dir() {
-            let hint = "a git repository on this machine, relative to the catalog; luqual clones none";
+            let hint = "name a git repository on this machine, relative to the catalog; luqual does not clone it";
             git.wrong(format!("`git`: there is no folder {}", repository.display()), Some(hint.to_owned()));
         }
         let is_range = range.text.contains("..") && !range.text.contains("...") && !range.text.starts_with('-');
         if !is_range {
-            range.wrong(format!("`{}` is no range of commits", range.text), Some("as in v7.3.4..mine".to_owned()));
+            range.wrong(
+                format!("`{}` is not a range of commits", range.text),
+                Some("write it as BASE..TIP, such as v7.3.4..mine".to_owned()),
+            );
         }
         Some(Series::Branch { repository, range: range.text.to_owned() })
     })
@@ -372,8 +381,8 @@ mod tests {
         for line in [
             "c.toml:4:11: `patches`: there is no /nowhere/none",
             "c.toml:10:19: `git`: there is no folder /nowhere/https://x/y",
-            "c.toml:10:42: `mine` is no range of commits",
-            "c.toml:16:21: `--output=x..y` is no range of commits",
+            "c.toml:10:42: `mine` is not a range of commits",
+            "c.toml:16:21: `--output=x..y` is not a range of commits",
             "c.toml:16:38: unknown key `branch`",
             "c.toml:22:11: `range` is missing",
             "c.toml:28:11: `patches` must be a table, not a number",
@@ -391,7 +400,7 @@ mod tests {
         };
         assert_eq!(named("7.3.4-mine").unwrap(), 1);
         let told = named("mine").unwrap_err().to_string();
-        assert!(told.contains("c.toml:1:9: `mine` does not begin with a version\n  hint: filters"), "{told}");
+        assert!(told.contains("c.toml:1:9: `mine` does not begin with a version\n  hint: begin the name"), "{told}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl GitTree {
         let found = self.git(&["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")]);
         let id = found.map_err(|failed| match failed {
             // git's own message does not name what was requested.
-            Failed::Git { .. } => self.wrong(format!("it has no commit `{name}`")),
+            Failed::Git { .. } => self.wrong(format!("the tree has no commit `{name}`")),
             Failed::Start(error) => KernelError::Git(error),
         })?;
         let subject = self.ask(&["log", "-1", "--format=%s", id.trim(), "--"])?;
@@ -118,7 +118,7 @@ pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, Kern
     let release = tree.release(&commit.id);
     let like = closest_entry(catalog, &release).ok_or_else(|| KernelError::Commit {
         tree: tree.path.clone(),
-        why: "the catalog has no kernel after which it could be configured".to_owned(),
+        why: "the catalog has no kernel whose configuration the commit could use".to_owned(),
     })?;
     let version = tree.spec(&commit.id);
     let source = Source::Commit { tree: tree.path, id: commit.id, release };

@@ -68,13 +68,15 @@ pub(crate) fn check(entry: &Entry, result: &KernelConfig) -> Result<(), KernelEr
     for (option, wanted) in &asked {
         let got = result.value(option);
         match (got == *wanted, entry.not_applicable.contains_key(*option)) {
-            (false, false) => options.push(format!("{option}={wanted} was asked for, the result has {got}")),
-            (true, true) => options.push(format!("{option}={wanted} does apply, the catalog says that it does not")),
+            (false, false) => options.push(format!("{option}: expected {wanted}, observed {got}")),
+            (true, true) => options.push(format!(
+                "{option}={wanted} applies to this kernel, but the catalog lists it under not_applicable"
+            )),
             (true, false) | (false, true) => {}
         }
     }
     for option in entry.not_applicable.keys().filter(|option| !asked.contains_key(option.as_str())) {
-        options.push(format!("{option} is said not to apply, and nobody asks for it"));
+        options.push(format!("{option} is listed under not_applicable, but no fragment requests it"));
     }
     if options.is_empty() { Ok(()) } else { Err(KernelError::Options { version: entry.version.clone(), options }) }
 }
@@ -101,7 +103,7 @@ mod tests {
         let result = KernelConfig::parse("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=16\n");
         assert!(check(&entry("CONFIG_A=y\nCONFIG_N=16\nCONFIG_B=n\n", &[]), &result).is_ok());
         let error = check(&entry("CONFIG_A=n\nCONFIG_B=y\nCONFIG_N=8\n", &[]), &result).unwrap_err().to_string();
-        for line in ["CONFIG_A=n was asked for, the result has y", "CONFIG_B=y", "CONFIG_N=8"] {
+        for line in ["CONFIG_A: expected n, observed y", "CONFIG_B: expected y", "CONFIG_N: expected 8"] {
             assert!(error.contains(line), "{error}");
         }
     }

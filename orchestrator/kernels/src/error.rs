@@ -45,7 +45,7 @@ pub enum KernelError {
         why: String,
     },
     /// A download whose digest is not the catalog's.
-    #[error("{url}: its sha256 is {observed}, the catalog says {expected}")]
+    #[error("{url}: expected the sha256 {expected} of the catalog, and the file has {observed}")]
     WrongDigest {
         /// The URL.
         url: String,
@@ -55,7 +55,7 @@ pub enum KernelError {
         observed: String,
     },
     /// A configuration that differs from the requested one.
-    #[error("{version}: the configuration is not what was asked for:\n  {}", .options.join("\n  "))]
+    #[error("{version}: the kernel's configuration differs from the catalog's:\n  {}", .options.join("\n  "))]
     Options {
         /// The kernel.
         version: String,
@@ -95,7 +95,7 @@ pub enum KernelError {
         why: String,
     },
     /// Programs for a kernel build are missing.
-    #[error("a kernel build needs {}", .0.join(", "))]
+    #[error("a kernel build needs programs that are not installed: {}", .0.join(", "))]
     Tools(Vec<String>),
     /// A kernel source without live update selftests.
     #[error("the source of {version} has no {folder}")]
@@ -118,7 +118,7 @@ pub enum KernelError {
         tail: String,
     },
     /// Too little disk space.
-    #[error("{path} has {free} MiB free, a kernel build needs {needed} MiB")]
+    #[error("{path} has {free} MiB free; a kernel build needs {needed} MiB")]
     NoSpace {
         /// The folder.
         path: PathBuf,
@@ -139,7 +139,7 @@ pub enum KernelError {
     #[error("{}", git_in_words(.0))]
     Git(std::io::Error),
     /// A tree of mutants from which a patch could not be removed.
-    #[error("the patch `{subject}` could not be taken back from {}, so that tree was removed and nothing was stored: {why}", .tree.display())]
+    #[error("the patch `{subject}` could not be removed from {}; the tree was deleted and nothing was stored: {why}", .tree.display())]
     MutantTree {
         /// The tree.
         tree: PathBuf,
@@ -176,7 +176,7 @@ pub(crate) fn says_full(text: &str) -> bool {
 
 fn git_in_words(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "git is missing: luqual reads patches and commits with it".to_owned(),
+        std::io::ErrorKind::NotFound => "git is not installed; luqual needs it for patches and commits".to_owned(),
         _ => format!("git cannot be started: {error}"),
     }
 }
@@ -226,40 +226,39 @@ impl KernelError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown { known, .. } => {
-                format!("known: {}; or a path, to a bzImage or a build tree; or TREE@COMMIT of a git tree", known.join(", "))
+                format!("give one of {}; or the path of a bzImage or of a build tree; or TREE@COMMIT of a git tree", known.join(", "))
             }
             Self::TreeChanged { .. } => {
-                "leave the tree alone until the build says that it compiles, and run the same command again".to_owned()
+                "run the same command again, and change the tree only after the build has begun to compile".to_owned()
             }
             Self::Git(_) => "Debian, Ubuntu: apt-get install git".to_owned(),
-            Self::MutantTree { .. } => "run the same command again: it builds the tree anew".to_owned(),
-            Self::NotAKernel { .. } => "a bzImage, or the folder of a kernel that was built (make bzImage)".to_owned(),
+            Self::MutantTree { .. } => "run the same command again; it makes a new tree".to_owned(),
+            Self::NotAKernel { .. } => "give a bzImage, or the folder of a kernel that was built with `make bzImage`".to_owned(),
             Self::Download { .. } => {
-                "run the same command again to go on where it stopped, or name another mirror with --debian-mirror"
+                "run the same command again to resume the download, or name another mirror with --debian-mirror"
                     .to_owned()
             }
             Self::WrongDigest { .. } => {
-                "the file was removed; if the mirror is right, the catalog's sha256 has to change".to_owned()
+                "the file was removed; if the mirror is right, correct the sha256 in the catalog".to_owned()
             }
             Self::Options { .. } => {
-                "an option that this kernel cannot take belongs under not_applicable in the catalog, with its reason"
+                "list an option that this kernel does not have under not_applicable in the catalog, with the reason"
                     .to_owned()
             }
             Self::Series { hint, .. } => hint.clone(),
             Self::Patch { .. } => {
-                "a series has to be made against the very source that the catalog names: rebase it, or take out what that \
-                 source has already"
+                "a series has to apply to the source that the catalog names: rebase it, or remove the patches that the source has already"
                     .to_owned()
             }
             Self::Tools(_) => format!("Debian, Ubuntu: apt-get install {}", crate::tools::PACKAGES),
-            Self::NoSpace { .. } => "make room, or set XDG_CACHE_HOME to a folder that has it".to_owned(),
+            Self::NoSpace { .. } => "free disk space, or set XDG_CACHE_HOME to a folder with more".to_owned(),
             Self::File { source, .. } if source.raw_os_error() == Some(FULL) => {
-                "the disk is full: make room, or set XDG_CACHE_HOME to a folder that has it".to_owned()
+                "the disk is full: free disk space, or set XDG_CACHE_HOME to a folder with more".to_owned()
             }
             Self::NoSelftests { .. } => {
-                "6.19 is the first with programs for LUO; `luqual kernels list` has later ones".to_owned()
+                "use 6.19 or later, which have test programs for LUO; `luqual kernels list` shows them".to_owned()
             }
-            Self::Commit { .. } => "name a commit as git does, of a git tree on this machine".to_owned(),
+            Self::Commit { .. } => "give TREE@COMMIT: a git tree on this machine, and any name of a commit that git knows".to_owned(),
             Self::Catalog(_) | Self::Named { .. } | Self::Make { .. } | Self::Package { .. } => return None,
             Self::Unexpected { .. } | Self::File { .. } => return None,
         })

@@ -121,7 +121,7 @@ async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn BuildP
         return Ok(());
     }
     if !status.is_success() {
-        return Err(failed(format!("the server says {status}")));
+        return Err(failed(format!("the server answered {status}")));
     }
     if status != StatusCode::PARTIAL_CONTENT {
         have = 0;
@@ -134,14 +134,15 @@ async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn BuildP
     progress.at(have);
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| failed(format!("cut after {have} bytes: {}", causes(&error))))?;
+        let piece =
+            piece.map_err(|error| failed(format!("the download ended after {have} bytes: {}", causes(&error))))?;
         file.write_all(&piece).map_err(KernelError::file(part))?;
         have += piece.len() as u64;
         progress.at(have);
     }
     progress.end();
     match total {
-        Some(total) if total != have => Err(failed(format!("cut after {have} of {total} bytes"))),
+        Some(total) if total != have => Err(failed(format!("the download ended after {have} of {total} bytes"))),
         _ => Ok(()),
     }
 }

@@ -44,12 +44,13 @@ struct Header {
 
 impl Header {
     fn read(image: &[u8]) -> Result<Self, NotAnImage> {
-        let bytes = |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("it ends in its header"));
+        let bytes =
+            |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("the file ends within its header"));
         let number = |at: usize, length: usize| -> Result<usize, NotAnImage> {
             Ok(bytes(at, length)?.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
         };
         if bytes(0x202, 4)? != b"HdrS" {
-            return Err(NotAnImage("there is no HdrS at offset 0x202"));
+            return Err(NotAnImage("the signature HdrS is missing at offset 0x202"));
         }
         if number(0x206, 2)? < 0x208 {
             return Err(NotAnImage("its boot protocol is older than 2.08"));
@@ -62,13 +63,14 @@ impl Header {
         let start = code + number(0x248, 4)?;
         let payload = start..start + number(0x24c, 4)?;
         if image.len() < payload.end {
-            return Err(NotAnImage("it is shorter than its header says"));
+            return Err(NotAnImage("the file is shorter than its header says"));
         }
-        let version = image.get(number(0x20e, 2)? + 0x200..).ok_or(NotAnImage("its version is outside of it"))?;
+        let version =
+            image.get(number(0x20e, 2)? + 0x200..).ok_or(NotAnImage("the version string is outside of the file"))?;
         let version = version.split(|byte| *byte == 0 || *byte == b' ').next().unwrap_or_default();
-        let release = String::from_utf8(version.to_vec()).map_err(|_| NotAnImage("its version is not text"))?;
+        let release = String::from_utf8(version.to_vec()).map_err(|_| NotAnImage("the version string is not text"))?;
         if release.is_empty() {
-            return Err(NotAnImage("it has no version"));
+            return Err(NotAnImage("the image has no version string"));
         }
         Ok(Self { release, payload })
     }
@@ -244,8 +246,8 @@ pub(crate) mod tests {
     fn what_is_not_a_bzimage_is_told_why() {
         let whole = image(&elf());
         for (bytes, why) in [
-            (&b"#!/bin/sh\n"[..], "it ends in its header"),
-            (&[0; 4096][..], "no HdrS"),
+            (&b"#!/bin/sh\n"[..], "the file ends within its header"),
+            (&[0; 4096][..], "HdrS"),
             (&whole[..whole.len() - 1], "shorter than its header says"),
         ] {
             let error = read(bytes).unwrap_err().to_string();

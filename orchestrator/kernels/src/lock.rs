@@ -29,7 +29,7 @@ pub(crate) async fn wait_for(
 ) -> Result<File, KernelError> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => progress.note(&format!("another luqual {does}; waiting for it")),
+        Err(TryLockError::WouldBlock) => progress.note(&format!("another luqual {does}; this one waits for it")),
         Err(TryLockError::Error(error)) => return Err(KernelError::file(path)(error)),
     }
     let (locked, wait) = oneshot::channel();
@@ -77,7 +77,7 @@ mod tests {
             drop(held);
             assert_eq!(waited, Ok(true), "the runtime did not end");
         });
-        assert_eq!(notes.taken(), ["another luqual builds it; waiting for it"]);
+        assert_eq!(notes.taken(), ["another luqual builds it; this one waits for it"]);
     }
 
     #[tokio::test]

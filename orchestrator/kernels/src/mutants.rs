@@ -46,7 +46,7 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
         let own = Series::Path(path.clone());
         let patches = patches::read(&own).map_err(|trouble| trouble.of(&version))?;
         let [Patch { subject, .. }] = patches.as_slice() else {
-            let (why, hint) = ("a mutant is one patch".to_owned(), "one file, with one diff in it".to_owned());
+            let (why, hint) = ("a mutant has to be one patch".to_owned(), "write one file with one diff".to_owned());
             return Err(KernelError::Series { version, why, hint });
         };
         let subject = subject.clone();
@@ -97,7 +97,7 @@ impl<'a> Tree<'a> {
             match tree.restore().await {
                 Ok(()) => return Ok(tree),
                 Err(KernelError::MutantTree { why, .. }) => {
-                    progress.note(&format!("the tree for {what} is built anew: {why}"));
+                    progress.note(&format!("the tree for {what} is made again: {why}"));
                     return Self::build_tree(store, base, folder, tree._lock, progress).await;
                 }
                 Err(error) => return Err(error),
@@ -161,7 +161,7 @@ impl<'a> Tree<'a> {
         let recipe = self.base.of_same_source(&mutant.entry)?;
         let Some(patch) = recipe.patches.get(self.base.patches.len()..).and_then(<[Patch]>::first) else {
             let path = self.tree.clone();
-            return Err(KernelError::Unexpected { path, why: format!("{} is no mutant of its kernel", mutant.name) });
+            return Err(KernelError::Unexpected { path, why: format!("{} does not apply to its kernel", mutant.name) });
         };
         let applied = self.folder.join(APPLIED);
         fs::write(&applied, &patch.diff).map_err(KernelError::file(&applied))?;

@@ -97,7 +97,10 @@ impl Trouble {
     /// For `map_err` on an operation on a file that the catalog names.
     fn named(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |error| {
-            trouble(format!("{}: {error}", path.display()), "`patches` in the catalog says where the series is")
+            trouble(
+                format!("{}: {error}", path.display()),
+                "set `patches` in the catalog to a folder or an mbox with the series",
+            )
         }
     }
 }
@@ -127,8 +130,8 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
         Series::Path(path) => {
             let text = fs::read(path).map_err(Trouble::named(path))?;
             if !text.starts_with(b"From ") {
-                let hint = "an mbox begins with `From `, as `git format-patch --stdout` writes it; plain diffs can stand in a \
-                            folder as *.patch";
+                let hint =
+                    "write the mbox with `git format-patch --stdout`, or put plain diffs into a folder as *.patch";
                 return Err(trouble(format!("{} is not an mbox", path.display()), hint));
             }
             split(path, &[], work.path())?
@@ -148,10 +151,10 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     if patches.is_empty() {
         let hint = match series {
             Series::Path(_) | Series::OnTop { .. } | Series::Own(_) => {
-                "a folder of *.patch, or an mbox with a patch in it".to_owned()
+                "name a folder with *.patch files, or an mbox with patches".to_owned()
             }
             Series::Branch { repository, range } => {
-                format!("`git -C {} log {range}` has to list commits", repository.display())
+                format!("give a range for which `git -C {} log {range}` lists commits", repository.display())
             }
         };
         return Err(trouble(format!("there is no patch in {}", series.provenance()), hint));
@@ -182,7 +185,7 @@ fn split(mbox: &Path, options: &[&str], work: &Path) -> Result<Vec<PathBuf>, Tro
     // Eight digits keep the files in order.
     let start = ["mailsplit", "-d8"].iter().chain(options).map(OsStr::new);
     let words: Vec<&OsStr> = start.chain([into.as_os_str(), OsStr::new("--"), mbox.as_os_str()]).collect();
-    git(work, &words, None).map_err(Trouble::git("an mbox is what `git format-patch --stdout` writes"))?;
+    git(work, &words, None).map_err(Trouble::git("write the mbox with `git format-patch --stdout`"))?;
     let entries = fs::read_dir(&folder).map_err(Trouble::own(&folder))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -192,7 +195,7 @@ fn split(mbox: &Path, options: &[&str], work: &Path) -> Result<Vec<PathBuf>, Tro
 /// The commits of a range as an mbox, independent of the user's configuration of git.
 fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
     if !repository.is_dir() {
-        let hint = "`git` in the catalog's `patches` names a repository on this machine";
+        let hint = "set `git` under `patches` in the catalog to a git repository on this machine";
         return Err(trouble(format!("there is no repository {}", repository.display()), hint));
     }
     let look = format!("look at it with `git -C {} log {range}`", repository.display());
@@ -201,7 +204,7 @@ fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
     if merges.trim_ascii() != b"0" {
         let merges = String::from_utf8_lossy(&merges).trim().to_owned();
         let why = format!("{range} has merges ({merges}), which cannot be written as patches");
-        return Err(trouble(why, "make it a series without merges: git rebase"));
+        return Err(trouble(why, "make it a series without merges with `git rebase`"));
     }
     let words = [
         "format-patch",
@@ -239,7 +242,7 @@ fn patch_of(mail: &Path, work: &Path) -> Result<Option<Patch>, Trouble> {
     let words = ["mailinfo", "-k", "--encoding=UTF-8", "--no-scissors"].map(OsStr::new);
     let words: Vec<&OsStr> = words.into_iter().chain([message.as_os_str(), body.as_os_str()]).collect();
     let name = mail.file_name().unwrap_or(mail.as_os_str()).to_string_lossy().into_owned();
-    let hint = "a patch is what `git format-patch` writes, or a plain diff";
+    let hint = "write patches with `git format-patch`, or as plain diffs";
     let input = File::open(mail).map_err(Trouble::named(mail))?;
     let info = git(work, &words, Some(input)).map_err(Trouble::git(hint))?;
     let body = fs::read(&body).map_err(Trouble::own(&body))?;
@@ -325,7 +328,7 @@ pub(crate) async fn is_applied(patch: &Patch, tree: &Path, work: &Path) -> Resul
     Ok(match (back, on) {
         (Ok(()), Err(_)) => Ok(true),
         (Err(_), Ok(())) => Ok(false),
-        (Ok(()), Ok(())) => Err("it can be applied and taken back alike".to_owned()),
+        (Ok(()), Ok(())) => Err("it applies both forwards and backwards".to_owned()),
         (Err(why), Err(_)) => Err(why),
     })
 }

@@ -200,7 +200,7 @@ impl Store {
         self.keep(recipe, &tree, &log, started)?;
         if recipe.check_source().is_err() {
             let tree = recipe.entry.source.provenance();
-            progress.note(&format!("{tree} changed since it was copied; the kernel is of the copy"));
+            progress.note(&format!("{tree} changed after it was copied; the kernel was built from the copy"));
         }
         Ok(())
     }

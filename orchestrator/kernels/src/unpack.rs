@@ -39,7 +39,7 @@ pub(crate) async fn unpack(
                 }
             }
         }
-        return Err(wrong("there is no usr/src/linux-source-*.tar.* in it".to_owned()));
+        return Err(wrong("the package has no usr/src/linux-source-*.tar.*".to_owned()));
     }
     tree(file, folder, &read, progress).await.map_err(|error| failed(error, package, folder))
 }
@@ -69,7 +69,7 @@ async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn
     progress.end();
     let mut tops =
         fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| path.join("Kbuild").exists());
-    tops.next().ok_or_else(|| io::Error::other("there is no kernel source tree in it"))
+    tops.next().ok_or_else(|| io::Error::other("the archive has no kernel source tree"))
 }
 
 /// Unpacks a stream; its first bytes tell the compression.

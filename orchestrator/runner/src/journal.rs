@@ -162,7 +162,7 @@ fn lock(journal: &File) -> io::Result<()> {
 }
 
 fn busy() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "another luqual is running this run")
+    io::Error::new(io::ErrorKind::ResourceBusy, "another luqual runs this run; wait until it ends")
 }
 
 #[cfg(test)]

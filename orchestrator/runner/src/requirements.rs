@@ -21,7 +21,7 @@ pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<St
         return Some(format!("the profile {name} has no {device}"));
     }
     let stays = workload.unplug.is_some() && !profile.bus.can_unplug();
-    stays.then(|| format!("the profile {name} has no slot that {device} could be unplugged from"))
+    stays.then(|| format!("the profile {name} has no slot from which {device} can be unplugged"))
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(lacks("q35-intel", "vfio.nvme.idle").unwrap(), "the profile q35-intel has no nvme");
         assert_eq!(
             lacks("vfio-intel", "vfio.nvme.unplugged").unwrap(),
-            "the profile vfio-intel has no slot that nvme could be unplugged from"
+            "the profile vfio-intel has no slot from which nvme can be unplugged"
         );
         assert_eq!(lacks("q35-intel", "memfd.basic"), None);
     }

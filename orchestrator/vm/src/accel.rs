@@ -70,7 +70,7 @@ pub async fn choose(
     match (kvm(launcher, qemu, cache).await, choice) {
         (Ok(()), _) => Ok(AccelFound { accel: Accel::Kvm, reason: "KVM ran a guest".to_owned() }),
         (Err(why), AccelChoice::Kvm) => Err(VmError::NoKvm(why)),
-        (Err(why), _) => Ok(AccelFound { accel: Accel::Tcg, reason: format!("KVM does not run guests: {why}") }),
+        (Err(why), _) => Ok(AccelFound { accel: Accel::Tcg, reason: format!("KVM cannot run a guest: {why}") }),
     }
 }
 
@@ -132,7 +132,7 @@ pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(),
     };
     let Ok(complaint) = complaint else {
         let _ = child.kill().await;
-        return Err(format!("the guest did not get through a few instructions in {} s", PROBE.as_secs()));
+        return Err(format!("the guest did not run a few instructions within {} s", PROBE.as_secs()));
     };
     if complaint.as_deref().is_some_and(is_internal_error) {
         let _ = child.kill().await;
@@ -254,9 +254,9 @@ mod tests {
         let found = choose(&launcher, &qemu, AccelChoice::Auto, folder.path()).await.unwrap();
         assert_eq!(found.accel, Accel::Tcg);
         let error = choose(&launcher, &qemu, AccelChoice::Kvm, folder.path()).await.unwrap_err();
-        assert!(error.to_string().starts_with("KVM does not run guests here: "), "{error}");
+        assert!(error.to_string().starts_with("KVM cannot run a guest on this host: "), "{error}");
         assert_eq!(
-            format!("KVM does not run guests here: {}", found.reason.split_once(": ").unwrap().1),
+            format!("KVM cannot run a guest on this host: {}", found.reason.split_once(": ").unwrap().1),
             error.to_string()
         );
     }

@@ -7,7 +7,7 @@ pub enum VmError {
     #[error("{0} was not found")]
     NoQemu(String),
     /// The program did not print the version of a QEMU.
-    #[error("{path} does not say its version: {said}")]
+    #[error("{path} did not print the version of a QEMU: {said}")]
     NotQemu {
         /// The program.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum VmError {
         version: String,
     },
     /// KVM was required and cannot run a guest.
-    #[error("KVM does not run guests here: {0}")]
+    #[error("KVM cannot run a guest on this host: {0}")]
     NoKvm(String),
     /// QEMU could not be started, or ended before it was ready.
     #[error("QEMU did not start: {0}")]
@@ -45,7 +45,7 @@ pub enum VmError {
         source: std::io::Error,
     },
     /// Too little space for the RAM file: QEMU would be killed when it touches a page without memory.
-    #[error("{path} has {free} MiB free, the machine's memory needs {needed} MiB")]
+    #[error("{path} has {free} MiB free; the machine's memory needs {needed} MiB")]
     NoSpace {
         /// The folder.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum VmError {
     #[error(transparent)]
     Named(Box<VmError>),
     /// The path of a Unix socket is too long.
-    #[error("{0}: a socket's path can have 107 bytes at most")]
+    #[error("{0}: the path of a socket can have at most 107 bytes")]
     LongPath(PathBuf),
 }
 
@@ -86,8 +86,10 @@ impl VmError {
             Self::Named(error) => return error.hint(),
             Self::NoQemu(_) => "install it (Debian, Ubuntu: apt-get install qemu-system-x86), or name one with --qemu",
             Self::NotQemu { .. } => "name a qemu-system-x86_64 with --qemu",
-            Self::OldQemu { .. } => "Debian 12 and Ubuntu 24.04 have a newer one",
-            Self::NoKvm(_) => "use --accel auto or --accel tcg: everything works without KVM, more slowly",
+            Self::OldQemu { .. } => {
+                "install QEMU 7.2 or later (Debian 12, Ubuntu 24.04: apt-get install qemu-system-x86), or name one with --qemu"
+            }
+            Self::NoKvm(_) => "use --accel auto or --accel tcg; everything works without KVM, but is slower",
             Self::NoSpace { .. } | Self::LongPath(_) => {
                 "set LUQUAL_WORK_DIR to a folder with a short path and more room"
             }

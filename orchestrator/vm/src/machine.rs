@@ -76,7 +76,7 @@ impl Machine {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
-            .ok_or_else(|| VmError::Start("it has no process id".to_owned()))?;
+            .ok_or_else(|| VmError::Start("QEMU has no process id".to_owned()))?;
         let reaped = Arc::new(AtomicBool::new(false));
         let opening = open(launch, reaped.clone(), started);
         let opened = unless_it_ends(opening, &mut child, &stderr_file, START).await?;
@@ -199,7 +199,7 @@ impl Machine {
         let mut end = self.end.clone();
         match end.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(end)) => end.clone(),
-            _ => MachineEnd::Qemu("QEMU is not watched any more".to_owned()),
+            _ => MachineEnd::Qemu("the task that watches QEMU has ended".to_owned()),
         }
     }
 
@@ -257,7 +257,7 @@ async fn unless_it_ends<T>(
         },
         status = child.wait() => ended_at_once(status, stderr),
         () = tokio::time::sleep(limit) => {
-            VmError::Start(format!("it was not ready in {} s{}", limit.as_secs(), said(stderr)))
+            VmError::Start(format!("QEMU was not ready within {} s{}", limit.as_secs(), said(stderr)))
         }
     };
     // An error means that it has already ended.
@@ -299,7 +299,7 @@ async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) ->
         let usernet = qmp.hmp("info usernet").await?;
         let ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
             command: "info usernet".to_owned(),
-            why: format!("no forwarded port in: {usernet}"),
+            why: format!("QEMU reports no forwarded port in: {usernet}"),
         })?;
         (console, Some(ssh_port))
     };
@@ -389,7 +389,7 @@ mod tests {
 
         let mut child = start("exec sleep 600");
         let error = unless_it_ends(never(), &mut child, stderr.path(), Duration::ZERO).await.unwrap_err();
-        assert!(error.to_string().contains("not ready in 0 s"), "{error}");
+        assert!(error.to_string().contains("not ready within 0 s"), "{error}");
         assert!(child.try_wait().unwrap().is_some());
     }
 

@@ -154,7 +154,7 @@ impl Profile {
         ];
         let lacking = needs.into_iter().find(|(needed, _, since)| *needed && qemu < *since);
         lacking.map(|(_, what, QemuVersion(major, minor, _))| {
-            format!("QEMU {qemu} has no {what}, which came with {major}.{minor}")
+            format!("QEMU {qemu} has no {what}, which QEMU {major}.{minor} introduced")
         })
     }
 }
@@ -305,9 +305,12 @@ mod tests {
         assert_eq!(lacks("vfio-intel", QemuVersion(7, 2, 0)), None);
         assert_eq!(
             lacks("vfio-intel-first-stage", QemuVersion(9, 2, 1)).unwrap(),
-            "QEMU 9.2.1 has no first-stage translation of the Intel IOMMU, which came with 10.0"
+            "QEMU 9.2.1 has no first-stage translation of the Intel IOMMU, which QEMU 10.0 introduced"
         );
-        assert_eq!(lacks("vfio-igb", QemuVersion(7, 2, 22)).unwrap(), "QEMU 7.2.22 has no igb, which came with 8.0");
+        assert_eq!(
+            lacks("vfio-igb", QemuVersion(7, 2, 22)).unwrap(),
+            "QEMU 7.2.22 has no igb, which QEMU 8.0 introduced"
+        );
         assert_eq!(lacks("vfio-igb", QemuVersion(8, 0, 0)), None);
     }
 

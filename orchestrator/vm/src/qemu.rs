@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn one_that_is_named_and_of_no_use_is_a_mistake_of_the_one_who_named_it() {
         for (path, told) in
-            [("/etc/passwd", "/etc/passwd: Permission denied"), ("/bin/true", "does not say its version")]
+            [("/etc/passwd", "/etc/passwd: Permission denied"), ("/bin/true", "did not print the version of a QEMU")]
         {
             let error = Qemu::find(Some(Path::new(path))).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(told), "{error}");

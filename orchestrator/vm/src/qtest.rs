@@ -34,7 +34,7 @@ impl Qtest {
     pub(crate) async fn config(&self, function: PciAddress, offset: u8) -> Result<u32, VmError> {
         let said = self.ask(vec![select(function, offset), format!("inl {CONFIG_DATA:#x}")]).await?;
         let value = said.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        value.ok_or_else(|| failed(format!("`{said}` is no value")))
+        value.ok_or_else(|| failed(format!("QEMU answered `{said}` instead of a value")))
     }
 
     /// Writes a word of a function's configuration space at `offset`.

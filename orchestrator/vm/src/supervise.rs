@@ -31,7 +31,7 @@ impl Launcher {
 
     /// Starts such a command, on the one thread that starts all of them.
     pub(crate) async fn start(&self, command: Command) -> io::Result<Child> {
-        let gone = || io::Error::other("there is no thread that could start QEMU");
+        let gone = || io::Error::other("the thread that starts QEMU has ended");
         let (started, child) = oneshot::channel();
         parent().send(Start { command, runtime: Handle::current(), started }).map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
@@ -75,7 +75,7 @@ pub fn exec_with_parent(parent: u32, program: OsString, arguments: Vec<OsString>
     }
     // A parent that ended before the previous call sends no signal.
     if getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok()) != Some(parent) {
-        return io::Error::other("the luqual that started this is gone");
+        return io::Error::other("the luqual that started QEMU has ended");
     }
     std::process::Command::new(program).args(arguments).exec()
 }

@@ -33,7 +33,7 @@ impl Order {
     pub(super) fn of_catalog(catalog: &Catalog, good: &str, bad: &str, among: &[String]) -> Result<Self, EngineError> {
         let unknown = |name: &str| {
             EngineError::usage(format!("the catalog has no kernel `{name}`"))
-                .hint("luqual kernels list has them; commits are looked through with --tree")
+                .hint("`luqual kernels list` shows its kernels; give --tree to bisect commits")
         };
         if let Some(name) =
             among.iter().map(String::as_str).chain([good, bad]).find(|name| catalog.find(name).is_none())
@@ -58,8 +58,8 @@ impl Order {
     pub(super) fn of_tree(tree: GitTree, good: &str, bad: &str) -> Result<Self, EngineError> {
         let (good, bad) = (tree.commit(good)?.id, tree.commit(bad)?.id);
         if good == bad || !tree.is_before(&good, &bad)? {
-            return Err(EngineError::usage("the good commit is not before the bad one")
-                .hint("git merge-base has one that is before both"));
+            return Err(EngineError::usage("the good commit is not an ancestor of the bad one")
+                .hint("`git merge-base` finds a commit that is an ancestor of both; try that one as --good"));
         }
         Ok(Self::Git { tree, good, bad })
     }

@@ -131,7 +131,7 @@ pub(super) fn unpack(from: File, into: &Path) -> Result<(), NotUnpacked> {
 }
 
 fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpacked> {
-    let no_archive = |error: io::Error| format!("it is no gzipped tar: {error}");
+    let no_archive = |error: io::Error| format!("it is not a gzipped tar: {error}");
     // One more byte shows whether the archive is larger than the limit.
     let mut archive = Archive::new(GzDecoder::new(BufReader::new(from)).take(largest + 1));
     let mut left = largest;
@@ -139,11 +139,11 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpack
     for (number, entry) in archive.entries().map_err(no_archive)?.raw(true).enumerate() {
         let mut entry = entry.map_err(no_archive)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let refused = |why: &str| Err(NotUnpacked::Refused(format!("`{}` in it {why}", name.escape_debug())));
+        let refused = |why: &str| Err(NotUnpacked::Refused(format!("its entry `{}` {why}", name.escape_debug())));
         if entry.header().entry_type() != EntryType::Regular {
-            return refused("is not a plain file");
+            return refused("is not a regular file");
         }
-        let Some(place) = place(&name) else { return refused("has no place in a bundle") };
+        let Some(place) = place(&name) else { return refused("is not a file that a bundle can have") };
         if number >= MOST {
             return Err(format!("it has more than {MOST} files").into());
         }
@@ -154,7 +154,7 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpack
         let failed = |error: io::Error| NotUnpacked::Host(format!("{}: {error}", path.display()));
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
         let mut file = match File::create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return refused("is there twice"),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return refused("occurs twice"),
             file => BufWriter::new(file.map_err(failed)?),
         };
         let size = entry.size();
@@ -164,7 +164,7 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpack
                 if is_of_the_host(&error) { failed(error) } else { no_archive(error).into() }
             })?;
         if copied != size {
-            return refused("is cut off");
+            return refused("is truncated");
         }
     }
     // The checksum of gzip is at the end.
@@ -269,7 +269,7 @@ mod tests {
         ] {
             assert_eq!(place(name), None, "{name}");
             let bytes = forged(|builder| builder.append(&header(EntryType::Regular, name, 0), io::empty()).unwrap());
-            assert!(refused(&bytes).contains("has no place in a bundle"), "{name}");
+            assert!(refused(&bytes).contains("is not a file that a bundle can have"), "{name}");
         }
         assert_eq!(place("kernels/ab/vmlinux"), Some(PathBuf::from("kernels/ab/vmlinux")));
     }
@@ -294,7 +294,7 @@ mod tests {
                 header.set_cksum();
                 builder.append(&header, io::empty()).unwrap();
             });
-            assert_eq!(refused(&bytes), "`logs/x` in it is not a plain file", "{kind:?}");
+            assert_eq!(refused(&bytes), "its entry `logs/x` is not a regular file", "{kind:?}");
         }
     }
 
@@ -313,9 +313,9 @@ mod tests {
         for place in [bytes.len() - 8, bytes.len() - 1] {
             let mut bytes = bytes.clone();
             bytes[place] ^= 1;
-            assert!(refused(&bytes).contains("no gzipped tar"), "{place}");
+            assert!(refused(&bytes).contains("not a gzipped tar"), "{place}");
         }
-        assert!(refused(&bytes[..bytes.len() - 1]).contains("no gzipped tar"));
+        assert!(refused(&bytes[..bytes.len() - 1]).contains("not a gzipped tar"));
     }
 
     #[test]
@@ -335,8 +335,8 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_told() {
-        assert_eq!(refused(&packed(&[("logs/a", b"1"), ("logs/a", b"2")])), "`logs/a` in it is there twice");
-        assert!(refused(b"not an archive").starts_with("it is no gzipped tar: "));
+        assert_eq!(refused(&packed(&[("logs/a", b"1"), ("logs/a", b"2")])), "its entry `logs/a` occurs twice");
+        assert!(refused(b"not an archive").starts_with("it is not a gzipped tar: "));
         let whole =
             packed(&[("logs/a", &(0..200_000).map(|n: u32| (n.wrapping_mul(n) >> 7) as u8).collect::<Vec<u8>>())]);
         assert!(unpacked(&whole[..whole.len() / 2], 1 << 20).1.is_err());

@@ -54,7 +54,7 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let record = read_folder(&source)?;
     let cell = cell_of(&record, &request.cell)?;
     let (run, cells) = alone(&record, &cell)?;
-    let since = OnChange::Refused("a bundle has what was run, and nothing else");
+    let since = OnChange::Refused("a bundle can only have what was run");
     Registry::of_run(&run.programs)?;
     let kernels = kernels_of(context, &run, &store, run.planned.iter(), since).await?;
     write_report(&request.output, |to| {

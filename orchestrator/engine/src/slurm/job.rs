@@ -59,16 +59,16 @@ pub(crate) async fn there_is_a_slurm() -> Result<(), EngineError> {
         return Ok(());
     }
     Err(EngineError::usage(format!(
-        "sbatch knows of no Slurm: {}",
+        "sbatch finds no Slurm cluster: {}",
         String::from_utf8_lossy(&requested.stderr).trim_end()
     ))
-    .hint("run it where `sinfo` shows nodes"))
+    .hint("run luqual on a machine where `sinfo` shows nodes"))
 }
 
 fn not_started(error: io::Error) -> EngineError {
     match error.kind() {
-        io::ErrorKind::NotFound => EngineError::usage("there is no sbatch in PATH")
-            .hint("run it on a machine that submits to Slurm (Debian's package slurm-client), or use --partition"),
+        io::ErrorKind::NotFound => EngineError::usage("the program sbatch is not in PATH")
+            .hint("run luqual on a submit host of Slurm (Debian: package slurm-client), or use --partition"),
         _ => EngineError::harness(format!("sbatch: {error}")),
     }
 }
@@ -116,8 +116,8 @@ impl Slurm {
         let said =
             requested.map(|requested| String::from_utf8_lossy(&requested.stdout).into_owned()).unwrap_or_default();
         if said.lines().any(|line| line.starts_with(&job.id)) {
-            return Err(EngineError::usage(format!("job {job} of this run is still there"))
-                .hint(format!("let it end, or end it by `scancel {job}`; then start again")));
+            return Err(EngineError::usage(format!("job {job} of this run has not ended"))
+                .hint(format!("wait until it ends, or end it with `scancel {job}`; then run the same command again")));
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Slurm {
                         return Ok(Waited::ToTheEnd);
                     }
                     cancel(&job).await?;
-                    return Err(EngineError::harness(format!("sbatch was killed, and with it job {job}")));
+                    return Err(EngineError::harness(format!("sbatch was killed; job {job} was cancelled")));
                 }
                 _ = tick.tick() => {
                     let ended = journals.iter().filter(|journal| says_the_end(journal).unwrap_or(false)).count();
@@ -181,8 +181,10 @@ impl Slurm {
             BufReader::new(stdout).read_line(&mut line).await.map_err(EngineError::own("sbatch"))?;
         }
         let refused = || {
-            EngineError::usage("sbatch did not take the job, and says why above")
-                .hint(format!("--sbatch-option gives it what it wants; the script is {}", self.script().display()))
+            EngineError::usage("sbatch refused the job; its message is above").hint(format!(
+                "pass the options that it requires with --sbatch-option; the script is {}",
+                self.script().display()
+            ))
         };
         let job = Job::parse(&line).ok_or_else(refused)?;
         let noted = File::options().append(true).create(true).open(self.jobs());
@@ -194,7 +196,7 @@ impl Slurm {
 
 async fn cancel(job: &Job) -> Result<(), EngineError> {
     let failed = |why: &dyn Display| {
-        EngineError::harness(format!("job {job} was not cancelled: {why}")).hint(format!("end it by `scancel {job}`"))
+        EngineError::harness(format!("job {job} was not cancelled: {why}")).hint(format!("end it with `scancel {job}`"))
     };
     let status = job.command("scancel").arg(&job.id).status().await.map_err(|error| failed(&error))?;
     if status.success() { Ok(()) } else { Err(failed(&status)) }

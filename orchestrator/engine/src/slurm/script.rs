@@ -22,14 +22,14 @@ pub fn option(text: &str) -> Result<String, String> {
     if text.starts_with('-') && !text.contains('\n') {
         Ok(text.to_owned())
     } else {
-        Err("an option of sbatch begins with `-` and is one line".to_owned())
+        Err("an option of sbatch has to begin with `-` and to be one line".to_owned())
     }
 }
 
 /// Quotes a word for the shell.
 pub(crate) fn quoted(text: &str) -> Result<String, EngineError> {
     let quoted = shlex::try_quote(text).map(|text| text.into_owned());
-    quoted.map_err(|error| EngineError::usage(format!("`{text}` cannot be a word of a script: {error}")))
+    quoted.map_err(|error| EngineError::usage(format!("`{text}` cannot be written into the job script: {error}")))
 }
 
 /// The text of the script. The user's options come first: if an option occurs twice, sbatch takes the last.
@@ -49,7 +49,7 @@ pub(crate) fn text(task: &Task<'_>) -> Result<String, EngineError> {
     let (program, request, folder) = (path(task.program)?, path(task.request)?, path(&task.folder.join("parts"))?);
     Ok(format!(
         "#!/bin/bash\n\
-         # Written by luqual. Task K of the array runs part K of {parts}, or goes on with it: sbatch --array=K job.sh\n\
+         # Written by luqual. Task K of the array runs part K of {parts}, or resumes it: sbatch --array=K job.sh\n\
          {options}\
          exec {program} run --request {request} \\\n  \
            --partition \"$SLURM_ARRAY_TASK_ID/{parts}\" --report-dir {folder}/\"$SLURM_ARRAY_TASK_ID\" --resume-if-exists\n"
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(
             text(&task).unwrap(),
             "#!/bin/bash
-# Written by luqual. Task K of the array runs part K of 4, or goes on with it: sbatch --array=K job.sh
+# Written by luqual. Task K of the array runs part K of 4, or resumes it: sbatch --array=K job.sh
 #SBATCH --mem=8G
 #SBATCH --output=mine
 #SBATCH --job-name=luqual

@@ -37,11 +37,11 @@ pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<S
     let [part] = boot.parts.as_slice() else { return Some("cells that share a boot are not deterministic".to_owned()) };
     let workload = part.workload;
     if let Some(device) = workload.device {
-        return Some(format!("{} has {device}, a live device, which is not deterministic", workload.name));
+        return Some(format!("{} has {device}, a live device, and is not deterministic", workload.name));
     }
     if workload.requires.contains(&Requirement::Kvm) {
         return Some(format!(
-            "{} has virtual machines that the host looks at, which is not deterministic",
+            "{} has virtual machines that the host observes, and is not deterministic",
             workload.name
         ));
     }

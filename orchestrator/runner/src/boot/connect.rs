@@ -89,7 +89,9 @@ pub(crate) async fn hello(guest: &dyn Guest) -> Result<Hello, Stop> {
     match ask(guest, &Request::Hello { protocol: VERSION }).await? {
         Reply::Hello(hello) => Ok(hello),
         Reply::Failed { message } => Err(Stop::Agent(message)),
-        reply => Err(Stop::Agent(format!("no handshake: {reply:?}"))),
+        reply => {
+            Err(Stop::Agent(format!("the agent answered the handshake with a reply of the wrong kind: {reply:?}")))
+        }
     }
 }
 

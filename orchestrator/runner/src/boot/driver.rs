@@ -447,7 +447,7 @@ fn with_device(request: Request, address: Option<String>) -> Request {
 /// The stop for a source without /dev/liveupdate. If the source is built with LUO, this is a refusal.
 fn no_device(source: &KernelInfo) -> Stop {
     if source.capabilities.as_ref().is_some_and(|there| there.contains(&Capability::Luo)) {
-        let about = "/dev/liveupdate, though it is built with LUO".to_owned();
+        let about = "/dev/liveupdate, though the kernel is built with LUO".to_owned();
         let refused = Refusal { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
         return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
     }
@@ -455,7 +455,7 @@ fn no_device(source: &KernelInfo) -> Stop {
 }
 
 pub(super) fn no_machine() -> Stop {
-    Stop::Host("the machine is gone".to_owned())
+    Stop::Host("the machine has ended".to_owned())
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Driver<'_> {
         let Some(visit) = self.host.person.visit.as_ref().filter(|visit| visit.before == step.phase) else {
             return Ok(());
         };
-        let agent = || Stop::Host("nobody can talk to this guest".to_owned());
+        let agent = || Stop::Host("this guest does not accept interactive sessions".to_owned());
         // The user may kexec from the source.
         let onward = (self.hop == 0).then_some(line);
         let load = onward.and_then(|line| self.load_request(line));

@@ -33,7 +33,7 @@ impl Driver<'_> {
             }
             Reply::Missing { what } => Stop::Requirement(what),
             Reply::Failed { message } => Stop::Agent(message),
-            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
+            other => Stop::Agent(format!("the agent sent a reply of the wrong kind: {other:?}")),
         }
     }
 

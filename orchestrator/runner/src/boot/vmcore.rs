@@ -59,17 +59,17 @@ pub(super) async fn dump(machine: &dyn Machine, memory_mib: u64, limit_mib: u64,
     // This is additional evidence, as the console is.
     let tell = |told: &str| drop(fs::write(logs.join(ABOUT), format!("{told}\n")));
     if let Err(why) = make_room(memory_mib, limit_mib, taken, logs) {
-        return tell(&format!("there is no vmcore: {why}"));
+        return tell(&format!("no vmcore was written: {why}"));
     }
     // This text remains if the machine is ended during the write; the reserved space then stays reserved.
-    tell("vmcore is not whole: the deadline passed while it was written");
+    tell("vmcore is incomplete: the deadline passed while it was written");
     let core = logs.join(VMCORE);
     match machine.dump(&core).await {
         Ok(size) => {
             taken.settle(memory_mib << 20, size);
             tell(&format!(
                 "vmcore has {memory_mib} MiB of memory, {} MiB on disk, and {}. `drgn -c vmcore -s VMLINUX` and `crash VMLINUX vmcore` \
-                 open it; VMLINUX is that kernel's, and with CONFIG_DEBUG_INFO says the most.",
+                 open it; VMLINUX is the one of that kernel, best with CONFIG_DEBUG_INFO.",
                 size >> 20,
                 noted(&core)
             ));
@@ -77,7 +77,7 @@ pub(super) async fn dump(machine: &dyn Machine, memory_mib: u64, limit_mib: u64,
         Err(error) => {
             let _ = fs::remove_file(core);
             taken.settle(memory_mib << 20, 0);
-            tell(&format!("there is no vmcore: {error}"));
+            tell(&format!("no vmcore was written: {error}"));
         }
     }
 }
@@ -90,9 +90,9 @@ fn noted(core: &Path) -> String {
     let read = fs::File::open(core).and_then(|file| file.take(1 << 20).read_to_end(&mut head));
     match read.ok().and_then(|_| release(&head)) {
         Some(release) => {
-            format!("the note of Linux {release}: if that is not the kernel that ended, it ended before it had one")
+            format!("the note of Linux {release}; if another kernel ended, it ended before it wrote its own note")
         }
-        None => "no kernel's note: it ended before it had one".to_owned(),
+        None => "no note of a kernel: the kernel ended before it wrote one".to_owned(),
     }
 }
 
@@ -117,7 +117,7 @@ fn make_room(memory_mib: u64, limit_mib: u64, taken: &CoresTaken, logs: &Path) -
     taken.reserve(bytes(memory_mib), bytes(limit_mib)).map_err(|taken| {
         let taken_mib = taken >> 20;
         format!(
-            "it may take {memory_mib} MiB, those of this run take {taken_mib} MiB, and --vmcore-limit is {limit_mib}"
+            "it can take {memory_mib} MiB, the cores of this run take {taken_mib} MiB, and --vmcore-limit is {limit_mib} MiB"
         )
     })
 }
@@ -151,7 +151,7 @@ mod tests {
         assert!(room(1 << 40, u64::MAX).unwrap_err().contains("MiB free"));
         assert_eq!(room(2, 3), Ok(()));
         // Though nothing is written yet.
-        assert!(room(2, 3).unwrap_err().ends_with("those of this run take 2 MiB, and --vmcore-limit is 3"));
+        assert!(room(2, 3).unwrap_err().ends_with("the cores of this run take 2 MiB, and --vmcore-limit is 3 MiB"));
         // Its holes are found.
         taken.settle(2 << 20, 1 << 20);
         assert_eq!((room(2, 3), room(1, u64::MAX)), (Ok(()), Ok(())));

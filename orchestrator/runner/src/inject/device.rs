@@ -94,7 +94,7 @@ impl Reached<'_> {
     /// Makes the device write 8 bytes of its buffer, 100 ms after the command (QEMU docs/specs/edu.rst).
     async fn write_by_dma(&self) -> Result<(), Stop> {
         if self.watched.name() != "edu" {
-            return Err(self.lacks("cannot be told from outside to write"));
+            return Err(self.lacks("has no DMA that the host can start"));
         }
         let Some(page) = self.watched.quiet().nth(QUIET_PAGE) else {
             return Err(self.lacks("reaches no preserved page"));
@@ -119,7 +119,7 @@ impl Reached<'_> {
             lost |= control & enable != 0;
             self.write(function, at, control & !enable).await?;
         }
-        if lost { Ok(()) } else { Err(self.lacks("has no interrupt that is on")) }
+        if lost { Ok(()) } else { Err(self.lacks("has no interrupt that is enabled")) }
     }
 
     /// Resets the function (PCI Express Base Specification, 6.6.2), and restores its command register and BARs as a
@@ -149,9 +149,9 @@ impl Reached<'_> {
     async fn power_off(&self) -> Result<(), Stop> {
         const SLOT_CONTROL: u8 = 0x18;
         const OFF: u32 = 3 << 8 | 1 << 10;
-        let port = self.watched.port().ok_or_else(|| self.lacks("is in no slot whose power could be turned off"))?;
+        let port = self.watched.port().ok_or_else(|| self.lacks("is not in a slot that can be powered off"))?;
         let express = self.capability(port, CAPABILITY_EXPRESS).await?;
-        let at = express.ok_or_else(|| self.lacks("is behind no PCI Express port"))? + SLOT_CONTROL;
+        let at = express.ok_or_else(|| self.lacks("is not behind a PCI Express port"))? + SLOT_CONTROL;
         let control = self.read(port, at).await?;
         self.write(port, at, control & 0xffff | OFF).await
     }

@@ -145,14 +145,16 @@ impl FromStr for Fault {
         };
         // These faults need a connection, which does not exist in these phases.
         let inside = || match phase()? {
-            phase @ (Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => {
-                Err(format!("`{text}`: nobody can reach into the guest in {phase}"))
-            }
+            phase @ (Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => Err(format!(
+                "`{text}`: the host has no connection to the guest in {phase}; choose a phase from preserve to collect"
+            )),
             phase => Ok(phase),
         };
         // The outcome is decided before teardown, and QEMU is killed there anyway.
         let outside = || match phase()? {
-            Phase::Teardown => Err(format!("`{text}`: nothing is decided in teardown any more")),
+            Phase::Teardown => {
+                Err(format!("`{text}`: the outcome is decided before teardown; choose an earlier phase"))
+            }
             phase => Ok(phase),
         };
         match name {
@@ -161,7 +163,7 @@ impl FromStr for Fault {
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
                 let (page, offset) = (number(page)?, number(offset)?);
                 if offset >= 4096 {
-                    return Err(format!("`{text}`: a page has 4096 bytes, from 0"));
+                    return Err(format!("`{text}`: a page has 4096 bytes; the offset is 0 to 4095"));
                 }
                 Ok(Self::Flip { memfd: memfd.to_owned(), page, offset })
             }
@@ -232,9 +234,9 @@ mod tests {
             ("device:tea", "is not a fault"),
             ("device", "is not a fault"),
             ("kill-qemu:lunch", "the phases are boot,"),
-            ("kill-qemu:teardown", "nothing is decided in teardown"),
-            ("kill-agent:boot", "nobody can reach"),
-            ("panic:reconnect", "nobody can reach"),
+            ("kill-qemu:teardown", "decided before teardown"),
+            ("kill-agent:boot", "no connection to the guest"),
+            ("panic:reconnect", "no connection to the guest"),
             ("hang", "is not a fault"),
         ] {
             let message = text.parse::<Fault>().unwrap_err();

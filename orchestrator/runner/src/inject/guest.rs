@@ -58,7 +58,7 @@ pub(crate) async fn end(
     let not_injected = |why: &str| Stop::Host(format!("`{role}` was not injected: {why}"));
     match guest {
         Some(guest) => guest.inject(role).await.map_err(|why| not_injected(&why)),
-        None => Err(not_injected("there is nobody to do it")),
+        None => Err(not_injected("the host has no connection to the guest")),
     }
 }
 

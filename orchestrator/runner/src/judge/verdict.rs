@@ -28,7 +28,8 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         Stop::WrongKernel(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
         Stop::Agent(why) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, why)),
         Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) => {
-            let without_a_line = || say(Outcome::Crashed, format!("{}, with no word of it", evidence.stop.in_words()));
+            let without_a_line =
+                || say(Outcome::Crashed, format!("{}, and its console has no line about it", evidence.stop.in_words()));
             death(evidence).unwrap_or_else(without_a_line)
         }
         Stop::Deadline { phase, seconds, silent_ms, link } => {
@@ -37,7 +38,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         Stop::Refused { refused, side, intact } => death(evidence).unwrap_or_else(|| match (side, intact) {
             (Side::Source, Ok(())) => say(Outcome::Refused, refused),
             (Side::Source, Err(what)) => {
-                say(Outcome::Lost, format!("{refused}; and after it the source had not kept: {what}"))
+                say(Outcome::Lost, format!("{refused}; then the source had lost state: {what}"))
             }
             (Side::Target, _) => refused_by_target(evidence, refused),
         }),
@@ -70,7 +71,7 @@ fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> Verdict {
 fn checked(evidence: &Evidence) -> Verdict {
     let Some(failed) = evidence.probes.iter().find(|probe| !probe.passed) else {
         if evidence.probes.is_empty() {
-            return say(Outcome::HarnessFailed, "the workload checked nothing");
+            return say(Outcome::HarnessFailed, "the workload has no probes");
         }
         let tainted = taints(evidence);
         let title = tainted.first().map(|line| signature(line)).unwrap_or_default();
@@ -126,24 +127,24 @@ fn first_of(evidence: &Evidence, kind: FindingKind) -> Option<&Finding> {
 fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>) -> Verdict {
     let (outcome, why) = match (silent_ms, link) {
         (Some(silent), _) if silent < LIVES_MS => {
-            (Outcome::HarnessFailed, "the guest lives and its agent did not answer".to_owned())
+            (Outcome::HarnessFailed, "the guest runs, but its agent did not answer".to_owned())
         }
-        (Some(_), _) => (Outcome::Crashed, "hang: no ticks any more".to_owned()),
+        (Some(_), _) => (Outcome::Crashed, "hang: the ticks stopped".to_owned()),
         (None, Some(Link { listened: true, error })) => {
             let error = error.as_deref().unwrap_or("no connection was answered");
-            (Outcome::HarnessFailed, format!("the agent said that it listens, and the host did not reach it: {error}"))
+            (Outcome::HarnessFailed, format!("the agent listens, but the host could not connect: {error}"))
         }
         (None, _) if matches!(phase, Phase::Boot | Phase::Reconnect) => {
-            (Outcome::Crashed, "hang: the agent was never heard".to_owned())
+            (Outcome::Crashed, "hang: the agent never answered".to_owned())
         }
         // The guest answered before, and its ticks are not watched, as in a boot without a connection. If the fault
         // cannot be assigned to the agent, the verdict is a crash of the kernel.
         (None, _) => {
-            let why = "no answer, and no ticks to tell a kernel that hangs from an agent that is late";
+            let why = "no answer; without ticks, a kernel that hangs cannot be told from an agent that is late";
             (Outcome::Crashed, why.to_owned())
         }
     };
-    say(outcome, format!("{why}; {phase} was given {seconds} s"))
+    say(outcome, format!("{why}; the deadline of {phase} is {seconds} s"))
 }
 
 /// A guest whose last tick is at most this old is alive: a thousand tick periods, more than the stalls of a busy

@@ -115,7 +115,7 @@ impl Devices {
         for (workload, watched) in workloads.iter().zip(&mut self.0) {
             let Some(device) = workload.device.and_then(|it| profile.device(it.word())) else { continue };
             let before = functions.iter().find(|it| it.id == device.id()).cloned();
-            let before = before.ok_or_else(|| Stop::Host(format!("QEMU does not know where {} is", device.id())))?;
+            let before = before.ok_or_else(|| Stop::Host(format!("QEMU does not report where {} is", device.id())))?;
             *watched = Some(Watched {
                 device,
                 workload: **workload,
@@ -262,7 +262,7 @@ fn host_view_of(
         .iter()
         .any(|event| matches!(event.what, Happened::ConfigWritten { address, .. } if address == before.address));
     if !is_traced {
-        let why = "QEMU's trace has nothing of the device; it has to be built with the trace backend `log`";
+        let why = "QEMU's trace has no events of the device; use a QEMU that is built with the trace backend `log`";
         return Err(Stop::Host(why.to_owned()));
     }
     let busy = left.busy.as_ref().zip(source);

@@ -80,7 +80,7 @@ pub(crate) fn probes(facts: &DeviceFacts<'_>, traced: &[Traced], guest: &[Probe]
         let observed = if pages.is_empty() { UNCHANGED.to_owned() } else { format!("changed: {}", pages.join(", ")) };
         probes.push(compare("D2 host: preserved pages", UNCHANGED, observed));
     }
-    let since = |at: u64| format!("first {} ms after it was left", at.saturating_sub(facts.left_us) / 1000);
+    let since = |at: u64| format!("first {} ms after the handover", at.saturating_sub(facts.left_us) / 1000);
     probes.push(none("D3 host: resets before the open", &resets(facts.left_us, facts.taken_us), since));
     probes.push(none("D3 host: resets by the open", &resets(facts.taken_us, facts.held_us), since));
     if let Some(Busy { last_change_us, last_tick_us }) = facts.busy {
@@ -105,7 +105,7 @@ pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
     if host.iter().any(|probe| is_of(probe) && !probe.passed) {
         for probe in guest.iter_mut().filter(|probe| is_of(probe) && probe.passed) {
             probe.passed = false;
-            probe.observed.push_str("; the host saw nothing of it");
+            probe.observed.push_str("; the host observed nothing of it");
         }
     }
 }
@@ -135,8 +135,8 @@ fn beside(mut probe: Probe, guest: &[Probe]) -> Probe {
     let level = |name: &str| name.split(' ').next().map(str::to_owned);
     let of_guest: Vec<&Probe> = guest.iter().filter(|it| level(&it.name) == level(&probe.name)).collect();
     let differs = match probe.passed {
-        true => of_guest.iter().all(|it| !it.passed).then_some("; the guest says that it did not hold"),
-        false => of_guest.iter().all(|it| it.passed).then_some("; the guest says that it held"),
+        true => of_guest.iter().all(|it| !it.passed).then_some("; the guest's probes of this level failed"),
+        false => of_guest.iter().all(|it| it.passed).then_some("; the guest's probes of this level passed"),
     };
     if let Some(differs) = differs.filter(|_| !of_guest.is_empty()) {
         probe.observed.push_str(differs);
@@ -220,11 +220,11 @@ mod tests {
             failed(&facts, &traced, &[probe("D2 canaries", true), probe("D3 registers", false)]),
             [
                 "D0 host: place: 0000:00:07.0 BAR 0 0xfa000000",
-                "D2 host: IOMMU faults: 1, first at 0x1000; the guest says that it held",
-                "D2 host: DMA of an idle device: 1, first at 0x2000; the guest says that it held",
-                "D2 host: preserved pages: changed: 3, 9; the guest says that it held",
-                "D3 host: resets before the open: 1, first 0 ms after it was left",
-                "D3 host: resets by the open: 1, first 1 ms after it was left",
+                "D2 host: IOMMU faults: 1, first at 0x1000; the guest's probes of this level passed",
+                "D2 host: DMA of an idle device: 1, first at 0x2000; the guest's probes of this level passed",
+                "D2 host: preserved pages: changed: 3, 9; the guest's probes of this level passed",
+                "D3 host: resets before the open: 1, first 0 ms after the handover",
+                "D3 host: resets by the open: 1, first 1 ms after the handover",
             ]
         );
         assert_eq!(failed(&quiet(&there, None), &[], &[]), ["D0 host: place: not there"]);
@@ -249,7 +249,7 @@ mod tests {
         overrule(&mut guest, &probes(&with(20_000, false), &[], &[]));
         assert!(guest.iter().all(|it| it.passed));
         overrule(&mut guest, &ended);
-        assert_eq!((guest[0].passed, guest[0].observed.as_str()), (false, "x; the host saw nothing of it"));
+        assert_eq!((guest[0].passed, guest[0].observed.as_str()), (false, "x; the host observed nothing of it"));
         assert!(guest[1].passed);
     }
 

@@ -133,7 +133,7 @@ fn clock(held_us: Option<u64>, moved_us: u64, apart_us: u64) -> Probe {
     let name = "machine host: clock over the update".to_owned();
     let moved_ms = moved_us / 1000;
     let Some(held_ms) = held_us.map(|us| us / 1000) else {
-        let (expected, observed) = ("as long as the host saw it hold", "the host did not see its end");
+        let (expected, observed) = ("as long as the host saw it paused", "the host did not see the pause end");
         return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), passed: false };
     };
     let tolerance_ms = clock_tolerance_ms(held_ms, apart_us / 1000);
