@@ -18,7 +18,7 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     for number in new.ended() {
         let now = new.cell(number)?;
         let Some(then) = before.get(&now.id) else {
-            let part = if is_bad(&now) { Part::Broken } else { Part::OnlyNew };
+            let part = if is_bad(&now) { Section::Broken } else { Section::OnlyNew };
             parts[part as usize].push(format!("{}: {}", now.id, told(&now)));
             continue;
         };
@@ -38,7 +38,7 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
     let after: HashSet<CellId> = new.ended().map(|number| id(new, number)).collect();
     for number in old.ended().filter(|number| !after.contains(&id(old, *number))) {
         let cell = old.cell(number)?;
-        let part = if left.contains(&cell.id) { Part::NotRun } else { Part::OnlyOld };
+        let part = if left.contains(&cell.id) { Section::NotRun } else { Section::OnlyOld };
         parts[part as usize].push(format!("{}: {}", cell.id, told(&cell)));
     }
     let mut text = String::new();
@@ -60,7 +60,7 @@ pub fn diff(old: &Record, new: &Record) -> io::Result<String> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum Section {
     Broken,
     Fixed,
     Changed,
@@ -69,12 +69,12 @@ enum Part {
     OnlyOld,
 }
 
-/// Of each [`Part`].
+/// Of each [`Section`].
 const TITLES: [&str; 6] =
     ["new failures", "fixed", "changed", "only in the new run", "not run in the new run", "only in the old run"];
 
 /// What became of a cell that ended in both runs; `None` if it is as before.
-fn change(then: &CellRecord, now: &CellRecord) -> Option<(Part, String)> {
+fn change(then: &CellRecord, now: &CellRecord) -> Option<(Section, String)> {
     let is_good = |cell: &CellRecord| Brief::of(cell).standing() == TestResult::Passed;
     let is_alike = end(then) == end(now) && is_as_often(then, now);
     let how = if is_alike { told(now) } else { format!("{} → {}", told(then), told(now)) };
@@ -86,10 +86,10 @@ fn change(then: &CellRecord, now: &CellRecord) -> Option<(Part, String)> {
         _ => how,
     };
     let part = match (is_bad(then), is_bad(now)) {
-        _ if end(then) == end(now) => Part::Changed,
-        (false, true) => Part::Broken,
-        (true, false) if is_good(now) && !is_same_outcome => Part::Fixed,
-        _ => Part::Changed,
+        _ if end(then) == end(now) => Section::Changed,
+        (false, true) => Section::Broken,
+        (true, false) if is_good(now) && !is_same_outcome => Section::Fixed,
+        _ => Section::Changed,
     };
     Some((part, how))
 }
@@ -158,10 +158,10 @@ mod tests {
         let told = |then: CellRecord, now: CellRecord| change(&then, &now);
         assert_eq!(told(lost(), lost()), None);
         let skipped = cell("a", "b", Outcome::Skipped, "no LUO");
-        assert_eq!(told(lost(), skipped).unwrap().0, Part::Changed);
+        assert_eq!(told(lost(), skipped).unwrap().0, Section::Changed);
         let mut known = lost();
         known.status = Status::Expected;
-        assert_eq!(told(lost(), known), Some((Part::Changed, "lost (x): unexpected → expected".to_owned())));
+        assert_eq!(told(lost(), known), Some((Section::Changed, "lost (x): unexpected → expected".to_owned())));
         let often = |failed: usize| {
             let mut cell = lost();
             cell.attempts = repeated(100).attempts;
@@ -169,7 +169,10 @@ mod tests {
             cell
         };
         let (part, how) = told(often(1), often(90)).unwrap();
-        assert!(part == Part::Changed && how.contains("1 of 100 failed") && how.contains("90 of 100 failed"), "{how}");
+        assert!(
+            part == Section::Changed && how.contains("1 of 100 failed") && how.contains("90 of 100 failed"),
+            "{how}"
+        );
         assert_eq!(told(often(100), lost()), None, "more or fewer repetitions are no change");
         let mut flaky = often(90);
         flaky.status = Status::Flaky;
@@ -184,9 +187,9 @@ mod tests {
         let told = |then: &CellRecord, now: &CellRecord| change(then, now);
         let new = cell("a", "b", Outcome::Lost, "x");
         let how = "lost (x) → lost (y): unexpected → expected".to_owned();
-        assert_eq!(told(&new, &known), Some((Part::Changed, how)));
+        assert_eq!(told(&new, &known), Some((Section::Changed, how)));
         let how = "lost (y) → lost (x): expected → unexpected".to_owned();
-        assert_eq!(told(&known, &new), Some((Part::Broken, how)));
+        assert_eq!(told(&known, &new), Some((Section::Broken, how)));
     }
 
     #[test]

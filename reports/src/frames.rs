@@ -14,7 +14,7 @@ const WIDTH: usize = 40;
 
 /// What was received of the frames of a part of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Received {
     All,
     Some,
     None,
@@ -31,7 +31,7 @@ pub(crate) struct Strip {
     /// The frames of the blackout, from the first of all.
     pub(crate) blackout: Option<Range<u64>>,
     /// [`PARTS`] of them, or none where no frame was sent.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<Received>,
 }
 
 impl Strip {
@@ -73,9 +73,9 @@ impl Strip {
         for (at, parts) in (0..).zip(self.parts.chunks(PARTS / WIDTH)) {
             bar.extend(borders.iter().filter(|border| **border == at).map(|_| '│'));
             bar.push(match parts.iter().copied().reduce(and) {
-                Some(Part::All) => '█',
-                Some(Part::Some) => '▒',
-                Some(Part::None) | None => '·',
+                Some(Received::All) => '█',
+                Some(Received::Some) => '▒',
+                Some(Received::None) | None => '·',
             });
         }
         bar.extend(borders.iter().filter(|border| **border == WIDTH as u64).map(|_| '│'));
@@ -84,12 +84,12 @@ impl Strip {
 }
 
 /// What is said of two parts together.
-fn and(one: Part, other: Part) -> Part {
-    if one == other { one } else { Part::Some }
+fn and(one: Received, other: Received) -> Received {
+    if one == other { one } else { Received::Some }
 }
 
 /// What was received by these runs, of which none meets another, in equal parts of the time.
-fn parts(received: &[Range<u64>], start: u64, length: u64) -> Vec<Part> {
+fn parts(received: &[Range<u64>], start: u64, length: u64) -> Vec<Received> {
     let count = if length == 0 { 0 } else { PARTS as u64 };
     let part = |number: u64| {
         let (first, end) = (length * number / PARTS as u64, length * (number + 1) / PARTS as u64);
@@ -99,9 +99,9 @@ fn parts(received: &[Range<u64>], start: u64, length: u64) -> Vec<Part> {
         let within = received[from..].iter().take_while(|run| run.start < part.end);
         let count: u64 = within.map(|run| run.end.min(part.end) - run.start.max(part.start)).sum();
         match count {
-            0 => Part::None,
-            all if all == part.end - part.start => Part::All,
-            _ => Part::Some,
+            0 => Received::None,
+            all if all == part.end - part.start => Received::All,
+            _ => Received::Some,
         }
     };
     (0..count).map(part).collect()

@@ -8,7 +8,7 @@ use crate::request::{KernelSource, MachineChoice};
 use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Phase, PlannedCell};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
-use luqual_runner::{Boot, BootKernel, Host, Part, run_boot};
+use luqual_runner::{Boot, BootCell, BootKernel, Host, run_boot};
 use luqual_vm::{Accel, Mode, Qemu, kernel_options, profile};
 use std::fs;
 use std::path::Path;
@@ -79,7 +79,7 @@ pub async fn bench(
         workload: workload.name.to_owned(),
     };
     let plan = PlannedCell { key, prediction: None, expectation: None };
-    let parts = vec![Part { workload, plan: &plan, program: None }];
+    let parts = vec![BootCell { workload, plan: &plan, program: None }];
     let boot = Boot { source: &source, target: &target, profile, parts };
     tell(Measured::Begins(WORKLOAD, accel.word()));
     let mut ratios = Vec::new();

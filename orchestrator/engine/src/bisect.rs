@@ -5,7 +5,7 @@ mod verdict;
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{Existing, of_runs, read_folder};
+use crate::folder::{IfExists, of_runs, read_folder};
 use crate::interactive::Interactive;
 use crate::kernels::open_store;
 use crate::plan;
@@ -14,7 +14,7 @@ use crate::run::run_chosen;
 use luqual_kernels::{GitTree, Store, digest};
 use luqual_model::{CellRecord, Outcome};
 use luqual_reports::end;
-use order::{Known, Next, Order};
+use order::{Next, Order, Verdicts};
 use std::fs;
 use std::path::{Path, PathBuf};
 use verdict::{is_alike, verdict};
@@ -133,7 +133,7 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
     if is_alike(&first, &last) {
         return Ok(Found::Alike(Box::new(first)));
     }
-    let mut known = Known::from([(good.to_owned(), Verdict::Good), (bad.to_owned(), Verdict::Bad)]);
+    let mut known = Verdicts::from([(good.to_owned(), Verdict::Good), (bad.to_owned(), Verdict::Bad)]);
     loop {
         let name = match order.next(&known)? {
             Next::Look(name, left) => {
@@ -247,7 +247,7 @@ impl Judge for Runs<'_> {
         }
         forget_what_says_nothing(&place)?;
         let interactive = self.request.interactive;
-        let run = run_chosen(self.context, self.store, &chosen, &request, Existing::Resumed, interactive).await?;
+        let run = run_chosen(self.context, self.store, &chosen, &request, IfExists::Resume, interactive).await?;
         if run.record.run.interrupted {
             return Err(EngineError::interrupted());
         }

@@ -16,7 +16,7 @@ use luqual_model::{Event, PlannedCell, RunInfo, Settings, Stamped};
 use luqual_protocol::Workload;
 use luqual_reports::Record;
 use luqual_runner::{
-    Arrival, Attempts, Boot, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL, Part,
+    Arrival, Attempts, Boot, BootCell, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL,
     Program, Seed, Slots, run_all, run_boot,
 };
 use luqual_vm::Profile;
@@ -142,7 +142,7 @@ impl<'a> ReadyBoot<'a> {
 
     fn boot(&self) -> Boot<'_> {
         let parts = self.cells.iter();
-        let parts = parts.map(|(plan, workload, program)| Part { workload, plan, program: *program });
+        let parts = parts.map(|(plan, workload, program)| BootCell { workload, plan, program: *program });
         Boot { source: &self.source, target: &self.target, profile: self.profile, parts: parts.collect() }
     }
 }

@@ -12,11 +12,11 @@ const RUNS: &str = "luqual-runs";
 
 /// What to do if the folder already has a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum IfExists {
     /// Fail.
-    Refused,
+    Fail,
     /// Resume it, if it is the requested run and incomplete.
-    Resumed,
+    Resume,
 }
 
 /// A run that has ended, with its folder.
@@ -33,11 +33,11 @@ pub(crate) fn of_runs(requested: Option<&Path>, name: &str) -> PathBuf {
 }
 
 /// Creates the folder of a run. Returns its id and its path; an error if there is a run and `existing` forbids it.
-pub(crate) fn create(requested: Option<&Path>, existing: Existing) -> Result<(String, PathBuf), EngineError> {
+pub(crate) fn create(requested: Option<&Path>, existing: IfExists) -> Result<(String, PathBuf), EngineError> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let id = format!("{now}-{:04x}", std::process::id() & 0xffff);
     let folder = of_runs(requested, &id);
-    if existing == Existing::Refused {
+    if existing == IfExists::Fail {
         has_no_run(&folder)?;
     }
     // QEMU replaces a % in the name of a log by its process id, and has no escape for it (util/log.c).
@@ -111,7 +111,7 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_the_users_mistake() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
-        let error = create(Some(&folder.path().join("file/run")), Existing::Refused).err().unwrap();
+        let error = create(Some(&folder.path().join("file/run")), IfExists::Fail).err().unwrap();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("file/run: "), "{error}");
     }
 
@@ -119,7 +119,7 @@ mod tests {
     fn a_folder_with_a_run_in_it_is_refused_or_resumed() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(JOURNAL), "").unwrap();
-        assert!(create(Some(folder.path()), Existing::Refused).is_err());
-        assert!(create(Some(folder.path()), Existing::Resumed).is_ok());
+        assert!(create(Some(folder.path()), IfExists::Fail).is_err());
+        assert!(create(Some(folder.path()), IfExists::Resume).is_ok());
     }
 }

@@ -65,7 +65,7 @@ pub use conclusion::Conclusion;
 pub use context::Context;
 pub use doctor::{Condition, examine};
 pub use error::{EngineError, ErrorKind};
-pub use folder::{Existing, Finished, find_run, read_folder, read_run};
+pub use folder::{Finished, IfExists, find_run, read_folder, read_run};
 pub use interactive::Interactive;
 pub use kernels::{build_kernel, open_store};
 pub use machine::{Found, Machines, QemuMachines};
@@ -78,7 +78,7 @@ pub use registry::Registry;
 pub use report_files::{evidence, write_report};
 pub use repro::{Comparison, ReproRequest, Reproduction, repro};
 pub use request::{
-    AccelWanted, Demand, Execution, Kept, KernelSource, MachineChoice, Otherwise, Pairs, Part, REQUEST_VERSION,
+    AccelWanted, Demand, Execution, KeepOptions, KernelSource, MachineChoice, Otherwise, Pairs, Part, REQUEST_VERSION,
     RunRequest, Selection,
 };
 pub use resume::resume;

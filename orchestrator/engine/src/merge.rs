@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{self, Existing, Finished, find_run, read_folder};
+use crate::folder::{self, Finished, IfExists, find_run, read_folder};
 use crate::report_files::write_reports;
 use luqual_reports::{Merged, Record};
 use luqual_runner::JOURNAL;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Merges all parts of a run, in any order, into a folder without a run.
 pub fn merge(context: &Context<'_>, runs: &[PathBuf], report_dir: Option<&Path>) -> Result<Finished, EngineError> {
-    merge_into(context, runs, || folder::create(report_dir, Existing::Refused))
+    merge_into(context, runs, || folder::create(report_dir, IfExists::Fail))
 }
 
 /// Merges the parts. `folder` creates the id and the folder, after the parts were checked.

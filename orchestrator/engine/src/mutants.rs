@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{Existing, of_runs};
+use crate::folder::{IfExists, of_runs};
 use crate::interactive::Interactive;
 use crate::kernels::{open_store, store_with};
 use crate::request::{Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
@@ -147,7 +147,7 @@ async fn killers(
             report_dir: Some(folder.join(format!("{}{suffix}", mutant.name))),
             ..RunRequest::of(pair.clone())
         };
-        let record = run_chosen(context, store, &chosen, &run, Existing::Resumed, request.interactive).await?.record;
+        let record = run_chosen(context, store, &chosen, &run, IfExists::Resume, request.interactive).await?.record;
         if record.run.interrupted {
             return Err(EngineError::interrupted());
         }

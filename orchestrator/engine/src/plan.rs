@@ -10,7 +10,7 @@ use crate::selection::{Chosen, profile_of, subject};
 use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
-use luqual_runner::{Load, Slots, boots};
+use luqual_runner::{Load, Slots, group_cells};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) fn boots_and_loads(
     let boots = if alone {
         (0..planned.len()).map(|number| vec![number]).collect()
     } else {
-        boots(planned, |name| registry.find(name))
+        group_cells(planned, |name| registry.find(name))
     };
     let mean = mean(planned, durations).unwrap_or_default();
     let load = |boot: &Vec<usize>| -> Result<Load, EngineError> {

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{Existing, Finished};
+use crate::folder::{Finished, IfExists};
 use crate::interactive::Interactive;
 use crate::request::RunRequest;
 use crate::run::run;
@@ -19,7 +19,7 @@ pub async fn qualify(
     request: &RunRequest,
     interactive: Interactive,
 ) -> Result<(Finished, Qualification), EngineError> {
-    let finished = run(context, request, Existing::Refused, interactive).await?;
+    let finished = run(context, request, IfExists::Fail, interactive).await?;
     let Finished { record, folder } = &finished;
     let qualification = Qualification::of(record).map_err(EngineError::own(folder.join(JOURNAL).display()))?;
     let (text, page) = (qualification.text(&record.run), qualification.html(&record.run));

@@ -5,13 +5,13 @@ use crate::cells::{Stage, fault, run_whole};
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::find_cell::{cell_of, in_its_boot};
-use crate::folder::{self, Existing, Finished, before_it_begins, read_run};
+use crate::folder::{self, Finished, IfExists, before_it_begins, read_run};
 use crate::interactive::Interactive;
 use crate::kernels::open_store;
 use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
-use crate::request::{Kept, KernelSource, MachineChoice};
+use crate::request::{KeepOptions, KernelSource, MachineChoice};
 use crate::supply::Supply;
 use crate::unchanged::{OnChange, kernels_of, same_host};
 use luqual_config::Budget;
@@ -32,7 +32,7 @@ pub struct ReproRequest {
     /// Whether to run it deterministically, though it was not.
     pub deterministic: bool,
     /// What is kept of its machine.
-    pub kept: Kept,
+    pub kept: KeepOptions,
     /// The interactive options.
     pub interactive: Interactive,
     /// The QEMU and the accelerator.
@@ -105,7 +105,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     let registry = Registry::of_run(&old.programs)?;
     let slots = plan::slots(Some(1), Budget::default());
     planned.iter().try_for_each(|cell| plan::fits(&cell.key, slots).map(drop))?;
-    let (id, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
+    let (id, folder) = folder::create(request.report_dir.as_deref(), IfExists::Fail)?;
     let looking = async {
         match &bundle {
             Some(bundle) => bundle.kernels(planned.iter()),

@@ -112,7 +112,7 @@ pub struct Execution {
     /// The seed of the run; `None` for a new one.
     pub seed: Option<u64>,
     /// What is kept of machines.
-    pub kept: Kept,
+    pub kept: KeepOptions,
     /// A fault for each cell (`luqual_runner::FAULT_SYNTAX`).
     pub inject: Option<String>,
     /// Whether each cell is deterministic.
@@ -126,7 +126,7 @@ impl Default for Execution {
             retries: 0,
             jobs: None,
             seed: None,
-            kept: Kept::default(),
+            kept: KeepOptions::default(),
             inject: None,
             deterministic: false,
         }
@@ -135,7 +135,7 @@ impl Default for Execution {
 
 /// What is kept of machines, beside their logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeepOptions {
     /// Whether memory and initramfs of each machine are kept.
     pub memory: bool,
     /// Which machines' memory is kept as an ELF core.
@@ -250,7 +250,7 @@ mod tests {
                 retries: 1,
                 jobs: Some(2),
                 seed: Some(u64::MAX),
-                kept: Kept { memory: true, vmcore: Some(Vmcore { of: VmcoreOf::All, limit_mib: 7 }) },
+                kept: KeepOptions { memory: true, vmcore: Some(Vmcore { of: VmcoreOf::All, limit_mib: 7 }) },
                 inject: Some("flip:64m:3:17".into()),
                 deterministic: true,
             },

@@ -3,11 +3,11 @@
 use crate::cells::{Stage, fault, run_whole};
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{self, Existing, Finished, before_it_begins, has_no_run};
+use crate::folder::{self, Finished, IfExists, before_it_begins, has_no_run};
 use crate::interactive::Interactive;
 use crate::kernels::{find_kernels, first_kernels, open_store};
 use crate::plan;
-use crate::request::{Kept, RunRequest};
+use crate::request::{KeepOptions, RunRequest};
 use crate::requested::RequestedRun;
 use crate::resume::resume_with;
 use crate::selection::Chosen;
@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 pub async fn run(
     context: &Context<'_>,
     request: &RunRequest,
-    existing: Existing,
+    existing: IfExists,
     interactive: Interactive,
 ) -> Result<Finished, EngineError> {
     let store = open_store(&request.kernels)?;
@@ -35,7 +35,7 @@ pub(crate) async fn run_chosen(
     store: &Store,
     chosen: &Chosen,
     request: &RunRequest,
-    existing: Existing,
+    existing: IfExists,
     interactive: Interactive,
 ) -> Result<Finished, EngineError> {
     let options = &request.execution;
@@ -45,7 +45,7 @@ pub(crate) async fn run_chosen(
     let found = request.machine.find(context.machines, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
     // Checked before a kernel is built for the run.
-    let is_begun = existing == Existing::Resumed
+    let is_begun = existing == IfExists::Resume
         && RequestedRun::of(context, chosen, options, None, store).find(&folder)?.is_some();
     let looking = async {
         match is_begun {
@@ -55,7 +55,7 @@ pub(crate) async fn run_chosen(
     };
     let (kernels, missing) = before_it_begins(context, &folder, looking).await?;
     let requested = RequestedRun::of(context, chosen, options, Some(&kernels), store);
-    if existing == Existing::Resumed {
+    if existing == IfExists::Resume {
         if is_begun && let Some(begun) = requested.find(&folder)? {
             let since = OnChange::Refused("or name another folder");
             same_host(context, &begun.run, &begun.run.host.accel, &found, since)?;
@@ -77,7 +77,7 @@ pub(crate) async fn run_chosen(
     Ok(Finished { record, folder })
 }
 
-impl Kept {
+impl KeepOptions {
     /// Writes these options into the settings.
     pub(crate) fn set(self, settings: &mut Settings) {
         (settings.keep, settings.vmcore) = (self.memory, self.vmcore);

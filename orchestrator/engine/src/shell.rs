@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{self, Existing, remove_if_empty};
+use crate::folder::{self, IfExists, remove_if_empty};
 use crate::interactive::{Interactive, patient};
 use crate::kernels::{bootable, find_kernels, open_store};
 use crate::notice::Notice;
@@ -14,7 +14,7 @@ use luqual_config::Budget;
 use luqual_kernels::not_a_program;
 use luqual_model::{CellKey, Event, Phase, PlannedCell};
 use luqual_protocol::PROGRAMS;
-use luqual_runner::{Boot, Host, InteractiveOptions, InteractiveSession, Part, SessionEnd, SessionHandler, visit};
+use luqual_runner::{Boot, BootCell, Host, InteractiveOptions, InteractiveSession, SessionEnd, SessionHandler, visit};
 use luqual_vm::profile::PROFILES;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,10 +88,10 @@ pub async fn shell(
     };
     let (source, target) = (bootable(old.clone()), bootable(new.clone()));
     let lab = context.machines.lab(&found)?;
-    let (_, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
+    let (_, folder) = folder::create(request.report_dir.as_deref(), IfExists::Fail)?;
     let planned = PlannedCell { key, prediction: None, expectation: None };
     let workload = registry.find(&planned.key.workload);
-    let parts = workload.map(|workload| Part { workload, plan: &planned, program: None }).into_iter().collect();
+    let parts = workload.map(|workload| BootCell { workload, plan: &planned, program: None }).into_iter().collect();
     let boot = Boot { source: &source, target: &target, profile, parts };
     let before = if request.target.is_some() { request.at } else { Phase::Preserve };
     let mut host = Host::once(&*lab, &folder, context.interrupt.clone());

@@ -6,7 +6,7 @@ mod script;
 use crate::cells::fault;
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::folder::{self, Existing, Finished, before_it_begins};
+use crate::folder::{self, Finished, IfExists, before_it_begins};
 use crate::kernels::{find_kernels, open_store};
 use crate::merge::merge_into;
 use crate::notice::Notice;
@@ -43,7 +43,7 @@ pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Arra
     let chosen = plan::choose(&store, request)?;
     fault(request.execution.inject.as_deref())?;
     job::there_is_a_slurm().await?;
-    let (id, folder) = folder::create(request.report_dir.as_deref(), Existing::Refused)?;
+    let (id, folder) = folder::create(request.report_dir.as_deref(), IfExists::Fail)?;
     let folder = folder.canonicalize().map_err(EngineError::named(&folder))?;
     let parts = Parts::new(array.parts, &chosen, &folder);
     // The kernels are built once and here, so that tasks do not build the same kernels.

@@ -17,7 +17,7 @@ mod run;
 mod seed;
 
 pub use boot::{
-    Boot, BootKernel, CoresTaken, Host, InteractiveOptions, InteractiveSession, Part, Program, SessionEnd,
+    Boot, BootCell, BootKernel, CoresTaken, Host, InteractiveOptions, InteractiveSession, Program, SessionEnd,
     SessionFuture, SessionHandler, visit,
 };
 pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
@@ -25,5 +25,5 @@ pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting};
 pub use observe::Ticks;
 pub use requirements::capability;
-pub use run::{Arrival, Attempts, Load, Slots, boots, run_all, run_boot};
+pub use run::{Arrival, Attempts, Load, Slots, group_cells, run_all, run_boot};
 pub use seed::{Seed, drawn};

@@ -1,7 +1,7 @@
 //! Strips of the frames that were sent over updates, drawn without a script.
 
 use crate::devices::Sent;
-use crate::frames::{PARTS, Part, Strip};
+use crate::frames::{PARTS, Received, Strip};
 use maud::{Markup, html as markup};
 
 /// One cell's.
@@ -53,9 +53,9 @@ fn drawn(strip: &Strip, title: &str, longest_us: u64) -> Markup {
                 title { (title) }
                 desc { (described(strip)) }
                 @for (part, first, count) in runs { @match part {
-                    Some(Part::All) => rect.all x=(first) width=(count) height="10" {},
-                    Some(Part::Some) => rect.some x=(first) width=(count) height="10" {},
-                    Some(Part::None) | None => {},
+                    Some(Received::All) => rect.all x=(first) width=(count) height="10" {},
+                    Some(Received::Some) => rect.some x=(first) width=(count) height="10" {},
+                    Some(Received::None) | None => {},
                 } }
                 @if let Some(blackout) = &strip.blackout {
                     rect.blackout x=(format!("{:.2}", place(blackout.start)))

@@ -12,7 +12,7 @@ pub(crate) struct Case {
     /// `family.case`.
     pub(super) name: &'static str,
     /// The memfds that are preserved in the source and have to come back in the target.
-    pub(super) kept: &'static [Kept],
+    pub(super) kept: &'static [PreservedMemfd],
     /// Runs in the first source, after the kept memfds are made and before any is preserved.
     pub(super) prepare: Hook,
     /// Runs after they are preserved: in the source, and in each target that is the next source.
@@ -34,7 +34,7 @@ pub(super) type Hook = fn(&mut Context) -> Result<(), StepError>;
 
 /// A memfd that a case keeps.
 #[derive(Clone, Copy)]
-pub(crate) struct Kept {
+pub(crate) struct PreservedMemfd {
     /// The session's label: the session's name is the case's name and the label.
     pub(super) session: &'static str,
     pub(super) token: u64,
@@ -59,8 +59,8 @@ impl Case {
 }
 
 /// The memfd that a case keeps if it names no others.
-pub(super) const CONTROL: [Kept; 1] =
-    [Kept { session: "control", token: 7, memfd: Memfd::new("control", 3 * 4096 - 5) }];
+pub(super) const CONTROL: [PreservedMemfd; 1] =
+    [PreservedMemfd { session: "control", token: 7, memfd: Memfd::new("control", 3 * 4096 - 5) }];
 
 /// The hook that does nothing.
 pub(super) fn nothing(_: &mut Context) -> Result<(), StepError> {

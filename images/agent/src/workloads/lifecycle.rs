@@ -5,7 +5,7 @@ use crate::errno::errno;
 use crate::facts::{mem_free_kib, meminfo, scratch_kib};
 use crate::helper::{Helper, NOBODY};
 use crate::memfd::{Memfd, Page};
-use crate::workloads::case::{CONTROL, Case, Kept};
+use crate::workloads::case::{CONTROL, Case, PreservedMemfd};
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use rustix::fd::{AsFd, OwnedFd};
@@ -20,10 +20,10 @@ const TOKEN: u64 = 1;
 const LARGE: Memfd = Memfd::new("large", 96 << 20);
 
 /// The memfds that are preserved again and again: whole, sparse, empty.
-const HANDED_ON: [Kept; 4] = [
+const HANDED_ON: [PreservedMemfd; 4] = [
     CONTROL[0],
-    Kept { session: "control", token: 8, memfd: Memfd::new("1m", (1 << 20) + 17) },
-    Kept {
+    PreservedMemfd { session: "control", token: 8, memfd: Memfd::new("1m", (1 << 20) + 17) },
+    PreservedMemfd {
         session: "second",
         token: 8,
         memfd: Memfd {
@@ -31,7 +31,7 @@ const HANDED_ON: [Kept; 4] = [
             ..Memfd::new("sparse", 33 * 4096)
         },
     },
-    Kept { session: "second", token: 9, memfd: Memfd { offset: 5, ..Memfd::new("empty", 0) } },
+    PreservedMemfd { session: "second", token: 9, memfd: Memfd { offset: 5, ..Memfd::new("empty", 0) } },
 ];
 
 pub(super) const CASES: &[Case] = &[

@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::terminal::console_line;
 use clap::{Args, ValueEnum};
-use luqual_engine::{self as engine, AccelWanted, Conclusion, Kept, MachineChoice, RunRequest};
+use luqual_engine::{self as engine, AccelWanted, Conclusion, KeepOptions, MachineChoice, RunRequest};
 use luqual_model::{Vmcore, VmcoreOf};
 use luqual_reports::Record;
 use luqual_runner::FAULT_SYNTAX;
@@ -80,7 +80,7 @@ impl Execution {
     }
 
     pub(crate) fn interactive(&self) -> engine::Interactive {
-        Interactive { console: self.console, gdb: false }.wanted()
+        InteractiveArgs { console: self.console, gdb: false }.wanted()
     }
 }
 
@@ -107,13 +107,13 @@ enum WhichVmcore {
 }
 
 impl KeptArgs {
-    pub(crate) fn kept(self) -> Kept {
+    pub(crate) fn kept(self) -> KeepOptions {
         let of = |which| match which {
             WhichVmcore::Crashed => VmcoreOf::Crashed,
             WhichVmcore::All => VmcoreOf::All,
         };
         let vmcore = self.vmcore.map(|which| Vmcore { of: of(which), limit_mib: self.vmcore_limit });
-        Kept { memory: self.keep, vmcore }
+        KeepOptions { memory: self.keep, vmcore }
     }
 }
 
@@ -152,7 +152,7 @@ impl MachineArgs {
 
 /// For commands that run one machine.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Interactive {
+pub(crate) struct InteractiveArgs {
     /// Show the guest's console on standard error while it runs
     #[arg(long)]
     pub(crate) console: bool,
@@ -161,7 +161,7 @@ pub(crate) struct Interactive {
     pub(crate) gdb: bool,
 }
 
-impl Interactive {
+impl InteractiveArgs {
     pub(crate) fn wanted(self) -> engine::Interactive {
         engine::Interactive { console: self.console.then_some(console_line as fn(&str)), gdb: self.gdb }
     }

@@ -3,7 +3,7 @@
 mod execution;
 mod selection;
 
-pub(crate) use execution::{Demand, Execution, Interactive, KeptArgs, MachineArgs, exit_of};
+pub(crate) use execution::{Demand, Execution, InteractiveArgs, KeptArgs, MachineArgs, exit_of};
 pub(crate) use selection::{SelectionArgs, What};
 
 use clap::Args;

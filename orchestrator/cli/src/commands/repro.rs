@@ -1,7 +1,7 @@
 //! `luqual repro`: one cell of an earlier run, made again with all that it was made with.
 
 use super::summary;
-use crate::arguments::{Interactive, KeptArgs, KernelArgs, MachineArgs};
+use crate::arguments::{InteractiveArgs, KeptArgs, KernelArgs, MachineArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::here::Here;
@@ -47,7 +47,7 @@ pub(crate) struct Repro {
     #[command(flatten)]
     kept: KeptArgs,
     #[command(flatten)]
-    interactive: Interactive,
+    interactive: InteractiveArgs,
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::here::Here;
 use clap::{Args, ValueEnum};
 use luqual_engine::{
-    Array, Existing, Finished, Otherwise, RunRequest, resume, run as run_here, run_array, sbatch_option,
+    Array, Finished, IfExists, Otherwise, RunRequest, resume, run as run_here, run_array, sbatch_option,
 };
 use std::path::PathBuf;
 
@@ -103,7 +103,7 @@ pub(crate) async fn run(command: &RunArgs, here: &Here<'_>) -> Result<Exit, CliE
         (Some(run), _) => resume(engine, run, &execution.machine(), &execution.kernels.source()).await?,
         (None, Some(array)) => run_array(engine, &request, &array).await?,
         (None, None) => {
-            let existing = if command.resume_if_exists { Existing::Resumed } else { Existing::Refused };
+            let existing = if command.resume_if_exists { IfExists::Resume } else { IfExists::Fail };
             run_here(engine, &request, existing, interactive).await?
         }
     };

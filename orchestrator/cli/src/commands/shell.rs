@@ -1,6 +1,6 @@
 //! `luqual shell`: a prompt in a guest, at any phase of a cell.
 
-use crate::arguments::{Interactive, KernelArgs, MachineArgs};
+use crate::arguments::{InteractiveArgs, KernelArgs, MachineArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::here::Here;
@@ -54,7 +54,7 @@ pub(crate) struct Shell {
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]
-    interactive: Interactive,
+    interactive: InteractiveArgs,
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]

@@ -18,7 +18,7 @@ pub(crate) enum Workloads {
     /// List all workloads, one per line: its name and what it asserts
     List {
         #[command(flatten)]
-        known: KnownBy,
+        known: ProgramSource,
     },
     /// Show workloads: what each asserts, the source of its rule, the fault that it finds, what the outcomes mean
     Show {
@@ -26,13 +26,13 @@ pub(crate) enum Workloads {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         #[command(flatten)]
-        known: KnownBy,
+        known: ProgramSource,
     },
 }
 
 /// What brings workloads besides luqual's own.
 #[derive(Args, Debug)]
-pub(crate) struct KnownBy {
+pub(crate) struct ProgramSource {
     /// The matrix file with programs that run as workloads [default: luqual's own]
     #[arg(long, value_name = "FILE")]
     matrix_file: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub(crate) struct KnownBy {
     kernels: KernelArgs,
 }
 
-impl KnownBy {
+impl ProgramSource {
     fn registry(&self) -> Result<Registry, CliError> {
         let store = open_store(&self.kernels.source())?;
         let file = matrix_file(self.matrix_file.as_deref(), &store)?;

@@ -7,7 +7,7 @@ use luqual_model::Version;
 use std::collections::BTreeMap;
 
 /// Verdicts, by kernel.
-pub(super) type Known = BTreeMap<String, Verdict>;
+pub(super) type Verdicts = BTreeMap<String, Verdict>;
 
 /// The kernels of a bisection; one of them is the first bad one.
 pub(super) enum Order {
@@ -64,7 +64,7 @@ impl Order {
         Ok(Self::Git { tree, good, bad })
     }
 
-    /// The good end and the bad end, as they are named in [`Known`].
+    /// The good end and the bad end, as they are named in [`Verdicts`].
     pub(super) fn ends(&self) -> (&str, &str) {
         match self {
             Self::Line(line) => (line.first().map_or("", String::as_str), line.last().map_or("", String::as_str)),
@@ -92,7 +92,7 @@ impl Order {
         }
     }
 
-    pub(super) fn next(&self, known: &Known) -> Result<Next, EngineError> {
+    pub(super) fn next(&self, known: &Verdicts) -> Result<Next, EngineError> {
         match self {
             Self::Line(line) => Ok(next_of_line(line, known)),
             Self::Git { tree, bad, .. } => {
@@ -113,7 +113,7 @@ impl Order {
 }
 
 /// The next step for kernels in order.
-fn next_of_line(line: &[String], known: &Known) -> Next {
+fn next_of_line(line: &[String], known: &Verdicts) -> Next {
     let is = |place: usize, verdict| known.get(&line[place]) == Some(&verdict);
     let last = line.len() - 1;
     let bad = (0..=last).find(|place| is(*place, Verdict::Bad)).unwrap_or(last);
@@ -128,7 +128,7 @@ fn next_of_line(line: &[String], known: &Known) -> Next {
 }
 
 /// The next step for commits; the last one is bad, and the first one halves the others best.
-fn next_of_halves(left: Vec<String>, known: &Known) -> Next {
+fn next_of_halves(left: Vec<String>, known: &Verdicts) -> Next {
     let Some((bad, others)) = left.split_last() else { return Next::Among(Vec::new()) };
     match others.iter().find(|commit| !known.contains_key(*commit)) {
         Some(commit) => Next::Look(commit.clone(), left.len()),
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn every_first_bad_one_is_found_and_by_no_more_looks_than_it_takes() {
         for first in 1..6 {
-            let mut known = Known::from([("a".to_owned(), Good), ("f".to_owned(), Bad)]);
+            let mut known = Verdicts::from([("a".to_owned(), Good), ("f".to_owned(), Bad)]);
             let mut looks = 0;
             let found = loop {
                 match next_of_line(&line(), &known) {

@@ -4,7 +4,7 @@ use super::room::{Essence, Room, concluded, ended};
 use crate::conclusion::Conclusion;
 use crate::error::ErrorKind;
 use crate::fakes::Ends;
-use crate::folder::Existing;
+use crate::folder::IfExists;
 use luqual_model::Event;
 
 const TWO: [&str; 2] = ["kexec.kho-off", "kexec.long-command-line"];
@@ -15,7 +15,7 @@ const THREE: [&str; 3] = ["kexec.kho-off", "memfd.basic", "memfd.empty-grows"];
 async fn a_run_that_is_ended_before_it_begins_leaves_nothing() {
     let room = Room::new();
     room.ends_after(Some(0));
-    for existing in [Existing::Refused, Existing::Resumed] {
+    for existing in [IfExists::Fail, IfExists::Resume] {
         let error = room.try_run(&room.request(&TWO), existing).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
         assert!(!room.path("run").exists() && room.boots() == 0 && room.heard.borrow().is_empty());
@@ -113,10 +113,10 @@ async fn the_same_request_resumes_a_run_that_the_user_ended() {
     room.run(&room.request(&TWO)).await;
     // The user may end the resumed one too.
     room.ends_after(Some(5));
-    let again = room.try_run(&room.request(&TWO), Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    let again = room.try_run(&room.request(&TWO), IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(concluded(&again), Conclusion::Interrupted);
     room.ends_after(None);
-    let again = room.try_run(&room.request(&TWO), Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    let again = room.try_run(&room.request(&TWO), IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(concluded(&again), Conclusion::AsExpected);
     let events = room.events("run");
     assert_eq!(events.iter().filter(|it| matches!(it, Event::RunResumed { .. })).count(), 2);

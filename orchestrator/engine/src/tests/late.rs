@@ -4,7 +4,7 @@ use super::room::{NEW, OLD, Room, concluded, ended};
 use crate::cells::{Stage, run_whole};
 use crate::conclusion::Conclusion;
 use crate::error::{EngineError, ErrorKind};
-use crate::folder::{self, Existing, Finished};
+use crate::folder::{self, Finished, IfExists};
 use crate::interactive::Interactive;
 use crate::kernels::open_store;
 use crate::plan;
@@ -29,7 +29,7 @@ async fn run_late(room: &Room, is_there: bool) -> Result<Finished, EngineError> 
         fs::remove_file(&new).unwrap();
     }
     let found = MachineChoice::default().find(context.machines, false).await?;
-    let (id, folder) = folder::create(Some(&room.path("run")), Existing::Refused)?;
+    let (id, folder) = folder::create(Some(&room.path("run")), IfExists::Fail)?;
     (run.id, run.host) = (id, found.host());
     let slots = plan::slots(Some(1), chosen.budget);
     run.settings.jobs = slots.jobs;

@@ -4,7 +4,7 @@ use super::room::{Essence, NEW, OLD, Room, concluded, copy_cut};
 use crate::conclusion::Conclusion;
 use crate::error::EngineError;
 use crate::fakes::Ends;
-use crate::folder::{Existing, Finished};
+use crate::folder::{Finished, IfExists};
 use crate::merge::merge;
 use crate::request::{Demand, Pairs, Part, RunRequest};
 use luqual_model::Event;
@@ -189,11 +189,11 @@ async fn what_is_not_each_part_once_is_not_merged() {
 async fn a_part_is_run_once_and_then_told_that_nothing_is_left() {
     let room = room();
     let request = request(&room, Some((1, 2)));
-    room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     let boots = room.boots();
-    room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(room.boots(), boots);
     let mut second = request.clone();
     second.partition = Some(Part { number: 2, of: 2 });
-    Room::refused(room.try_run(&second, Existing::Resumed).await, "another part");
+    Room::refused(room.try_run(&second, IfExists::Resume).await, "another part");
 }

@@ -6,7 +6,7 @@ use crate::fakes::Ends;
 use crate::interactive::Interactive;
 use crate::qualify::qualify;
 use crate::repro::{Comparison, ReproRequest, Reproduction, repro};
-use crate::request::{Kept, KernelSource, MachineChoice};
+use crate::request::{KeepOptions, KernelSource, MachineChoice};
 use luqual_model::{Outcome, Reproduced};
 use luqual_vm::{Accel, QemuVersion};
 use std::fs;
@@ -21,7 +21,7 @@ fn request(room: &Room, cell: &str) -> ReproRequest {
         anyway: false,
         report_dir: Some(room.path("again")),
         deterministic: false,
-        kept: Kept::default(),
+        kept: KeepOptions::default(),
         interactive: Interactive::default(),
         machine: MachineChoice::default(),
         kernels: KernelSource::default(),

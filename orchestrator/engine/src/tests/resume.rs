@@ -4,7 +4,7 @@ use super::room::{Essence, NEW, OLD, Room, concluded, copy_cut, ended};
 use crate::conclusion::Conclusion;
 use crate::error::ErrorKind;
 use crate::fakes::Ends;
-use crate::folder::Existing;
+use crate::folder::IfExists;
 use crate::request::{AccelWanted, Part, RunRequest};
 use luqual_model::Event;
 use luqual_runner::JOURNAL;
@@ -57,7 +57,7 @@ async fn resumed_from_everywhere(room: &Room, workloads: &[&str]) {
             assert!(room.try_resume(&name).await.is_err());
             let mut request = room.request(workloads);
             request.report_dir = Some(room.path(&name));
-            room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{cut}: {error}"));
+            room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{cut}: {error}"));
         }
         let ended = ended(&room.events(&name));
         let unique: BTreeSet<&String> = ended.iter().collect();
@@ -198,9 +198,9 @@ async fn what_is_no_run_is_not_resumed() {
 async fn the_same_request_resumes_what_was_cut_off_and_runs_nothing_that_ended() {
     let room = room();
     let request = room.request(&["kexec.kho-off", "kexec.long-command-line"]);
-    let first = room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    let first = room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     let (whole, concluded_first) = (Essence::all(&room.json("run")), concluded(&first));
-    let again = room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    let again = room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((concluded(&again), room.boots()), (concluded_first, 2), "there was nothing to do");
     let room = self::room();
     cut_off(&room).await;
@@ -208,7 +208,7 @@ async fn the_same_request_resumes_what_was_cut_off_and_runs_nothing_that_ended()
     for seed in [Some(7), None] {
         let mut request = request_in(&room);
         request.execution.seed = seed;
-        let resumed = room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+        let resumed = room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(concluded(&resumed), concluded_first);
         assert_eq!((Essence::all(&room.json("run")), room.boots()), (whole.clone(), 3));
     }
@@ -225,7 +225,7 @@ async fn another_request_is_refused_in_the_folder_with_what_differs() {
     let refused = async |change: &dyn Fn(&mut RunRequest), told: &str| {
         let mut request = request_in(&room);
         change(&mut request);
-        Room::refused(room.try_run(&request, Existing::Resumed).await, told);
+        Room::refused(room.try_run(&request, IfExists::Resume).await, told);
         assert_eq!(fs::read(room.path("run").join(JOURNAL)).unwrap(), journal, "{told}: it was written to");
         assert_eq!(room.boots(), 2, "{told}");
     };
@@ -251,7 +251,7 @@ async fn another_request_is_refused_in_the_folder_with_what_differs() {
     room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 1, 0);
     refused(&|_| {}, "another QEMU").await;
     room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 0, 0);
-    let resumed = room.try_run(&request_in(&room), Existing::Resumed).await;
+    let resumed = room.try_run(&request_in(&room), IfExists::Resume).await;
     assert!(resumed.is_ok() && room.boots() == 3, "and the one that it is is resumed");
 }
 

@@ -4,7 +4,7 @@ use crate::conclusion::Conclusion;
 use crate::context::Context;
 use crate::error::{EngineError, ErrorKind};
 use crate::fakes::{Booted, Ends, FakeMachines};
-use crate::folder::{Existing, Finished};
+use crate::folder::{Finished, IfExists};
 use crate::interactive::Interactive;
 use crate::notice::{Listener, Notice};
 use crate::request::{Demand, Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
@@ -143,7 +143,7 @@ impl Room {
         self.interrupt.send_replace(true);
     }
 
-    pub(super) async fn try_run(&self, request: &RunRequest, existing: Existing) -> Result<Finished, EngineError> {
+    pub(super) async fn try_run(&self, request: &RunRequest, existing: IfExists) -> Result<Finished, EngineError> {
         let done = crate::run::run(&self.context(), request, existing, Interactive::default()).await;
         self.is_quiet();
         done
@@ -160,7 +160,7 @@ impl Room {
 
     /// A new run.
     pub(super) async fn run(&self, request: &RunRequest) -> Finished {
-        self.try_run(request, Existing::Refused).await.unwrap_or_else(|error| panic!("{error}"))
+        self.try_run(request, IfExists::Fail).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(super) async fn try_resume(&self, name: &str) -> Result<Finished, EngineError> {

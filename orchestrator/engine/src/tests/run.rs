@@ -4,7 +4,7 @@ use super::room::{Essence, NEW, OLD, Room, WORKLOADS, concluded, ended};
 use crate::conclusion::Conclusion;
 use crate::error::ErrorKind;
 use crate::fakes::Ends;
-use crate::folder::Existing;
+use crate::folder::IfExists;
 use crate::interactive::Interactive;
 use crate::request::{AccelWanted, Demand, MachineChoice, Pairs};
 use luqual_model::{Event, Outcome, Status};
@@ -184,7 +184,7 @@ async fn mistakes_are_found_before_anything_is_started() {
     let refused = async |change: &dyn Fn(&mut crate::request::RunRequest), told: &str| {
         let mut request = room.request(&ONE);
         change(&mut request);
-        Room::refused(room.try_run(&request, Existing::Refused).await, told);
+        Room::refused(room.try_run(&request, IfExists::Fail).await, told);
         assert!(!room.path("run").exists() && room.boots() == 0 && room.heard.borrow().is_empty(), "{told}");
     };
     let nowhere = || MachineChoice { qemu: Some("/nowhere/qemu".into()), ..MachineChoice::default() };
@@ -212,12 +212,12 @@ async fn mistakes_are_found_before_anything_is_started() {
 async fn a_host_without_qemu_is_no_mistake_of_the_user() {
     let room = Room::new();
     let context = crate::context::Context { machines: &crate::fakes::NoMachines, ..room.context() };
-    let done = crate::run::run(&context, &room.request(&ONE), Existing::Refused, Interactive::default()).await;
+    let done = crate::run::run(&context, &room.request(&ONE), IfExists::Fail, Interactive::default()).await;
     assert_eq!(done.err().unwrap().kind(), ErrorKind::Harness);
     // A mistake of the user comes first.
     let mut wrong = room.request(&ONE);
     wrong.execution.inject = Some("device:tea".into());
-    let done = crate::run::run(&context, &wrong, Existing::Refused, Interactive::default()).await;
+    let done = crate::run::run(&context, &wrong, IfExists::Fail, Interactive::default()).await;
     assert_eq!(done.err().unwrap().kind(), ErrorKind::Usage);
     assert!(!room.path("run").exists());
 }
@@ -227,7 +227,7 @@ async fn a_folder_that_has_a_run_is_left_as_it_is() {
     let room = Room::new();
     room.run(&room.request(&ONE)).await;
     let before = fs::read(room.path("run").join(JOURNAL)).unwrap();
-    Room::refused(room.try_run(&room.request(&TWO), Existing::Refused).await, "already has a run");
+    Room::refused(room.try_run(&room.request(&TWO), IfExists::Fail).await, "already has a run");
     assert_eq!(fs::read(room.path("run").join(JOURNAL)).unwrap(), before);
     for name in ["run.json", "console.log"] {
         let folder = room.path("another");
@@ -235,7 +235,7 @@ async fn a_folder_that_has_a_run_is_left_as_it_is() {
         fs::write(folder.join(name), "{}").unwrap();
         let mut request = room.request(&ONE);
         request.report_dir = Some(folder.clone());
-        for existing in [Existing::Refused, Existing::Resumed] {
+        for existing in [IfExists::Fail, IfExists::Resume] {
             Room::refused(room.try_run(&request, existing).await, "already has a run");
         }
         assert_eq!(fs::read(folder.join(name)).unwrap(), b"{}");

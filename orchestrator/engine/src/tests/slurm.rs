@@ -1,7 +1,7 @@
 //! Which parts of a job array are to be run again, without a Slurm: the tasks are run here.
 
 use super::room::{Essence, Room};
-use crate::folder::Existing;
+use crate::folder::IfExists;
 use crate::kernels::{find_kernels, open_store};
 use crate::merge::merge_into;
 use crate::plan;
@@ -21,7 +21,7 @@ fn request(room: &Room) -> RunRequest {
 async fn task(room: &Room, parts: &Parts, number: u32) {
     let (partition, report_dir) = (Some(Part { number, of: OF }), Some(parts.folders()[number as usize - 1].clone()));
     let request = RunRequest { partition, report_dir, ..request(room) };
-    room.try_run(&request, Existing::Resumed).await.unwrap_or_else(|error| panic!("{error}"));
+    room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! One attempt at a boot, and the records that it produces.
 
-use super::driver::Driver;
+use super::driver::BootDriver;
 use super::part::Checked;
-use super::{Boot, Host, Part, alone};
+use super::{Boot, BootCell, Host, alone};
 use crate::inject::Fault;
 use crate::journal::folder_of;
 use crate::judge::{Evidence, Stop, judge};
@@ -20,7 +20,7 @@ pub(crate) async fn run_once(
 ) -> Option<Vec<CellRecord>> {
     let id = boot.id();
     let folder = folder(&id, earlier);
-    let mut driver = Driver::new(boot, host, host.folder.join(&folder), earlier, events);
+    let mut driver = BootDriver::new(boot, host, host.folder.join(&folder), earlier, events);
     let mut stop = driver.run().await;
     let (findings, late) = driver.end(&stop).await;
     let is_same = host.deterministic && alone::is_of_its_own(&stop, late.as_ref());
@@ -46,7 +46,7 @@ pub(crate) async fn run_once(
     let (seed, blackout) = (driver.seed(), driver.blackout());
     let (source_taint, target_taint) = driver.taints();
     let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
-    let record = |(number, ((part, checked), phases)): (usize, ((&Part<'_>, Checked), _))| {
+    let record = |(number, ((part, checked), phases)): (usize, ((&BootCell<'_>, Checked), _))| {
         let evidence = Evidence {
             // The phase of the first failed probe decides, though the boot continued.
             phase: checked.first_failed.unwrap_or(entered),

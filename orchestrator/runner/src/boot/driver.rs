@@ -29,7 +29,7 @@ const JITTER: Duration = Duration::from_millis(300);
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A boot while it runs.
-pub(super) struct Driver<'a> {
+pub(super) struct BootDriver<'a> {
     pub(super) boot: &'a Boot<'a>,
     pub(super) host: &'a Host<'a>,
     pub(super) guard: Guard,
@@ -75,7 +75,7 @@ pub(super) struct Line<'a> {
     pub(super) identities: &'a [Identity<'a>],
 }
 
-impl<'a> Driver<'a> {
+impl<'a> BootDriver<'a> {
     pub(super) fn new(
         boot: &'a Boot<'a>,
         host: &'a Host<'a>,

@@ -1,6 +1,6 @@
 //! The end of a boot: finds out why a machine hangs, reads the rest of its console, and keeps the evidence.
 
-use super::driver::Driver;
+use super::driver::BootDriver;
 use super::guard::At;
 use super::vmcore::{dump, is_wanted};
 use crate::judge::Stop;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// Asks a hanging machine where it is, reads the console to its end, and ends the machine. Returns all findings,
     /// and the machine's end if it came earlier.
     pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
@@ -62,7 +62,7 @@ fn is_crash(stop: &Stop) -> bool {
         }
         Stop::Machine(MachineEnd::Qemu(_)) => false,
         Stop::Complete | Stop::Requirement(_) | Stop::Refused { .. } | Stop::WrongKernel(_) => false,
-        Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::SessionEnd => false,
+        Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::SessionClosed => false,
     }
 }
 

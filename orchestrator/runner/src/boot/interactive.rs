@@ -1,7 +1,7 @@
 //! A boot that hands the guest to an interactive session before one of its phases, and ends with the session.
 
 use super::connect::connect_next;
-use super::driver::{Driver, Line};
+use super::driver::{BootDriver, Line};
 use super::guard::Watched;
 use super::session::{SessionEnd, SessionFuture};
 use super::steps::BootStep;
@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 /// Runs a boot up to the interactive session of `host`, and ends it after the session. The evidence is in the run's
 /// folder itself.
 pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> SessionEnd {
-    let mut driver = Driver::new(boot, host, host.folder.to_owned(), 0, events);
+    let mut driver = BootDriver::new(boot, host, host.folder.to_owned(), 0, events);
     let stop = driver.run().await;
     let (findings, _) = driver.end(&stop).await;
     match stop {
-        Stop::SessionEnd => SessionEnd::Left,
+        Stop::SessionClosed => SessionEnd::Left,
         Stop::Interrupted => SessionEnd::Interrupted,
         stop => {
             let phase = driver.guard().decided_in();
@@ -38,7 +38,7 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
 /// How long ticks may be missing before the user is taken to have left the kernel; a busy host must not reach it.
 const SILENCE: Duration = Duration::from_secs(2);
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// Hands the guest to the session if it opens before this step; the boot then makes no further steps. There is no
     /// deadline.
     pub(super) async fn interactive(
@@ -56,11 +56,11 @@ impl Driver<'_> {
         let load = onward.and_then(|line| self.load_request(line));
         let prompt = self.prompt(load);
         let visiting = visit.visitor.visit(guest.agent().ok_or_else(agent)?, &prompt);
-        let Some((guest, hello)) = self.lead(visiting, onward).await? else { return Err(Stop::SessionEnd) };
+        let Some((guest, hello)) = self.lead(visiting, onward).await? else { return Err(Stop::SessionClosed) };
         self.arrived(self.hop + 1, &hello)?;
         let prompt = self.prompt(None);
         self.lead(visit.visitor.visit(guest.agent().ok_or_else(agent)?, &prompt), None).await?;
-        Err(Stop::SessionEnd)
+        Err(Stop::SessionClosed)
     }
 
     /// Runs the session in one kernel. Returns the next guest if the user has left the kernel with a kexec.

@@ -51,12 +51,12 @@ pub struct Boot<'a> {
     /// The machine.
     pub profile: &'a Profile,
     /// The cells; at least one, except in a boot for an interactive session.
-    pub parts: Vec<Part<'a>>,
+    pub parts: Vec<BootCell<'a>>,
 }
 
 /// One cell of a boot.
 #[derive(Clone, Copy)]
-pub struct Part<'a> {
+pub struct BootCell<'a> {
     /// The workload that runs in the guest.
     pub workload: &'a Workload,
     /// The cell's key, prediction and expectation.

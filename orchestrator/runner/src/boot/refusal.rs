@@ -1,14 +1,14 @@
 //! Replies other than `Done`, and the check whether a source that refused has kept its state.
 
 use super::connect::ask;
-use super::driver::Driver;
+use super::driver::BootDriver;
 use super::guard::Watched;
 use crate::judge::Stop;
 use crate::lab::Guest;
 use luqual_model::{Phase, Refusal};
 use luqual_protocol::{Next, Reply, Request};
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// The stop that follows from a reply other than `Done`.
     pub(super) async fn not_done(&self, phase: Phase, reply: Reply, next: Next, guest: &dyn Guest) -> Stop {
         let intact = match next {

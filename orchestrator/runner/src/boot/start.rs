@@ -1,7 +1,7 @@
 //! The start of a boot: its requirements, and the boot phase.
 
 use super::connect::connect;
-use super::driver::Driver;
+use super::driver::BootDriver;
 use super::guard::{At, Watched};
 use super::identity::Identity;
 use super::steps::{BootStep, requests};
@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// Checks the requirements that are known before the machine starts.
     pub(super) fn check_requirements(&self) -> Result<(), Stop> {
         if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {

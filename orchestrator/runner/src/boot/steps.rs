@@ -2,7 +2,7 @@
 
 use super::identity::Identity;
 use super::kexec_images::{image_for_hop, images_in_guest};
-use super::{Boot, Part};
+use super::{Boot, BootCell};
 use crate::inject::{Fault, InjectionPoint, flipped};
 use crate::seed;
 use luqual_model::Phase;
@@ -148,7 +148,7 @@ impl List<'_> {
 
     /// Adds a step for each part.
     fn each(&mut self, phase: Phase, hop: u32, request: impl Fn(&str) -> Request) {
-        let of = |(number, part): (usize, &Part<'_>)| {
+        let of = |(number, part): (usize, &BootCell<'_>)| {
             let act = Act::Ask(request(part.workload.name));
             BootStep { phase, hop, part: Some(number), act }
         };

@@ -1,7 +1,7 @@
 //! The update from one kernel to the next, and the collection of the last kernel's log.
 
 use super::connect::{ask, connect_next};
-use super::driver::{Driver, Going, Line, no_machine};
+use super::driver::{BootDriver, Going, Line, no_machine};
 use super::guard::{At, Watched};
 use super::steps::BootStep;
 use crate::inject;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How long ticks have to be missing for the source to be gone.
 const SILENCE: Duration = Duration::from_millis(100);
 
-impl Driver<'_> {
+impl BootDriver<'_> {
     /// The kexec phase: from the kexec request until the kernel is left.
     pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;

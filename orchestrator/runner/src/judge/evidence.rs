@@ -41,7 +41,7 @@ pub(crate) enum Stop {
     /// The user ended the run.
     Interrupted,
     /// The guest was handed to an interactive session, which has ended.
-    SessionEnd,
+    SessionClosed,
 }
 
 impl Stop {
@@ -67,7 +67,7 @@ impl Stop {
                 format!("not done within {seconds} s; the last tick was {ms} ms ago")
             }
             Self::Interrupted => "interrupted".to_owned(),
-            Self::SessionEnd => "left".to_owned(),
+            Self::SessionClosed => "left".to_owned(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.stop {
         // A requirement that is missing because the kernel crashed is a crash.
         Stop::Requirement(what) => death(evidence).unwrap_or_else(|| say(Outcome::Skipped, what)),
-        Stop::Interrupted | Stop::SessionEnd => say(Outcome::HarnessFailed, evidence.stop.in_words()),
+        Stop::Interrupted | Stop::SessionClosed => say(Outcome::HarnessFailed, evidence.stop.in_words()),
         Stop::Host(why) | Stop::Machine(MachineEnd::Qemu(why)) => say(Outcome::HarnessFailed, why),
         Stop::WrongKernel(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
         Stop::Agent(why) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, why)),

@@ -36,7 +36,7 @@ impl Lab for QemuLab<'_> {
 
     fn start<'a>(&'a self, start: Start<'a>) -> Waiting<'a, Result<Box<dyn Machine>, String>> {
         Box::pin(async move {
-            let folder = self.work.cell(start.profile.memory_mib).map_err(explained)?;
+            let folder = self.work.cell(start.profile.memory_mib).map_err(vm_error)?;
             let initrd = folder.path().join("initrd");
             fs::create_dir_all(start.logs).map_err(at(start.logs))?;
             write_initramfs(&start, initrd.clone()).await?;
@@ -52,14 +52,14 @@ impl Lab for QemuLab<'_> {
                 gdb: start.gdb.is_some(),
             };
             let machine = luqual_vm::Machine::start(self.launcher, self.qemu, &launch, start.started.into_std());
-            let machine = machine.await.map_err(explained)?;
+            let machine = machine.await.map_err(vm_error)?;
             if let Some(tell) = start.console {
                 machine.console().tell(tell);
             }
             match start.gdb {
                 // The debugger lets the machine run.
                 Some(wait) => wait(&folder.path().join(GDB)),
-                None => machine.resume().await.map_err(explained)?,
+                None => machine.resume().await.map_err(vm_error)?,
             }
             let answers = start.logs.join(ANSWERS);
             let alone = match start.mode.alone {
@@ -151,35 +151,35 @@ impl Machine for QemuMachine {
     }
 
     fn functions(&self) -> Waiting<'_, Result<Vec<PciFunction>, String>> {
-        Box::pin(async { self.machine.functions().await.map_err(explained) })
+        Box::pin(async { self.machine.functions().await.map_err(vm_error) })
     }
 
     fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>> {
-        Box::pin(async { self.machine.unplug(id).await.map_err(explained) })
+        Box::pin(async { self.machine.unplug(id).await.map_err(vm_error) })
     }
 
     fn config(&self, function: PciAddress, offset: u8) -> Waiting<'_, Result<u32, String>> {
-        Box::pin(async move { self.machine.config(function, offset).await.map_err(explained) })
+        Box::pin(async move { self.machine.config(function, offset).await.map_err(vm_error) })
     }
 
     fn set_config(&self, function: PciAddress, offset: u8, value: u32) -> Waiting<'_, Result<(), String>> {
-        Box::pin(async move { self.machine.set_config(function, offset, value).await.map_err(explained) })
+        Box::pin(async move { self.machine.set_config(function, offset, value).await.map_err(vm_error) })
     }
 
     fn set_register(&self, address: u64, value: u64) -> Waiting<'_, Result<(), String>> {
-        Box::pin(async move { self.machine.set_register(address, value).await.map_err(explained) })
+        Box::pin(async move { self.machine.set_register(address, value).await.map_err(vm_error) })
     }
 
     fn registers(&self) -> Waiting<'_, Result<String, String>> {
-        Box::pin(async { self.machine.hmp("info registers -a").await.map_err(explained) })
+        Box::pin(async { self.machine.hmp("info registers -a").await.map_err(vm_error) })
     }
 
     fn inject_nmi(&self) -> Waiting<'_, Result<(), String>> {
-        Box::pin(async { self.machine.inject_nmi().await.map_err(explained) })
+        Box::pin(async { self.machine.inject_nmi().await.map_err(vm_error) })
     }
 
     fn dump<'a>(&'a self, path: &'a Path) -> Waiting<'a, Result<u64, String>> {
-        Box::pin(async { self.machine.dump(path).await.map_err(explained) })
+        Box::pin(async { self.machine.dump(path).await.map_err(vm_error) })
     }
 
     fn quit<'a>(self: Box<Self>, keep: Option<&'a Path>) -> Waiting<'a, Result<(), String>> {
@@ -230,7 +230,7 @@ fn at<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> String {
     move |error| format!("{}: {error}", path.display())
 }
 
-fn explained(error: VmError) -> String {
+fn vm_error(error: VmError) -> String {
     let hint = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
     format!("{}{hint}", chain(&error))
 }

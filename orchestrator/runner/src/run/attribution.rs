@@ -5,8 +5,8 @@ use luqual_model::{CellRecord, Outcome, Status};
 use std::collections::HashSet;
 
 /// Why a shared boot did not end as expected; `None` if it did.
-pub(super) fn why_not_well(records: &[CellRecord]) -> Option<String> {
-    let bad = records.iter().find(|record| !ended_well(record))?;
+pub(super) fn unexpected_end(records: &[CellRecord]) -> Option<String> {
+    let bad = records.iter().find(|record| !is_as_expected(record))?;
     let outcome = if bad.outcome == Outcome::Survived { "tainted".to_owned() } else { bad.outcome.to_string() };
     let why = bad.probe_mismatch().map_or_else(|| bad.title.clone(), |other| other.to_string());
     Some(format!("{}: {outcome}: {why}", bad.plan.key.workload))
@@ -21,7 +21,7 @@ pub(super) fn attributed(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec
     let told = |(shared, alone): (CellRecord, CellRecord)| {
         let is_own = shared.probes.iter().any(|probe| !probe.passed);
         let is_same = end(&shared) == end(&alone) && shared.against_expectation() == alone.against_expectation();
-        if ended_well(&shared) || is_same || (known.contains(&end(&shared)) && !is_own) {
+        if is_as_expected(&shared) || is_same || (known.contains(&end(&shared)) && !is_own) {
             return Some(alone);
         }
         worst(vec![shared, alone], 2)
@@ -30,7 +30,7 @@ pub(super) fn attributed(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec
 }
 
 /// A cell that ended as expected in the shared boot.
-fn ended_well(record: &CellRecord) -> bool {
+fn is_as_expected(record: &CellRecord) -> bool {
     record.outcome.is_conclusive() && record.against_expectation() == Status::Expected
 }
 
@@ -65,17 +65,17 @@ mod tests {
         };
         // Each is held against what is known of itself.
         let mut lost = record(Outcome::Lost, "");
-        assert!(why_not_well(&[lost.clone()]).is_some());
+        assert!(unexpected_end(&[lost.clone()]).is_some());
         lost.plan.expectation = Some(expectation.clone());
-        assert_eq!(why_not_well(&[lost.clone()]), None);
+        assert_eq!(unexpected_end(&[lost.clone()]), None);
         // A loss of other probes than are known is none that is known.
         let probe =
             |name: &str| Probe { name: name.into(), expected: String::new(), observed: String::new(), passed: false };
         lost.plan.expectation.as_mut().unwrap().failed = vec!["D3 *".into()];
         lost.probes = vec![probe("D3 a")];
-        assert_eq!(why_not_well(&[lost.clone()]), None);
+        assert_eq!(unexpected_end(&[lost.clone()]), None);
         lost.probes.push(probe("D0 x"));
-        assert_eq!(why_not_well(&[lost.clone()]).unwrap(), "w.x: lost: also failed: D0 x");
+        assert_eq!(unexpected_end(&[lost.clone()]).unwrap(), "w.x: lost: also failed: D0 x");
         // Alone it lost what is known: what it lost besides in the boot is not forgotten.
         let mut alone = lost.clone();
         alone.probes.pop();
@@ -83,7 +83,7 @@ mod tests {
         let told = attributed(vec![lost.clone()], vec![alone]);
         assert_eq!((told[0].status, told[0].probes.len(), told[0].attempts.len()), (Status::Flaky, 2, 2));
         lost.outcome = Outcome::Survived;
-        assert!(why_not_well(&[lost]).is_some(), "better than expected is not as expected");
+        assert!(unexpected_end(&[lost]).is_some(), "better than expected is not as expected");
     }
 
     #[test]
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn a_warning_is_not_well() {
         let mut tainted = record(Outcome::Survived, "");
-        assert_eq!(why_not_well(&[tainted.clone()]), None);
+        assert_eq!(unexpected_end(&[tainted.clone()]), None);
         tainted.tainted = vec!["WARNING".into()];
         tainted.title = "WARNING".into();
-        assert_eq!(why_not_well(&[tainted]).unwrap(), "w.x: tainted: WARNING");
+        assert_eq!(unexpected_end(&[tainted]).unwrap(), "w.x: tainted: WARNING");
     }
 }

@@ -1,7 +1,7 @@
 //! Runs a boot as often as requested.
 
 use super::attempts::worst;
-use super::attribution::{attributed, why_not_well};
+use super::attribution::{attributed, unexpected_end};
 use crate::boot::{Boot, Host, run_once};
 use crate::seed::Seed;
 use luqual_model::{CellRecord, Event};
@@ -53,7 +53,7 @@ async fn run_shared(
         let records = run_once(boot, host, round, events).await?;
         // A reproduced boot has no attribution.
         let is_looked_into = matches!(host.seed, Seed::OfRun(_));
-        if let Some(why) = why_not_well(&records).filter(|_| is_looked_into) {
+        if let Some(why) = unexpected_end(&records).filter(|_| is_looked_into) {
             let _ = events.send(Event::BootEnded { boot: id, why: Some(why) });
             let mut alone = Vec::new();
             for part in &boot.parts {

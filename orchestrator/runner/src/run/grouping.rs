@@ -13,13 +13,13 @@ const MOST: usize = 32;
 /// if the ABI strings predict that they survive (some may be known to fail probes of their own), or if the target
 /// should refuse the whole handover of each. If such a boot ends otherwise, each of its cells runs again alone.
 /// `find` returns a workload by name.
-pub fn boots<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
+pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
     // The boots that can take more cells, with their workloads.
-    let mut open: HashMap<Shared<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
+    let mut open: HashMap<GroupKey<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
         let workload = find(&plan.key.workload);
-        let Some((shared, workload)) = workload.and_then(|it| may_share(plan, it).zip(Some(it))) else {
+        let Some((shared, workload)) = workload.and_then(|it| group_key(plan, it).zip(Some(it))) else {
             boots.push(vec![number]);
             continue;
         };
@@ -43,22 +43,22 @@ pub fn boots<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&'w Wor
 }
 
 /// What the cells of a boot have in common: the pair, the profile, and the expected end.
-type Shared<'a> = (&'a str, &'a str, &'a str, Outcome);
+type GroupKey<'a> = (&'a str, &'a str, &'a str, Outcome);
 
-fn may_share<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<Shared<'a>> {
+fn group_key<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<GroupKey<'a>> {
     let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
     let lacks = profile::find(&plan.key.profile).and_then(|profile| machine_lacks(profile, workload));
     // A cell that will be skipped must not end the boot of others.
     if warns || !workload.shares_boot || lacks.is_some() {
         return None;
     }
-    let end = ends_as_one(plan)?;
+    let end = group_outcome(plan)?;
     let key = &plan.key;
     Some((&key.source, &key.target, &key.profile, end))
 }
 
 /// The end of a boot that this cell expects, if other cells can share it.
-fn ends_as_one(plan: &PlannedCell) -> Option<Outcome> {
+fn group_outcome(plan: &PlannedCell) -> Option<Outcome> {
     let predicted = plan.prediction.as_ref().map_or(Outcome::Survived, |it| it.outcome);
     let as_one = match predicted {
         // A loss of its own does not affect other cells; warnings and crashes do.
@@ -98,7 +98,7 @@ mod tests {
             plan("a", "memfd.basic"),
         ];
         let planned: Vec<&PlannedCell> = plans.iter().collect();
-        assert_eq!(boots(&planned, find_workload), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
+        assert_eq!(group_cells(&planned, find_workload), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
     }
 
     #[test]
@@ -129,20 +129,20 @@ mod tests {
             elsewhere,
         ];
         let planned: Vec<&PlannedCell> = plans.iter().collect();
-        assert_eq!(boots(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
+        assert_eq!(group_cells(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
         // Updates that are made otherwise go together where their options do.
         let otherwise =
             ["kexec.no-kaslr", "kexec.scratch-odd", "kexec.scratch-scaled", "kexec.kho-off", "kexec.loaded-before"];
         let otherwise = otherwise.map(|workload| plan("a", workload));
         assert_eq!(
-            boots(&otherwise.iter().collect::<Vec<_>>(), find_workload),
+            group_cells(&otherwise.iter().collect::<Vec<_>>(), find_workload),
             [vec![0, 1], vec![2], vec![3], vec![4]]
         );
         // One that makes a kernel warn is alone where it is expected to.
         let mut warns = [plan("a", "luo.preserve-twice"), plan("a", "luo.preserve-twice")];
         warns[1].expectation = plans[1].expectation.clone();
         let planned: Vec<&PlannedCell> = warns.iter().chain([&plans[0]]).collect();
-        assert_eq!(boots(&planned, find_workload), [vec![0, 2], vec![1]]);
+        assert_eq!(group_cells(&planned, find_workload), [vec![0, 2], vec![1]]);
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
             plan.key.profile = profile.into();
             plan
         };
-        let count = |plans: &[PlannedCell]| boots(&plans.iter().collect::<Vec<_>>(), find_workload).len();
+        let count = |plans: &[PlannedCell]| group_cells(&plans.iter().collect::<Vec<_>>(), find_workload).len();
         let edu_and_nvme = |profile: &str| [on(profile, "vfio.edu.idle"), on(profile, "vfio.nvme.idle")];
         assert_eq!(count(&edu_and_nvme("vfio-intel")), 1);
         assert_eq!(count(&edu_and_nvme("vfio-one-slot")), 2);
@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn a_boot_has_a_bound() {
         let plans = vec![plan("a", "memfd.basic"); MOST + 1];
-        let sizes: Vec<usize> = boots(&plans.iter().collect::<Vec<_>>(), find_workload).iter().map(Vec::len).collect();
+        let sizes: Vec<usize> =
+            group_cells(&plans.iter().collect::<Vec<_>>(), find_workload).iter().map(Vec::len).collect();
         assert_eq!(sizes, [MOST, 1]);
     }
 }

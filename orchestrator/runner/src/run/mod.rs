@@ -10,7 +10,7 @@ mod schedule;
 pub use all::run_all;
 pub use attempts::Attempts;
 pub use boot::run_boot;
-pub use grouping::boots;
+pub use grouping::group_cells;
 pub use schedule::{Arrival, Load, Slots};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub(super) mod session;
 
 use crate::facts::mem_free_kib;
 use crate::memfd::Memfd;
-use crate::workloads::case::Kept;
+use crate::workloads::case::PreservedMemfd;
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 
@@ -20,8 +20,8 @@ const THIRD: Memfd = Memfd::new("third", 4096);
 const LARGE: Memfd = Memfd::new("large", 32 << 20);
 const LARGE_KIB: u64 = LARGE.size >> 10;
 
-const fn kept(session: &'static str, token: u64, name: &'static str) -> Kept {
-    Kept { session, token, memfd: Memfd::new(name, 4096 + 1) }
+const fn kept(session: &'static str, token: u64, name: &'static str) -> PreservedMemfd {
+    PreservedMemfd { session, token, memfd: Memfd::new(name, 4096 + 1) }
 }
 
 type Done = Result<(), StepError>;

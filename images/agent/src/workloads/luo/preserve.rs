@@ -5,7 +5,7 @@ use crate::errno::{errno, errno_name};
 use crate::hypervisor_fds;
 use crate::luo::{Argument, TYPE, number, raw};
 use crate::memfd::Memfd;
-use crate::workloads::case::{Case, Kept};
+use crate::workloads::case::{Case, PreservedMemfd};
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -16,7 +16,11 @@ use std::fs::File;
 
 pub(in crate::workloads) const CASES: &[Case] = &[
     Case {
-        kept: &[Kept { session: "control", token: 7, memfd: Memfd { offset: 77, ..Memfd::new("closed", 5 * 4096) } }],
+        kept: &[PreservedMemfd {
+            session: "control",
+            token: 7,
+            memfd: Memfd { offset: 77, ..Memfd::new("closed", 5 * 4096) },
+        }],
         source: fd_closed,
         ..Case::new("luo.fd-closed")
     },

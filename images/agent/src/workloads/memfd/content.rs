@@ -4,7 +4,7 @@ use super::{Done, P, agent, kernel, map, numbered, one};
 use crate::errno::{errno_name, value_or_errno};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::{Memfd, Page, empty, filled};
-use crate::workloads::case::{CONTROL, Case, Kept};
+use crate::workloads::case::{CONTROL, Case, PreservedMemfd};
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use crate::workloads::memory;
@@ -20,12 +20,12 @@ use std::process::{Command, Stdio};
 const SMALL: &str = "small";
 const LARGE: &str = "large";
 
-const BASIC: [Kept; 5] = [
-    Kept { session: SMALL, token: 0, memfd: Memfd { offset: 3, ..Memfd::new("0", 0) } },
-    Kept { session: SMALL, token: 1, memfd: Memfd { offset: 1, ..Memfd::new("1", 1) } },
-    Kept { session: SMALL, token: u64::MAX, memfd: Memfd { offset: 17, ..Memfd::new("4k", 4096) } },
-    Kept { session: LARGE, token: 1, memfd: Memfd { offset: 1 << 20, ..Memfd::new("1m+1", (1 << 20) + 1) } },
-    Kept {
+const BASIC: [PreservedMemfd; 5] = [
+    PreservedMemfd { session: SMALL, token: 0, memfd: Memfd { offset: 3, ..Memfd::new("0", 0) } },
+    PreservedMemfd { session: SMALL, token: 1, memfd: Memfd { offset: 1, ..Memfd::new("1", 1) } },
+    PreservedMemfd { session: SMALL, token: u64::MAX, memfd: Memfd { offset: 17, ..Memfd::new("4k", 4096) } },
+    PreservedMemfd { session: LARGE, token: 1, memfd: Memfd { offset: 1 << 20, ..Memfd::new("1m+1", (1 << 20) + 1) } },
+    PreservedMemfd {
         session: LARGE,
         token: 0x6d65_6d66_6400_0040,
         memfd: Memfd { offset: (64 << 20) + 5, ..Memfd::new("64m", 64 << 20) },

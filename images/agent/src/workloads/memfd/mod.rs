@@ -7,7 +7,7 @@ pub(super) mod property;
 use crate::errno::errno;
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
-use crate::workloads::case::Kept;
+use crate::workloads::case::PreservedMemfd;
 use crate::workloads::error::StepError;
 use rustix::io::Errno;
 use std::fs::File;
@@ -15,13 +15,13 @@ use std::fs::File;
 const P: u64 = PAGE as u64;
 
 /// A kept memfd with token 1.
-const fn one(memfd: Memfd) -> Kept {
-    Kept { session: "control", token: 1, memfd }
+const fn one(memfd: Memfd) -> PreservedMemfd {
+    PreservedMemfd { session: "control", token: 1, memfd }
 }
 
 /// A kept memfd with this token.
-const fn numbered(token: u64, memfd: Memfd) -> Kept {
-    Kept { session: "control", token, memfd }
+const fn numbered(token: u64, memfd: Memfd) -> PreservedMemfd {
+    PreservedMemfd { session: "control", token, memfd }
 }
 
 type Done = Result<(), StepError>;

@@ -3,7 +3,7 @@
 use super::{Done, P, agent, kernel, numbered, one};
 use crate::errno::{success_or_errno, value_or_errno};
 use crate::memfd::Memfd;
-use crate::workloads::case::{Case, Kept};
+use crate::workloads::case::{Case, PreservedMemfd};
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use rustix::fd::{AsFd, AsRawFd};
@@ -19,11 +19,11 @@ use std::os::unix::fs::FileExt;
 const SEALABLE: Memfd = Memfd { flags: MemfdFlags::ALLOW_SEALING, ..Memfd::new("sealable", 2 * P + 7) };
 
 /// A kept memfd that is named after its seal.
-const fn sealed(token: u64, name: &'static str) -> Kept {
+const fn sealed(token: u64, name: &'static str) -> PreservedMemfd {
     numbered(token, Memfd { flags: MemfdFlags::ALLOW_SEALING, ..Memfd::new(name, 2 * P) })
 }
 
-const SEALED: [Kept; 5] =
+const SEALED: [PreservedMemfd; 5] =
     [sealed(1, "seal"), sealed(2, "shrink"), sealed(3, "grow"), sealed(4, "write"), sealed(5, "future-write")];
 
 const SEALS: [(&str, SealFlags); 5] = [

@@ -5,13 +5,13 @@ mod numbered;
 
 use crate::errno::errno_name;
 use crate::memfd::Memfd;
-use crate::workloads::case::{Case, Kept};
+use crate::workloads::case::{Case, PreservedMemfd};
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use numbered::{numbered, raise_limit, tag, whole};
 use rustix::fd::AsFd;
 
-const BYTES: Kept = Kept { session: "control", token: 1, memfd: Memfd::new("528m", 528 << 20) };
+const BYTES: PreservedMemfd = PreservedMemfd { session: "control", token: 1, memfd: Memfd::new("528m", 528 << 20) };
 
 pub(super) const CASES: &[Case] = &[
     Case { kept: &[BYTES], ..Case::new("scale.bytes-528m") },

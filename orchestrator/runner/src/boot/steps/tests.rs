@@ -1,6 +1,6 @@
 use super::*;
 use crate::boot::alone::needs_the_host;
-use crate::boot::{BootKernel, Part};
+use crate::boot::{BootCell, BootKernel};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_protocol::find_workload;
 use luqual_vm::{Accel, profile};
@@ -24,7 +24,7 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
     let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
     let key = CellKey { source: a, target: b, profile: c, workload: d };
     let plan = PlannedCell { key, prediction: None, expectation: None };
-    let parts = vec![Part { workload, plan: &plan, program: None }];
+    let parts = vec![BootCell { workload, plan: &plan, program: None }];
     let profile = profile::find(workload.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
     let fault = fault.map(|it| it.parse::<Fault>().unwrap());

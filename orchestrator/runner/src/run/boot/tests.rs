@@ -1,5 +1,5 @@
 use super::*;
-use crate::boot::{BootKernel, Part};
+use crate::boot::{BootCell, BootKernel};
 use crate::fake::{FakeLab, Play, Script};
 use crate::run::Attempts;
 use luqual_model::{CellKey, KernelInfo, Outcome, PlannedCell};
@@ -37,7 +37,7 @@ async fn told(count: usize, repeat: u32, script: Script, interrupted: bool) -> (
             expectation: None,
         }
     });
-    let part = |(workload, plan)| Part { workload, plan, program: None };
+    let part = |(workload, plan)| BootCell { workload, plan, program: None };
     let parts = workloads.into_iter().zip(&plans).take(count).map(part).collect();
     let profile = profile::find(workloads[0].profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };

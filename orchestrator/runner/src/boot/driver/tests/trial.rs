@@ -1,6 +1,6 @@
 //! One attempt at a boot of a fake machine.
 
-use crate::boot::{Boot, BootKernel, Host, Part, run_once};
+use crate::boot::{Boot, BootCell, BootKernel, Host, run_once};
 use crate::fake::{FakeLab, Play, Script};
 use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, PlannedCell};
 use luqual_protocol::{Probe, Reply, Said, find_workload};
@@ -58,7 +58,7 @@ impl Trial {
             prediction: None,
             expectation: None,
         };
-        let parts = vec![Part { workload, plan: &plan, program: None }];
+        let parts = vec![BootCell { workload, plan: &plan, program: None }];
         let profile = profile::find(workload.profile).unwrap();
         let boot = Boot { source: &source, target: &target, profile, parts };
         let folder = tempfile::tempdir().unwrap();
