@@ -21,7 +21,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
     let failed = |message| Reply::Failed { message };
     match request {
         Request::Hello { protocol } if *protocol != VERSION => {
-            failed(format!("the host speaks protocol version {protocol}, this agent speaks {VERSION}"))
+            failed(format!("the host uses protocol version {protocol}, and this agent uses version {VERSION}"))
         }
         Request::Hello { .. } => facts::hello().map_or_else(failed, Reply::Hello),
         Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
@@ -32,9 +32,9 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::Kexec => match holder::ask(request) {
             Ok(Reply::Done { .. }) => match kexec::go() {
                 Some(errno) => StepError::refused("reboot LINUX_REBOOT_CMD_KEXEC", "the target kernel")(errno).into(),
-                None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0 and the kernel still runs".to_owned()),
+                None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0, but the kernel still runs".to_owned()),
             },
-            Ok(reply) => failed(format!("the holder is not ready: {reply:?}")),
+            Ok(reply) => failed(format!("the holder process is not ready: {reply:?}")),
             Err(message) => failed(message),
         },
         Request::Panic => failed(inject::panic().err().unwrap_or_default()),

@@ -38,7 +38,7 @@ impl Channel {
 impl Channel {
     /// Plays the other end: answers the next command, and returns it.
     pub(crate) fn answer(&self, answer: &str, fd: Option<BorrowedFd<'_>>) -> Result<String, String> {
-        let (words, _) = receive(&self.0)?.ok_or("nothing was asked")?;
+        let (words, _) = receive(&self.0)?.ok_or("the request is empty")?;
         send(&self.0, answer, fd).map(|()| words)
     }
 }

@@ -70,7 +70,7 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         // `call` asks this before the kexec, to see that the holder still answers.
         Request::Kexec => Ok(Ok(Said::default())),
         Request::Hello { .. } | Request::Load { .. } | Request::KernelLog | Request::Panic => {
-            Err("this is not a request for the holder".to_owned())
+            Err("the holder process does not handle this request".to_owned())
         }
     };
     match done {
@@ -89,7 +89,7 @@ fn first_step<'a>(
     device: Option<String>,
 ) -> Result<&'a mut Context, String> {
     if held.contains_key(name) {
-        return Err(format!("workload {name} was started before in this boot"));
+        return Err(format!("workload {name} was already started in this boot"));
     }
     let case = workloads::find(name).ok_or_else(|| format!("this agent has no workload {name}"))?;
     Ok(held.entry(name.to_owned()).or_insert(Context::new(case, seed, hop, device)))
@@ -111,11 +111,11 @@ pub(crate) fn ask(request: &Request) -> Result<Reply, String> {
         BufReader::new(stream).read_line(&mut line)?;
         Ok(line)
     };
-    let line = asked().map_err(|error| format!("the holder at {SOCKET}: {error}"))?;
+    let line = asked().map_err(|error| format!("the holder process at {SOCKET}: {error}"))?;
     if line.is_empty() {
-        return Err("the holder went away before it answered".to_owned());
+        return Err("the holder process ended before it answered".to_owned());
     }
-    serde_json::from_str(&line).map_err(|error| format!("the holder's answer `{}`: {error}", line.trim_end()))
+    serde_json::from_str(&line).map_err(|error| format!("the holder process answered `{}`: {error}", line.trim_end()))
 }
 
 #[cfg(test)]

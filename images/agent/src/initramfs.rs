@@ -39,7 +39,8 @@ fn add<W: Write>(
     let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     for path in entries.collect::<io::Result<BTreeSet<PathBuf>>>()? {
         let in_guest = Path::new("/").join(path.strip_prefix(root).map_err(io::Error::other)?);
-        let name = in_guest.to_str().ok_or_else(|| io::Error::other(format!("{}: no UTF-8", path.display())))?;
+        let name =
+            in_guest.to_str().ok_or_else(|| io::Error::other(format!("{}: the name is not UTF-8", path.display())))?;
         let about = fs::symlink_metadata(&path)?;
         if about.is_dir() {
             archive.directory(name)?;

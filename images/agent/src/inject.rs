@@ -15,7 +15,7 @@ pub(crate) fn kill() -> Result<(), String> {
 pub(crate) fn panic() -> Result<(), String> {
     let trigger = "/proc/sysrq-trigger";
     fs::write(trigger, "c").map_err(|error| format!("{trigger}: {error}"))?;
-    Err("the kernel did not panic".to_owned())
+    Err("the kernel did not panic on request".to_owned())
 }
 
 /// `luqual-agent hang`: stops every process, this one last. No signal stops init.

@@ -40,7 +40,7 @@ fn open(kernel: Kernel) -> Result<File, LoadError> {
 fn load_with(kernel: &File, carry: &[Kernel], command_line: &str, flags: libc::c_ulong) -> Result<(), LoadError> {
     let initrd = crate::initramfs::next(carry).map_err(LoadError::Agent)?;
     let text = CString::new(command_line)
-        .map_err(|_| LoadError::Agent("the target's command line has a NUL in it".to_owned()))?;
+        .map_err(|_| LoadError::Agent("the target's command line has a NUL character".to_owned()))?;
     // SAFETY: two open files and a NUL-terminated string whose length includes the NUL, all alive through the call.
     let returned = unsafe {
         libc::syscall(

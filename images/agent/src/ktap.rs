@@ -31,7 +31,7 @@ impl std::fmt::Display for End {
         match self {
             Self::Exit(status) => write!(f, "exit status {status}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::TimedOut => write!(f, "killed, since it ran for more than {TIMEOUT_S} s"),
+            Self::TimedOut => write!(f, "killed after {TIMEOUT_S} s"),
         }
     }
 }
@@ -131,7 +131,7 @@ impl Output {
     /// The reason that the program gave for its end: the line with which it bailed out, or its last line.
     pub(crate) fn reason(&self) -> String {
         let last = || self.lines.iter().rev().find(|text| !text.is_empty());
-        self.bailed_out().or_else(last).map_or_else(|| "it said nothing".to_owned(), Clone::clone)
+        self.bailed_out().or_else(last).map_or_else(|| "it printed no KTAP".to_owned(), Clone::clone)
     }
 
     fn bailed_out(&self) -> Option<&String> {
@@ -202,10 +202,7 @@ mod tests {
             "whoever gives up has not passed, whatever it exits with"
         );
         assert_eq!(broken(&output("PASSED", End::Exit(1))), ["-s 2 end: exit status 1: PASSED"]);
-        assert_eq!(
-            broken(&output("PASSED", End::TimedOut)),
-            ["-s 2 end: killed, since it ran for more than 25 s: PASSED"]
-        );
+        assert_eq!(broken(&output("PASSED", End::TimedOut)), ["-s 2 end: killed after 25 s: PASSED"]);
     }
 
     #[test]
@@ -221,7 +218,7 @@ mod tests {
             ]
         );
         assert_eq!(broken(&output("# one\n", End::Signal(11)))[0], "-s 2 “one”: signal 11");
-        assert_eq!(output("", End::Signal(11)).reason(), "it said nothing");
+        assert_eq!(output("", End::Signal(11)).reason(), "it printed no KTAP");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Function {
         self.write(Path::new("/sys/bus/pci/drivers_probe"), &self.address)?;
         match self.driver() {
             Some(bound) if bound == driver => Ok(()),
-            bound => Err(format!("{} has the driver {bound:?} after {driver} was asked for", self.address)),
+            bound => Err(format!("{} has the driver {bound:?} after a bind to {driver}", self.address)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Function {
     pub(crate) fn cdev(&self) -> Result<String, String> {
         let folder = self.path("vfio-dev");
         let mut entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?.flatten();
-        let entry = entries.next().ok_or_else(|| format!("{}: nothing is in it", folder.display()))?;
+        let entry = entries.next().ok_or_else(|| format!("{}: the folder is empty", folder.display()))?;
         Ok(entry.file_name().to_string_lossy().into_owned())
     }
 

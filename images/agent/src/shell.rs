@@ -14,18 +14,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
-preserve WORKLOAD [SEED]  hand its state to the kernel (source)
+preserve WORKLOAD [SEED]  preserve the state of a workload (in the source)
 load                      load the next kernel, with the command line that luqual gives it
-kexec                     leave for it
-retrieve WORKLOAD [SEED]  ask the kernel for its state (target)
-verify WORKLOAD           compare it with what it was
-finish WORKLOAD           tell the kernel that it is done
-workloads [PART]          those whose names have PART in them
-log                       the kernel's log
-taint                     the kernel's taint flags
+kexec                     kexec into the loaded kernel
+retrieve WORKLOAD [SEED]  retrieve the preserved state (in the target)
+verify WORKLOAD           compare the retrieved state with the preserved one
+finish WORKLOAD           finish the sessions of the workload
+workloads [PART]          list the workloads whose names contain PART
+log                       print the kernel's log
+taint                     print the kernel's taint flags
 ls [PATH…], cat FILE…
-PROGRAM [ARGUMENT…]       by its path, or by its name if it was brought along (luqual shell --add)
-exit                      end it all; so does Ctrl-D
+PROGRAM [ARGUMENT…]       run a program by its path, or by its name if it was added (luqual shell --add)
+exit                      end the session and the machine; Ctrl-D does the same
 ";
 
 /// `luqual-agent shell`: shows a prompt, or runs one command line (`shell -c LINE`).
@@ -45,7 +45,9 @@ pub(crate) fn run() -> Result<(), String> {
 fn converse(prompt: &Prompt) -> Result<(), String> {
     if isatty(io::stdin()) {
         // The terminal sends Ctrl-C to the processes of its session.
-        setsid().and_then(|_| ioctl_tiocsctty(io::stdin())).map_err(|errno| format!("the terminal: {errno}"))?;
+        setsid()
+            .and_then(|_| ioctl_tiocsctty(io::stdin()))
+            .map_err(|errno| format!("the terminal cannot be controlled: {errno}"))?;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let label = format!("{} {}> ", release.trim_end(), prompt.side);
@@ -135,7 +137,7 @@ fn parse(line: &str, prompt: &Prompt) -> Result<Option<ShellCommand>, String> {
         ("cat", paths @ [_, ..]) => ShellCommand::Print(paths.to_vec()),
         ("load", []) => {
             let load = prompt.load.clone();
-            ShellCommand::Ask(load.ok_or("this guest carries no kernel that it could load")?)
+            ShellCommand::Ask(load.ok_or("this guest has no kernel to load; see `luqual shell SOURCE TARGET`")?)
         }
         ("kexec", []) => ShellCommand::Ask(Request::Kexec),
         ("preserve", [workload, seed @ ..]) if seed.len() < 2 => ShellCommand::Ask(Request::Preserve {
@@ -166,7 +168,7 @@ fn parse(line: &str, prompt: &Prompt) -> Result<Option<ShellCommand>, String> {
 
 fn seed_of(workload: &str, given: &[String], prompt: &Prompt) -> Result<u64, String> {
     match given.first() {
-        Some(text) => text.parse().map_err(|_| format!("`{text}` is no seed, which is a number")),
+        Some(text) => text.parse().map_err(|_| format!("`{text}` is not a seed; a seed is a number")),
         None => Ok(prompt.seeds.get(workload).copied().unwrap_or(prompt.seed)),
     }
 }
@@ -209,14 +211,14 @@ fn told(reply: &Reply) -> String {
                 .probes
                 .iter()
                 .map(|it| {
-                    let word = if it.passed { "held  " } else { "BROKEN" };
+                    let word = if it.passed { "passed" } else { "FAILED" };
                     format!("{word}  {}: expected {}, observed {}\n", it.name, it.expected, it.observed)
                 })
                 .collect();
             let taint = if *taint == 0 { String::new() } else { format!("; the kernel is tainted: {taint}") };
             format!("{probes}done: {}{taint}\n", counted(said))
         }
-        Reply::Refused { call, errno, about } => format!("the kernel said no: {call}: {errno} ({about})"),
+        Reply::Refused { call, errno, about } => format!("the kernel refused: {call}: {errno} ({about})"),
         Reply::Missing { what } => format!("missing: {what}"),
         Reply::Failed { message } => message.clone(),
         other => format!("{other:?}"),
@@ -224,11 +226,11 @@ fn told(reply: &Reply) -> String {
 }
 
 fn counted(said: &Said) -> String {
-    let broken = said.probes.iter().filter(|probe| !probe.passed).count();
-    match (said.probes.len(), broken) {
+    let failed = said.probes.iter().filter(|probe| !probe.passed).count();
+    match (said.probes.len(), failed) {
         (0, _) => "nothing to check".to_owned(),
-        (all, 0) => format!("{all} probes, all held"),
-        (all, broken) => format!("{all} probes, {broken} broken"),
+        (all, 0) => format!("{all} probes, all passed"),
+        (all, failed) => format!("{all} probes, {failed} failed"),
     }
 }
 
@@ -261,7 +263,7 @@ fn program(words: &[String]) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(ended(status)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(format!("{name}: there is no such command or program; `help` says what there is"))
+            Err(format!("{name}: no such command or program; `help` lists the commands"))
         }
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
@@ -303,9 +305,9 @@ mod tests {
         assert_eq!(order("retrieve memfd.basic"), retrieve("memfd.basic", 11, None));
         assert_eq!(order("retrieve memfd.basic 3"), retrieve("memfd.basic", 3, None));
         assert_eq!(order(" retrieve  vfio.edu.idle"), retrieve("vfio.edu.idle", 7, Some("0000:00:04.0")));
-        assert_eq!(order("retrieve memfd.basic x"), Err("`x` is no seed, which is a number".into()));
+        assert_eq!(order("retrieve memfd.basic x"), Err("`x` is not a seed; a seed is a number".into()));
         assert_eq!(order("kexec"), Ok(ShellCommand::Ask(Request::Kexec)));
-        assert_eq!(order("load"), Err("this guest carries no kernel that it could load".into()));
+        assert_eq!(order("load"), Err("this guest has no kernel to load; see `luqual shell SOURCE TARGET`".into()));
         let load = Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: "a b".into() };
         let carries = Prompt { load: Some(load.clone()), ..prompt() };
         assert_eq!(parse("load", &carries), Ok(Some(ShellCommand::Ask(load))));
@@ -323,7 +325,10 @@ mod tests {
 
     #[test]
     fn a_misused_command_shows_its_usage() {
-        assert_eq!(order("verify"), Err("usage: verify WORKLOAD           compare it with what it was".into()));
+        assert_eq!(
+            order("verify"),
+            Err("usage: verify WORKLOAD           compare the retrieved state with the preserved one".into())
+        );
         assert_eq!(order("cat"), Err("usage: ls [PATH…], cat FILE…".into()));
         for word in ["log", "taint", "exit", "load", "kexec"] {
             let told = order(&format!("{word} x")).unwrap_err();
@@ -335,8 +340,8 @@ mod tests {
     fn probes_are_shown_with_expected_and_observed_values() {
         let probes = vec![Probe::compare("size", 4096, 4096), Probe::compare("offset", 1, 2)];
         let reply = Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 };
-        let text = "held    size: expected 4096, observed 4096\nBROKEN  offset: expected 1, observed 2\n\
-                    done: 2 probes, 1 broken\n";
+        let text = "passed  size: expected 4096, observed 4096\nFAILED  offset: expected 1, observed 2\n\
+                    done: 2 probes, 1 failed\n";
         assert_eq!(told(&reply), text);
     }
 }

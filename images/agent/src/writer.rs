@@ -10,10 +10,10 @@ const READY: &str = "ready";
 
 /// Waits until a writer is ready.
 pub(crate) fn wait_ready(child: &mut Child) -> Result<(), String> {
-    let stdout = child.stdout.take().ok_or("a writer without standard output")?;
+    let stdout = child.stdout.take().ok_or("the writer process has no standard output")?;
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).map_err(|error| format!("a writer: {error}"))?;
-    if line.trim_end() == READY { Ok(()) } else { Err(format!("a writer said `{}`", line.trim_end())) }
+    BufReader::new(stdout).read_line(&mut line).map_err(|error| format!("the writer process: {error}"))?;
+    if line.trim_end() == READY { Ok(()) } else { Err(format!("the writer process answered `{}`", line.trim_end())) }
 }
 
 fn say_ready() -> Result<(), String> {

@@ -1,9 +1,9 @@
 use cpio::newc::{Builder, trailer};
 use std::io::{self, Write};
 
-/// An initramfs while it is written: a newc archive (Documentation/driver-api/early-userspace/buffer-format.rst).
+/// Writes an initramfs: a newc archive (Documentation/driver-api/early-userspace/buffer-format.rst).
 ///
-/// Not compressed: it is read once by a guest that unpacks more slowly than it copies.
+/// It is not compressed: a guest reads it once, and unpacks more slowly than it copies.
 pub struct Archive<W> {
     to: W,
     inode: u32,
@@ -14,12 +14,12 @@ const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
 impl<W: Write> Archive<W> {
-    /// An empty one.
+    /// Starts an empty archive.
     pub const fn new(to: W) -> Self {
         Self { to, inode: 0 }
     }
 
-    /// Adds a directory, which has to come before what is in it.
+    /// Adds a directory. It has to come before its content.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
         self.add(path, DIRECTORY | 0o755, &[])
     }
@@ -34,7 +34,7 @@ impl<W: Write> Archive<W> {
         self.add(path, LINK | 0o777, to)
     }
 
-    /// Ends it.
+    /// Writes the trailer and returns the writer.
     pub fn finish(self) -> io::Result<W> {
         trailer(self.to)
     }

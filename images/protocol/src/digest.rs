@@ -1,4 +1,5 @@
-/// FNV-1a of 64 bits, as hex: tells pages apart that differ by chance or by a fault, not by intent.
+/// The 64-bit FNV-1a digest of `bytes`, as 16 hex digits. It finds pages that differ by accident; it is not
+/// cryptographic.
 pub fn digest(bytes: &[u8]) -> String {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))

@@ -1,28 +1,29 @@
-//! Frames with numbers, which the host sends to a network card of the guest and which the guest finds again.
+//! Numbered Ethernet frames: the host sends them to a network card of the guest, and the guest records which arrived.
 
-/// How long each is, in bytes, without its check sequence.
+/// Length of a frame in bytes, without its frame check sequence.
 pub const LENGTH: usize = 60;
 
-/// To everyone, from an address of nobody's, of an experimental type (IEEE 802, local experimental EtherType 1).
+/// The Ethernet header: broadcast, from a locally administered address, with IEEE 802's local experimental EtherType
+/// 1.
 const HEAD: [u8; 14] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, b'l', b'u', b'q', 0x88, 0xb5];
 
-/// The frame of that number.
+/// The frame with the number `number`.
 pub fn numbered(number: u32) -> [u8; LENGTH] {
     let mut frame = [0; LENGTH];
     frame[..HEAD.len()].copy_from_slice(&HEAD);
-    // Twice, so that half a frame is none.
+    // The number is there twice, so that half a frame is not valid.
     frame[HEAD.len()..HEAD.len() + 4].copy_from_slice(&number.to_le_bytes());
     frame[LENGTH - 4..].copy_from_slice(&number.to_le_bytes());
     frame
 }
 
-/// The number of a frame, if it is one of them and whole.
+/// The number of a frame; `None` if it is not a complete frame of this kind.
 pub fn number(frame: &[u8]) -> Option<u32> {
     let number = u32::from_le_bytes(frame.get(HEAD.len()..HEAD.len() + 4)?.try_into().ok()?);
     (frame.get(..LENGTH)? == numbered(number)).then_some(number)
 }
 
-/// Numbers in runs of what follows on each other: the first of each and its last.
+/// Joins numbers into runs of consecutive numbers: the first and the last of each.
 pub fn runs(mut numbers: Vec<u32>) -> Vec<(u32, u32)> {
     numbers.sort_unstable();
     let mut runs: Vec<(u32, u32)> = Vec::new();

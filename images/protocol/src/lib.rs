@@ -1,7 +1,7 @@
-//! What host and guest say to each other; shared by both sides, with no runtime in it.
+//! The protocol between host and guest. Both sides use this crate, which has no runtime.
 //!
-//! The host runs [`AGENT`]` call` over SSH once for each request, writes one [`Request`] as JSON to its
-//! standard input and reads one [`Reply`] as JSON from its standard output, a line each. A person can do the same.
+//! For each request, the host runs [`AGENT`]` call` over SSH, writes one [`Request`] as a line of JSON to its
+//! standard input, and reads one [`Reply`] as a line of JSON from its standard output. A person can do the same.
 
 mod archive;
 mod digest;
@@ -24,46 +24,48 @@ pub use workload::{
     workloads,
 };
 
-/// Grows with every change that the other side would misread. Both sides must name the same.
+/// The version of the protocol. It rises with every incompatible change; both sides must have the same version.
 pub const VERSION: u32 = 7;
 
-/// Where the agent is in the guest, as /init and under its own name.
+/// The agent's path in the guest; it is also /init.
 pub const AGENT: &str = "/bin/luqual-agent";
 
 /// The folder of the files that the host makes for one VM.
 pub const VM_FOLDER: &str = "/luqual";
-/// The one public key, in OpenSSH's format, that may log in.
+/// The path of the only public key that may log in, in OpenSSH's format.
 pub const AUTHORIZED_KEY: &str = "/luqual/authorized_key";
-/// The guest's own key, in OpenSSH's format; made by the host, so that it can pin it.
+/// The path of the guest's host key, in OpenSSH's format. The host creates it, so that it can pin it.
 pub const HOST_KEY: &str = "/luqual/host_key";
-/// Where the kernels are that can be loaded.
+/// The folder of the kernel images that the guest can load.
 pub const KERNELS: &str = "/luqual/kernels";
 
-/// The folder of other people's programs.
+/// The folder of programs that users add.
 pub const PROGRAMS: &str = "/luqual/programs";
 
-/// Requests, a line each, for a guest that nobody talks to: where it is there, /init starts no SSH server. What comes after a
-/// [`Request::Kexec`] is for the next kernel. What is refused in a source ends it, after a [`Request::Verify`] of each workload that
-/// it was to preserve; what was broken by the update leaves out all that would begin another one.
+/// The path of the requests for a guest without a connection, one in each line. If the file exists, /init starts no
+/// SSH server. Requests after a [`Request::Kexec`] are for the next kernel. A refusal in a source ends the run, after
+/// a [`Request::Verify`] of each workload that was to be preserved; after a failed update, the guest skips all
+/// requests of further updates.
 pub const AUTORUN: &str = "/luqual/autorun.jsonl";
-/// Where such a guest writes its replies, a line each, if it has a second serial port. A request that ends its kernel has none.
+/// Where a guest with [`AUTORUN`] writes its replies, one in each line, if it has a second serial port. A request
+/// that ends its kernel has no reply.
 pub const ANSWERS: &str = "/dev/ttyS1";
-/// What such a guest prints on the console once all of them went well; the line comes from the last kernel it booted.
+/// The console line of a guest with [`AUTORUN`] after all of its requests succeeded; the last kernel prints it.
 pub const AUTORUN_DONE: &str = "luqual-agent: all was done";
 
-/// What /init prints on the console when SSH is ready. A hint for the host to connect now; it proves nothing.
+/// The console line that /init prints when SSH is ready. It only tells the host when to connect; it proves nothing.
 pub const READY_LINE: &str = "luqual-agent: listening";
 
 /// The kernel command line option that carries the nonce of one boot.
 pub const NONCE_OPTION: &str = "luqual.nonce=";
 
-/// Where the SSH server listens.
+/// The port of the guest's SSH server.
 pub const SSH_PORT: u16 = 22;
 
-/// By how many milliseconds the clock of a virtual machine may differ from another that watched it for so many: an eighth, for
-/// processors that wait for each other on a busy host, and 250 at least, for the time between two looks. A clock that stood still
-/// meanwhile, or was set back to the time of its pause, differs by all of it. One that cannot be asked to hold tells of the time
-/// between two looks, in which it was away for a part: they are so many milliseconds apart otherwise.
+/// The tolerance in milliseconds for the clock of a virtual machine against a clock that ran for `watched_ms`: an
+/// eighth, for processors that wait for each other on a busy host, but at least 250 ms, for the time between two
+/// reads. A clock that stood still during the update, or was set back to the time of its pause, differs by the whole
+/// update. A machine that cannot be paused on request reads its clock every `apart_ms` milliseconds, which are added.
 pub const fn clock_tolerance_ms(watched_ms: u64, apart_ms: u64) -> u64 {
     let of_watched = if watched_ms / 8 > 250 { watched_ms / 8 } else { 250 };
     of_watched + apart_ms
@@ -72,7 +74,7 @@ pub const fn clock_tolerance_ms(watched_ms: u64, apart_ms: u64) -> u64 {
 /// Milliseconds between two ticks.
 pub const TICK_PERIOD_MS: u64 = 1;
 
-/// The tick page: how the host sees that the guest lives without asking it. Little-endian 64-bit words.
+/// The tick page, by which the host sees that the guest runs. It has little-endian 64-bit words.
 pub mod tick_page {
     /// Byte offset of the magic, which is [`MAGIC`].
     pub const OFFSET_MAGIC: u64 = 0;
@@ -82,8 +84,8 @@ pub mod tick_page {
     pub const OFFSET_FIRST_NS: u64 = 16;
     /// Byte offset of CLOCK_MONOTONIC at the last tick, in nanoseconds.
     pub const OFFSET_LAST_NS: u64 = 24;
-    /// How much of the page is used.
+    /// The used length of the page, in bytes.
     pub const LENGTH: usize = 32;
-    /// Says that the page is one.
+    /// The magic number of a tick page.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"LQtick01");
 }

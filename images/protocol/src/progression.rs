@@ -1,61 +1,61 @@
-//! What follows from a reply: the one rule of which requests are still made. The host goes by it when it asks a guest step by step,
-//! and the agent goes by it when nobody asks it.
+//! Which requests still follow after a reply. The host uses this when it sends requests one by one, and the agent
+//! uses it in a guest without a connection.
 
 use crate::{Reply, Request};
 use std::collections::BTreeSet;
 
-/// How far a boot has gone. Pure.
+/// The progress of a boot. Pure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progression {
-    /// The workloads that were to be preserved or retrieved, in order.
+    /// The workloads whose preserve or retrieve has begun, in order.
     begun: Vec<String>,
-    /// Those that this kernel was asked to preserve: what a refusal may have damaged.
+    /// The workloads that this kernel was asked to preserve; a refusal may have damaged their state.
     preserved: Vec<String>,
-    /// Of which a probe failed in this kernel.
+    /// The workloads with a failed probe in this kernel.
     failed: BTreeSet<String>,
-    /// What did not come through an update whole is not handed to the next kernel: nothing more is learnt by that.
+    /// The workloads that are not passed to the next kernel, since their update failed.
     out: BTreeSet<String>,
 }
 
-/// What follows from a reply.
+/// The next action after a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next request.
+    /// Continue with the next request.
     GoOn,
-    /// A source said no: each workload that it was to preserve is verified once more, by these requests, and then it is over.
+    /// A source refused: send these requests, which verify each workload that was to be preserved, and then stop.
     LookAgain(Vec<Request>),
-    /// It is over.
+    /// Stop: no request follows.
     Stop,
 }
 
 impl Progression {
-    /// Whether nothing is learnt by a request any more.
+    /// Whether to skip `request`, since its workload is no longer part of the update.
     pub fn leaves_out(&self, request: &Request) -> bool {
         match request.workload() {
             Some(workload) => self.out.contains(workload),
-            // What begins an update, for workloads of which none is left.
+            // Skip an update if no workload is left for it.
             None if matches!(request, Request::KernelLog) => false,
             None => !self.begun.is_empty() && self.begun.iter().all(|workload| self.out.contains(workload)),
         }
     }
 
-    /// Another kernel runs: what failed before it was judged in the kernel before.
+    /// Call this when another kernel runs; failures of the previous kernel are already recorded.
     pub fn begins_a_kernel(&mut self) {
         self.failed.clear();
         self.preserved.clear();
     }
 
-    /// A workload is not handed to another kernel, whatever it says from now on.
+    /// Excludes a workload from all further kernels.
     pub fn leave_out(&mut self, workload: &str) {
         self.out.insert(workload.to_owned());
     }
 
-    /// A probe of a workload failed, whoever saw it.
+    /// Records that a probe of a workload failed, in the guest or on the host.
     pub fn failed(&mut self, workload: &str) {
         self.failed.insert(workload.to_owned());
     }
 
-    /// Takes in the reply to a request.
+    /// Records the reply to a request, and returns the next action.
     pub fn after(&mut self, request: &Request, reply: &Reply) -> Next {
         self.begin(request);
         match reply {
@@ -66,7 +66,7 @@ impl Progression {
                     if said.probes.iter().any(|probe| !probe.passed) {
                         self.failed(workload);
                     }
-                    // A workload whose update failed is still finished; only what begins another update is left out.
+                    // A workload whose update failed is still finished; only further updates leave it out.
                     if matches!(request, Request::Finish { .. }) && self.failed.contains(workload) {
                         self.out.insert(workload.to_owned());
                     }
@@ -77,7 +77,7 @@ impl Progression {
         }
     }
 
-    /// The requests that look at the state which a refusal may have damaged.
+    /// The requests that verify the state which a refusal may have damaged.
     pub fn verified(&self) -> Vec<Request> {
         self.preserved.iter().map(|workload| Request::Verify { workload: workload.clone() }).collect()
     }

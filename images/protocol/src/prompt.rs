@@ -1,27 +1,27 @@
-//! What a prompt in the guest is told of the boot that it stands in.
+//! The state of the boot, for an interactive prompt in the guest.
 
 use crate::Request;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// In the environment variable [`PROMPT`], as JSON.
+/// The content of the environment variable [`PROMPT`], as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
     /// `source` or `target`.
     pub side: String,
-    /// How many kexecs were made since the first source.
+    /// The number of kexecs since the first source.
     pub hop: u32,
-    /// What a workload's content is made from, where neither the next field nor the user says it.
+    /// The seed of a workload that is not in `seeds`, unless the user gives one.
     pub seed: u64,
-    /// The same of the workloads of this boot.
+    /// The seeds of this boot's workloads, by name.
     pub seeds: BTreeMap<String, u64>,
-    /// Where the devices are that they own.
+    /// The PCI addresses of the workloads' devices, by workload.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, String>,
-    /// How the next kernel is loaded, if this guest carries one.
+    /// The request that loads the next kernel; `None` if this guest has no kernel image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Request>,
 }
 
-/// The environment variable that has it.
+/// The name of the environment variable.
 pub const PROMPT: &str = "LUQUAL_PROMPT";

@@ -1,90 +1,90 @@
 use serde::{Deserialize, Serialize};
 
-/// What the host asks.
+/// A request of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Who are you? Always the first on a connection.
+    /// Identifies the guest. It is the first request on each connection.
     Hello {
         /// The host's [`crate::VERSION`].
         protocol: u32,
     },
-    /// Hand the workload's state to the kernel. Source only.
+    /// Preserves the workload's state. Source only.
     Preserve {
-        /// Its name.
+        /// The name of the workload.
         workload: String,
-        /// What its content is made from; the same value is given to [`Request::Retrieve`].
+        /// The seed of the content; [`Request::Retrieve`] gets the same value.
         seed: u64,
-        /// Where the device is that it owns, as in `0000:00:03.0`; absent for a workload that owns none.
+        /// The PCI address of the workload's device, such as `0000:00:03.0`; absent for a workload without a device.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
     },
-    /// Falsify something of a virtual machine that was left to the update. Source only, after [`Request::Preserve`].
+    /// Injects a fault into the saved state of a nested virtual machine. Source only, after [`Request::Preserve`].
     Inject {
-        /// The workload that has it.
+        /// The workload with the machine.
         workload: String,
-        /// What.
+        /// The item that the fault changes.
         item: Item,
     },
-    /// Flip the lowest bit of a byte of a workload's memory, for an injected fault where the host cannot do it.
-    /// Source only, after [`Request::Preserve`].
+    /// Flips the lowest bit of a byte of a workload's memory, to inject a fault that the host cannot inject. Source
+    /// only, after [`Request::Preserve`].
     Flip {
-        /// The workload that holds it.
+        /// The workload with the page.
         workload: String,
-        /// What.
+        /// The page.
         place: WorkloadPage,
-        /// The byte in the page.
+        /// The offset of the byte in the page, 0 to 4095.
         offset: u64,
     },
-    /// Have the kernel panic, for an injected fault. There is a reply only when it did not.
+    /// Makes the kernel panic, to inject a fault. There is a reply only if the kernel did not panic.
     Panic,
-    /// Where is that in physical memory? Source only, after [`Request::Preserve`].
+    /// Returns the physical address of a page. Source only, after [`Request::Preserve`].
     Locate {
-        /// The workload that holds it.
+        /// The workload with the page.
         workload: String,
-        /// What.
+        /// The page.
         place: WorkloadPage,
     },
-    /// kexec_file_load(2) with an initramfs that has in it what this guest's has, but for the kernels.
+    /// Calls kexec_file_load(2) with an initramfs that has the files of this guest's initramfs, except the kernels.
     Load {
-        /// Which of the kernels that this guest has.
+        /// The kernel to load.
         kernel: Kernel,
-        /// Those that the next guest is to have, for what it loads and what is loaded after that.
+        /// The kernels to put into the next initramfs, for later loads.
         carry: Vec<Kernel>,
         /// The next kernel's whole command line.
         command_line: String,
     },
-    /// reboot(2) with LINUX_REBOOT_CMD_KEXEC, once the holder has said that it still holds everything.
-    /// There is a reply only when it did not go.
+    /// Calls reboot(2) with LINUX_REBOOT_CMD_KEXEC, after the holder process has confirmed that it still has all
+    /// descriptors. There is a reply only if the kexec failed.
     Kexec,
-    /// Ask the kernel for the workload's state. Target only.
+    /// Retrieves the workload's state. Target only.
     Retrieve {
-        /// Its name.
+        /// The name of the workload.
         workload: String,
-        /// As it was given to [`Request::Preserve`].
+        /// The seed that [`Request::Preserve`] got.
         seed: u64,
-        /// How many kexecs were made since the first source.
+        /// The number of kexecs since the first source.
         hop: u32,
-        /// Where the device was before them.
+        /// The PCI address of the workload's device before the kexecs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
     },
-    /// Compare what was retrieved with what it was.
+    /// Compares the retrieved state with the preserved state.
     Verify {
         /// The workload.
         workload: String,
     },
-    /// Tell the kernel that the workload is done, and look whether it took note.
+    /// Finishes the workload's sessions, and checks that the kernel released them.
     Finish {
         /// The workload.
         workload: String,
     },
-    /// The kernel's log and taint.
+    /// Returns the kernel's log and its taint flags.
     KernelLog,
 }
 
 impl Request {
-    /// The workload that it is about, if it is about one.
+    /// The workload of the request, if it has one.
     pub fn workload(&self) -> Option<&str> {
         match self {
             Self::Preserve { workload, .. }
@@ -98,7 +98,7 @@ impl Request {
         }
     }
 
-    /// Whether it is the kernel which is left that is asked for something.
+    /// Whether the request is for the kernel before a kexec.
     pub const fn is_of_a_source(&self) -> bool {
         matches!(
             self,
@@ -116,14 +116,14 @@ impl Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kernel {
-    /// The one that ran first.
+    /// The source: the kernel before the update.
     Source,
-    /// The one that it is updated to.
+    /// The target: the kernel after the update.
     Target,
 }
 
 impl Kernel {
-    /// Where it is, in [`crate::KERNELS`].
+    /// The path of the image, in [`crate::KERNELS`].
     pub const fn path(self) -> &'static str {
         match self {
             Self::Source => "/luqual/kernels/source",
@@ -132,7 +132,7 @@ impl Kernel {
     }
 }
 
-/// Something of a virtual machine.
+/// A part of a virtual machine's state that a fault can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Item {
@@ -146,18 +146,18 @@ pub enum Item {
     Page,
     /// An interrupt that is pending.
     Interrupt,
-    /// A timer that is under way.
+    /// A timer that is armed.
     Timer,
-    /// The time by KVM's clock.
+    /// KVM's clock.
     Clock,
 }
 
 impl Item {
-    /// All of them.
+    /// All items.
     pub const ALL: [Self; 7] =
         [Self::Register, Self::Fpu, Self::Msr, Self::Page, Self::Interrupt, Self::Timer, Self::Clock];
 
-    /// How it is written.
+    /// The word for the item on the command line.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Register => "register",
@@ -171,7 +171,7 @@ impl Item {
     }
 }
 
-/// A place in a workload's memory.
+/// A page of a workload's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "place", rename_all = "kebab-case")]
 pub enum WorkloadPage {
@@ -182,7 +182,7 @@ pub enum WorkloadPage {
         /// The page's index, from 0.
         page: u64,
     },
-    /// A page of the holder's own memory which nobody preserves.
+    /// A page of the holder process's own memory, which is not preserved.
     Unpreserved,
 }
 
@@ -195,129 +195,129 @@ impl std::fmt::Display for WorkloadPage {
     }
 }
 
-/// What the guest answers.
+/// A reply of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     /// To [`Request::Hello`].
     Hello(Hello),
-    /// The step was done; its probes say how.
+    /// The step is done; its probes have the results.
     Done {
-        /// What it has found out.
+        /// The results of the step.
         #[serde(flatten)]
         said: Said,
-        /// /proc/sys/kernel/tainted after it.
+        /// The value of /proc/sys/kernel/tainted after the step.
         taint: u64,
     },
     /// To [`Request::Locate`].
     Located(Located),
-    /// The kernel said no.
+    /// The kernel refused a call.
     Refused {
-        /// The call as a kernel reader would name it.
+        /// The call, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`.
         call: String,
-        /// The errno's name; of a program, how it ended.
+        /// The name of the errno; for a program, how it ended.
         errno: String,
-        /// What it was about.
+        /// The object of the call.
         about: String,
     },
-    /// The machine or the kernel does not have what the workload is about.
+    /// The machine or the kernel lacks a requirement of the workload.
     Missing {
         /// What is missing.
         what: String,
     },
     /// To [`Request::KernelLog`].
     KernelLog(KernelLog),
-    /// The agent could not do its own work. Nothing is said about the kernel.
+    /// The agent failed. This says nothing about the kernel.
     Failed {
-        /// What went wrong.
+        /// The error message.
         message: String,
     },
 }
 
-/// What a step has found out.
+/// The results of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
-    /// What was checked.
+    /// The probes of the step.
     pub probes: Vec<Probe>,
-    /// How long the kernel took, where that is measured.
+    /// The measured times of the kernel's calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<Measure>,
-    /// What a device reaches that was left to the update.
+    /// The preserved memory that the device of the workload can access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reaches: Option<Reaches>,
-    /// The numbered frames that it has received, in runs: the first number of each and its last.
+    /// The numbered frames that the device has received, in runs: the first and the last number of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<(u32, u32)>,
-    /// What it has written through a device into the host's file behind it.
+    /// The page that the workload wrote through a device into the host's file behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
-    /// The virtual machine that was paused.
+    /// The nested virtual machine that was paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedMachine>,
-    /// What virtual machines say of the update.
+    /// The reports of the nested virtual machines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vm_reports: Vec<VmReport>,
 }
 
-/// What a virtual machine says of an update.
+/// The report of a nested virtual machine about an update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmReport {
-    /// What the machine is called.
+    /// The name of the machine.
     pub machine: String,
-    /// What it came to, in order, with the time by its own clock, in microseconds.
+    /// Its events in order, with the time by its own clock, in microseconds.
     pub moments: Vec<(String, u64)>,
-    /// What it counts: before the update, and when it was read after it.
+    /// Its counters: name, value before the update, value after it.
     pub counts: Vec<(String, u64, u64)>,
-    /// How far its looks at its clock are apart otherwise, in microseconds, where it cannot be asked to hold: by so much the two
-    /// around the update may be further apart than it.
+    /// The usual time between two reads of its clock, in microseconds, for a machine that cannot be paused on
+    /// request; the two reads around the update can be that much further apart than the update.
     pub apart_us: u64,
 }
 
 impl VmReport {
-    /// The last that it tells before the update.
+    /// The name of its last event before the update.
     pub const BEFORE: &str = "last before the update";
-    /// The first that it tells after it.
+    /// The name of its first event after the update.
     pub const AFTER: &str = "first after it";
 
-    /// How far its own clock moved over the update, in microseconds, if it went on.
+    /// How far its own clock moved over the update, in microseconds; `None` if it did not resume.
     pub fn moved_us(&self) -> Option<u64> {
         let at = |wanted: &str| self.moments.iter().find(|(what, _)| what == wanted).map(|(_, at_us)| *at_us);
         Some(at(Self::AFTER)?.saturating_sub(at(Self::BEFORE)?))
     }
 }
 
-/// A virtual machine inside of the guest that is left to the update.
+/// A nested virtual machine that was paused for the update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PausedMachine {
-    /// Where the account of its first processor is (images/program/src/account.rs), as a guest-physical address.
+    /// The guest-physical address of the report page of its first processor (images/program/src/account.rs).
     pub account: u64,
-    /// For how long it has held, in microseconds, when this is told.
+    /// How long it has been quiescent when this reply is sent, in microseconds.
     pub held_us: u64,
-    /// For how long it has been paused then.
+    /// How long it has been paused then, in microseconds.
     pub paused_us: u64,
-    /// Whether it holds until it is released, and was not just stopped where it was.
+    /// Whether its program waits until it is released; otherwise it was stopped at an arbitrary instruction.
     pub holds: bool,
 }
 
 /// A page of the file behind a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// Where it begins in the file, in bytes.
+    /// The offset of the page in the file, in bytes.
     pub offset: u64,
     /// The [`crate::digest`] of its 4096 bytes.
     pub digest: String,
 }
 
-/// The preserved memory that a device reaches, by the guest-physical addresses of its pages.
+/// The preserved pages that a device can access, by guest-physical address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reaches {
-    /// Those that nobody should write before the device is taken again.
+    /// The pages that must not be written before the device is opened again.
     pub quiet: Vec<u64>,
-    /// The one that it writes over and over, if it is busy.
+    /// The page that a busy device writes repeatedly.
     pub busy: Option<u64>,
 }
 
-/// Who the guest is.
+/// The identity of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The guest's [`crate::VERSION`].
@@ -336,18 +336,18 @@ pub struct Hello {
     pub tick_page: u64,
     /// /proc/sys/kernel/tainted.
     pub taint: u64,
-    /// Whether /dev/liveupdate is there.
+    /// Whether /dev/liveupdate exists.
     pub liveupdate: bool,
 }
 
-/// Where something is.
+/// The address of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Located {
-    /// The guest-physical address of the page's first byte; absent where the workload has no such place.
+    /// The guest-physical address of the page's first byte; absent if the workload has no such page.
     pub address: Option<u64>,
 }
 
-/// What the kernel has said so far.
+/// The kernel's log so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLog {
     /// The messages of /dev/kmsg, one each, without their prefix.
@@ -356,34 +356,34 @@ pub struct KernelLog {
     pub taint: u64,
 }
 
-/// One thing that a workload checked.
+/// One check of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// What was checked, such as `memfd 64m content`.
+    /// The name of the check, such as `memfd 64m content`.
     pub name: String,
-    /// What should be.
+    /// The expected value.
     pub expected: String,
-    /// What was.
+    /// The observed value.
     pub observed: String,
-    /// Whether that is the same.
+    /// Whether the observed value is the expected one.
     pub passed: bool,
 }
 
-/// How long the kernel took for so much of something.
+/// How long the kernel took for a step, with the size of its input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measure {
-    /// For which step: its calls alone, without what the workload does besides.
+    /// The step; only the kernel's calls are measured.
     pub what: String,
-    /// Of how much.
+    /// The size of the input, in `unit`.
     pub size: u64,
-    /// Of what, such as `files`.
+    /// The unit of `size`, such as `files`.
     pub unit: String,
-    /// In microseconds, by the guest's clock.
+    /// The duration in microseconds, by the guest's clock.
     pub duration_us: u64,
 }
 
 impl Probe {
-    /// A probe that holds when both texts are equal.
+    /// A probe that passes if both texts are equal.
     pub fn compare(name: impl Into<String>, expected: impl ToString, observed: impl ToString) -> Self {
         let (expected, observed) = (expected.to_string(), observed.to_string());
         let passed = expected == observed;

@@ -6,15 +6,16 @@ use std::path::Path;
 /// What to type for gdb to be in either kernel. Pure.
 pub(crate) fn what_to_type(socket: &Path, source: &Kernel, target: Option<&Kernel>) -> String {
     let quoted = |path: &Path| shlex::try_quote(&path.display().to_string()).unwrap_or_default().into_owned();
-    let none =
-        |kernel: &Kernel| format!("{} has no vmlinux beside it: there are addresses, and no names", kernel.info.name);
+    let none = |kernel: &Kernel| {
+        format!("{} has no vmlinux beside it: gdb shows addresses instead of names", kernel.info.name)
+    };
     let socket = socket.display();
     let mut text = "the guest waits for gdb before its first instruction. In another terminal:\n".to_owned();
     text.push_str(&match &source.symbols {
         Some(symbols) => format!("  gdb {} -ex 'target remote {socket}'\n", quoted(symbols)),
         None => format!("  gdb -ex 'target remote {socket}'\n  ({})\n", none(source)),
     });
-    text.push_str("and there, for the source:\n  hbreak start_kernel\n  continue\n");
+    text.push_str("type in gdb, for the source:\n  hbreak start_kernel\n  continue\n");
     match target.map(|target| (target, &target.symbols)) {
         Some((_, Some(symbols))) => text.push_str(&format!(
             "then, for the target:\n  hbreak kernel_kexec\n  continue\n  delete\n  file {}\n  hbreak start_kernel\n  continue\n",
@@ -23,7 +24,7 @@ pub(crate) fn what_to_type(socket: &Path, source: &Kernel, target: Option<&Kerne
         Some((target, None)) => text.push_str(&format!("for the target: {}\n", none(target))),
         None => {}
     }
-    text.push_str("(not break: what gdb writes into a kernel's memory is lost with that kernel)\n");
+    text.push_str("(use hbreak, not break: the kexec overwrites the breakpoints that gdb writes into memory)\n");
     text
 }
 

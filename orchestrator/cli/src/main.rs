@@ -34,7 +34,7 @@ const TOOL: &str = concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQ
 #[command(name = "luqual", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")"))]
 #[command(about = "Qualifies live updates of the Linux kernel: what survives a kexec from one version into another")]
 #[command(after_help = "\
-Exit codes: 0 every cell as expected; 1 some cell is not, or none ran; 2 a mistake in what was asked for;
+Exit codes: 0 every cell is as expected; 1 a cell is not, or none ran; 2 a mistake in the arguments;
 3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP).")]
 struct Cli {
     #[command(subcommand)]
@@ -91,14 +91,14 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(execute(cli.command)),
-        Err(error) => Err(CliError::harness(format!("the async runtime: {error}"))),
+        Err(error) => Err(CliError::harness(format!("the async runtime cannot start: {error}"))),
     };
     done.unwrap_or_else(|error| error.print()).into()
 }
 
 async fn execute(command: Command) -> Result<Exit, CliError> {
     let words = Words::default();
-    let program = std::env::current_exe().map_err(EngineError::own("this program's own path"))?;
+    let program = std::env::current_exe().map_err(EngineError::own("the path of this program"))?;
     let interrupt = command.interrupt()?;
     // The program is started again to become QEMU.
     let machines = QemuMachines { launcher: Launcher { program: program.clone() }, listener: &words };
@@ -149,7 +149,7 @@ impl Command {
 fn become_qemu(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let parent = words.next().and_then(|word| word.to_str()?.parse().ok());
     let (Some(parent), Some(program)) = (parent, words.next()) else {
-        output::tell(format_args!("luqual: {SUBCOMMAND} is for luqual alone\n"));
+        output::tell(format_args!("luqual: {SUBCOMMAND} is an internal command of luqual\n"));
         return Exit::Usage.into();
     };
     let error = exec_with_parent(parent, program, words.collect());

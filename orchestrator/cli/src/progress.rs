@@ -111,7 +111,7 @@ impl Parts {
             bar
         });
         if bar.is_none() {
-            tell(format_args!("job {job} is submitted\n"));
+            tell(format_args!("job {job} was submitted\n"));
         }
         Self { parts, bar, told: Cell::new(0) }
     }

@@ -38,7 +38,7 @@ async fn converse(agent: &Agent, prompt: &Prompt, typed: &mut mpsc::Receiver<Typ
     let kind = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
     // What led here is told first.
     tokio::task::yield_now().await;
-    tell("`help` says what can be typed; Ctrl-D ends it\n");
+    tell("`help` lists the commands; Ctrl-D ends the session\n");
     // A terminal that cannot be set types lines, which the guest's prompt takes too.
     let _raw = Raw::begin();
     agent.shell(prompt, (&kind, terminal::size()), typed, terminal::show).await

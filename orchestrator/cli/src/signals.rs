@@ -26,7 +26,8 @@ pub(crate) fn listen(announce: bool) -> io::Result<watch::Receiver<bool>> {
                 let is_first = RECEIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst).is_ok();
                 if is_first && announce {
                     // Whoever does not look any more misses it.
-                    let _ = io::stderr().write_all(b"ending the run; once more to end at once\n");
+                    let _ = io::stderr()
+                        .write_all(b"the run ends and its reports are written; press Ctrl-C again to stop at once\n");
                 }
                 // A terminal that is closed may say so several times.
                 if !is_first && kind != SignalKind::hangup() {

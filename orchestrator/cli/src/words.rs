@@ -66,24 +66,27 @@ impl Listener for Words {
             Notice::Differs(what) => tell(format_args!("warning: {what}\n")),
             Notice::NothingLeft(folder) => {
                 let folder = folder.display();
-                tell(format_args!("{folder}: every cell of the run has ended: nothing is left to run\n"));
+                tell(format_args!("{folder}: every cell of the run has ended; there is nothing left to run\n"));
             }
             Notice::GdbWaits { socket, source, target } => tell(gdb::what_to_type(socket, source, target)),
             Notice::LeftOut(path) => {
-                tell(format_args!("warning: left out, since it is too large for a bundle: {}\n", path.display()));
+                tell(format_args!(
+                    "warning: the file is too large for a bundle and was left out: {}\n",
+                    path.display()
+                ));
             }
             Notice::JobSubmitted { job, parts } => *self.parts.borrow_mut() = Some(Parts::begin(job, parts)),
             Notice::PartsEnded(ended) => self.parts.borrow().iter().for_each(|parts| parts.at(ended)),
             Notice::JobLeft => drop(self.parts.take()),
             Notice::PartAgain { part, log } => {
-                tell(format_args!("part {part} did not end (see {}): it is run again alone\n", log.display()));
+                tell(format_args!("part {part} did not end (see {}); it runs again alone\n", log.display()));
             }
             Notice::ArrayInterrupted { job, folder } => {
                 let what =
-                    job.map_or_else(|| "no job was submitted".to_owned(), |job| format!("job {job} is cancelled"));
+                    job.map_or_else(|| "no job was submitted".to_owned(), |job| format!("job {job} was cancelled"));
                 let folder = folder.to_string_lossy();
                 let folder = shlex::try_quote(&folder).unwrap_or_default();
-                tell(format_args!("{what}; the same command with --report-dir {folder} goes on\n"));
+                tell(format_args!("{what}; run the same command with --report-dir {folder} to resume\n"));
             }
         }
     }

@@ -294,9 +294,9 @@ mod tests {
             ("source(<7.1) & sauce(7.2)", 16, "expected one of"),
             ("source <7.1", 8, "expected `(` after `source`"),
             ("source(7.1", 8, "expected `)`"),
-            ("source(new)", 8, "`new` is no range of versions"),
+            ("source(new)", 8, "`new` is not a range of versions"),
             ("(source(7.1)", 13, "expected `)` here"),
-            ("source(7.2.12abc)", 8, "`7.2.12abc` is no range of versions"),
+            ("source(7.2.12abc)", 8, "`7.2.12abc` is not a range of versions"),
             (&"(".repeat(100_000), 65, "nested too deeply"),
             (&"!".repeat(100_000), 65, "nested too deeply"),
         ] {

@@ -1,4 +1,4 @@
-//! What the tool costs, as a ratio to a bare shell script in the same run.
+//! The overhead of luqual, as a ratio to a bare shell script in the same run.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -28,24 +28,24 @@ pub struct BenchRequest {
     pub target: String,
     /// How many pairs of measurements, after one that is not counted.
     pub rounds: u32,
-    /// On what they are run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from.
     pub kernels: KernelSource,
 }
 
-/// What is told while it is measured.
+/// The progress of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub enum Measured<'a> {
-    /// Which workload is run, with which accelerator.
+    /// The workload and the accelerator of the measurement.
     Begins(&'a str, &'a str),
-    /// One round: its number (0 is not counted), luqual's time and the script's.
+    /// One round: its number (round 0 is not counted), luqual's time, and the script's.
     Round(u32, Duration, Duration),
 }
 
-/// What the tool costs.
+/// The overhead of luqual.
 pub struct Cost {
-    /// luqual's time by the script's, of each counted round, in order of size; one at least.
+    /// luqual's time divided by the script's, for each counted round, in ascending order; at least one.
     pub ratios: Vec<f64>,
     /// luqual's median time in each phase, in microseconds.
     pub phases: Vec<(Phase, u64)>,
@@ -53,7 +53,7 @@ pub struct Cost {
 
 const WORKLOAD: &str = "memfd.basic";
 
-/// Measures; `tell` hears of each round.
+/// Measures the overhead. `tell` gets each round.
 pub async fn bench(
     context: &Context<'_>,
     request: &BenchRequest,
@@ -64,7 +64,9 @@ pub async fn bench(
     let (qemu, accel) = (&found.qemu, found.accel.accel);
     let source = bootable(build_kernel(context, &store, &request.source).await?);
     let target = bootable(build_kernel(context, &store, &request.target).await?);
-    let workload = find_workload(WORKLOAD).ok_or_else(|| EngineError::harness(format!("no workload {WORKLOAD}")))?;
+    let workload = find_workload(WORKLOAD).ok_or_else(|| {
+        EngineError::harness(format!("luqual has no workload `{WORKLOAD}`, which the comparison runs"))
+    })?;
     let profile = profile::find(workload.profile).ok_or_else(|| EngineError::harness("no profile"))?;
     let work = work_folder(context.listener)?;
     let folder = work.cell(profile.memory_mib)?;
@@ -86,7 +88,10 @@ pub async fn bench(
         let bare = bare(qemu, accel, &source, &target, folder.path())?;
         let record = cell(&boot, &host).await.ok_or_else(EngineError::interrupted)?;
         if record.outcome != Outcome::Survived {
-            return Err(EngineError::harness(format!("the cell ended as {}: {}", record.outcome, record.title)));
+            return Err(EngineError::harness(format!(
+                "the cell has to survive to be timed, and it ended as {}: {}",
+                record.outcome, record.title
+            )));
         }
         let ours = Duration::from_micros(record.duration_us);
         tell(Measured::Round(round, ours, bare));
@@ -99,7 +104,7 @@ pub async fn bench(
     Ok(Cost { ratios, phases: phases(&records) })
 }
 
-/// One cell of luqual.
+/// Runs one cell of luqual.
 async fn cell(boot: &Boot<'_>, host: &Host<'_>) -> Option<CellRecord> {
     let (events, mut taken) = mpsc::unbounded_channel();
     run_boot(boot, host, &events).await;
@@ -124,7 +129,7 @@ fn phases(records: &[CellRecord]) -> Vec<(Phase, u64)> {
         .collect()
 }
 
-/// The script, from its start to its end; what it needs is made before, as a person would have it lying there.
+/// Runs the script and returns its duration; its files are written before.
 fn bare(
     qemu: &Qemu,
     accel: Accel,
@@ -174,7 +179,10 @@ fn bare(
     if !output.status.success() {
         let console = fs::read(folder.join("console.log")).unwrap_or_default();
         let (said, console) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&console));
-        let agent = console.lines().rfind(|line| line.contains("luqual-agent: ")).unwrap_or("the guest said nothing");
+        let agent = console
+            .lines()
+            .rfind(|line| line.contains("luqual-agent: "))
+            .unwrap_or("the guest of the script wrote nothing to its console");
         return Err(EngineError::harness(format!(
             "the script failed ({}): {agent} {}",
             output.status,

@@ -1,4 +1,4 @@
-//! The first kernel of several at which a cell ends otherwise.
+//! Bisects kernels: finds the first one at which a cell ends otherwise.
 
 mod order;
 mod verdict;
@@ -21,78 +21,78 @@ use verdict::{is_alike, verdict};
 
 pub use verdict::{Verdict, flaky};
 
-/// Among which kernels, and which cell.
+/// The request of a bisection: the kernels and the cell.
 #[derive(Clone, Debug)]
 pub struct BisectRequest {
-    /// The kernel at which it is as it was: of the catalog, or a commit of the tree.
+    /// The good end: a kernel of the catalog, or a commit of the tree.
     pub good: String,
-    /// The kernel at which it is not any more.
+    /// The bad end.
     pub bad: String,
-    /// A git tree whose commits are looked through.
+    /// A git tree whose commits are bisected.
     pub tree: Option<PathBuf>,
-    /// Only these of the catalog, beside the two ends; none means all that were released.
+    /// Only these kernels of the catalog, besides the two ends; if empty, all releases.
     pub among: Vec<String>,
-    /// The source of each cell, whose target is looked for.
+    /// The source of each cell; the target is bisected.
     pub source: Option<String>,
-    /// The target of each cell, whose source is looked for.
+    /// The target of each cell; the source is bisected.
     pub target: Option<String>,
-    /// Which cell.
+    /// The selection of the cell.
     pub selection: Selection,
-    /// How it is run; a kernel is judged by all of its attempts.
+    /// How the cell is run; all attempts count.
     pub execution: Execution,
-    /// On what it is run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from.
     pub kernels: KernelSource,
     /// The folder of the runs, one for each kernel.
     pub report_dir: Option<PathBuf>,
-    /// What whoever is there wants to see.
+    /// The interactive options.
     pub interactive: Interactive,
 }
 
-/// What is told while it is looked for. Kernels are named as a reader calls them.
+/// The progress of a bisection. Kernels have their names for the user.
 pub enum Look<'a> {
-    /// How an end of the line ends.
+    /// The cell of one end.
     End(&'a str, &'a CellRecord),
-    /// So many kernels may still be the first.
+    /// The number of kernels that can still be the first bad one.
     Left(usize),
-    /// What is thought of a kernel, and why.
+    /// The verdict on a kernel, and the reason.
     Judged(Verdict, &'a str, &'a str),
 }
 
-/// What was found.
+/// The result of a bisection.
 pub enum Bisected {
-    /// Both ends end alike, as this one does.
+    /// The cells of both ends end alike, as this one does.
     EndsAlike(Box<CellRecord>),
-    /// The first.
+    /// The first bad kernel.
     First {
-        /// What a reader calls it.
+        /// The name of the kernel for the user.
         kernel: String,
-        /// How its cell ended.
+        /// Its cell.
         cell: Box<CellRecord>,
-        /// How the cell of the good end ended.
+        /// The cell of the good end.
         before: Box<CellRecord>,
-        /// The folder of the first one's run.
+        /// The folder of the first bad kernel's run.
         folder: PathBuf,
     },
-    /// It is one of these, of which all but the last cannot be looked at.
+    /// The first bad kernel is one of these; all but the last cannot be tested.
     Among(Vec<String>),
 }
 
-/// What is seen of a kernel.
+/// The result for a kernel.
 enum KernelResult {
     Cell(Box<CellRecord>),
-    /// There is no such kernel, since it does not build.
+    /// The kernel does not build; the text says why.
     NotBuilt(String),
 }
 
-/// Who looks at a kernel.
+/// Tests kernels.
 trait Judge {
-    /// What is seen of it, now or before.
+    /// Tests a kernel, or returns its earlier result.
     async fn look(&self, name: &str) -> Result<KernelResult, EngineError>;
 }
 
-/// Looks for it; `tell` hears how it goes.
+/// Runs a bisection. `tell` gets the progress.
 pub async fn bisect(
     context: &Context<'_>,
     request: &BisectRequest,
@@ -114,7 +114,7 @@ pub async fn bisect(
     })
 }
 
-/// What was found, by the names of the order.
+/// The result, with the names of the order.
 enum Found {
     Alike(Box<CellRecord>),
     First { name: String, cell: Box<CellRecord>, before: Box<CellRecord> },
@@ -164,7 +164,7 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
     }
 }
 
-/// How a cell ended; where its attempts differ, that it is flaky.
+/// How a cell ended, or how often it was flaky.
 fn told(cell: &CellRecord) -> String {
     match flaky(cell) {
         None => end(cell),
@@ -172,7 +172,7 @@ fn told(cell: &CellRecord) -> String {
     }
 }
 
-/// The cell of an end, which has to say something.
+/// The cell of an end; an error if it says nothing.
 async fn end_of(
     order: &Order,
     judge: &impl Judge,
@@ -196,7 +196,7 @@ async fn end_of(
 }
 
 impl BisectRequest {
-    /// One for each question, so that the same one finds what was seen before.
+    /// The folder of a bisection. The same request has the same folder, so that it finds earlier results.
     fn folder(&self, order: &Order) -> Result<PathBuf, EngineError> {
         let (good, bad) = order.ends();
         let selection = serde_json::to_string(&self.selection).map_err(EngineError::own("JSON"))?;
@@ -206,7 +206,7 @@ impl BisectRequest {
     }
 }
 
-/// What is looked at in runs of this host, and where they are kept.
+/// Tests kernels by runs on this host, in a folder.
 struct Runs<'a> {
     context: &'a Context<'a>,
     request: &'a BisectRequest,
@@ -215,7 +215,7 @@ struct Runs<'a> {
     folder: PathBuf,
 }
 
-/// Why there is no kernel, in a folder without a run.
+/// The name of the file with the build error, in a folder without a run.
 const NOT_BUILT: &str = "not-built.txt";
 
 impl Judge for Runs<'_> {
@@ -261,7 +261,7 @@ impl Runs<'_> {
         self.folder.join(name.get(..12).filter(|_| self.request.tree.is_some()).unwrap_or(name))
     }
 
-    /// The run of one kernel.
+    /// The request of the run for one kernel.
     fn run_of(&self, spec: &str, place: &Path) -> RunRequest {
         let BisectRequest { source, target, selection, execution, machine, kernels, .. } = self.request;
         let of = |named: &Option<String>| named.clone().unwrap_or_else(|| spec.to_owned());
@@ -276,10 +276,10 @@ impl Runs<'_> {
     }
 }
 
-/// Where no other is named.
+/// The default workload.
 const WORKLOAD: &str = "memfd.basic";
 
-/// Removes a run of before that says nothing, so that it is run again.
+/// Removes an earlier run that says nothing, so that it runs again.
 fn forget_what_says_nothing(place: &Path) -> Result<(), EngineError> {
     let Ok(record) = read_folder(place) else { return Ok(()) };
     let is_broken = record.briefs().any(|(_, brief)| brief.is_some_and(|it| it.outcome == Outcome::HarnessFailed));

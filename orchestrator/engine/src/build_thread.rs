@@ -1,5 +1,5 @@
-//! Kernels are looked for on a thread of their own, since a copy, a digest and the unpacking of a source tree wait for nothing, and
-//! machines that run meanwhile have to be watched.
+//! Finds and builds kernels on a thread of its own, since digests, copies and unpacking block, and running machines
+//! have to be watched meanwhile.
 
 use crate::error::EngineError;
 use luqual_kernels::{BuildProgress, Kernel, KernelError, Store};
@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 type Ended = std::io::Result<Option<Result<Kernel, KernelError>>>;
 
-/// What the thread says of its progress.
+/// The progress of the thread.
 enum Said {
     Start(String, Option<u64>),
     At(u64),
@@ -27,7 +27,7 @@ impl Said {
     }
 }
 
-/// The thread's end of the channel. When nobody listens any more, the thread is about to be cancelled.
+/// The thread's end of the channel. If the receiver is dropped, the thread is about to be cancelled.
 struct Teller(mpsc::UnboundedSender<Said>);
 
 impl BuildProgress for Teller {
@@ -48,7 +48,7 @@ impl BuildProgress for Teller {
     }
 }
 
-/// The thread. When this is dropped the build is cancelled, and what it has made in the store is removed.
+/// The thread. When this is dropped, the build is cancelled, and its unfinished files in the store are removed.
 struct BuildThread {
     cancel: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Ended>>,
@@ -78,12 +78,12 @@ impl BuildThread {
 impl Drop for BuildThread {
     fn drop(&mut self) {
         drop(self.cancel.take());
-        // A compiler of it would run on, and its folder stay, if luqual ended first.
+        // Without the join, a compiler would continue and its folder would stay if luqual ended first.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// The kernel that `spec` names; it is built if it is not in the store. Its progress is told by whoever waits for this.
+/// The kernel that `spec` names, which is built if it is not in the store. The caller gets the progress.
 pub(crate) async fn resolve(store: &Store, spec: &str, progress: &dyn BuildProgress) -> Result<Kernel, EngineError> {
     let failed = EngineError::own("the thread that builds kernels");
     let mut build = BuildThread::start(store.clone(), spec.to_owned()).map_err(failed)?;

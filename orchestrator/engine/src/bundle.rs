@@ -1,4 +1,4 @@
-//! A cell with all that it takes to make it again elsewhere, as one file.
+//! Bundles: a cell, with everything that is needed to reproduce it on another host, in one file.
 
 mod archive;
 mod pack;

@@ -1,4 +1,4 @@
-//! Cells are run: their boots on this host's machines, into a journal, and then the reports are made from that.
+//! Runs cells: their boots on this host, the journal, and then the reports from the journal.
 
 use crate::context::Context;
 use crate::durations::Durations;
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::rc::Rc;
 use tokio::sync::mpsc;
 
-/// With what cells are run.
+/// What the cells of a run need.
 pub(crate) struct Stage<'a> {
     pub(crate) supply: Supply<'a>,
     pub(crate) registry: &'a Registry,
@@ -35,7 +35,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) person: InteractiveOptions<'a>,
 }
 
-/// Runs all of a new run.
+/// Runs all cells of a new run.
 pub(crate) async fn run_whole(context: &Context<'_>, run: &RunInfo, stage: Stage<'_>) -> Result<Record, EngineError> {
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
     let journal = stage.folder.join(JOURNAL);
@@ -43,7 +43,7 @@ pub(crate) async fn run_whole(context: &Context<'_>, run: &RunInfo, stage: Stage
     run_cells(context, dispatcher, &run.settings, stage).await
 }
 
-/// Runs the cells of the supply; then writes the reports of the whole run, from its journal.
+/// Runs the cells of the supply, and then writes the reports of the whole run from its journal.
 pub(crate) async fn run_cells(
     context: &Context<'_>,
     dispatcher: Dispatcher<'_>,
@@ -52,7 +52,8 @@ pub(crate) async fn run_cells(
 ) -> Result<Record, EngineError> {
     let Stage { mut supply, registry, found, folder, slots, person } = stage;
     let fault = fault(settings.inject.as_deref())?;
-    // A fault is injected into a workload, not into a boot; and what is deterministic does not depend on what it is run with.
+    // A fault is injected into one workload, and a deterministic cell must not depend on others, so that neither
+    // shares a boot.
     let alone = fault.is_some() || settings.deterministic;
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
@@ -114,7 +115,7 @@ pub(crate) async fn run_cells(
     }
 }
 
-/// The cells of a boot whose kernels are there.
+/// The cells of a boot whose kernels exist.
 struct ReadyBoot<'a> {
     source: Rc<BootKernel>,
     target: Rc<BootKernel>,
@@ -124,7 +125,7 @@ struct ReadyBoot<'a> {
 
 impl<'a> ReadyBoot<'a> {
     fn of(cells: Vec<PlannedCell>, supply: &Supply<'_>, registry: &'a Registry) -> Result<Self, EngineError> {
-        // All of a boot have the same kernels and machine.
+        // All cells of a boot have the same kernels and the same machine.
         let key = cells.first().map(|cell| cell.key.clone());
         let key = key.ok_or_else(|| EngineError::harness("a boot without a cell"))?;
         let part = |cell: PlannedCell| {
@@ -146,7 +147,7 @@ impl<'a> ReadyBoot<'a> {
     }
 }
 
-/// The fault of that text.
+/// Parses a fault.
 pub(crate) fn fault(text: Option<&str>) -> Result<Option<Fault>, EngineError> {
     text.map(str::parse::<Fault>).transpose().map_err(EngineError::usage)
 }

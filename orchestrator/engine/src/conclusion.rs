@@ -1,28 +1,28 @@
-//! What a run comes to: whether it is a success, by what is demanded of it.
+//! The conclusion of a run: whether it is a success.
 
 use crate::request::Demand;
 use luqual_model::{Outcome, Status};
 use luqual_reports::Record;
 
-/// What a run comes to.
+/// The conclusion of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conclusion {
     /// Every cell is as expected.
     AsExpected,
-    /// Some cell is not, or none ran.
+    /// A cell is not as expected, or none ran.
     NotAsExpected,
-    /// Of some cell nothing is known, since the tool or its host failed.
+    /// A cell has no conclusive result, since luqual or its host failed.
     HarnessFailed,
     /// The user ended it.
     Interrupted,
 }
 
 impl Conclusion {
-    /// A failure of the harness says that nothing is known, and so does a cell without a result.
+    /// The conclusion of `record`. A failure of the harness and a cell without a result are [`Self::HarnessFailed`].
     pub fn of(record: &Record, demand: Demand) -> Self {
         let ended = || record.briefs().filter_map(|(_, brief)| brief);
         let broken = record.briefs().any(|(_, cell)| cell.is_none_or(|cell| cell.harness_failed));
-        // Where there are more parts than boots, one has nothing to do.
+        // With more parts than boots, a part has nothing to run.
         let nothing_to_run = record.run.planned.is_empty() && record.run.partition.is_some();
         let ran = nothing_to_run || ended().any(|cell| cell.outcome != Outcome::Skipped);
         let content = ended().all(|cell| match cell.status {

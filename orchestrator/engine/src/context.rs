@@ -1,4 +1,4 @@
-//! For whom the engine works: which luqual, who listens, and whether it is to stop.
+//! The context of the engine's jobs: the version of luqual, the listener, and the interrupt.
 
 use crate::error::EngineError;
 use crate::machine::Machines;
@@ -7,20 +7,20 @@ use luqual_model::{HostInfo, RunInfo};
 use std::path::PathBuf;
 use tokio::sync::watch;
 
-/// What every job of the engine is given.
+/// The context of every job of the engine.
 #[derive(Clone)]
 pub struct Context<'a> {
-    /// What records say that they were written by: `luqual VERSION (COMMIT)`.
+    /// The version for records: `luqual VERSION (COMMIT)`.
     pub tool: String,
-    /// The program that is started again for each task of a job array.
+    /// The program that each task of a job array starts.
     pub program: PathBuf,
-    /// The command line, as given; records have it.
+    /// The command line, for records.
     pub command: Vec<String>,
-    /// Who is told what happens.
+    /// Gets the notices.
     pub listener: &'a dyn Listener,
-    /// Where machines come from.
+    /// Finds QEMU and starts machines.
     pub machines: &'a dyn Machines,
-    /// Turns true when the user ends it.
+    /// Becomes true when the user ends the job.
     pub interrupt: watch::Receiver<bool>,
 }
 
@@ -33,7 +33,7 @@ impl Context<'_> {
         Building(self.listener)
     }
 
-    /// Comes when the user ends it.
+    /// Waits until the user ends the job; for ever if that cannot happen.
     pub(crate) async fn interrupted(&self) {
         let mut interrupt = self.interrupt.clone();
         if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
@@ -41,20 +41,20 @@ impl Context<'_> {
         }
     }
 
-    /// What `work` comes to, unless the user ends it before.
+    /// Runs `work`; an error if the user ends the job first.
     pub async fn unless_interrupted<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, EngineError>
     where
         EngineError: From<E>,
     {
         tokio::select! {
-            // Work that is done at once would else win half of the time over a user who was there before it.
+            // Without `biased`, work that is ready at once could win over an earlier interrupt.
             biased;
             () = self.interrupted() => Err(EngineError::interrupted()),
             done = work => done.map_err(EngineError::from),
         }
     }
 
-    /// A run of nothing yet, on no machine yet.
+    /// A run without cells and without a host.
     pub(crate) fn new_run(&self) -> RunInfo {
         let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         RunInfo::new(String::new(), self.tool.clone(), self.command.clone(), started, HostInfo::default())
@@ -68,7 +68,7 @@ pub(crate) mod tests {
     use crate::fakes::NoMachines;
     use std::cell::RefCell;
 
-    /// Keeps what it hears, as words.
+    /// A listener that stores the notices as text.
     #[derive(Default)]
     pub(crate) struct Heard(pub(crate) RefCell<Vec<String>>);
 
@@ -78,7 +78,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// For one who listens, with what ends it.
+    /// A context for `listener`, with the sender that interrupts it.
     pub(crate) fn context(listener: &dyn Listener) -> (Context<'_>, watch::Sender<bool>) {
         let (sender, interrupt) = watch::channel(false);
         let [tool, program] = ["luqual test", "/nowhere/luqual"].map(str::to_owned);
@@ -100,7 +100,7 @@ pub(crate) mod tests {
             let at_once = context.unless_interrupted(async { Ok::<_, EngineError>(7) }).await;
             assert_eq!(at_once.unwrap_err().kind(), ErrorKind::Interrupted);
         }
-        // One whom nobody can end goes on.
+        // A job whose interrupt has no sender runs to its end.
         drop(sender);
         let (never, _) = tests::context(&heard);
         assert!(never.unless_interrupted(async { Ok::<_, EngineError>(()) }).await.is_ok());

@@ -1,4 +1,4 @@
-//! Can a run start here, and if not, what is to be done?
+//! Checks whether a run can start on this host, and says what is missing.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -10,22 +10,22 @@ use luqual_kernels::tools;
 use luqual_vm::{free_mib, work_base};
 use std::path::Path;
 
-/// What was looked at, and how it is.
+/// One condition, and its state.
 pub struct Condition {
-    /// What it is about.
+    /// The name of the condition.
     pub what: &'static str,
-    /// How it is.
+    /// Its state, in words.
     pub says: String,
-    /// What to do; where there is nothing to do, it is good.
+    /// What to do; `None` if the condition is met.
     pub todo: Option<String>,
-    /// Whether a run can start all the same.
+    /// Whether a run can start without it.
     pub optional: bool,
 }
 
-/// Memory and room for one machine of the default profile, in MiB, with what QEMU itself takes.
+/// Memory and disk space for one machine of the default profile, in MiB, with QEMU's own memory.
 const ONE_MACHINE_MIB: u64 = 1400;
 
-/// Looks. A run can start if all is good or optional.
+/// Checks all conditions. A run can start if each is met or optional.
 pub async fn examine(
     context: &Context<'_>,
     machine: &MachineChoice,
@@ -39,20 +39,25 @@ pub async fn examine(
         }
         Err(error) => conditions.push(bad("QEMU", error.to_string(), error.hint_text().map(str::to_owned), false)),
     }
-    conditions.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end something that uses memory"));
+    conditions.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end a program that uses much memory"));
     let work = work_base();
     let advice = "set LUQUAL_WORK_DIR to a folder with more room";
     conditions.push(room("working folder", free_mib(&work).ok(), ONE_MACHINE_MIB, advice).about(&work));
     let cache = cache_folder();
     let existing = cache.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_owned();
-    let mut place =
-        room("kernel store", free_mib(&existing).ok(), 3400, "make room, or set XDG_CACHE_HOME").about(&cache);
+    let mut place = room(
+        "kernel store",
+        free_mib(&existing).ok(),
+        3400,
+        "free disk space, or set XDG_CACHE_HOME to a folder with more",
+    )
+    .about(&cache);
     place.optional = true;
     conditions.push(place);
 
     let store = open_store(kernels)?;
     let missing = tools::missing();
-    // Without a compiler the store's names cannot be known; then only kernels by path can be used.
+    // Without a compiler the names in the store are unknown; only kernels by path can be used.
     let built: Vec<&str> = match missing.is_empty() {
         true => store
             .catalog()
@@ -70,8 +75,8 @@ pub async fn examine(
         bad("build tools", format!("missing: {}", missing.join(", ")), Some(todo), !built.is_empty())
     });
     conditions.push(if built.is_empty() {
-        let todo = "luqual kernels build VERSION, or luqual run, which builds what it needs";
-        bad("kernels", "none is built".to_owned(), Some(todo.to_owned()), true)
+        let todo = "run `luqual kernels build VERSION`, or `luqual run`, which builds the kernels that it needs";
+        bad("kernels", "no kernel is built".to_owned(), Some(todo.to_owned()), true)
     } else {
         good("kernels", format!("built: {}", built.join(", ")))
     });
@@ -97,6 +102,6 @@ fn room(what: &'static str, free: Option<u64>, needed: u64, advice: &str) -> Con
     match free {
         Some(free) if free >= needed => good(what, format!("{free} MiB free")),
         Some(free) => bad(what, format!("{free} MiB free, {needed} needed"), Some(advice.to_owned()), false),
-        None => bad(what, "cannot be measured".to_owned(), Some(advice.to_owned()), false),
+        None => bad(what, "the free space cannot be read".to_owned(), Some(advice.to_owned()), false),
     }
 }

@@ -1,4 +1,4 @@
-//! How long cells took when they were last run here, kept in the cache folder: what is longest is started first.
+//! The durations of cells on this host, in the cache folder. The longest cells start first.
 
 use crate::host::cache_folder;
 use luqual_model::CellKey;
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Milliseconds by cell id. Only a help for planning: what cannot be read or written is not missed.
+/// Durations in milliseconds, by cell id. They only help to plan; errors of reading and writing are ignored.
 #[derive(Default)]
 pub(crate) struct Durations(BTreeMap<String, u64>);
 
@@ -25,11 +25,11 @@ impl Durations {
         self.0.get(&key.id().to_string()).copied().map(Duration::from_millis)
     }
 
-    /// Takes in what a run measured, beside what other runs did meanwhile.
+    /// Adds the durations of a run to those that other runs may have added meanwhile.
     pub(crate) fn add(record: &Record) {
         let mut durations = Self::load();
         for (planned, brief) in record.briefs() {
-            // A fault, or a failure of the host, makes a cell shorter or longer than it is.
+            // A fault or a failure of the harness changes the duration of a cell.
             let says = |brief: &&Brief| !brief.injected && brief.outcome.is_conclusive();
             if let Some(brief) = brief.filter(says) {
                 durations.0.insert(planned.key.id().to_string(), brief.duration_us / 1000);

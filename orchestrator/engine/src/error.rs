@@ -1,4 +1,4 @@
-//! One error for all that the engine does: of which kind it is, what happened, why, and what to do.
+//! The error type of the engine: its kind, the message, the causes, and a hint.
 
 use crate::host::cache_folder;
 use luqual_config::document::Mistakes;
@@ -9,18 +9,18 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-/// Whose turn it is to do something about an error.
+/// Who can fix an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The user's: a mistake in what was asked for or configured.
+    /// The user: a mistake in the arguments or in a configuration.
     Usage,
-    /// The host's, or luqual's own: the tool failed.
+    /// The host or luqual failed.
     Harness,
-    /// Nobody's: the user ended it.
+    /// The user ended the command.
     Interrupted,
 }
 
-/// Why something could not be done, and what to do about it.
+/// An error of the engine, with an optional hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
@@ -36,60 +36,60 @@ impl EngineError {
         Self { kind, message: message.to_string(), hint: None, cause: None }
     }
 
-    /// A mistake in what was asked for or configured.
+    /// An error of kind [`ErrorKind::Usage`].
     pub fn usage(message: impl Display) -> Self {
         Self::new(ErrorKind::Usage, message)
     }
 
-    /// A failure of the tool or its host.
+    /// An error of kind [`ErrorKind::Harness`].
     pub fn harness(message: impl Display) -> Self {
         Self::new(ErrorKind::Harness, message)
     }
 
-    /// The user ended it before there was a result.
+    /// An error of kind [`ErrorKind::Interrupted`].
     pub fn interrupted() -> Self {
         Self::new(ErrorKind::Interrupted, "interrupted")
     }
 
-    /// With what to do.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Display) -> Self {
         self.hint = Some(hint.to_string());
         self
     }
 
-    /// With something more to do.
+    /// Adds to the hint.
     #[must_use]
     pub(crate) fn and_hint(mut self, more: impl Display) -> Self {
         self.hint = Some(self.hint.map_or_else(|| more.to_string(), |hint| format!("{hint}; {more}")));
         self
     }
 
-    /// With another hint, or with none.
+    /// Replaces the hint, if there is another one.
     #[must_use]
     fn or_hint(mut self, hint: Option<impl Display>) -> Self {
         self.hint = hint.map(|hint| hint.to_string()).or(self.hint);
         self
     }
 
-    /// See [`ErrorKind`].
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What to do, if that is known.
+    /// The hint, if there is one.
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// For `map_err` on an operation on a file of luqual's own, such as a journal, or on a process: a failure is always the tool's
-    /// or the host's.
+    /// For `map_err` on an operation on a file of luqual's own, such as a journal, or on a process. The error is
+    /// always of kind [`ErrorKind::Harness`].
     pub fn own<E: Display>(what: impl Display) -> impl FnOnce(E) -> Self {
         move |error| Self::harness(format!("{what}: {error}"))
     }
 
-    /// For `map_err` on an operation on a path that the user named, by an option, an environment variable or a configuration file. That
-    /// it is missing, or cannot be read or written, is the user's mistake, unless the host has run out of something.
+    /// For `map_err` on an operation on a path that the user named, by an option, an environment variable or a
+    /// configuration file. The error is of kind [`ErrorKind::Usage`], unless the host has run out of something.
     pub fn named(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         move |error| {
             let kind = if is_of_the_host(&error) { ErrorKind::Harness } else { ErrorKind::Usage };
@@ -98,15 +98,15 @@ impl EngineError {
     }
 }
 
-/// Whether an I/O error says that the host has run out of something or is broken, whatever the path.
+/// Whether an I/O error means that the host has run out of something or is broken, for any path.
 pub(crate) fn is_of_the_host(error: &io::Error) -> bool {
-    // EIO, ENFILE, EMFILE (errno(3)), which have no kind of their own.
+    // EIO, ENFILE, EMFILE (errno(3)) have no `ErrorKind` of their own.
     const CODES: [i32; 3] = [5, 23, 24];
     let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::OutOfMemory];
     kinds.contains(&error.kind()) || error.raw_os_error().is_some_and(|code| CODES.contains(&code))
 }
 
-/// Whether a path of the kernels' crate is one of luqual's own: in the store, or the bare name of a program that was started.
+/// Whether a path in a [`KernelError`] is one of luqual's own: in the store, or the bare name of a program.
 fn is_own(path: &Path) -> bool {
     path.starts_with(cache_folder()) || path.parent().is_none_or(|parent| parent.as_os_str().is_empty())
 }
@@ -126,10 +126,10 @@ impl From<KernelError> for EngineError {
 impl From<VmError> for EngineError {
     fn from(error: VmError) -> Self {
         let told = match &error {
-            // A KVM that was asked for and is not there is a mistake of the command line; a QEMU that is not there is not.
+            // Missing KVM is a mistake if the user required it; a missing QEMU is not.
             VmError::NoKvm(_) => Self::usage(&error),
             VmError::File { path, source } if is_below_a_named_work_folder(path) && !is_of_the_host(source) => {
-                Self::usage(&error).hint("LUQUAL_WORK_DIR has to name a folder that can be written to")
+                Self::usage(&error).hint("set LUQUAL_WORK_DIR to a folder that you can write to")
             }
             error if error.is_usage() => Self::usage(error),
             error => Self::harness(error),
@@ -139,18 +139,18 @@ impl From<VmError> for EngineError {
     }
 }
 
-/// Whether the environment names the folder of working files, and the path is in it.
+/// Whether the environment variable LUQUAL_WORK_DIR is set and the path is below it.
 fn is_below_a_named_work_folder(path: &Path) -> bool {
     std::env::var_os("LUQUAL_WORK_DIR").is_some_and(|named| path.starts_with(named))
 }
 
 impl EngineError {
-    /// Its message is that of its cause: what is left to tell is why that was.
+    /// Removes the cause that the message repeats; only deeper causes remain.
     fn without_echo(mut self) -> Self {
         let mut why = Vec::new();
         let mut next = self.cause.as_deref().and_then(Error::source);
         while let Some(error) = next {
-            // Messages that have their cause's text in them already say it once.
+            // The message of some errors includes the text of their cause.
             let text = error.to_string();
             if !self.message.contains(&text) {
                 why.push(text);
@@ -162,7 +162,7 @@ impl EngineError {
     }
 }
 
-/// One cause, in words.
+/// One cause, as text.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 struct Why {

@@ -1,20 +1,20 @@
-//! A cell of an earlier run, by its id or a part of it, and those that shared its boot.
+//! Finds a cell of an earlier run by its id or a part of it, and the cells of the same boot.
 
 use crate::error::EngineError;
 use luqual_model::{CellKey, CellRecord, PlannedCell};
 use luqual_reports::Record;
 
-/// The cell of that id, or the only one of which that is a part.
+/// The cell with that id, or the only cell whose id contains `requested`.
 pub(crate) fn cell_of(record: &Record, requested: &str) -> Result<CellRecord, EngineError> {
     let ids: Vec<String> = record.briefs().map(|(planned, _)| planned.key.id().0).collect();
     let number = numbered(&ids, requested)?;
     record.cell_of(number).map_err(EngineError::named(&record.name))?.ok_or_else(|| {
         EngineError::usage(format!("{} has not ended in that run", ids[number]))
-            .hint("luqual run --resume goes on with it")
+            .hint("`luqual run --resume RUN` runs the rest of it")
     })
 }
 
-/// The place of the id that is asked for.
+/// The index of the requested id.
 fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
     if let Some(number) = ids.iter().position(|id| id == requested) {
         return Ok(number);
@@ -22,13 +22,11 @@ fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
     let parts: Vec<usize> = (0..ids.len()).filter(|number| ids[*number].contains(requested)).collect();
     match parts.as_slice() {
         [number] => Ok(*number),
-        [] => {
-            Err(EngineError::usage(format!("the run has no cell `{requested}`"))
-                .hint("luqual report show has their names"))
-        }
+        [] => Err(EngineError::usage(format!("the run has no cell `{requested}`"))
+            .hint("`luqual report show` lists the names of the cells")),
         several => {
             let told = if requested.is_empty() {
-                format!("the run has {} cells: which one?", several.len())
+                format!("the run has {} cells, and the command names none", several.len())
             } else {
                 format!("{} cells of the run have `{requested}` in their ids", several.len())
             };
@@ -40,10 +38,10 @@ fn numbered(ids: &[String], requested: &str) -> Result<usize, EngineError> {
     }
 }
 
-/// So many names say what is meant.
+/// The most names in the hint.
 const SHOWN: usize = 8;
 
-/// The cells of the boot that a cell's attempt was made in, in plan order; or it alone.
+/// The cells of the boot of a cell's attempt, in plan order; only the cell itself if it had a boot of its own.
 pub(crate) fn in_its_boot(planned: &[PlannedCell], cell: &CellRecord, alone: bool) -> Vec<PlannedCell> {
     let CellKey { source, target, profile, workload } = &cell.plan.key;
     let is_in = |key: &CellKey| {

@@ -1,4 +1,4 @@
-//! A run's folder: made, found again, read.
+//! Creates, finds and reads the folders of runs.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -7,32 +7,32 @@ use luqual_runner::JOURNAL;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Where runs are whose folders nobody named.
+/// The folder of runs for which the user names no folder.
 const RUNS: &str = "luqual-runs";
 
-/// What becomes of a run that is in the folder already.
+/// What to do if the folder already has a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfExists {
-    /// It is an error.
+    /// Fail.
     Fail,
-    /// It is resumed, if it is the one that is asked for and was cut off.
+    /// Resume it, if it is the requested run and incomplete.
     Resume,
 }
 
-/// A run that has ended, in whatever way.
+/// A run that has ended, with its folder.
 pub struct Finished {
-    /// What became of it.
+    /// The record.
     pub record: Record,
-    /// Where it is.
+    /// The folder.
     pub folder: PathBuf,
 }
 
-/// The folder of runs that belong together, such as those of a bisection, unless another is named.
+/// The folder for a group of runs, such as those of a bisection; `requested` if that is given.
 pub(crate) fn of_runs(requested: Option<&Path>, name: &str) -> PathBuf {
     requested.map_or_else(|| Path::new(RUNS).join(name), Path::to_owned)
 }
 
-/// A run's id and folder.
+/// Creates the folder of a run. Returns its id and its path; an error if there is a run and `existing` forbids it.
 pub(crate) fn create(requested: Option<&Path>, existing: IfExists) -> Result<(String, PathBuf), EngineError> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let id = format!("{now}-{:04x}", std::process::id() & 0xffff);
@@ -40,9 +40,9 @@ pub(crate) fn create(requested: Option<&Path>, existing: IfExists) -> Result<(St
     if existing == IfExists::Fail {
         has_no_run(&folder)?;
     }
-    // QEMU takes it for the place of its process id in the name of a log, and has no way to write it out (util/log.c).
+    // QEMU replaces a % in the name of a log by its process id, and has no escape for it (util/log.c).
     if folder.to_string_lossy().contains('%') {
-        let why = format!("{}: QEMU writes no log into a folder with a % in its name", folder.display());
+        let why = format!("{}: QEMU cannot write its log into a folder with a % in its name", folder.display());
         return Err(EngineError::usage(why).hint("name another folder"));
     }
     fs::create_dir_all(&folder).map_err(EngineError::named(&folder))?;
@@ -50,15 +50,15 @@ pub(crate) fn create(requested: Option<&Path>, existing: IfExists) -> Result<(St
 }
 
 pub(crate) fn has_no_run(folder: &Path) -> Result<(), EngineError> {
-    // The last is what a shell leaves.
+    // `luqual shell` leaves a console.log.
     if ["run.json", JOURNAL, "console.log"].iter().any(|name| folder.join(name).exists()) {
-        return Err(EngineError::usage(format!("{} has a run in it", folder.display()))
-            .hint("name another folder, or remove that one"));
+        return Err(EngineError::usage(format!("{} already has a run", folder.display()))
+            .hint("name another folder, or remove this one"));
     }
     Ok(())
 }
 
-/// What is done before a run begins, in whose folder nothing is yet: where it fails, or the user ends it, no folder is left.
+/// Runs `work` before a run begins. If it fails or the user ends it, the empty folder is removed.
 pub(crate) async fn before_it_begins<T>(
     context: &Context<'_>,
     folder: &Path,
@@ -71,10 +71,10 @@ pub(crate) async fn before_it_begins<T>(
     done
 }
 
-/// A run that never started leaves no folder behind, unless it has something of the user's in it.
+/// Removes the folder of a run that never started, unless it has files of the user.
 pub(crate) fn remove_if_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
-    // The folder of all runs, if this would have been the first.
+    // Also remove the folder of all runs, if it is empty.
     let _ = folder.parent().filter(|parent| parent.ends_with(RUNS)).map(fs::remove_dir);
 }
 
@@ -83,11 +83,11 @@ pub fn find_run(run: &Path) -> Result<PathBuf, EngineError> {
     let candidates = [run.to_owned(), Path::new(RUNS).join(run)];
     candidates.into_iter().find(|folder| folder.join(JOURNAL).exists()).ok_or_else(|| {
         EngineError::usage(format!("there is no run `{}`", run.display()))
-            .hint("name a run's folder, which has an events.jsonl, or the id of one in luqual-runs/; of repro the file of a bundle, too")
+            .hint("name the folder of a run, which has an events.jsonl, or the id of a run in luqual-runs/; repro also takes a bundle")
     })
 }
 
-/// The record of the run in that folder, as its journal has it.
+/// The record of the run in that folder, from its journal.
 pub fn read_folder(folder: &Path) -> Result<Record, EngineError> {
     let path = folder.join(JOURNAL);
     let mut record = File::open(&path).and_then(Record::read).map_err(EngineError::named(&path))?;

@@ -1,5 +1,5 @@
-//! What there is of this host. The tests of this crate have a host of their own, with room enough: they neither depend on this one
-//! nor change anything of the user's.
+//! The resources of the host. The tests of this crate have a simulated host with enough of everything: they do not
+//! depend on the real one, and do not change files of the user.
 
 use std::fs;
 
@@ -8,14 +8,14 @@ pub(crate) use luqual_kernels::cache_folder;
 #[cfg(test)]
 pub(crate) use tests::cache_folder;
 
-/// Memory that the host can give away, in MiB (Documentation/filesystems/proc.rst, MemAvailable).
+/// Available memory in MiB (Documentation/filesystems/proc.rst, MemAvailable).
 pub(crate) fn free_memory_mib() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib >> 10)
 }
 
-/// How much of it machines can have with their working files, in MiB; `None` where that cannot be measured.
+/// The memory in MiB for machines and their working files; `None` if it cannot be read.
 pub(crate) fn room_mib() -> Option<u64> {
     if cfg!(test) {
         return None;
@@ -30,7 +30,7 @@ mod tests {
     use tempfile::TempDir;
 
     thread_local! {
-        // Each test has a thread, and its folder ends with it.
+        // Each test has a thread of its own; its folder is removed with the thread.
         static CACHE: TempDir = tempfile::tempdir().unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! What somebody wants who is there while a machine runs: its live console, and a debugger on its kernels.
+//! Interactive options: the live console, and gdb.
 
 use luqual_config::Deadlines;
 use luqual_kernels::Kernel;
@@ -7,25 +7,26 @@ use luqual_runner::InteractiveOptions;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a person who is there wants to see.
+/// Interactive options for one machine at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interactive {
-    /// Who is told each line of the console; for one machine at a time.
+    /// Gets each line of the console; for one machine at a time.
     pub console: Option<fn(&str)>,
-    /// Whether gdb is waited for before the first instruction; then no phase has a deadline, and the kernels get nokaslr.
+    /// Whether to wait for gdb before the first instruction. The phases then have no deadline, and the kernels get
+    /// nokaslr.
     pub gdb: bool,
 }
 
 impl Interactive {
-    /// As the runner has it; `wait` is told where gdb is waited for.
+    /// The options of the runner. `wait` is called with the socket while the guest waits for gdb.
     pub(crate) fn person<'a>(self, wait: &'a dyn Fn(&Path)) -> InteractiveOptions<'a> {
         InteractiveOptions { visit: None, console: self.console, gdb: self.gdb.then_some(wait) }
     }
 
-    /// The kernels have to be where their symbols say that they are.
+    /// Adds nokaslr for gdb: the kernels have to be at the addresses of their symbols.
     pub(crate) fn prepare(self, kernels: &mut BTreeMap<String, Kernel>) {
         for line in kernels.values_mut().map(|kernel| &mut kernel.info.command_line).filter(|_| self.gdb) {
-            // What is made again may have been with gdb itself.
+            // A reproduced run may have had gdb, too.
             if !line.split(' ').any(|option| option == NOKASLR) {
                 line.push(' ');
                 line.push_str(NOKASLR);
@@ -36,7 +37,7 @@ impl Interactive {
 
 const NOKASLR: &str = "nokaslr";
 
-/// Whoever stands in a debugger is given a year for each phase.
+/// Each phase gets a year, for a user in a debugger.
 pub(crate) fn patient(mut deadlines: Deadlines) -> Deadlines {
     for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Teardown) {
         deadlines.set(phase, 365 * 24 * 60 * 60);

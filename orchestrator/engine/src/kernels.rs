@@ -1,4 +1,4 @@
-//! The kernels that cells need: from the store, built if need be.
+//! The kernels that cells need: from the store, built if necessary.
 
 use crate::build_thread;
 use crate::context::Context;
@@ -11,12 +11,12 @@ use luqual_runner::BootKernel;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The store of this user, with the catalog that is asked for.
+/// Opens this user's store with the requested catalog.
 pub fn open_store(source: &KernelSource) -> Result<Store, EngineError> {
     store_with(source, [])
 }
 
-/// The store, with these kernels besides those of the catalog.
+/// Opens the store with further kernels besides those of the catalog.
 pub(crate) fn store_with(
     source: &KernelSource,
     entries: impl IntoIterator<Item = Entry>,
@@ -25,12 +25,12 @@ pub(crate) fn store_with(
     Ok(Store::new(cache_folder(), catalog, source.debian_mirror.clone()))
 }
 
-/// The kernel that `spec` names, built if need be.
+/// The kernel that `spec` names, which is built if necessary.
 pub async fn build_kernel(context: &Context<'_>, store: &Store, spec: &str) -> Result<Kernel, EngineError> {
     context.unless_interrupted(build_thread::resolve(store, spec, &context.building())).await
 }
 
-/// The kernels of these cells, by name. What is missing is built, the newest first.
+/// The kernels of these cells, by name. Missing kernels are built, the newest first.
 pub(crate) async fn find_kernels(
     context: &Context<'_>,
     store: &Store,
@@ -43,8 +43,8 @@ pub(crate) async fn find_kernels(
     Ok(kernels)
 }
 
-/// The kernels of these cells that are in the store, and the names of those to be built, in order. Kernels are built here until a
-/// first cell can run: what cannot be built at all is told before anything begins.
+/// The kernels of these cells in the store, and the names of the others, in build order. Kernels are built here until
+/// a first cell can run, so that a kernel that cannot be built at all is reported before the run begins.
 pub(crate) async fn first_kernels(
     context: &Context<'_>,
     store: &Store,
@@ -69,8 +69,8 @@ pub(crate) async fn first_kernels(
     Ok((kernels, missing))
 }
 
-/// The names of the cells' kernels, once each: the newest of the catalog is the one that is most asked about. What has no version in
-/// its name, such as a path, comes before: it is quickly looked at, and may be wrong.
+/// The names of the cells' kernels, once each: the newest of the catalog first, since most users ask about it. Names
+/// without a version, such as paths, come before; they are quickly checked, and may be wrong.
 fn newest_first<'a>(cells: impl Iterator<Item = &'a CellKey>) -> Vec<&'a str> {
     let names: BTreeSet<&str> = cells.flat_map(|key| [key.source.as_str(), key.target.as_str()]).collect();
     let mut names: Vec<&str> = names.into_iter().collect();
@@ -78,7 +78,7 @@ fn newest_first<'a>(cells: impl Iterator<Item = &'a CellKey>) -> Vec<&'a str> {
     names
 }
 
-/// The runner is given no more of a kernel than it boots.
+/// The part of a kernel that the runner needs.
 pub(crate) fn bootable(Kernel { info, image, .. }: Kernel) -> BootKernel {
     BootKernel { info, image }
 }

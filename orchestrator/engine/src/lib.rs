@@ -1,7 +1,7 @@
-//! What luqual's commands do, without arguments and without a screen: runs, and what is made of them.
+//! What luqual's commands do, without arguments and without a screen: runs, and what is derived from them.
 //!
-//! Whoever uses it says what is wanted as a value ([`RunRequest`] and the others), is given values back, and hears what happens
-//! meanwhile as a [`Listener`]. Nothing is printed here, and no signal is handled: [`Context::interrupt`] ends what goes on.
+//! The caller passes a value ([`RunRequest`] and others), gets values back, and receives progress as a [`Listener`].
+//! The engine prints nothing and handles no signals; [`Context::interrupt`] ends a job.
 //!
 //! The modules are listed bottom-up: each uses only those above it in the list.
 

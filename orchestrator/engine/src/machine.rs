@@ -1,4 +1,4 @@
-//! Where machines come from: QEMU and the accelerator.
+//! Finds QEMU and the accelerator.
 
 use crate::error::EngineError;
 use crate::host::cache_folder;
@@ -10,30 +10,30 @@ use luqual_vm::{AccelChoice, AccelFound, Launcher, Qemu, WorkFolder, choose_acce
 use std::fs;
 use std::path::Path;
 
-/// What cells are run on.
+/// The QEMU and the accelerator for the cells.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The QEMU.
     pub qemu: Qemu,
-    /// What runs the guests' code.
+    /// The accelerator.
     pub accel: AccelFound,
 }
 
-/// Where machines come from. [`QemuMachines`] is what there is; the tests of the engine have another, whose machines do what a
-/// script says.
+/// Finds QEMU and starts machines. [`QemuMachines`] does this with QEMU; the tests of the engine have scripted
+/// machines.
 pub trait Machines {
-    /// The QEMU of that path, or the first in PATH, and the accelerator; or why they cannot be used.
+    /// Finds the QEMU at that path, or the first in PATH, and the accelerator. An error says why one cannot be used.
     fn find<'a>(&'a self, qemu: Option<&'a Path>, accel: AccelChoice) -> Waiting<'a, Result<Found, EngineError>>;
 
-    /// Where machines of what was found are started.
+    /// The lab that starts machines with what was found.
     fn lab<'a>(&'a self, found: &'a Found) -> Result<Box<dyn Lab + 'a>, EngineError>;
 }
 
-/// Machines of QEMU.
+/// Machines that QEMU runs.
 pub struct QemuMachines<'a> {
-    /// How QEMU is started.
+    /// Starts the processes.
     pub launcher: Launcher,
-    /// Who is told of working folders that a killed luqual left behind.
+    /// Gets the notice of removed working folders.
     pub listener: &'a dyn Listener,
 }
 
@@ -52,7 +52,7 @@ impl Machines for QemuMachines<'_> {
     }
 }
 
-/// A working folder of this process; what a killed luqual left behind is removed before.
+/// Creates a working folder of this process, and removes the folders of killed processes first.
 pub(crate) fn work_folder(listener: &dyn Listener) -> Result<WorkFolder, EngineError> {
     let (work, swept) = WorkFolder::create()?;
     if swept > 0 {
@@ -62,11 +62,12 @@ pub(crate) fn work_folder(listener: &dyn Listener) -> Result<WorkFolder, EngineE
 }
 
 impl MachineChoice {
-    /// What is there, or why it cannot be used. What is to be deterministic is emulated.
+    /// Finds the requested QEMU and accelerator. A deterministic run is always emulated.
     pub(crate) async fn find(&self, machines: &dyn Machines, deterministic: bool) -> Result<Found, EngineError> {
         let choice = match self.accel {
             AccelWanted::Kvm if deterministic => {
-                return Err(EngineError::usage("no guest of KVM is deterministic").hint("leave out --accel kvm"));
+                return Err(EngineError::usage("a deterministic run cannot use KVM")
+                    .hint("remove --accel kvm; a deterministic run is emulated"));
             }
             AccelWanted::Auto if deterministic => AccelChoice::Tcg,
             AccelWanted::Auto => AccelChoice::Auto,
@@ -78,7 +79,7 @@ impl MachineChoice {
 }
 
 impl Found {
-    /// For a run's record.
+    /// The description of the host for a run's record.
     pub(crate) fn host(&self) -> HostInfo {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let memory = read("/proc/meminfo").lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! The parts of a run become one, with their evidence.
+//! Merges the parts of a run, with their evidence.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -10,12 +10,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Merges all parts of a run, in whatever order, into a folder that has no run in it.
+/// Merges all parts of a run, in any order, into a folder without a run.
 pub fn merge(context: &Context<'_>, runs: &[PathBuf], report_dir: Option<&Path>) -> Result<Finished, EngineError> {
     merge_into(context, runs, || folder::create(report_dir, IfExists::Fail))
 }
 
-/// The whole and its folder, which has an id and is made when it is known that there is a whole.
+/// Merges the parts. `folder` creates the id and the folder, after the parts were checked.
 pub(crate) fn merge_into(
     context: &Context<'_>,
     runs: &[PathBuf],
@@ -23,9 +23,10 @@ pub(crate) fn merge_into(
 ) -> Result<Finished, EngineError> {
     let folders = runs.iter().map(|run| find_run(run)).collect::<Result<Vec<PathBuf>, EngineError>>()?;
     let parts = folders.iter().map(|folder| read_folder(folder)).collect::<Result<Vec<Record>, EngineError>>()?;
-    // Nothing is made of what is not one run.
+    // Check first: no folder is created if the parts do not belong to one run.
     let mut merged = Merged::of(&parts, context.command.clone()).map_err(|why| {
-        EngineError::usage(why).hint("give all parts of one run, each once: what --partition 1/N to N/N wrote")
+        EngineError::usage(why)
+            .hint("give the folder of each part of one run once: those that --partition 1/N to N/N wrote")
     })?;
     let (id, folder) = make()?;
     merged.run.id = id;
@@ -39,10 +40,10 @@ pub(crate) fn merge_into(
     Ok(Finished { record: write_reports(&folder)?, folder })
 }
 
-/// A folder with all that is in it: the same files where both are on one file system, else copies.
+/// Adds all files of a folder to another: as hard links on one file system, otherwise as copies.
 fn give(from: &Path, to: &Path) -> Result<(), EngineError> {
     let entries = match fs::read_dir(from) {
-        // A part of which nothing was run has no evidence.
+        // A part that ran nothing has no evidence.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(EngineError::named(from))?,
     };
@@ -54,7 +55,7 @@ fn give(from: &Path, to: &Path) -> Result<(), EngineError> {
         if kind.is_dir() {
             give(&from, &to)?;
         } else if kind.is_file() {
-            // What a merge that failed has left may be the same file: copied over itself, it would be emptied.
+            // A failed merge may have left a link to the same file, which a copy onto itself would empty.
             let _ = fs::remove_file(&to);
             let given = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
             given.map_err(EngineError::named(&to))?;

@@ -1,4 +1,4 @@
-//! What the workloads find of faults that were put into a kernel on purpose.
+//! Measures which injected kernel faults the workloads find.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -15,58 +15,58 @@ use luqual_reports::Record;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which mutants, and how they are run.
+/// The request: which mutants, and how they are run.
 #[derive(Clone, Debug)]
 pub struct MutantsRequest {
-    /// Names of patches without `.patch`, or globs; none means all.
+    /// Names of patches without `.patch`, or globs; if empty, all.
     pub names: Vec<String>,
-    /// The kernel of which they are mutants.
+    /// The kernel without the faults.
     pub of: String,
-    /// Where their patches are.
+    /// The folder of the patches.
     pub patches: PathBuf,
-    /// Whether they are built, and nothing is run.
+    /// Whether to build the mutants and run nothing.
     pub build: bool,
-    /// Whether the workloads that the patches name are run, and no others.
+    /// Whether to run only the workloads that the patches name.
     pub named: bool,
-    /// Which cells of each.
+    /// The selection of each mutant's cells.
     pub selection: Selection,
     /// How they are run.
     pub execution: Execution,
-    /// On what they are run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from.
     pub kernels: KernelSource,
     /// The folder of the runs, one or two for each mutant.
     pub report_dir: Option<PathBuf>,
-    /// What whoever is there wants to see.
+    /// The interactive options.
     pub interactive: Interactive,
 }
 
-/// What became of a mutant.
+/// The result of a mutant.
 pub struct MutantResult {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What is wrong in it.
+    /// The fault, in one line.
     pub subject: String,
-    /// Who killed it, with what was seen; none is a survivor.
+    /// The workloads that killed it, with what they observed; if empty, it survived.
     pub killers: Vec<String>,
-    /// Why nobody can, as its patch says.
+    /// Why no workload can kill it, as its patch says.
     pub survives: Option<String>,
 }
 
-/// What became of all.
+/// The result of all mutants.
 pub struct Score {
-    /// How many there were.
+    /// The number of mutants.
     pub of: usize,
-    /// How many were killed.
+    /// The number of killed mutants.
     pub killed: usize,
-    /// Whether all were, but for those whose patch says why they cannot be.
+    /// Whether all were killed, except those whose patch says why they cannot be.
     pub all: bool,
-    /// The table, as Markdown.
+    /// The file with the table, as Markdown.
     pub table: PathBuf,
 }
 
-/// Builds and runs them; `tell` hears of each. None where they were only to be built.
+/// Builds and runs the mutants. `tell` gets each result. Returns `None` if they were only to be built.
 pub async fn mutants(
     context: &Context<'_>,
     request: &MutantsRequest,
@@ -121,7 +121,7 @@ async fn build(context: &Context<'_>, store: &Store, of: &str, chosen: &[&Mutant
     Ok(())
 }
 
-/// Who kills it.
+/// The workloads that kill a mutant.
 async fn killers(
     context: &Context<'_>,
     store: &Store,
@@ -159,7 +159,7 @@ async fn killers(
     Ok(Vec::new())
 }
 
-/// The workloads that did worse than they are expected to.
+/// The workloads that ended worse than expected.
 fn killed_by(record: &Record) -> Vec<String> {
     let worse = record.briefs().filter_map(|(plan, brief)| {
         let brief = brief?;
@@ -169,7 +169,7 @@ fn killed_by(record: &Record) -> Vec<String> {
     worse.collect()
 }
 
-/// In one line.
+/// The score in one line.
 fn score(fates: &[MutantResult]) -> String {
     let killed = fates.iter().filter(|fate| !fate.killers.is_empty()).count();
     score_line(killed, fates.len())
@@ -180,13 +180,13 @@ fn score_line(killed: usize, of: usize) -> String {
 }
 
 impl Score {
-    /// In one line.
+    /// The result in one line.
     pub fn line(&self) -> String {
         score_line(self.killed, self.of)
     }
 }
 
-/// As Markdown.
+/// The table as Markdown.
 fn table(fates: &[MutantResult]) -> String {
     let mut text = format!("{}\n\n| mutant | what is wrong in it | killed by |\n| --- | --- | --- |\n", score(fates));
     for MutantResult { name, subject, killers, survives } in fates {

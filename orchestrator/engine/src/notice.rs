@@ -1,78 +1,78 @@
-//! What is told while something is done. Whoever listens puts it into words.
+//! Notices of the engine's progress. The listener puts them into words.
 
 use luqual_kernels::{BuildProgress, Kernel};
 use luqual_model::Stamped;
 use std::path::Path;
 
-/// Hears of what happens.
+/// Gets the notices.
 pub trait Listener {
-    /// One thing that happened.
+    /// Gets one notice.
     fn hear(&self, notice: Notice<'_>);
 }
 
-/// One thing that happened.
+/// One notice.
 #[derive(Debug)]
 pub enum Notice<'a> {
     /// A step of a kernel's download or build begins; `total` is in the step's unit (bytes, compiled files), if it is known.
     StepStarted {
-        /// What is done.
+        /// The step, in words.
         step: &'a str,
-        /// How much there is to do.
+        /// The total amount.
         total: Option<u64>,
     },
-    /// So much of the step is done.
+    /// The amount of the step that is done.
     StepAt(u64),
-    /// Something about it that is worth a line.
+    /// A note about the step.
     StepNote(&'a str),
-    /// The step is done.
+    /// The step has ended.
     StepEnded,
     /// An event of the run, as the journal has it.
     Event(&'a Stamped),
-    /// So many working folders are removed, which a killed luqual left behind.
+    /// This number of working folders, which killed processes of luqual left behind, was removed.
     WorkFoldersRemoved(usize),
-    /// Something is not what it was in the earlier run, and is taken all the same.
+    /// Something differs from the earlier run, and is used anyway.
     Differs(&'a str),
     /// Every cell of the run in that folder has ended.
     NothingLeft(&'a Path),
     /// The guest waits for gdb, paused.
     GdbWaits {
-        /// Where gdb is to connect.
+        /// The socket for gdb.
         socket: &'a Path,
         /// The kernel before the kexec.
         source: &'a Kernel,
-        /// The kernel after it, if there is to be one.
+        /// The kernel after the kexec, if there is a target.
         target: Option<&'a Kernel>,
     },
-    /// A file that is left out of a bundle, which it would make too large.
+    /// A file that would make the bundle too large, and was left out.
     LeftOut(&'a Path),
-    /// Slurm has the job.
+    /// Slurm has accepted the job.
     JobSubmitted {
         /// Its id.
         job: &'a str,
-        /// How many parts the run has.
+        /// The number of parts.
         parts: usize,
     },
-    /// So many parts of the job's run have ended.
+    /// This number of parts has ended.
     PartsEnded(usize),
-    /// The job is over, or is not waited for any more.
+    /// luqual no longer waits for the job.
     JobLeft,
-    /// A part did not end, and is run again alone.
+    /// A part did not end, and runs again alone.
     PartAgain {
         /// Its number, from 1.
         part: u32,
-        /// What its tasks said.
+        /// The log of its tasks.
         log: &'a Path,
     },
-    /// The user ended the run of a job array.
+    /// The user interrupted the run of a job array.
     ArrayInterrupted {
         /// The job that was cancelled, if one was submitted.
         job: Option<&'a str>,
-        /// The run's folder, with which the same command goes on.
+        /// The run's folder, with which the same command resumes the run.
         folder: &'a Path,
     },
 }
 
-/// The progress of a kernel's build, told as notices.
+/// Converts the progress of a kernel's build into notices.
 pub struct Building<'a>(pub &'a dyn Listener);
 
 impl BuildProgress for Building<'_> {

@@ -1,4 +1,4 @@
-//! `--partition 2/8`: which cells of a selection are run here. Pure.
+//! Partitions: which cells of a selection run in one part, as in `--partition 2/8`. Pure.
 
 use crate::request::Part;
 use crate::selection::Chosen;
@@ -7,8 +7,9 @@ use luqual_runner::drawn;
 use std::collections::HashMap;
 
 impl Part {
-    /// The places of its cells. Cells that may share a boot stay together, so that each is in the boot that it would be in without
-    /// parts; these and each cell that has its own boot are dealt out in turn. It depends on nothing but the selection.
+    /// The indices of the part's cells. Cells that may share a boot stay together, so that each is in the same boot
+    /// as without parts. These groups, and the cells with boots of their own, are dealt out in turn. The result
+    /// depends only on the selection.
     fn places(self, cells: &[CellKey], shares_boot: impl Fn(&str) -> bool) -> Partition {
         let mut dealt: HashMap<(&str, &str, &str), u32> = HashMap::new();
         let mut next = 0;
@@ -28,7 +29,7 @@ impl Part {
 }
 
 impl Chosen {
-    /// One part of it.
+    /// One part of the selection.
     pub(crate) fn part(&self, part: Part) -> Self {
         let shares_boot = |name: &str| self.registry.find(name).is_some_and(|workload| workload.shares_boot);
         let partition = part.places(&self.cells, shares_boot);
@@ -41,7 +42,7 @@ fn ids(cells: &[CellKey]) -> String {
     cells.iter().map(|key| key.id().0).collect::<Vec<_>>().join("\n")
 }
 
-/// What all parts of a selection draw from where nothing else is given, since they are one run.
+/// The seed of all parts, unless one is given: they are one run, and need the same.
 fn seed(cells: &[CellKey]) -> u64 {
     drawn(0, &ids(cells))
 }

@@ -1,4 +1,4 @@
-//! From a selection to what runs: cells with what is thought of them, their boots, and the host's room.
+//! Turns a selection into a plan: cells with predictions and expectations, their boots, and the host's resources.
 
 use crate::durations::Durations;
 use crate::error::EngineError;
@@ -14,16 +14,16 @@ use luqual_runner::{Load, Slots, group_cells};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What QEMU takes beside its guest's memory, in MiB; measured under TCG, whose translated code is most of it.
+/// QEMU's own memory beside its guest's, in MiB; measured under TCG, where translated code is most of it.
 const QEMU_MIB: u64 = 400;
 
-/// How much room the host has for machines.
+/// The resources of the host for machines.
 pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
     let room = [room_mib(), budget.memory_mib].into_iter().flatten().min();
     Slots { jobs: jobs.or(budget.jobs).unwrap_or_else(processors), memory_mib: room.unwrap_or(u64::MAX) }
 }
 
-/// The boots of these cells, and what each takes; an error names one that can never fit.
+/// The boots of these cells, and the resources of each. An error names a boot that can never fit.
 pub(crate) fn boots_and_loads(
     planned: &[&PlannedCell],
     registry: &Registry,
@@ -41,7 +41,7 @@ pub(crate) fn boots_and_loads(
         let keys = || boot.iter().map(|number| &planned[*number].key);
         let usual = keys().map(|key| durations.of(key).unwrap_or(mean)).sum();
         let mut load = Load { memory_mib: QEMU_MIB, usual };
-        // All of a boot have the same machine.
+        // All cells of a boot have the same machine.
         if let Some(key) = keys().next() {
             load.memory_mib += fits(key, slots)?;
         }
@@ -51,24 +51,24 @@ pub(crate) fn boots_and_loads(
     Ok((boots, loads))
 }
 
-/// How long a cell takes of which that is not known: as long as the others.
+/// The duration for cells without a known one: the mean of the others.
 fn mean(planned: &[&PlannedCell], durations: &Durations) -> Option<Duration> {
     let known: Vec<Duration> = planned.iter().filter_map(|plan| durations.of(&plan.key)).collect();
     known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX))
 }
 
-/// The memory of a cell's machine, in MiB, if there is room for it.
+/// The memory of a cell's machine in MiB; an error if it does not fit.
 pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
     let memory_mib = profile_of(&key.profile)?.memory_mib;
     let needed = memory_mib + QEMU_MIB;
     if needed <= slots.memory_mib {
         return Ok(memory_mib);
     }
-    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and there are {}", key.id(), slots.memory_mib))
-        .hint("raise the matrix's budget, end something that uses memory, or set LUQUAL_WORK_DIR to a larger folder"))
+    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and the run may use {} MiB", key.id(), slots.memory_mib))
+        .hint("raise the matrix's memory budget, end a program that uses much memory, or set LUQUAL_WORK_DIR to a larger folder"))
 }
 
-/// What is thought of each cell, by what is known of its kernels.
+/// Adds the prediction and the expectation to each cell, from what is known of its kernels.
 pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>, store: &Store) -> Vec<PlannedCell> {
     let mut known: BTreeMap<&str, Option<KernelInfo>> = BTreeMap::new();
     for key in &chosen.cells {
@@ -88,31 +88,31 @@ pub(crate) fn planned(chosen: &Chosen, info: impl Fn(&str) -> Option<KernelInfo>
     chosen.cells.iter().map(plan).collect()
 }
 
-/// What a run would be.
+/// The plan of a run.
 pub struct Plan {
-    /// The cells, with what is thought of them.
+    /// The cells, with predictions and expectations.
     pub cells: Vec<PlannedCell>,
-    /// How many machines are started for them.
+    /// The number of boots.
     pub boots: usize,
-    /// How many of them run at once.
+    /// The number of machines at once.
     pub at_once: u64,
-    /// What the largest takes, in MiB.
+    /// The memory of the largest machine, in MiB.
     pub memory_mib: u64,
-    /// What there is, in MiB.
+    /// The memory for machines, in MiB.
     pub room_mib: u64,
-    /// How long it takes by past runs; absent if no cell was run here before.
+    /// The duration by past runs; absent if no cell ran here before.
     pub usual: Option<Duration>,
-    /// How many cells were never run here: they are taken as the mean of the others.
+    /// The number of cells that never ran here; they count as the mean of the others.
     pub unknown: usize,
 }
 
-/// What is chosen by a request: the part of it that is to be run.
+/// Selects the cells of a request, or of its part.
 pub(crate) fn choose(store: &Store, request: &RunRequest) -> Result<Chosen, EngineError> {
     let chosen = request.selection.choose(store, &request.pairs)?;
     Ok(request.partition.map(|part| chosen.part(part)).unwrap_or(chosen))
 }
 
-/// Looks at what a run would be. Nothing is built and nothing is run.
+/// Plans a run. Nothing is built and nothing is run.
 pub fn plan(request: &RunRequest) -> Result<Plan, EngineError> {
     let store = open_store(&request.kernels)?;
     let chosen = choose(&store, request)?;
@@ -128,7 +128,8 @@ pub fn plan(request: &RunRequest) -> Result<Plan, EngineError> {
     Ok(Plan { boots: boots.len(), at_once, memory_mib, room_mib: slots.memory_mib, usual, unknown, cells })
 }
 
-/// How long it takes by past runs of all but `unknown` of its cells, with so many machines that do not slow each other down.
+/// The duration by past runs of all but `unknown` of the cells, with this number of machines at once, which are
+/// assumed not to slow each other down.
 fn usual(loads: &[Load], cells: usize, unknown: usize, machines: u64) -> Option<Duration> {
     let all = loads.iter().map(|load| load.usual).sum::<Duration>();
     (unknown < cells).then(|| all.div_f64(machines.max(1) as f64))

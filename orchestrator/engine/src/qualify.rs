@@ -1,4 +1,4 @@
-//! May a host that runs this be live-updated to that?
+//! Qualifies an update: may a host be updated from one kernel to the other?
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -10,10 +10,10 @@ use luqual_reports::Qualification;
 use luqual_runner::JOURNAL;
 use std::fs;
 
-/// The page in the run's folder.
+/// The name of the HTML page in the run's folder.
 pub const QUALIFICATION_PAGE: &str = "qualification.html";
 
-/// Runs one pair, and judges it; the page that says so stands in the run's folder, as text and as HTML.
+/// Runs one pair and judges it. Writes the result into the run's folder, as text and as HTML.
 pub async fn qualify(
     context: &Context<'_>,
     request: &RunRequest,

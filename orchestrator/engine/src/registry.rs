@@ -1,4 +1,4 @@
-//! Every workload that can be named: luqual's own, and the programs that a matrix file brings.
+//! All workloads: luqual's own, and the programs of a matrix file.
 
 use crate::error::EngineError;
 use luqual_config::{Origin, Program, matches};
@@ -11,23 +11,24 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// By name.
+/// The workloads by name.
 #[derive(Clone)]
 pub struct Registry {
     all: Vec<&'static Workload>,
     programs: BTreeMap<String, Found>,
 }
 
-/// A program that was looked for.
+/// A program, and the result of the search for it.
 #[derive(Clone)]
 struct Found {
     info: ProgramInfo,
-    /// Of its file; empty where there is none.
+    /// The content of its file; empty if there is none.
     content: Vec<u8>,
 }
 
 impl Registry {
-    /// With the programs of a matrix file. What is named by a path has to be there; a selftest that is not built is skipped.
+    /// Adds the programs of a matrix file. A program with a path has to exist; a selftest that is not built is
+    /// skipped.
     pub fn new(programs: &[Program], store: &Store) -> Result<Self, EngineError> {
         let mut selftests: BTreeMap<&str, Option<Selftests>> = BTreeMap::new();
         for program in programs {
@@ -41,7 +42,7 @@ impl Registry {
         found.collect::<Result<_, EngineError>>().map(Self::with)
     }
 
-    /// With the programs of a run that goes on. They have to be what they were.
+    /// Adds the programs of a run that is resumed. They must not have changed.
     pub(crate) fn of_run(programs: &BTreeMap<String, ProgramInfo>) -> Result<Self, EngineError> {
         let again = |(name, info): (&String, &ProgramInfo)| {
             let content = match &info.file {
@@ -50,9 +51,9 @@ impl Registry {
                     let content = fs::read(path).map_err(named(name, Path::new(path)))?;
                     if digest::of_bytes(&content) != *sha256 {
                         return Err(EngineError::usage(format!(
-                            "{name} is not the program that the run was started with"
+                            "the program {name} is not the one that the run was started with"
                         ))
-                        .hint(format!("{path} has changed since; start a new run")));
+                        .hint(format!("{path} has changed since then; restore it, or start a new run")));
                     }
                     content
                 }
@@ -64,7 +65,7 @@ impl Registry {
 
     fn with(programs: BTreeMap<String, Found>) -> Self {
         let entry = |(name, Found { info, .. }): (&String, &Found)| {
-            // What is skipped takes no others with it.
+            // A program that will be skipped must not end the boot of others.
             let shares_boot = info.shares_boot && matches!(info.file, ProgramFile::Here { .. });
             external(name, &info.asserts, &info.origin, shares_boot)
         };
@@ -73,22 +74,22 @@ impl Registry {
         Self { all, programs }
     }
 
-    /// All of them, by name.
+    /// All workloads, by name.
     pub fn all(&self) -> impl Iterator<Item = &'static Workload> + Clone {
         self.all.iter().copied()
     }
 
-    /// The one of that name.
+    /// The workload with that name.
     pub fn find(&self, name: &str) -> Option<&'static Workload> {
         self.all().find(|workload| workload.name == name)
     }
 
-    /// Those that any of these names or globs takes; each has to take one.
+    /// The workloads that match any of these names or globs. An error if one of them matches nothing.
     pub fn matching(&self, globs: &[String]) -> Result<Vec<&'static Workload>, EngineError> {
         self.taken(globs, |glob, workload| matches(glob, workload.name))
     }
 
-    /// The same for running them: those that take minutes are run only by their own names.
+    /// The same, but a workload that takes minutes only matches its full name.
     pub(crate) fn to_run(&self, globs: &[String]) -> Result<Vec<&'static Workload>, EngineError> {
         self.taken(globs, |glob, workload| glob == workload.name || !workload.long && matches(glob, workload.name))
     }
@@ -100,17 +101,17 @@ impl Registry {
     ) -> Result<Vec<&'static Workload>, EngineError> {
         if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| takes(glob, workload))) {
             return Err(EngineError::usage(format!("no workload matches `{glob}`"))
-                .hint("luqual workloads list has all of them; one that takes minutes has to be named in full"));
+                .hint("`luqual workloads list` shows all names; a workload that takes minutes runs only if it is named in full"));
         }
         Ok(self.all().filter(|workload| globs.iter().any(|glob| takes(glob, workload))).collect())
     }
 
-    /// What is known of the programs among these workloads.
+    /// The descriptions of the programs among these workloads.
     pub(crate) fn programs<'a>(&self, names: impl Iterator<Item = &'a str>) -> BTreeMap<String, ProgramInfo> {
         names.filter_map(|name| Some((name.to_owned(), self.programs.get(name)?.info.clone()))).collect()
     }
 
-    /// What a workload brings into the guest, if it is a program.
+    /// The program of a workload, if it has one.
     pub fn program(&self, name: &str) -> Option<runner::Program<'_>> {
         self.programs.get(name).map(|found| match &found.info.file {
             ProgramFile::Here { .. } => runner::Program::Here(&found.content),
@@ -119,7 +120,7 @@ impl Registry {
     }
 }
 
-/// The selftests of a kernel, if they are built. Where there is no compiler, those of any are; where there are none, nothing is.
+/// The selftests of a kernel, if they are built. Without a compiler, those of any build are used.
 fn built(version: &str, store: &Store) -> Result<Option<Selftests>, EngineError> {
     match store.catalog().find(version).map(|entry| store.selftests(entry)).transpose() {
         Err(KernelError::Tools(_)) => Ok(None),
@@ -156,7 +157,7 @@ fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) ->
                 Some(built) => Err(EngineError::usage(format!("{workload}: {version} has no selftest `{program}`"))
                     .hint(format!("it has {}", built.programs.join(", ")))),
                 None => {
-                    let why = format!("{program} of {version} is not built: luqual selftests build {version}");
+                    let why = format!("{program} of {version} is not built; run `luqual selftests build {version}`");
                     Ok(found(origin, ProgramFile::Missing { why }, Vec::new()))
                 }
             }
@@ -184,7 +185,7 @@ mod tests {
         let origin = Origin::Selftest { program: "luo_kexec_simple".into(), version: "7.3.4".into() };
         let registry = look(origin).unwrap_or_else(|error| panic!("{error:?}"));
         let Some(runner::Program::Missing(why)) = registry.program("external.mine") else { panic!() };
-        assert_eq!(why, "luo_kexec_simple of 7.3.4 is not built: luqual selftests build 7.3.4");
+        assert_eq!(why, "luo_kexec_simple of 7.3.4 is not built; run `luqual selftests build 7.3.4`");
         assert!(!registry.find("external.mine").unwrap().shares_boot, "others would be skipped with it");
         assert_eq!(registry.matching(&["external.*".into()]).unwrap().len(), 1);
         assert!(registry.program("memfd.basic").is_none() && registry.find("memfd.basic").is_some());
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn a_path_has_to_be_a_program_and_to_stay_what_it_was() {
         assert!(format!("{:?}", look(Origin::Path("/nowhere/x".into())).err()).contains("No such file"));
-        assert!(format!("{:?}", look(Origin::Path("/etc/passwd".into())).err()).contains("no 64-bit ELF"));
+        assert!(format!("{:?}", look(Origin::Path("/etc/passwd".into())).err()).contains("not a 64-bit ELF"));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent");
@@ -207,6 +208,6 @@ mod tests {
         assert!(matches!(again.program("external.mine"), Some(runner::Program::Here(content)) if !content.is_empty()));
         assert!(again.find("external.mine").unwrap().shares_boot);
         fs::write(&path, "other").unwrap();
-        assert!(format!("{:?}", Registry::of_run(&programs).err()).contains("not the program"));
+        assert!(format!("{:?}", Registry::of_run(&programs).err()).contains("is not the one"));
     }
 }

@@ -1,4 +1,4 @@
-//! Reports as files: all of one is written, or it stays as it was.
+//! Writes reports to files. A file is replaced completely, or stays as it was.
 
 use crate::error::EngineError;
 use crate::folder::read_folder;
@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Writes a file that the user named, a part at a time: all of it, or it stays as it was.
+/// Writes a file that the user named. It is replaced completely, or stays as it was.
 pub fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), EngineError> {
     if file.file_name().is_some_and(|name| name == JOURNAL) {
         let why = format!("{} is the name of a run's journal", file.display());
@@ -19,7 +19,7 @@ pub fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
 }
 
 fn write_whole(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    // A file that is none, such as /dev/stdout, is written to as it is.
+    // A special file, such as /dev/stdout, is written to directly.
     if file.exists() && !file.is_file() {
         let mut to = BufWriter::new(File::create(file)?);
         return write(&mut to).and_then(|()| to.flush());
@@ -35,7 +35,7 @@ fn write_whole(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>
     beside.persist(file).map(drop).map_err(|error| error.error)
 }
 
-/// The reports of the whole run, from its journal.
+/// Writes the reports of a run from its journal, and returns its record.
 pub(crate) fn write_reports(folder: &Path) -> Result<Record, EngineError> {
     let record = read_folder(folder)?;
     write_json(folder, &record)?;

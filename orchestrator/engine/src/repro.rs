@@ -1,4 +1,4 @@
-//! One attempt at a cell of an earlier run is made again, with all that it was made with.
+//! Reproduces one attempt at a cell of an earlier run, with the same kernels, settings and seed.
 
 use crate::bundle::Unpacked;
 use crate::cells::{Stage, fault, run_whole};
@@ -18,54 +18,54 @@ use luqual_config::Budget;
 use luqual_model::{CellRecord, Outcome, Reproduced, Settings};
 use std::path::{Path, PathBuf};
 
-/// What to make again, and how.
+/// What to reproduce, and how.
 #[derive(Clone, Debug)]
 pub struct ReproRequest {
-    /// The run's folder, or its id; or the file of a bundle.
+    /// The run's folder or id, or the file of a bundle.
     pub run: PathBuf,
-    /// The cell's id, or a part of it; the one that a bundle is about where it is not said.
+    /// The cell's id or a part of it; by default the cell of the bundle.
     pub cell: Option<String>,
-    /// Whether it is made even with something that has changed since.
+    /// Whether to reproduce it even if something has changed since.
     pub anyway: bool,
-    /// The folder of what is made again.
+    /// The folder of the new run.
     pub report_dir: Option<PathBuf>,
-    /// Whether it does the same every time, though it did not then.
+    /// Whether to run it deterministically, though it was not.
     pub deterministic: bool,
     /// What is kept of its machine.
     pub kept: KeepOptions,
-    /// What whoever makes it again wants to see.
+    /// The interactive options.
     pub interactive: Interactive,
-    /// On what it is run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from, unless from a bundle.
     pub kernels: KernelSource,
 }
 
-/// What was made again.
+/// The result.
 pub struct Reproduction {
-    /// Its run.
+    /// The new run.
     pub run: Finished,
-    /// The cell as it was.
+    /// The cell in the earlier run.
     pub then: CellRecord,
-    /// The cell as it is; none if the user ended the run before it was.
+    /// The cell in the new run; `None` if the user ended the run first.
     pub now: Option<CellRecord>,
 }
 
-/// How what was made again ended, beside how it ended then.
+/// The comparison of the new result with the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// The tool or its host failed.
     NothingKnown,
-    /// With the same outcome, by the same probes; and to the last byte, where that can be said.
+    /// The same outcome with the same failed probes, and the same digest if both runs were deterministic.
     AsThen,
-    /// With the same outcome, by the same probes; but of what is deterministic, not to the last byte.
+    /// The same outcome with the same failed probes, but another digest in a deterministic run.
     AsThenInOtherBytes,
-    /// Otherwise.
+    /// Another outcome, or other failed probes.
     NotAsThen,
 }
 
 impl Comparison {
-    /// Of now and then.
+    /// Compares the new result with the earlier one.
     pub fn of(now: &CellRecord, then: &CellRecord) -> Self {
         match (now.outcome, now.ended_as(then), now.is_identical_to(then)) {
             (Outcome::HarnessFailed, ..) => Self::NothingKnown,
@@ -76,7 +76,7 @@ impl Comparison {
     }
 }
 
-/// Makes it again, in a run of its own.
+/// Reproduces the attempt, in a run of its own.
 pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Reproduction, EngineError> {
     let store = open_store(&request.kernels)?;
     let bundle = if request.run.is_file() { Some(Unpacked::of(context, &request.run)?) } else { None };
@@ -90,12 +90,16 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     };
     let (old, then) = (&record.run, cell_of(record, request.cell.as_deref().unwrap_or(packed))?);
     let deterministic = request.deterministic || old.settings.deterministic;
-    // What is deterministic has a boot of its own.
+    // A deterministic cell has a boot of its own.
     let planned = in_its_boot(&old.planned, &then, deterministic);
     fault(old.settings.inject.as_deref())?;
     let found = request.machine.find(context.machines, deterministic).await?;
-    let since = if request.anyway { OnChange::Told } else { OnChange::Refused("--anyway takes what is there today") };
-    // What becomes deterministic is emulated, whatever it was.
+    let since = if request.anyway {
+        OnChange::Told
+    } else {
+        OnChange::Refused("restore what it was, or give --anyway to use what is there now")
+    };
+    // A run that becomes deterministic is emulated, whatever it was.
     let accel_then = if deterministic { found.accel.accel.word() } else { &old.host.accel };
     same_host(context, old, accel_then, &found, since)?;
     let registry = Registry::of_run(&old.programs)?;
@@ -110,7 +114,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     };
     let mut kernels = before_it_begins(context, &folder, looking).await?;
     request.interactive.prepare(&mut kernels);
-    // One pair of kernels: those of the boot.
+    // The boot has one pair of kernels.
     let pair = kernels.get(&then.plan.key.source).cloned().zip(kernels.get(&then.plan.key.target).cloned());
     let wait = |socket: &Path| {
         if let Some((source, target)) = &pair {

@@ -1,4 +1,4 @@
-//! What is asked for, as a value: the command line makes it, a job array's tasks read it from a file.
+//! Requests as values: the command line creates them, and the tasks of a job array read them from a file.
 
 use crate::error::EngineError;
 use luqual_model::Vmcore;
@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// The version of a request's file. It grows when an older luqual would not understand one.
+/// The version of the file format. It rises with every incompatible change.
 pub const REQUEST_VERSION: u32 = 2;
 
-/// A run: which cells, how often, on what, and where its folder is.
+/// The request of a run: its cells, how they are run, and the folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRequest {
     /// [`REQUEST_VERSION`].
@@ -19,17 +19,17 @@ pub struct RunRequest {
     pub pairs: Pairs,
     /// Which cells of the pairs.
     pub selection: Selection,
-    /// Which part of them, if not all.
+    /// The part of the cells to run; `None` for all.
     pub partition: Option<Part>,
     /// How cells are run.
     pub execution: Execution,
-    /// On what they are run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from.
     pub kernels: KernelSource,
     /// When the run is a success.
     pub demand: Demand,
-    /// The run's folder; `luqual-runs/ID` where none is named.
+    /// The run's folder; `None` for `luqual-runs/ID`.
     pub report_dir: Option<PathBuf>,
 }
 
@@ -37,51 +37,51 @@ pub struct RunRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pairs {
-    /// Those of a named matrix.
+    /// The pairs of a named matrix.
     Matrix(String),
-    /// One: source, target.
+    /// One pair: source, target.
     One(String, String),
 }
 
 /// Which cells of the pairs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// Where matrices and expectations are, if not luqual's own.
+    /// The matrix file; `None` for luqual's own.
     pub matrix_file: Option<PathBuf>,
-    /// Names or globs of workloads; none means those of the matrix, or [`Self::otherwise`].
+    /// Names or globs of workloads; if empty, those of the matrix, or [`Self::otherwise`].
     pub workloads: Vec<String>,
-    /// The machines; none means the one that each workload declares.
+    /// The machine profiles; if empty, the one that each workload declares.
     pub profiles: Vec<String>,
-    /// An expression that takes some of the cells (`luqual_config::FILTER_SYNTAX`).
+    /// A filter expression for the cells (`luqual_config::FILTER_SYNTAX`).
     pub filter: Option<String>,
-    /// The workloads where neither the user nor a matrix names any.
+    /// The workloads if neither the user nor the matrix names any.
     pub otherwise: Otherwise,
 }
 
-/// The workloads where none are named.
+/// The workloads if none are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Otherwise {
-    /// All but those that take minutes.
+    /// All, except those that take minutes.
     #[default]
     All,
-    /// Of these, those that a released kernel passes.
+    /// Of these, the workloads that a released kernel passes.
     Qualifying,
-    /// One.
+    /// One workload.
     Only(String),
 }
 
 /// One of several parts of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Which, from 1.
+    /// The number of the part, from 1.
     pub number: u32,
-    /// How many there are.
+    /// The number of parts.
     pub of: u32,
 }
 
 impl Part {
-    /// All parts of so many.
+    /// All parts of a selection in `of` parts.
     pub(crate) fn all(of: u32) -> impl Iterator<Item = Self> {
         (1..=of).map(move |number| Self { number, of })
     }
@@ -94,8 +94,8 @@ impl FromStr for Part {
         let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
         match numbers {
             Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
-            Some(_) => Err("of N parts there are 1/N to N/N".to_owned()),
-            None => Err("a part is named such as 2/8, the second of eight".to_owned()),
+            Some(_) => Err("the parts of N are 1/N to N/N".to_owned()),
+            None => Err("write a part as K/N, such as 2/8 for the second of eight".to_owned()),
         }
     }
 }
@@ -103,19 +103,19 @@ impl FromStr for Part {
 /// How cells are run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
-    /// How often each cell is run, from 1.
+    /// The repetitions of each cell, from 1.
     pub repeat: u32,
-    /// How often a cell that is not as expected is tried again.
+    /// The retries of a cell that is not as expected.
     pub retries: u32,
-    /// Machines at once; by processors and free memory where it is not said.
+    /// The number of machines at once; `None` for a number from processors and free memory.
     pub jobs: Option<u64>,
-    /// What seeds are drawn from; any number where it is not said.
+    /// The seed of the run; `None` for a new one.
     pub seed: Option<u64>,
     /// What is kept of machines.
     pub kept: KeepOptions,
     /// A fault for each cell (`luqual_runner::FAULT_SYNTAX`).
     pub inject: Option<String>,
-    /// Whether each cell does the same every time, instruction by instruction.
+    /// Whether each cell is deterministic.
     pub deterministic: bool,
 }
 
@@ -136,29 +136,29 @@ impl Default for Execution {
 /// What is kept of machines, beside their logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepOptions {
-    /// Memory and initramfs of each.
+    /// Whether memory and initramfs of each machine are kept.
     pub memory: bool,
-    /// The memory of some as an ELF core.
+    /// Which machines' memory is kept as an ELF core.
     pub vmcore: Option<Vmcore>,
 }
 
-/// Which QEMU, and what runs the guests' code.
+/// The choice of QEMU and accelerator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineChoice {
-    /// What runs the guests' code.
+    /// The accelerator.
     pub accel: AccelWanted,
-    /// The QEMU, if not the first in PATH.
+    /// The path of QEMU; `None` for the first in PATH.
     pub qemu: Option<PathBuf>,
 }
 
-/// What is to run the guests' code.
+/// The requested accelerator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AccelWanted {
-    /// KVM where it runs guests, else TCG.
+    /// KVM if it can run a guest, otherwise TCG.
     #[default]
     Auto,
-    /// KVM or nothing.
+    /// KVM; an error if it cannot run a guest.
     Kvm,
     /// TCG.
     Tcg,
@@ -167,23 +167,23 @@ pub enum AccelWanted {
 /// Where kernels come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelSource {
-    /// A catalog instead of luqual's own.
+    /// The kernel catalog; `None` for luqual's own.
     pub catalog: Option<PathBuf>,
-    /// Where Debian's source packages are: a URL or a folder.
+    /// The mirror of Debian's source packages: a URL or a folder.
     pub debian_mirror: Option<String>,
 }
 
 /// When a run is a success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
-    /// Every cell survives, untainted, whatever is expected.
+    /// Every cell has to survive, untainted, whatever is expected.
     pub survived: bool,
-    /// An improvement over what is expected is a failure too.
+    /// An improvement is a failure, too.
     pub strict: bool,
 }
 
 impl RunRequest {
-    /// All cells of these pairs, once each.
+    /// A request for all cells of these pairs, once each.
     pub fn of(pairs: Pairs) -> Self {
         Self {
             version: REQUEST_VERSION,
@@ -198,13 +198,13 @@ impl RunRequest {
         }
     }
 
-    /// Writes it as JSON.
+    /// Writes the request as JSON.
     pub fn write(&self, path: &Path) -> Result<(), EngineError> {
         let text = serde_json::to_vec_pretty(self).map_err(EngineError::own(path.display()))?;
         fs::write(path, text).map_err(EngineError::own(path.display()))
     }
 
-    /// Reads what [`Self::write`] wrote.
+    /// Reads the request from JSON. An error if it has another version.
     pub fn read(path: &Path) -> Result<Self, EngineError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -213,12 +213,14 @@ impl RunRequest {
         let text = fs::read_to_string(path).map_err(EngineError::named(path))?;
         let wrong = |why: String| {
             EngineError::usage(format!("{}: {why}", path.display()))
-                .hint("a request is what luqual run --executor slurm writes; give the command of its run again")
+                .hint("`luqual run --executor slurm` writes this file; run that command again")
         };
-        // One of another version may have another shape: its version is looked at before the rest.
+        // Another version can have another shape, so the version is read first.
         let Versioned { version } = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if version != REQUEST_VERSION {
-            return Err(wrong(format!("it is of version {version}, this luqual reads {REQUEST_VERSION}")));
+            return Err(wrong(format!(
+                "its format has version {version}, and this luqual reads version {REQUEST_VERSION}"
+            )));
         }
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
@@ -269,7 +271,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("request.json");
         for (text, told) in [
-            ("{\"version\": 1, \"pairs\": 7}", "it is of version 1, this luqual reads 2"),
+            ("{\"version\": 1, \"pairs\": 7}", "its format has version 1, and this luqual reads version 2"),
             ("{\"version\": 2}", "missing field"),
             ("nonsense", "expected"),
         ] {
@@ -284,7 +286,7 @@ mod tests {
     fn a_part_has_a_number_and_a_count() {
         assert_eq!("2/8".parse(), Ok(Part { number: 2, of: 8 }));
         for wrong in ["0/8", "9/8", "0/0"] {
-            assert_eq!(wrong.parse::<Part>().unwrap_err(), "of N parts there are 1/N to N/N");
+            assert_eq!(wrong.parse::<Part>().unwrap_err(), "the parts of N are 1/N to N/N");
         }
         for wrong in ["", "2", "a/b", "-1/4", "1/2/3"] {
             assert!(wrong.parse::<Part>().unwrap_err().contains("the second of eight"), "{wrong}");

@@ -1,4 +1,4 @@
-//! The run that is asked for, and whether a folder has it, so that it can be resumed there.
+//! Compares the requested run with the run in a folder, so that it can be resumed there.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -13,18 +13,19 @@ use luqual_runner::has_begun;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What is asked for.
+/// The requested run.
 pub(crate) struct RequestedRun {
-    /// The run that it would be, on no machine yet.
+    /// The run as it would be recorded, without a host.
     pub(crate) run: RunInfo,
-    /// Whether it has its kernels, and what is expected of them.
+    /// Whether `run` has its kernels and expectations already.
     has_kernels: bool,
-    /// Where nobody gave a seed, any will do.
+    /// Whether any seed will do, since the user gave none.
     any_seed: bool,
 }
 
 impl RequestedRun {
-    /// By this luqual; with these kernels, or before any of them is looked for, which may build it.
+    /// The requested run with this luqual. Without `kernels` it is from before the kernels were found, which may
+    /// build them.
     pub(crate) fn of(
         context: &Context<'_>,
         chosen: &Chosen,
@@ -51,7 +52,7 @@ impl RequestedRun {
         Self { run, has_kernels, any_seed: seed.is_none() }
     }
 
-    /// The run in that folder, if one has begun there; an error if it is another than this.
+    /// The run in that folder, if one has begun there. An error if it differs from the requested run.
     pub(crate) fn find(&self, folder: &Path) -> Result<Option<Record>, EngineError> {
         if !has_begun(folder).map_err(EngineError::named(folder))? {
             return Ok(None);
@@ -59,12 +60,12 @@ impl RequestedRun {
         let record = read_folder(folder)?;
         match self.differs(&record.run) {
             None => Ok(Some(record)),
-            Some(what) => Err(EngineError::usage(format!("{} has a run in it with {what}", folder.display()))
-                .hint("name another folder, or remove that one")),
+            Some(what) => Err(EngineError::usage(format!("{} already has a run with {what}", folder.display()))
+                .hint("name another folder, or remove this one")),
         }
     }
 
-    /// What a run has that is another. Of the kernels and programs of a larger run, those count that it has a use for.
+    /// What differs in the earlier run. Of its kernels and programs, only those count that this run uses.
     fn differs(&self, then: &RunInfo) -> Option<String> {
         let now = &self.run;
         let part = |run: &RunInfo| run.partition.as_ref().map(|it| (it.number, it.of));
@@ -101,7 +102,7 @@ fn other_program<'a>(now: &'a RunInfo, then: &RunInfo) -> Option<&'a String> {
 fn other_kernel<'a>(now: &RunInfo, then: &'a RunInfo) -> Option<&'a String> {
     let names = then.planned.iter().flat_map(|planned| [&planned.key.source, &planned.key.target]);
     let is_other = |(now, then): (&KernelInfo, &KernelInfo)| !now.boots_as(then);
-    // A run that was cut off while a kernel was built has run nothing with it.
+    // A run that was interrupted during the build of a kernel has run nothing with it.
     names.into_iter().find(|name| now.kernels.get(*name).zip(then.kernels.get(*name)).is_some_and(is_other))
 }
 

@@ -1,4 +1,4 @@
-//! A run that was cut off is resumed: with the same kernels, settings and cells, whatever today's configuration says.
+//! Resumes an incomplete run: with the same kernels, settings and cells, not with today's configuration.
 
 use crate::cells::{Stage, run_cells};
 use crate::context::Context;
@@ -24,7 +24,7 @@ use std::path::Path;
 
 const SINCE: OnChange = OnChange::Refused("or start a new run");
 
-/// Resumes the run of that folder or id, on what there is.
+/// Resumes the run with that folder or id.
 pub async fn resume(
     context: &Context<'_>,
     run: &Path,
@@ -45,7 +45,7 @@ pub async fn resume(
     continue_run(context, &folder, cut_off, &found, kernels).await
 }
 
-/// Resumes the run in `folder` with what was found for it already.
+/// Resumes the run in `folder` with kernels that were already found.
 pub(crate) async fn resume_with(
     context: &Context<'_>,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! A run: everything that can be wrong is looked at before anything is started.
+//! Starts a run, after everything that can be checked before was checked.
 
 use crate::cells::{Stage, fault, run_whole};
 use crate::context::Context;
@@ -17,7 +17,7 @@ use luqual_kernels::Store;
 use luqual_model::{Phase, Settings};
 use std::collections::VecDeque;
 
-/// Runs what is asked for.
+/// Runs a request.
 pub async fn run(
     context: &Context<'_>,
     request: &RunRequest,
@@ -29,7 +29,7 @@ pub async fn run(
     run_chosen(context, &store, &chosen, request, existing, interactive).await
 }
 
-/// Runs what was chosen, as the request says.
+/// Runs the selected cells of a request.
 pub(crate) async fn run_chosen(
     context: &Context<'_>,
     store: &Store,
@@ -44,7 +44,7 @@ pub(crate) async fn run_chosen(
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
     let found = request.machine.find(context.machines, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
-    // Looked at before a kernel is built for it.
+    // Checked before a kernel is built for the run.
     let is_begun = existing == IfExists::Resume
         && RequestedRun::of(context, chosen, options, None, store).find(&folder)?.is_some();
     let looking = async {
@@ -78,7 +78,7 @@ pub(crate) async fn run_chosen(
 }
 
 impl KeepOptions {
-    /// In these settings.
+    /// Writes these options into the settings.
     pub(crate) fn set(self, settings: &mut Settings) {
         (settings.keep, settings.vmcore) = (self.memory, self.vmcore);
     }

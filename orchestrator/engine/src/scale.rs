@@ -1,4 +1,4 @@
-//! The whole way of a large run, with a machine that is not there in place of QEMU.
+//! Measures luqual itself on a large run, with a simulated machine in place of QEMU.
 
 use crate::context::Context;
 use crate::durations::Durations;
@@ -22,34 +22,34 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Every cell of that number is lost, as one in a run might be.
+/// Each cell whose number is a multiple of this is lost.
 const LOST_EVERY: usize = 50;
 
-/// What a part of a large run took.
+/// The resources of one step of a large run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
-    /// The part.
+    /// The step.
     pub what: String,
-    /// Since the part before.
+    /// The duration of the step.
     pub time: Duration,
-    /// The memory of this process, in MiB.
+    /// The resident memory of this process, in MiB.
     pub resident_mib: f64,
     /// The size of the file that it wrote, in MiB, if there is one.
     pub file_mib: Option<f64>,
 }
 
-/// How many cells there were in the end.
+/// The number of cells at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScaleTotals {
-    /// Planned.
+    /// Planned cells.
     pub cells: usize,
-    /// Lost, as some are.
+    /// Lost cells.
     pub lost: usize,
-    /// Without a result.
+    /// Cells without a result.
     pub not_run: usize,
 }
 
-/// Plans, runs and reports `count` cells; `tell` hears what each part takes.
+/// Plans, runs and reports `count` cells. `tell` gets the resources of each step.
 pub async fn scale(
     context: &Context<'_>,
     count: usize,
@@ -98,7 +98,7 @@ pub async fn scale(
         let plan = run.planned[number].clone();
         async move {
             for event in life(plan, number) {
-                // The dispatcher listens until the run has ended.
+                // The dispatcher receives until the run has ended.
                 let _ = events.send(event);
                 tokio::task::yield_now().await;
             }
@@ -121,7 +121,7 @@ pub async fn scale(
     Ok(ScaleTotals { cells: record.run.planned.len(), lost, not_run: totals.not_run })
 }
 
-/// Measures what was taken since it was last asked.
+/// Measures each step since the previous one.
 struct Meter<'a> {
     folder: &'a Path,
     since: Instant,
@@ -145,7 +145,7 @@ fn resident_mib() -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-/// Every pair of the kernels, with as many workloads as it takes.
+/// All pairs of the kernels, with as many workloads as `count` needs.
 fn cells(kernels: &[&str], count: usize) -> Vec<CellKey> {
     let pairs = || kernels.iter().flat_map(|source| kernels.iter().map(move |target| (source, target)));
     let key = |workload: usize, source: &str, target: &str| CellKey {
@@ -158,7 +158,7 @@ fn cells(kernels: &[&str], count: usize) -> Vec<CellKey> {
     all.take(count).collect()
 }
 
-/// What a cell of an ordinary size tells.
+/// The events of a typical cell.
 fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
     let (id, lost) = (plan.key.id(), number % LOST_EVERY == LOST_EVERY - 1);
     let us = 350_000 + (number as u64 * 7919) % 10_000;

@@ -1,4 +1,4 @@
-//! Which cells: from a request and the matrix file to names.
+//! Selects cells: from a request and the matrix file to names.
 
 use crate::error::EngineError;
 use crate::registry::Registry;
@@ -13,27 +13,27 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What is to run, by names.
+/// The selected cells.
 #[derive(Clone)]
 pub struct Chosen {
     /// The cells, in plan order.
     pub cells: Vec<CellKey>,
-    /// How long phases may take under KVM.
+    /// The deadlines of the phases under KVM.
     pub deadlines: Deadlines,
-    /// How much of the host the matrix may take.
+    /// The matrix's budget of the host's resources.
     pub budget: Budget,
-    /// What cells are known to do.
+    /// The expectations.
     pub expectations: Expectations,
     /// The workloads by name.
     pub registry: Registry,
-    /// Where they are a part of what was chosen.
+    /// The partition, if this is a part of the selection.
     pub partition: Option<Partition>,
-    /// What to draw from where nothing is given.
+    /// The seed, if the selection determines one.
     pub seed: Option<u64>,
 }
 
 impl Selection {
-    /// Looks everything up that has a name, and says what is wrong with it.
+    /// Selects the cells. An error names the first unknown name.
     pub fn choose(&self, store: &Store, pairs: &Pairs) -> Result<Chosen, EngineError> {
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(EngineError::usage)?;
         let MatrixFile { matrices, expectations, programs } = self.read_matrix_file(store, pairs)?;
@@ -75,11 +75,11 @@ impl Selection {
             .collect();
         if cells.is_empty() {
             let hint = if filter.is_some() {
-                "the filter takes none of the cells; luqual plan without it shows them"
+                "the filter matches no cell; `luqual plan` without the filter lists the cells"
             } else {
-                "the matrix has no pair of its kernels"
+                "the matrix has no pair of kernels"
             };
-            return Err(EngineError::usage("the selection is empty").hint(hint));
+            return Err(EngineError::usage("the selection has no cells").hint(hint));
         }
         let (deadlines, budget) = matrix.map(|matrix| (matrix.deadlines, matrix.budget)).unwrap_or_default();
         Ok(Chosen { cells, deadlines, budget, expectations, registry, partition: None, seed: None })
@@ -88,8 +88,8 @@ impl Selection {
     fn read_matrix_file(&self, store: &Store, pairs: &Pairs) -> Result<MatrixFile, EngineError> {
         match pairs {
             Pairs::Matrix(_) if self.matrix_file.is_none() && !store.catalog().is_own() => {
-                Err(EngineError::usage("luqual's own matrices are of luqual's own catalog")
-                    .hint("with --catalog give a --matrix-file too, or one pair by --source and --target"))
+                Err(EngineError::usage("luqual's own matrices use the kernels of luqual's own catalog")
+                    .hint("with --catalog, also give --matrix-file, or one pair by --source and --target"))
             }
             _ => matrix_file(self.matrix_file.as_deref(), store),
         }
@@ -128,7 +128,7 @@ impl Selection {
     }
 }
 
-/// The user's matrix file, or luqual's own. What luqual brings is about the kernels that it brings.
+/// The user's matrix file, or luqual's own. luqual's own file requires luqual's own kernel catalog.
 pub fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, EngineError> {
     match file {
         Some(file) => read_matrix_file(file, store).map(|(_, file)| file),
@@ -137,14 +137,14 @@ pub fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, Eng
     }
 }
 
-/// A matrix file of the user's: its text, and what that means.
+/// Reads the user's matrix file: its text, and its meaning.
 pub fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), EngineError> {
     let text = fs::read_to_string(file).map_err(EngineError::named(file))?;
     let read = parse_matrix_file(&file.display().to_string(), &text, store)?;
     Ok((text, read))
 }
 
-/// What the text of a matrix file means.
+/// Parses the text of a matrix file.
 pub fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, EngineError> {
     let workloads: Vec<&str> = workloads().map(|workload| workload.name).collect();
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
@@ -152,13 +152,13 @@ pub fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<Matrix
     Ok(matrix::read(name, text, &known)?)
 }
 
-/// On what a workload runs.
+/// The profiles that a workload runs on.
 fn machines<'a>(workload: &'static Workload, profiles: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
     let own = profiles.is_empty().then_some(workload.profile);
     own.into_iter().chain(profiles.iter().copied())
 }
 
-/// A cell for filters and expectations.
+/// A cell as filters and expectations see it.
 pub fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) -> Subject<'a> {
     Subject {
         source: Named { name: &key.source, release: source },
@@ -168,7 +168,7 @@ pub fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) -> Subjec
     }
 }
 
-/// The profile of that name, or what there is.
+/// The profile with that name; an error lists the profiles.
 pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, EngineError> {
     profile::find(name).ok_or_else(|| {
         let names: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
@@ -179,13 +179,16 @@ pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, EngineError> {
 fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, EngineError> {
     let names: Vec<String> = matrices.iter().map(|matrix| matrix.name.clone()).collect();
     matrices.into_iter().find(|matrix| matrix.name == name).ok_or_else(|| {
-        let known =
-            if names.is_empty() { "the file has none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        let known = if names.is_empty() {
+            "the file has no matrix".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
+        };
         EngineError::usage(format!("there is no matrix `{name}`")).hint(known)
     })
 }
 
-/// The releases of kernels by name, before any of them is built.
+/// The releases of kernels by name, as far as they are known before the kernels are built.
 fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, EngineError> {
     of_each(names, |name| store.release(name))
 }
@@ -194,7 +197,7 @@ fn in_pairs(pairs: &[(String, String)]) -> impl Iterator<Item = &str> {
     pairs.iter().flat_map(|(source, target)| [source.as_str(), target.as_str()])
 }
 
-/// What is to be known of each name, asked once.
+/// Calls a function once for each name, and collects the results.
 fn of_each<'a>(
     names: impl Iterator<Item = &'a str>,
     ask: impl Fn(&str) -> Result<String, KernelError>,

@@ -1,4 +1,4 @@
-//! A prompt in a guest, at any phase of a cell.
+//! Opens an interactive session in a guest, before any phase of a cell.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -20,45 +20,46 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// The phases in which a guest is there to be talked to.
+/// The phases with a connection to the guest.
 pub const TALKED_TO: [Phase; 7] =
     [Phase::Preserve, Phase::Load, Phase::Kexec, Phase::Retrieve, Phase::Verify, Phase::Finish, Phase::Collect];
 
-/// Where to look around.
+/// The request of an interactive session.
 #[derive(Clone, Debug)]
 pub struct ShellRequest {
-    /// The kernel that is booted.
+    /// The source.
     pub source: String,
-    /// The kernel that it is updated to.
+    /// The target, if there is one.
     pub target: Option<String>,
-    /// Before which phase the prompt stands; one of [`TALKED_TO`]. It counts where there is a target.
+    /// The phase before which the session opens; one of [`TALKED_TO`]. It has no effect without a target.
     pub at: Phase,
-    /// What is preserved; memfd.basic where none is named and there is a target.
+    /// The workload; by default memfd.basic if there is a target.
     pub workload: Option<String>,
-    /// The machine, if not the workload's.
+    /// The machine profile; by default the workload's.
     pub profile: Option<String>,
-    /// Static programs that are brought along into the guest.
+    /// Static programs to copy into the guest.
     pub add: Vec<PathBuf>,
     /// The folder of the logs.
     pub report_dir: Option<PathBuf>,
-    /// What whoever is there wants to see besides.
+    /// The interactive options.
     pub interactive: Interactive,
-    /// On what it is run.
+    /// The QEMU and the accelerator.
     pub machine: MachineChoice,
     /// Where kernels come from.
     pub kernels: KernelSource,
 }
 
-/// What is told until the prompt is there.
+/// The progress until the session opens.
 #[derive(Clone, Copy, Debug)]
 pub enum OnTheWay<'a> {
-    /// The guest is started; its logs are in that folder.
+    /// The guest starts; its logs are in that folder.
     Starts(&'a CellKey, &'a Path),
-    /// A phase took so many microseconds.
+    /// A phase has ended; its duration is in microseconds.
     Done(Phase, u64),
 }
 
-/// Boots, gives the prompt to the visitor, and takes all down; `tell` hears how it goes. How it ended, and the folder of its logs.
+/// Boots the source, runs the phases, opens the session, and ends the machine. `tell` gets the progress. Returns how
+/// the session ended, and the folder of its logs.
 pub async fn shell(
     context: &Context<'_>,
     request: &ShellRequest,
@@ -75,7 +76,10 @@ pub async fn shell(
     let mut kernels = find_kernels(context, &store, std::iter::once(&key)).await?;
     request.interactive.prepare(&mut kernels);
     let kernel = |name: &str| {
-        kernels.get(name).cloned().ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
+        kernels
+            .get(name)
+            .cloned()
+            .ok_or_else(|| EngineError::harness(format!("the kernel {name} was not requested before")))
     };
     let (old, new) = (kernel(&key.source)?, kernel(&key.target)?);
     let wait = |socket: &Path| {
@@ -120,11 +124,11 @@ pub async fn shell(
 }
 
 impl ShellRequest {
-    /// The cell whose phases are gone through. A kernel alone is updated to itself, if somebody types that.
+    /// The cell of the session. A kernel alone is its own target, in case the user types kexec.
     fn cell(&self, registry: &Registry) -> Result<CellKey, EngineError> {
         let name = self.workload.as_deref().or(self.target.as_ref().map(|_| "memfd.basic"));
         let workload = name.map(|name| {
-            let hint = "luqual workloads list has all of them";
+            let hint = "`luqual workloads list` shows all names";
             registry.find(name).ok_or_else(|| EngineError::usage(format!("there is no workload `{name}`")).hint(hint))
         });
         let workload = workload.transpose()?;
@@ -138,14 +142,15 @@ impl ShellRequest {
     }
 }
 
-/// A file for the guest's folder of programs.
+/// Reads a program for the guest's folder of programs. An error if it cannot run there.
 fn brought(file: &Path) -> Result<(String, Vec<u8>), EngineError> {
     let wrong = |why: &str| EngineError::usage(format!("{}: {why}", file.display()));
     let content = fs::read(file).map_err(EngineError::named(file))?;
     if let Some(why) = not_a_program(&content) {
-        return Err(wrong(&why).hint("a guest has nothing but the kernel and luqual's agent"));
+        return Err(wrong(&why)
+            .hint("add a statically linked x86-64 program; a guest has no interpreters and no shared libraries"));
     }
-    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("its name is no text"))?;
+    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("its name is not UTF-8"))?;
     Ok((format!("{PROGRAMS}/{name}"), content))
 }
 
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn a_guest_is_brought_programs_alone() {
         let error = brought(Path::new("/etc/passwd")).unwrap_err();
-        assert!(error.to_string().contains("no 64-bit ELF"), "{error}");
+        assert!(error.to_string().contains("not a 64-bit ELF"), "{error}");
         assert!(brought(Path::new("/nowhere")).unwrap_err().to_string().contains("No such file"));
     }
 }

@@ -1,4 +1,4 @@
-//! The parts of a run as one job array of Slurm. When and where a task runs is Slurm's to say.
+//! Runs the parts of a run as one job array of Slurm, which decides when and where the tasks run.
 
 mod job;
 mod script;
@@ -26,17 +26,18 @@ pub use script::option as sbatch_option;
 /// A job array.
 #[derive(Clone, Debug)]
 pub struct Array {
-    /// Of how many parts; each is one task.
+    /// The number of parts; each is one task.
     pub parts: u32,
-    /// What sbatch is told besides; see [`sbatch_option`].
+    /// Further options for sbatch; see [`sbatch_option`].
     pub sbatch_options: Vec<String>,
 }
 
-/// How often a part is run again that did not end, since its task was killed or its node failed.
+/// How often a part runs again that did not end, since its task was killed or its node failed.
 const AGAIN: usize = 2;
 
-/// Runs what is asked for, and merges it into the run's folder. Whether a machine can run it is left to the nodes; all else that can be
-/// wrong is looked at before anything is submitted. Tasks are luquals that are given the request as a file.
+/// Runs a request as a job array, and merges the parts into the run's folder. Each task is a luqual that reads the
+/// request from a file. The nodes check whether a machine can run; everything else is checked before the job is
+/// submitted.
 pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Array) -> Result<Finished, EngineError> {
     let store = open_store(&request.kernels)?;
     let chosen = plan::choose(&store, request)?;
@@ -45,13 +46,13 @@ pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Arra
     let (id, folder) = folder::create(request.report_dir.as_deref(), IfExists::Fail)?;
     let folder = folder.canonicalize().map_err(EngineError::named(&folder))?;
     let parts = Parts::new(array.parts, &chosen, &folder);
-    // Once and here, so that no task builds what another builds too.
+    // The kernels are built once and here, so that tasks do not build the same kernels.
     let kernels = before_it_begins(context, &folder, find_kernels(context, &store, chosen.cells.iter())).await?;
     let slurm = Slurm::create(&folder.join("slurm"))?;
     slurm.is_free().await?;
     let find_unended = || parts.unended(context, &request.execution, &kernels, &store);
     let mut unended = find_unended()?;
-    // A task has a part and a folder of its own.
+    // Each task has a part and a folder of its own.
     RunRequest { report_dir: None, ..request.clone() }.write(&slurm.request())?;
     slurm.write_script(&script::text(&script::Task {
         program: &context.program,
@@ -83,13 +84,13 @@ pub async fn run_array(context: &Context<'_>, request: &RunRequest, array: &Arra
         let told = |each: &dyn Fn(&u32) -> String| unended.iter().map(each).collect::<Vec<_>>().join(", ");
         let (numbers, logs) = (told(&u32::to_string), told(&|part| slurm.log(*part).display().to_string()));
         let folder = script::quoted(&folder.display().to_string())?;
-        return Err(EngineError::harness(format!("did not end, however often it was run: part {numbers}"))
-            .hint(format!("read {logs}; the same command with --report-dir {folder} goes on")));
+        return Err(EngineError::harness(format!("these parts did not end, though each was run again: {numbers}"))
+            .hint(format!("read {logs}; run the same command with --report-dir {folder} to resume")));
     }
     merge_into(context, &parts.folders(), || Ok((id, folder.clone())))
 }
 
-/// What each task runs, and where.
+/// The cells and the folder of each task.
 pub(crate) struct Parts(Vec<(Chosen, PathBuf)>);
 
 impl Parts {
@@ -106,7 +107,7 @@ impl Parts {
         self.0.iter().map(|(_, folder)| folder.join(JOURNAL)).collect()
     }
 
-    /// The numbers of those that have not ended; an error if a folder has something else in it, which could not be merged.
+    /// The numbers of the parts that have not ended. An error if a folder has another run, which could not be merged.
     pub(crate) fn unended(
         &self,
         context: &Context<'_>,

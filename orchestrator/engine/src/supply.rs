@@ -1,4 +1,5 @@
-//! Cells run as soon as their kernels are there. What has to be built is built one after the other, while cells of other kernels run.
+//! Supplies the cells of a run as soon as their kernels exist. Missing kernels are built one after the other, while
+//! cells of other kernels run.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -12,34 +13,35 @@ use tokio::sync::mpsc;
 
 /// The cells of a run, as their kernels come.
 pub(crate) struct Supply<'a> {
-    /// The kernels that are there, by name.
+    /// The available kernels, by name.
     kernels: BTreeMap<String, Rc<BootKernel>>,
-    /// The cells that nobody was given yet.
+    /// The cells that were not supplied yet.
     waiting: Vec<PlannedCell>,
-    /// The names of the kernels to be built, in order, and what builds them.
+    /// The names of the kernels to build, in order, and the builder.
     missing: VecDeque<String>,
     builder: Option<(&'a Context<'a>, &'a Store)>,
 }
 
 impl<'a> Supply<'a> {
-    /// Of cells whose kernels are all there.
+    /// A supply of cells whose kernels all exist.
     pub(crate) fn of(kernels: BTreeMap<String, Kernel>, cells: Vec<PlannedCell>) -> Self {
         let kernels = kernels.into_iter().map(|(name, kernel)| (name, Rc::new(bootable(kernel)))).collect();
         Self { kernels, waiting: cells, missing: VecDeque::new(), builder: None }
     }
 
-    /// With kernels that are still to be built.
+    /// Adds kernels that still have to be built.
     pub(crate) fn and(self, missing: VecDeque<String>, context: &'a Context<'a>, store: &'a Store) -> Self {
         Self { missing, builder: Some((context, store)), ..self }
     }
 
-    /// The kernel of that name.
+    /// The kernel with that name.
     pub(crate) fn kernel(&self, name: &str) -> Result<Rc<BootKernel>, EngineError> {
         let found = self.kernels.get(name).cloned();
         found.ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
     }
 
-    /// The cells that can be run next; `None` after the last. Kernels are built until there are some, and told as events.
+    /// The cells that can run next; `None` after the last. Builds kernels until there are some, and sends an event
+    /// for each kernel.
     pub(crate) async fn next(
         &mut self,
         events: &mpsc::UnboundedSender<Event>,
@@ -62,7 +64,7 @@ impl<'a> Supply<'a> {
         }
     }
 
-    /// A kernel is there, with which more can be predicted.
+    /// Adds a kernel, with which more cells can be predicted.
     fn add(&mut self, name: String, kernel: Kernel) -> Event {
         let kernel = Rc::new(bootable(kernel));
         self.kernels.insert(name.clone(), kernel.clone());
@@ -71,7 +73,7 @@ impl<'a> Supply<'a> {
     }
 }
 
-/// What can be predicted of these cells once there is the kernel of that name.
+/// The new predictions for these cells after the kernel with that name was built.
 fn predictions<'k>(
     cells: &mut [PlannedCell],
     name: &str,
@@ -88,7 +90,7 @@ fn predictions<'k>(
     made
 }
 
-/// What was built only after the run was cut off, for its journal.
+/// The events for kernels that were built after the run was interrupted, for its journal.
 pub(crate) fn late_kernels(
     kernels: &BTreeMap<String, Kernel>,
     known: &BTreeMap<String, KernelInfo>,

@@ -1,4 +1,4 @@
-//! Whether what an earlier run was made with is there still: luqual, QEMU, accelerator, kernels.
+//! Checks that luqual, QEMU, accelerator and kernels are those of an earlier run.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -9,12 +9,12 @@ use luqual_kernels::{Kernel, Store};
 use luqual_model::{PlannedCell, RunInfo};
 use std::collections::BTreeMap;
 
-/// What becomes of it when something is not what it was when a run was started.
+/// What to do if something differs from the earlier run.
 #[derive(Clone, Copy)]
 pub(crate) enum OnChange {
-    /// It is an error; and what else can be done.
+    /// Fail; the text is an alternative for the hint.
     Refused(&'static str),
-    /// It is told, and taken.
+    /// Send a notice, and use it.
     Told,
 }
 
@@ -30,8 +30,8 @@ impl OnChange {
     }
 }
 
-/// The rest of a run, and what is repeated of one, has to be made with what its beginning was made with; `accel_then` is the
-/// accelerator that it had, or has to have.
+/// Checks luqual, QEMU and accelerator against those of `run`. `accel_then` is the accelerator that the run had, or
+/// has to have.
 pub(crate) fn same_host(
     context: &Context<'_>,
     run: &RunInfo,
@@ -41,8 +41,8 @@ pub(crate) fn same_host(
 ) -> Result<(), EngineError> {
     let version = found.qemu.version.to_string();
     for (what, then, now, hint) in [
-        ("luqual", run.tool.as_str(), context.tool.as_str(), "take the luqual that started it".to_owned()),
-        ("QEMU", &run.host.qemu, &version, "name that QEMU with --qemu".to_owned()),
+        ("luqual", run.tool.as_str(), context.tool.as_str(), "use the luqual that started the run".to_owned()),
+        ("QEMU", &run.host.qemu, &version, "name the QEMU of the run with --qemu".to_owned()),
         ("accelerator", accel_then, found.accel.accel.word(), format!("--accel {accel_then}")),
     ] {
         if then != now {
@@ -53,7 +53,7 @@ pub(crate) fn same_host(
     Ok(())
 }
 
-/// The kernels of these cells, which have to be those that the run was started with. What is missing is built.
+/// The kernels of these cells, which have to be those of the run. Missing kernels are built.
 pub(crate) async fn kernels_of<'a>(
     context: &Context<'_>,
     run: &RunInfo,
@@ -66,7 +66,7 @@ pub(crate) async fn kernels_of<'a>(
     Ok(kernels)
 }
 
-/// These kernels have to be those that the run was started with, and are told what they were told then.
+/// Checks that these kernels are those of the run, and gives them the command lines of the run.
 pub(crate) fn same_kernels(
     context: &Context<'_>,
     run: &RunInfo,
@@ -74,14 +74,18 @@ pub(crate) fn same_kernels(
     since: OnChange,
 ) -> Result<(), EngineError> {
     for (name, kernel) in kernels {
-        // A run that was cut off while it was built has run nothing with it.
+        // A run that was interrupted during the build of this kernel has run nothing with it.
         let Some(then) = run.kernels.get(name) else { continue };
         let (was, is) = (&then.image_sha256, &kernel.info.image_sha256);
         if was != is {
-            let hint = format!("its image was {was}, and is {is}");
-            since.differs(context, &format!("{name} is not the kernel that the run was started with"), &hint)?;
+            let hint = format!("its image had the digest {was}, and has {is}");
+            since.differs(
+                context,
+                &format!("the kernel {name} is not the one that the run was started with"),
+                &hint,
+            )?;
         }
-        // It is the catalog's, and may be another today.
+        // The command line comes from the catalog, which may have changed.
         kernel.info.command_line.clone_from(&then.command_line);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The agent's client: a request in, a reply out, both written to the cell's `agent.jsonl`.
+//! The client of the agent: sends requests and receives replies, and logs both to the cell's `agent.jsonl`.
 
 use crate::keys::Keys;
 use crate::link::{Link, LinkError, Output, Size, Typed};
@@ -16,18 +16,19 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Connects to the agent behind the forwarded `port`.
+    /// Connects to the agent through the forwarded `port`.
     pub async fn connect(port: u16, keys: &Keys, log: AgentLog) -> Result<Self, LinkError> {
         Ok(Self { link: Link::connect(port, keys).await?, log })
     }
 
-    /// Has a role of the agent's inject a fault: `kill serve`, `panic`. The connection may end with it, which is no error.
+    /// Injects a fault by a role of the agent, such as `kill serve` or `panic`. A connection that ends with the fault
+    /// is not an error.
     pub async fn inject(&self, fault: &str) -> Result<Output, LinkError> {
         self.log.write("inject", &fault.into());
         self.link.exec(&format!("{AGENT} {fault}"), &[], b"").await
     }
 
-    /// Gives the guest's prompt to a person at a terminal, until it ends or nobody types any more.
+    /// Connects the guest's prompt to the user's terminal, until the prompt or the input ends.
     pub async fn shell(
         &self,
         prompt: &Prompt,
@@ -40,16 +41,16 @@ impl Agent {
         self.link.shell(&[(PROMPT, &prompt)], terminal, typed, show).await.map(drop)
     }
 
-    /// What the guest's prompt says to one line.
+    /// Runs one line at the guest's prompt, and returns its output.
     pub async fn line(&self, prompt: &Prompt, line: &str) -> Result<Output, LinkError> {
         self.log.write("line", &line.into());
         let prompt = serde_json::to_string(prompt).unwrap_or_default();
-        // Only a NUL cannot be quoted, and then nothing is what is asked.
+        // Only a NUL cannot be quoted; the line is then empty.
         let command = shlex::try_join([AGENT, "shell", "-c", line]).unwrap_or_default();
         self.link.exec(&command, &[(PROMPT, &prompt)], b"").await
     }
 
-    /// Asks; what is not a reply comes back as [`Reply::Failed`] with what the agent wrote instead.
+    /// Sends a request. Output that is not a reply is returned as [`Reply::Failed`].
     pub async fn ask(&self, request: &Request) -> Result<Reply, LinkError> {
         self.log.write("request", &serde_json::to_value(request).unwrap_or_default());
         let mut text = serde_json::to_vec(request).unwrap_or_default();
@@ -68,7 +69,7 @@ fn read_reply(status: u32, stdout: &[u8], stderr: &[u8]) -> Reply {
         Ok(reply) if status == 0 => reply,
         _ => Reply::Failed {
             message: format!(
-                "the agent ended with status {status} and wrote `{}` `{}`",
+                "the agent exited with status {status} and wrote `{}` and, on standard error, `{}`",
                 String::from_utf8_lossy(stdout).trim_end(),
                 String::from_utf8_lossy(stderr).trim_end()
             ),
@@ -91,7 +92,7 @@ impl AgentLog {
 
     fn write(&self, what: &str, value: &serde_json::Value) {
         let at_us = self.started.elapsed().as_micros() as u64;
-        // Evidence beside the record: a full disk is told by the record itself, which must be written.
+        // Errors are ignored; a full disk also fails the record.
         let _ = writeln!(&*self.file, "{}", serde_json::json!({ "at_us": at_us, what: value }));
     }
 }

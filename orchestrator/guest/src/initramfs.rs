@@ -1,4 +1,5 @@
-//! The first initramfs: the agent as /init, the keys of this VM, and the kernels that it loads. The agent makes the next ones.
+//! The first initramfs: the agent as /init, the keys of this VM, and the kernels that it loads. The agent creates the
+//! next ones.
 
 use crate::keys::Keys;
 use luqual_protocol::{AGENT, AUTHORIZED_KEY, Archive, HOST_KEY, KERNELS, Kernel, PROGRAMS, VM_FOLDER};
@@ -9,9 +10,9 @@ pub fn agent_binary() -> &'static [u8] {
     include_bytes!(env!("LUQUAL_AGENT"))
 }
 
-/// A file beside the agent and the keys.
+/// A file in the initramfs, besides the agent and the keys.
 pub struct GuestFile<'a> {
-    /// Its absolute path, in a folder that is there.
+    /// Its absolute path, in an existing folder.
     pub path: &'a str,
     /// Its content.
     pub content: &'a [u8],
@@ -19,7 +20,7 @@ pub struct GuestFile<'a> {
     pub runs: bool,
 }
 
-/// The archive with the agent, the keys if it is to be talked to, the bzImages of `kernels`, and `more`.
+/// The archive with the agent, the keys if there is a connection, the bzImages of `kernels`, and `more`.
 pub fn initramfs(keys: Option<&Keys>, kernels: &[(Kernel, Vec<u8>)], more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
     let mut archive = Archive::new(Vec::new());
     for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, KERNELS, PROGRAMS] {

@@ -1,10 +1,10 @@
-//! Keys for one VM: nobody else's key lets in, and no other machine can pass for the guest.
+//! SSH keys for one VM: no other key can log in, and no other machine can pretend to be the guest.
 
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 use std::sync::Arc;
 
-/// Both ends' keys of one VM, Ed25519.
+/// The keys of both ends of one VM, Ed25519.
 #[derive(Clone)]
 pub struct Keys {
     pub(crate) client: Arc<PrivateKey>,
@@ -12,7 +12,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// New keys from the operating system's randomness.
+    /// Creates keys from the operating system's randomness.
     pub fn make() -> Result<Self, russh::keys::ssh_key::Error> {
         let one = || PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map(Arc::new);
         Ok(Self { client: one()?, host: one()? })

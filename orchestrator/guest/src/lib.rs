@@ -1,4 +1,4 @@
-//! The way into the guest: its initramfs, the SSH link and the agent client.
+//! Access to the guest: its initramfs, the SSH connection, and the client of the agent.
 
 mod agent;
 mod initramfs;

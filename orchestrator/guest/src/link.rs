@@ -9,40 +9,40 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// Why a guest could not be reached or did not do what it was told.
+/// Why a connection or a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// No TCP connection to QEMU's forwarded port.
+    /// The TCP connection to QEMU's forwarded port failed.
     #[error("connect to 127.0.0.1:{port}")]
     Connect {
         /// The port on the host.
         port: u16,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// SSH itself failed.
     #[error("SSH: {doing}")]
     Ssh {
-        /// In which step.
+        /// The step.
         doing: &'static str,
-        /// Why.
+        /// The cause.
         source: russh::Error,
     },
-    /// Another host key than the one made for this VM, or our key was not taken.
-    #[error("SSH: the guest did not take the key that was made for it")]
+    /// The guest has another host key than this VM's, or refused the user's key.
+    #[error("SSH: the guest refused the key that luqual made for it")]
     NotAuthenticated,
-    /// More than [`MOST`] bytes of output.
+    /// The command printed more than [`MOST`] bytes.
     #[error("SSH: the command printed more than {} MiB", MOST >> 20)]
     TooMuch,
-    /// The channel ended before the command did.
+    /// The channel closed before the command ended.
     #[error("SSH: the connection ended before the command did")]
     Cut,
 }
 
-/// The most that a command may print, in bytes: a guest's size is never trusted.
+/// The largest output of a command in bytes; luqual never trusts the guest.
 pub(crate) const MOST: usize = 64 << 20;
 
-/// What a command did.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// Its exit code, or 128 plus the number of the signal that ended it.
@@ -56,18 +56,18 @@ pub struct Output {
 /// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// In a line.
+    /// The characters in a line.
     pub columns: u32,
-    /// How many lines.
+    /// The number of lines.
     pub rows: u32,
 }
 
-/// What comes from a person at a terminal.
+/// Input from the user's terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
-    /// As the terminal gave it.
+    /// Bytes from the terminal.
     Bytes(Vec<u8>),
-    /// The terminal has another size.
+    /// The terminal has a new size.
     Resized(Size),
 }
 
@@ -77,7 +77,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects to the forwarded `port` on loopback, and proves both ends. The caller bounds the time.
+    /// Connects to the forwarded `port` on loopback, and verifies both keys. The caller bounds the time.
     pub async fn connect(port: u16, keys: &Keys) -> Result<Self, LinkError> {
         let connect = |source| LinkError::Connect { port, source };
         let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(connect)?;
@@ -102,13 +102,13 @@ impl Link {
     /// Runs `command` (words as a shell splits them, no expansion) with `environment` added and `stdin` as its input.
     pub async fn exec(&self, command: &str, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Output, LinkError> {
         let ssh = |doing| move |source| LinkError::Ssh { doing, source };
-        let mut channel = self.handle.channel_open_session().await.map_err(ssh("opening a channel"))?;
+        let mut channel = self.handle.channel_open_session().await.map_err(ssh("open a channel"))?;
         for (name, value) in environment {
-            channel.set_env(false, *name, *value).await.map_err(ssh("setting the environment"))?;
+            channel.set_env(false, *name, *value).await.map_err(ssh("set the environment"))?;
         }
-        channel.exec(false, command).await.map_err(ssh("starting a command"))?;
-        channel.data(stdin).await.map_err(ssh("writing to a command"))?;
-        channel.eof().await.map_err(ssh("writing to a command"))?;
+        channel.exec(false, command).await.map_err(ssh("start a command"))?;
+        channel.data(stdin).await.map_err(ssh("write to a command"))?;
+        channel.eof().await.map_err(ssh("write to a command"))?;
         let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
         while let Some(message) = channel.wait().await {
             if stdout.len() + stderr.len() > MOST {
@@ -121,11 +121,12 @@ impl Link {
                 _ => {}
             }
         }
-        // A connection that closes is not a command that ended.
+        // A closed connection does not mean that the command ended.
         status.map(|status| Output { status, stdout, stderr }).ok_or(LinkError::Cut)
     }
 
-    /// Gives a terminal of this kind and size to the guest's prompt, until that ends or nobody is there who types. Returns its exit status.
+    /// Runs the guest's prompt in a terminal of this kind and size, until it ends or the input ends. Returns its exit
+    /// status.
     pub async fn shell(
         &self,
         environment: &[(&str, &str)],
@@ -134,13 +135,13 @@ impl Link {
         mut show: impl FnMut(&[u8]),
     ) -> Result<u32, LinkError> {
         let ssh = |doing| move |source| LinkError::Ssh { doing, source };
-        let mut channel = self.handle.channel_open_session().await.map_err(ssh("opening a channel"))?;
+        let mut channel = self.handle.channel_open_session().await.map_err(ssh("open a channel"))?;
         for (name, value) in environment {
-            channel.set_env(false, *name, *value).await.map_err(ssh("setting the environment"))?;
+            channel.set_env(false, *name, *value).await.map_err(ssh("set the environment"))?;
         }
         let Size { columns, rows } = size;
-        channel.request_pty(false, kind, columns, rows, 0, 0, &[]).await.map_err(ssh("asking for a terminal"))?;
-        channel.request_shell(false).await.map_err(ssh("asking for a prompt"))?;
+        channel.request_pty(false, kind, columns, rows, 0, 0, &[]).await.map_err(ssh("request a terminal"))?;
+        channel.request_shell(false).await.map_err(ssh("request a prompt"))?;
         let mut status = None;
         loop {
             tokio::select! {
@@ -151,9 +152,9 @@ impl Link {
                     None => return status.ok_or(LinkError::Cut),
                 },
                 what = typed.recv() => match what {
-                    Some(Typed::Bytes(bytes)) => channel.data_bytes(bytes).await.map_err(ssh("writing to the prompt"))?,
+                    Some(Typed::Bytes(bytes)) => channel.data_bytes(bytes).await.map_err(ssh("write to the prompt"))?,
                     Some(Typed::Resized(Size { columns, rows })) => {
-                        channel.window_change(columns, rows, 0, 0).await.map_err(ssh("telling of a size"))?;
+                        channel.window_change(columns, rows, 0, 0).await.map_err(ssh("setting the size of the terminal"))?;
                     }
                     None => return Ok(status.unwrap_or_default()),
                 },

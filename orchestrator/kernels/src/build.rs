@@ -1,4 +1,5 @@
-//! From a catalog entry to a kernel: unpack, patch, configure, check, make. The same bytes wherever and whenever it is done.
+//! Builds a kernel from a catalog entry: unpack, patch, configure, check, make. The result has the same bytes on
+//! every host.
 
 use crate::catalog::{Base, Entry, Source};
 use crate::config::{self, KernelConfig};
@@ -16,11 +17,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::Command;
 
-/// What comes out of a build, below the tree.
+/// The results of a build: names in the store, and paths in the tree.
 pub(crate) const ARTIFACTS: [(&str, &str); 4] =
     [("arch/x86/boot/bzImage", "bzImage"), (".config", "config"), ("System.map", "System.map"), ("vmlinux", "vmlinux")];
 
-/// Builds in `folder`, logging to `log`; the tree that was built is returned.
+/// Builds in `folder`, and logs to `log`. Returns the tree.
 pub(crate) async fn build(
     recipe: &Recipe<'_>,
     package: Option<&Path>,
@@ -33,7 +34,7 @@ pub(crate) async fn build(
     Ok(tree)
 }
 
-/// The same in a tree that is there, in which something may have been built before.
+/// Configures and builds in an existing tree, which may have been built before.
 pub(crate) async fn configure_and_make(
     entry: &Entry,
     tree: &Path,
@@ -62,7 +63,7 @@ pub(crate) async fn configure_and_make(
     progress.start(&format!("compiling {}", entry.version), Some(USUAL_STEPS));
     let mut done = 0;
     let mut count = |line: &str| {
-        // `  CC      kernel/fork.o`: one step of the build.
+        // A line such as `  CC      kernel/fork.o` is one step of the build.
         if line.starts_with("  ") {
             done += 1;
             progress.at(done);
@@ -73,7 +74,7 @@ pub(crate) async fn configure_and_make(
     Ok(())
 }
 
-/// The source of a recipe with its patches, in `folder`.
+/// Puts the source of a recipe, with its patches, into `folder`.
 pub(crate) async fn source(
     recipe: &Recipe<'_>,
     package: Option<&Path>,
@@ -84,17 +85,17 @@ pub(crate) async fn source(
         (Source::Tree(source), _) => copy(source, folder, progress).await?,
         (_, Some(package)) => unpack(package, folder, progress).await?,
         (source, None) => {
-            let why = format!("{} is not built in a folder of its own", source.provenance());
+            let why = format!("{} was not configured in a folder of its own", source.provenance());
             return Err(KernelError::Unexpected { path: folder.to_owned(), why });
         }
     };
-    // What is built from here on is the copy, whatever happens to the tree.
+    // From here on the copy is built, whatever happens to the tree.
     recipe.check_source()?;
     patches::apply(&recipe.entry.version, &recipe.patches, &tree, folder).await?;
     Ok(tree)
 }
 
-/// Makes a tree that was built and then changed once more, without a new configuration.
+/// Builds a tree again that was built and then changed, with the same configuration.
 pub(crate) async fn build_again(
     entry: &Entry,
     tree: &Path,
@@ -107,10 +108,10 @@ pub(crate) async fn build_again(
     Ok(())
 }
 
-/// How many lines such a build prints, so that a bar can be drawn; measured with 7.3.4.
+/// The usual number of lines that a build prints, for the progress bar; measured with 7.3.4.
 const USUAL_STEPS: u64 = 2450;
 
-/// make in a tree, with all that it prints in a log.
+/// Runs make in a tree, and logs its output.
 pub(crate) struct Make<'a> {
     entry: &'a Entry,
     tree: &'a Path,
@@ -136,7 +137,7 @@ impl<'a> Make<'a> {
             .current_dir(self.tree)
             .arg(format!("-j{jobs}"))
             .args(arguments)
-            // Nothing of the user's environment reaches the bytes.
+            // The user's environment must not affect the bytes.
             .env_clear()
             .envs(["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
             .env("LC_ALL", "C")
@@ -151,7 +152,7 @@ impl<'a> Make<'a> {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(KernelError::file("make"))?;
-        // The command holds the pipe's other end.
+        // The command has the other end of the pipe.
         drop(command);
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
         group.be_nice();
@@ -181,14 +182,16 @@ impl<'a> Make<'a> {
     }
 }
 
-/// make and all that it started; none of it outlives the build.
+/// The process group of make, which is killed when this is dropped.
 struct Group(Option<Pid>);
 
 impl Group {
-    /// How much nicer a build is than luqual (setpriority(2)): beside a machine that wants all of a processor it has a tenth of it.
+    /// The niceness of a build relative to luqual's (setpriority(2)): beside a machine that needs a whole processor
+    /// it gets about a tenth.
     const NICER: i32 = 10;
 
-    /// Lets machines that run meanwhile come first. What make starts inherits it. Without it they would only be slower.
+    /// Lowers the priority of make and its children, so that machines come first. Errors are ignored; machines would
+    /// only be slower.
     fn be_nice(&self) {
         if let (Some(_), Ok(nice)) = (self.0, getpriority_process(self.0)) {
             let _ = setpriority_process(self.0, (nice + Self::NICER).min(19));
@@ -204,17 +207,17 @@ impl Drop for Group {
     }
 }
 
-/// A tree is copied, since building changes it.
+/// Copies a tree, since building changes it.
 async fn copy(source: &Path, folder: &Path, progress: &dyn BuildProgress) -> Result<PathBuf, KernelError> {
     let tree = folder.join("tree");
     progress.start(&format!("copying {}", source.display()), None);
     let wrong = |why: String| KernelError::NotAKernel { path: source.to_owned(), why };
     if !source.join("Kbuild").exists() {
-        return Err(wrong("it is not a kernel's source tree".to_owned()));
+        return Err(wrong("it is not the source tree of a kernel".to_owned()));
     }
     let run = |program: &'static str, words: Vec<OsString>, place: PathBuf| async move {
         let output = Command::new(program).args(words).current_dir(place).kill_on_drop(true).output().await;
-        // Both belong to every system on which kernels are built.
+        // Every host that builds kernels has both programs.
         let output = output.map_err(KernelError::file(program))?;
         match String::from_utf8_lossy(&output.stderr) {
             _ if output.status.success() => Ok(()),

@@ -1,4 +1,4 @@
-//! `kernels/catalog.toml`: which kernels can be built by name, and from what.
+//! `kernels/catalog.toml`: the kernels that can be built by name, and their sources.
 
 use crate::error::KernelError;
 use crate::patches::Series;
@@ -41,29 +41,29 @@ pub struct Catalog {
 /// One kernel that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name; such as 7.3.4, or 7.3.4-mine.
+    /// The name, such as 7.3.4 or 7.3.4-mine.
     pub version: String,
-    /// Where its source is.
+    /// The source.
     pub source: Source,
-    /// What is applied to the source.
+    /// The patches for the source, if any.
     pub patches: Option<Series>,
-    /// What the configuration starts from.
+    /// The base of the configuration.
     pub base: Base,
-    /// All fragments, joined; applied over the base.
+    /// All configuration fragments, joined; they are applied over the base.
     pub fragment: String,
-    /// Option → reason: what the fragment asks for and this kernel does not take.
+    /// Options that the fragments request and this kernel does not have, each with the reason.
     pub not_applicable: BTreeMap<String, String>,
-    /// What it is booted with.
+    /// The kernel's command line.
     pub command_line: String,
 }
 
 impl Entry {
-    /// Whether it is a version as it was released, configured as all are.
+    /// Whether it is an unmodified release with the common configuration.
     pub fn is_plain(&self) -> bool {
         self.base == Base::AllNo && self.version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
     }
 
-    /// Where it comes from, in one line.
+    /// The origin of the kernel, in one line.
     pub fn provenance(&self) -> String {
         let base = match &self.base {
             Base::AllNo => String::new(),
@@ -74,21 +74,21 @@ impl Entry {
     }
 }
 
-/// What a configuration starts from.
+/// The base of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// allnoconfig: nothing but what the fragments ask for and what that needs.
+    /// allnoconfig: only what the fragments request, and its dependencies.
     AllNo,
-    /// A whole .config, such as a distribution's; what this kernel cannot take of it is left out.
+    /// A complete .config, such as a distribution's. Options that this kernel does not have are dropped.
     File {
-        /// As the catalog names it.
+        /// The name in the catalog.
         name: String,
-        /// What stands in it.
+        /// The content.
         text: String,
     },
 }
 
-/// Where a source comes from.
+/// The source of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A package of Debian's `linux` source package.
@@ -97,14 +97,14 @@ pub enum Source {
         package: String,
         /// Such as `7.3.4-1~bpo13+1`.
         version: String,
-        /// Of the .deb.
+        /// The digest of the .deb.
         sha256: String,
     },
     /// A tarball.
     Tarball {
-        /// From where.
+        /// The URL.
         url: String,
-        /// Of the tarball.
+        /// The digest of the tarball.
         sha256: String,
     },
     /// A source tree on this machine, copied before it is built.
@@ -113,15 +113,15 @@ pub enum Source {
     Commit {
         /// The tree.
         tree: PathBuf,
-        /// All of the commit's name.
+        /// The full id of the commit.
         id: String,
-        /// Its version, by its Makefile; empty if that says nothing.
+        /// Its version from its Makefile; empty if that cannot be read.
         release: String,
     },
 }
 
 impl Source {
-    /// In one line.
+    /// The origin of the source, in one line.
     pub fn provenance(&self) -> String {
         match self {
             Self::Debian { package, version, sha256 } => format!("Debian {package} {version}, sha256 {sha256}"),
@@ -133,13 +133,15 @@ impl Source {
 }
 
 impl Catalog {
-    /// The catalog that luqual brings, or the one in `file`, whose fragments and whole configurations are beside it in
-    /// `config/`.
+    /// Loads luqual's own catalog, or the one in `file`, whose fragments and configurations are in `config/` beside
+    /// it.
     pub fn load(file: Option<&Path>) -> Result<Self, KernelError> {
         let Some(path) = file else {
             let fragment = |name: &str| {
                 let found = EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name);
-                found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| "luqual does not bring it".to_owned())
+                found
+                    .map(|(_, text)| (*text).to_owned())
+                    .ok_or_else(|| "luqual has no file of that name of its own".to_owned())
             };
             let beside = Beside { config: &fragment, folder: Path::new(""), own: &EMBEDDED_PATCHES };
             return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
@@ -157,7 +159,8 @@ impl Catalog {
         let entries = document::read(file, text, |table| {
             table.named("kernel", |name, table| {
                 if Version::of(name.text).is_none() {
-                    let hint = "filters and expectations take kernels by version: such as 7.3.4-mine";
+                    let hint =
+                        "begin the name with a version, such as 7.3.4-mine: filters and expectations compare versions";
                     name.wrong(format!("`{}` does not begin with a version", name.text), Some(hint.to_owned()));
                 }
                 entry(name.text, table, beside)
@@ -166,7 +169,7 @@ impl Catalog {
         Ok(Self { entries, is_own })
     }
 
-    /// Whether it is the one that luqual brings.
+    /// Whether it is luqual's own catalog.
     pub fn is_own(&self) -> bool {
         self.is_own
     }
@@ -181,7 +184,7 @@ impl Catalog {
         self.entries.iter().map(|entry| entry.version.as_str()).collect()
     }
 
-    /// The same with these entries besides; those of a name that is there are left out.
+    /// Adds entries, except those whose name exists already.
     #[must_use]
     pub fn with(mut self, entries: impl IntoIterator<Item = Entry>) -> Self {
         for entry in entries {
@@ -198,13 +201,13 @@ impl Catalog {
     }
 }
 
-/// What stands beside a catalog.
+/// The files that belong to a catalog.
 struct Beside<'a> {
-    /// Reads a fragment or a whole configuration.
+    /// Reads a fragment or a configuration by its name.
     config: &'a dyn Fn(&str) -> Result<String, String>,
-    /// What relative paths begin at.
+    /// The folder that relative paths start from.
     folder: &'a Path,
-    /// Series that luqual brings, by the path that stands for them.
+    /// luqual's own patch series, by the path in the catalog.
     own: &'a [(&'static str, &'static [(&'static str, &'static str)])],
 }
 
@@ -227,7 +230,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
             return Some(Base::AllNo);
         }
         let name = base.text.to_owned();
-        let hint = "allnoconfig, or a whole configuration in config/ beside the catalog";
+        let hint = "write allnoconfig, or the name of a complete configuration in config/ beside the catalog";
         (beside.config)(base.text)
             .map(|text| Base::File { name, text })
             .map_err(|why| base.wrong(format!("base `{}`: {why}", base.text), Some(hint.to_owned())))
@@ -235,7 +238,10 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
     });
     let digest = || {
         if sha256.is_none() {
-            table.wrong("`sha256` is missing", Some("what is downloaded is trusted by its digest alone".to_owned()));
+            table.wrong(
+                "`sha256` is missing",
+                Some("add the sha256 of the file; luqual verifies downloads only by it".to_owned()),
+            );
         }
         sha256.as_ref().map(|sha256| sha256.text.to_ascii_lowercase())
     };
@@ -243,7 +249,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
         (Some(debian), None, None) => {
             let parts = debian.text.split_once('_');
             if parts.is_none() {
-                debian.wrong("`debian` must be PACKAGE_VERSION, as in linux-source-7.3_7.3.4-1", None);
+                debian.wrong("`debian` must be PACKAGE_VERSION, such as linux-source-7.3_7.3.4-1", None);
             }
             digest().zip(parts).map(|(sha256, (package, version))| Source::Debian {
                 package: package.to_owned(),
@@ -256,7 +262,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
         _ => {
             table.wrong(
                 format!("kernel `{version}` needs exactly one source"),
-                Some("debian, tarball or tree".to_owned()),
+                Some("give one of debian, tarball and tree".to_owned()),
             );
             None
         }
@@ -288,8 +294,8 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
     })
 }
 
-/// `patches = "FOLDER or MBOX"`, or `patches = { git = "REPOSITORY", range = "FROM..TO" }`. What is in them is read when the
-/// kernel is asked for.
+/// Parses `patches = "FOLDER or MBOX"` or `patches = { git = "REPOSITORY", range = "FROM..TO" }`. The patches are
+/// read when the kernel is requested.
 fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
     let folder = beside.folder;
     if table.has_text("patches") {
@@ -299,7 +305,7 @@ fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
         }
         let path = folder.join(text.text);
         if !path.exists() {
-            let hint = "a folder of *.patch or an mbox, relative to the catalog";
+            let hint = "name a folder of *.patch files or an mbox, relative to the catalog";
             text.wrong(format!("`patches`: there is no {}", path.display()), Some(hint.to_owned()));
         }
         return Some(Series::Path(path));
@@ -309,12 +315,15 @@ fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
         let (git, range) = (git?, range?);
         let repository = folder.join(git.text);
         if !repository.is_dir() {
-            let hint = "a git repository on this machine, relative to the catalog; luqual clones none";
+            let hint = "name a git repository on this machine, relative to the catalog; luqual does not clone it";
             git.wrong(format!("`git`: there is no folder {}", repository.display()), Some(hint.to_owned()));
         }
         let is_range = range.text.contains("..") && !range.text.contains("...") && !range.text.starts_with('-');
         if !is_range {
-            range.wrong(format!("`{}` is no range of commits", range.text), Some("as in v7.3.4..mine".to_owned()));
+            range.wrong(
+                format!("`{}` is not a range of commits", range.text),
+                Some("write it as BASE..TIP, such as v7.3.4..mine".to_owned()),
+            );
         }
         Some(Series::Branch { repository, range: range.text.to_owned() })
     })
@@ -372,8 +381,8 @@ mod tests {
         for line in [
             "c.toml:4:11: `patches`: there is no /nowhere/none",
             "c.toml:10:19: `git`: there is no folder /nowhere/https://x/y",
-            "c.toml:10:42: `mine` is no range of commits",
-            "c.toml:16:21: `--output=x..y` is no range of commits",
+            "c.toml:10:42: `mine` is not a range of commits",
+            "c.toml:16:21: `--output=x..y` is not a range of commits",
             "c.toml:16:38: unknown key `branch`",
             "c.toml:22:11: `range` is missing",
             "c.toml:28:11: `patches` must be a table, not a number",
@@ -391,7 +400,7 @@ mod tests {
         };
         assert_eq!(named("7.3.4-mine").unwrap(), 1);
         let told = named("mine").unwrap_err().to_string();
-        assert!(told.contains("c.toml:1:9: `mine` does not begin with a version\n  hint: filters"), "{told}");
+        assert!(told.contains("c.toml:1:9: `mine` does not begin with a version\n  hint: begin the name"), "{told}");
     }
 
     #[test]

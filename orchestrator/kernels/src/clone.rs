@@ -1,4 +1,5 @@
-//! Builds of commits: all of one git tree in one clone that is kept, so that the next one costs what it changes.
+//! Builds commits. All commits of a git tree are built in one clone, which is kept, so that each build is
+//! incremental.
 
 use crate::build::configure_and_make;
 use crate::catalog::Entry;
@@ -11,13 +12,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder below `trees` for the clone of a git tree.
+/// The folder below `trees` for the clone of `tree`.
 pub(crate) fn folder_of(trees: &Path, tree: &Path) -> PathBuf {
     trees.join(&digest::of_bytes(tree.as_os_str().as_encoded_bytes())[..16])
 }
 
-/// Builds a commit of `tree` in its clone in `folder`, which the caller has locked: until it has taken what was built. The clone
-/// has no more of its own than the files of one commit.
+/// Builds a commit of `tree` in its clone in `folder`. The caller has to hold the lock of the folder until it has
+/// copied the result. The clone only has the files of one commit, and borrows the objects of `tree`.
 pub(crate) async fn build(
     entry: &Entry,
     (tree, id): (&Path, &str),

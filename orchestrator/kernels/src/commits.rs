@@ -1,4 +1,4 @@
-//! Kernels of a git tree: `TREE@COMMIT` is one.
+//! Kernels that are commits of a git tree, named `TREE@COMMIT`.
 
 use crate::catalog::{Catalog, Entry, Source};
 use crate::error::KernelError;
@@ -8,26 +8,26 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A git tree of kernels.
+/// A git tree with kernel sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitTree {
     path: PathBuf,
 }
 
-/// A commit that may be built.
+/// A commit that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// All of its name.
+    /// The full id.
     pub id: String,
-    /// What its author calls it.
+    /// The subject.
     pub subject: String,
 }
 
-/// So much of a commit's name names it.
+/// The length of an abbreviated commit id.
 const SHORT: usize = 12;
 
 impl GitTree {
-    /// The tree at `path`.
+    /// Opens the tree at `path`; an error if it is not a git tree.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
         let path = fs::canonicalize(path).map_err(KernelError::named(path))?;
         let tree = Self { path };
@@ -35,25 +35,26 @@ impl GitTree {
         Ok(tree)
     }
 
-    /// What a user calls the kernel of a commit.
+    /// The name of a commit's kernel for the user.
     pub fn spec(&self, commit: &str) -> String {
         format!("{}@{}", self.path.display(), commit.get(..SHORT).unwrap_or(commit))
     }
 
-    /// The commit that a name means.
+    /// The commit with that name; an error if there is none.
     pub fn commit(&self, name: &str) -> Result<Commit, KernelError> {
-        // A name that is an option is none.
+        // `--end-of-options` keeps a name from being read as an option.
         let found = self.git(&["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")]);
         let id = found.map_err(|failed| match failed {
-            // It answers with what it needs, and not with what it was asked for.
-            Failed::Git { .. } => self.wrong(format!("it has no commit `{name}`")),
+            // git's own message does not name what was requested.
+            Failed::Git { .. } => self.wrong(format!("the tree has no commit `{name}`")),
             Failed::Start(error) => KernelError::Git(error),
         })?;
         let subject = self.ask(&["log", "-1", "--format=%s", id.trim(), "--"])?;
         Ok(Commit { id: id.trim().to_owned(), subject: subject.trim().to_owned() })
     }
 
-    /// The commits that are in `bad` and in none of `good`, the one first that halves them best: `bad` itself is the last.
+    /// The commits that are ancestors of `bad` but not of `good`. The first one halves them best, and the last one is
+    /// `bad` itself.
     pub fn halving(&self, good: &[String], bad: &str) -> Result<Vec<String>, KernelError> {
         let excluded: Vec<String> = good.iter().map(|good| format!("^{good}")).collect();
         let mut words = vec!["rev-list", "--bisect-all", bad];
@@ -67,12 +68,12 @@ impl GitTree {
         Ok(commits)
     }
 
-    /// Whether all that is in `one` is in `other` too.
+    /// Whether `one` is an ancestor of `other`, or the same commit.
     pub fn is_before(&self, one: &str, other: &str) -> Result<bool, KernelError> {
         Ok(self.ask(&["rev-list", "--count", one, &format!("^{other}"), "--"])?.trim() == "0")
     }
 
-    /// What `make kernelrelease` begins with, by the commit's Makefile; empty if that says nothing.
+    /// The beginning of `make kernelrelease`, from the commit's Makefile; empty if that cannot be read.
     fn release(&self, id: &str) -> String {
         release(&self.ask(&["show", &format!("{id}:Makefile")]).unwrap_or_default())
     }
@@ -91,7 +92,7 @@ impl GitTree {
     }
 }
 
-/// VERSION, PATCHLEVEL, SUBLEVEL and EXTRAVERSION of a kernel's Makefile.
+/// The release from VERSION, PATCHLEVEL, SUBLEVEL and EXTRAVERSION of a kernel's Makefile.
 fn release(makefile: &str) -> String {
     let value = |name: &str| {
         let of = |line: &str| line.strip_prefix(name)?.trim_start().strip_prefix('=').map(|it| it.trim().to_owned());
@@ -106,8 +107,8 @@ fn release(makefile: &str) -> String {
     }
 }
 
-/// The entry of `TREE@COMMIT`, if that is what `spec` is: made as those of the catalog of its series are, or else as the last. It is named
-/// after what that means today, since a branch moves.
+/// The entry for `TREE@COMMIT`, or `None` if `spec` has another form. It is configured as the catalog's kernels of
+/// the same series, or else as the last one. It is named by the commit's id, since a branch can move.
 pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, KernelError> {
     let Some((path, name)) = spec.rsplit_once('@').filter(|(path, _)| Path::new(path).is_dir()) else {
         return Ok(None);
@@ -117,7 +118,7 @@ pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, Kern
     let release = tree.release(&commit.id);
     let like = closest_entry(catalog, &release).ok_or_else(|| KernelError::Commit {
         tree: tree.path.clone(),
-        why: "the catalog has no kernel after which it could be configured".to_owned(),
+        why: "the catalog has no kernel whose configuration the commit could use".to_owned(),
     })?;
     let version = tree.spec(&commit.id);
     let source = Source::Commit { tree: tree.path, id: commit.id, release };

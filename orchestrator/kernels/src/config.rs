@@ -1,11 +1,12 @@
-//! Kernel configurations: what was asked for against what came out, and what a kernel can do by it.
+//! Kernel configurations: the comparison of requested and resulting options, and the capabilities that follow from
+//! them.
 
 use crate::catalog::Entry;
 use crate::error::KernelError;
 use luqual_model::Capability;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A .config: option → value; what is not set is absent.
+/// A .config: the value of each option; options that are not set are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelConfig(BTreeMap<String, String>);
 
@@ -19,12 +20,13 @@ impl KernelConfig {
         self.0.get(option).map_or("n", String::as_str)
     }
 
-    /// Built in. A module is as good as absent: luqual boots the image alone, with an initramfs of its own.
+    /// Whether the option is built in. A module counts as absent, since luqual boots the image with an initramfs of
+    /// its own.
     fn has(&self, option: &str) -> bool {
         self.value(option) == "y"
     }
 
-    /// What a kernel with this configuration can do in a live update.
+    /// The capabilities of a kernel with this configuration.
     pub fn capabilities(&self) -> BTreeSet<Capability> {
         let can = |ability: &Capability| match ability {
             Capability::Kho => self.has("CONFIG_KEXEC_HANDOVER"),
@@ -44,7 +46,7 @@ fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter(|line| line.starts_with("CONFIG_")).filter_map(|line| line.trim_end().split_once('='))
 }
 
-/// A whole configuration with the fragments' options in place of its own.
+/// A complete configuration, with the options of the fragments in place of its own.
 pub(crate) fn merged(base: &str, fragment: &str) -> String {
     let asked: BTreeSet<&str> = assignments(fragment).map(|(option, _)| option).collect();
     let kept = base.lines().filter(|line| option_of(line).is_none_or(|option| !asked.contains(option)));
@@ -58,21 +60,23 @@ fn option_of(line: &str) -> Option<&str> {
     option.starts_with("CONFIG_").then_some(option)
 }
 
-/// An option that was asked for and is not in the result is an error that names it; so is one that the catalog says
-/// does not apply and that does, since then the catalog is wrong.
+/// Checks the configuration. An error names each option whose value differs from the requested one, and each option
+/// that the catalog lists under not_applicable but that applies.
 pub(crate) fn check(entry: &Entry, result: &KernelConfig) -> Result<(), KernelError> {
     let asked: BTreeMap<&str, &str> = assignments(&entry.fragment).collect();
     let mut options = Vec::new();
     for (option, wanted) in &asked {
         let got = result.value(option);
         match (got == *wanted, entry.not_applicable.contains_key(*option)) {
-            (false, false) => options.push(format!("{option}={wanted} was asked for, the result has {got}")),
-            (true, true) => options.push(format!("{option}={wanted} does apply, the catalog says that it does not")),
+            (false, false) => options.push(format!("{option}: expected {wanted}, observed {got}")),
+            (true, true) => options.push(format!(
+                "{option}={wanted} applies to this kernel, but the catalog lists it under not_applicable"
+            )),
             (true, false) | (false, true) => {}
         }
     }
     for option in entry.not_applicable.keys().filter(|option| !asked.contains_key(option.as_str())) {
-        options.push(format!("{option} is said not to apply, and nobody asks for it"));
+        options.push(format!("{option} is listed under not_applicable, but no fragment requests it"));
     }
     if options.is_empty() { Ok(()) } else { Err(KernelError::Options { version: entry.version.clone(), options }) }
 }
@@ -99,7 +103,7 @@ mod tests {
         let result = KernelConfig::parse("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=16\n");
         assert!(check(&entry("CONFIG_A=y\nCONFIG_N=16\nCONFIG_B=n\n", &[]), &result).is_ok());
         let error = check(&entry("CONFIG_A=n\nCONFIG_B=y\nCONFIG_N=8\n", &[]), &result).unwrap_err().to_string();
-        for line in ["CONFIG_A=n was asked for, the result has y", "CONFIG_B=y", "CONFIG_N=8"] {
+        for line in ["CONFIG_A: expected n, observed y", "CONFIG_B: expected y", "CONFIG_N: expected 8"] {
             assert!(error.contains(line), "{error}");
         }
     }

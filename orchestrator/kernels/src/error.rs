@@ -1,65 +1,65 @@
 use std::path::PathBuf;
 
-/// What can go wrong with kernels.
+/// An error with kernels: their sources, builds and images.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A name that is neither in the catalog nor a path.
     #[error("there is no kernel `{name}`")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The names in the catalog.
         known: Vec<String>,
     },
     /// A path that the user named and that is missing, cannot be read, or cannot be written.
     #[error("{path}: {source}")]
     Named {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A tree that changed between the look at it and its copy.
+    /// A source tree that changed while it was copied.
     #[error("{} changed while it was copied for the build; nothing was built or stored", .tree.display())]
     TreeChanged {
         /// The tree.
         tree: PathBuf,
     },
-    /// A path that is no kernel.
+    /// A path that is not a kernel.
     #[error("{path}: {why}")]
     NotAKernel {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// The catalog has mistakes.
     #[error("{0}")]
     Catalog(#[from] luqual_config::document::Mistakes),
-    /// A download that did not come.
+    /// A download that failed.
     #[error("download {url}: {why}")]
     Download {
-        /// From where.
+        /// The URL.
         url: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// A download that is not what the catalog says.
-    #[error("{url}: its sha256 is {observed}, the catalog says {expected}")]
+    /// A download whose digest is not the catalog's.
+    #[error("{url}: expected the sha256 {expected} of the catalog, and the file has {observed}")]
     WrongDigest {
-        /// From where.
+        /// The URL.
         url: String,
-        /// The catalog's.
+        /// The digest in the catalog.
         expected: String,
-        /// The file's.
+        /// The digest of the file.
         observed: String,
     },
-    /// Options that were asked for and are not in the result, or the other way round.
-    #[error("{version}: the configuration is not what was asked for:\n  {}", .options.join("\n  "))]
+    /// A configuration that differs from the requested one.
+    #[error("{version}: the kernel's configuration differs from the catalog's:\n  {}", .options.join("\n  "))]
     Options {
         /// The kernel.
         version: String,
-        /// One line each.
+        /// One line for each option that differs.
         options: Vec<String>,
     },
     /// A series of patches that cannot be read.
@@ -67,42 +67,42 @@ pub enum KernelError {
     Series {
         /// The kernel.
         version: String,
-        /// Why.
+        /// The reason.
         why: String,
-        /// What to do.
+        /// The hint.
         hint: String,
     },
-    /// A patch that is not for this source.
+    /// A patch that does not apply to this source.
     #[error("{version}: patch {number} of {count} does not apply: {subject}\n{why}")]
     Patch {
         /// The kernel.
         version: String,
-        /// From 1.
+        /// The number of the patch, from 1.
         number: usize,
-        /// How many there are.
+        /// The number of patches.
         count: usize,
-        /// What its author calls it.
+        /// The subject of the patch.
         subject: String,
-        /// What git says.
+        /// git's message.
         why: String,
     },
-    /// A commit of a git tree that cannot be had.
+    /// A commit of a git tree that cannot be used.
     #[error("{}: {why}", .tree.display())]
     Commit {
         /// The tree.
         tree: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// What a build needs is not installed.
-    #[error("a kernel build needs {}", .0.join(", "))]
+    /// Programs for a kernel build are missing.
+    #[error("a kernel build needs programs that are not installed: {}", .0.join(", "))]
     Tools(Vec<String>),
-    /// A kernel without programs of its own for live update.
+    /// A kernel source without live update selftests.
     #[error("the source of {version} has no {folder}")]
     NoSelftests {
         /// The kernel.
         version: String,
-        /// Where they would be.
+        /// The folder where they would be.
         folder: &'static str,
     },
     /// make failed.
@@ -110,73 +110,73 @@ pub enum KernelError {
     Make {
         /// The kernel.
         version: String,
-        /// What was made.
+        /// The goal of make.
         goal: String,
-        /// Everything that was printed.
+        /// The log with the whole output.
         log: PathBuf,
-        /// The end of it.
+        /// The end of the log.
         tail: String,
     },
-    /// Too little room.
-    #[error("{path} has {free} MiB free, a kernel build needs {needed} MiB")]
+    /// Too little disk space.
+    #[error("{path} has {free} MiB free; a kernel build needs {needed} MiB")]
     NoSpace {
-        /// Where.
+        /// The folder.
         path: PathBuf,
-        /// MiB that are free.
+        /// Free space in MiB.
         free: u64,
-        /// MiB that are needed.
+        /// Needed space in MiB.
         needed: u64,
     },
-    /// A source package that is not laid out as expected.
+    /// A source package with an unexpected layout.
     #[error("{path}: {why}")]
     Package {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// git cannot be started.
+    /// git could not be started.
     #[error("{}", git_in_words(.0))]
     Git(std::io::Error),
-    /// A tree of mutants from which a patch could not be taken back.
-    #[error("the patch `{subject}` could not be taken back from {}, so that tree was removed and nothing was stored: {why}", .tree.display())]
+    /// A tree of mutants from which a patch could not be removed.
+    #[error("the patch `{subject}` could not be removed from {}; the tree was deleted and nothing was stored: {why}", .tree.display())]
     MutantTree {
         /// The tree.
         tree: PathBuf,
-        /// What its author calls the patch.
+        /// The subject of the patch.
         subject: String,
-        /// What git says.
+        /// git's message.
         why: String,
     },
-    /// Something that luqual itself made and that is not as it has to be.
+    /// A file of luqual's own with unexpected content.
     #[error("{path}: {why}")]
     Unexpected {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// A file or folder of luqual's own.
+    /// A failed operation on a file or folder of luqual's own.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
 }
 
-/// Linux's ENOSPC.
+/// The errno ENOSPC.
 const FULL: i32 = 28;
 
-/// Whether a program says that the disk is full.
+/// Whether the message of a program says that the disk is full.
 pub(crate) fn says_full(text: &str) -> bool {
     text.contains("No space left on device")
 }
 
 fn git_in_words(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "git is missing: luqual reads patches and commits with it".to_owned(),
+        std::io::ErrorKind::NotFound => "git is not installed; luqual needs it for patches and commits".to_owned(),
         _ => format!("git cannot be started: {error}"),
     }
 }
@@ -188,7 +188,7 @@ impl KernelError {
         move |source| Self::Named { path, source }
     }
 
-    /// The disk is full on which `path` is.
+    /// The error for a full disk at `path`.
     pub(crate) fn full(path: impl Into<PathBuf>) -> Self {
         Self::File { path: path.into(), source: std::io::Error::from_raw_os_error(FULL) }
     }
@@ -199,7 +199,7 @@ impl KernelError {
         move |source| Self::File { path, source }
     }
 
-    /// Whether the user asked for something that cannot be, as against a host that failed.
+    /// Whether the error is a mistake of the user, not a failure of the host.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -217,49 +217,48 @@ impl KernelError {
         )
     }
 
-    /// Whether it is the source's fault: another kernel may well be built here.
+    /// Whether the error is due to the kernel's source: another kernel may build on this host.
     pub fn is_of_the_source(&self) -> bool {
         matches!(self, Self::NotAKernel { .. } | Self::Options { .. } | Self::Patch { .. } | Self::Make { .. })
     }
 
-    /// What to do about it.
+    /// The hint: what the user can do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown { known, .. } => {
-                format!("known: {}; or a path, to a bzImage or a build tree; or TREE@COMMIT of a git tree", known.join(", "))
+                format!("give one of {}; or the path of a bzImage or of a build tree; or TREE@COMMIT of a git tree", known.join(", "))
             }
             Self::TreeChanged { .. } => {
-                "leave the tree alone until the build says that it compiles, and run the same command again".to_owned()
+                "run the same command again, and change the tree only after the build has begun to compile".to_owned()
             }
             Self::Git(_) => "Debian, Ubuntu: apt-get install git".to_owned(),
-            Self::MutantTree { .. } => "run the same command again: it builds the tree anew".to_owned(),
-            Self::NotAKernel { .. } => "a bzImage, or the folder of a kernel that was built (make bzImage)".to_owned(),
+            Self::MutantTree { .. } => "run the same command again; it makes a new tree".to_owned(),
+            Self::NotAKernel { .. } => "give a bzImage, or the folder of a kernel that was built with `make bzImage`".to_owned(),
             Self::Download { .. } => {
-                "run the same command again to go on where it stopped, or name another mirror with --debian-mirror"
+                "run the same command again to resume the download, or name another mirror with --debian-mirror"
                     .to_owned()
             }
             Self::WrongDigest { .. } => {
-                "the file was removed; if the mirror is right, the catalog's sha256 has to change".to_owned()
+                "the file was removed; if the mirror is right, correct the sha256 in the catalog".to_owned()
             }
             Self::Options { .. } => {
-                "an option that this kernel cannot take belongs under not_applicable in the catalog, with its reason"
+                "list an option that this kernel does not have under not_applicable in the catalog, with the reason"
                     .to_owned()
             }
             Self::Series { hint, .. } => hint.clone(),
             Self::Patch { .. } => {
-                "a series has to be made against the very source that the catalog names: rebase it, or take out what that \
-                 source has already"
+                "a series has to apply to the source that the catalog names: rebase it, or remove the patches that the source has already"
                     .to_owned()
             }
             Self::Tools(_) => format!("Debian, Ubuntu: apt-get install {}", crate::tools::PACKAGES),
-            Self::NoSpace { .. } => "make room, or set XDG_CACHE_HOME to a folder that has it".to_owned(),
+            Self::NoSpace { .. } => "free disk space, or set XDG_CACHE_HOME to a folder with more".to_owned(),
             Self::File { source, .. } if source.raw_os_error() == Some(FULL) => {
-                "the disk is full: make room, or set XDG_CACHE_HOME to a folder that has it".to_owned()
+                "the disk is full: free disk space, or set XDG_CACHE_HOME to a folder with more".to_owned()
             }
             Self::NoSelftests { .. } => {
-                "6.19 is the first with programs for LUO; `luqual kernels list` has later ones".to_owned()
+                "use 6.19 or later, which have test programs for LUO; `luqual kernels list` shows them".to_owned()
             }
-            Self::Commit { .. } => "name a commit as git does, of a git tree on this machine".to_owned(),
+            Self::Commit { .. } => "give TREE@COMMIT: a git tree on this machine, and any name of a commit that git knows".to_owned(),
             Self::Catalog(_) | Self::Named { .. } | Self::Make { .. } | Self::Package { .. } => return None,
             Self::Unexpected { .. } | Self::File { .. } => return None,
         })

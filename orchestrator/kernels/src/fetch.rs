@@ -1,4 +1,4 @@
-//! Downloads: resumed where they stopped, trusted by their digest.
+//! Downloads, which are resumed after an error and verified by their digest.
 
 use crate::catalog::Source;
 use crate::error::KernelError;
@@ -13,7 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The package or tarball of `source` below `downloads`, brought there if need be; `None` for what is on this machine.
+/// Downloads the package or tarball of `source` into `downloads`, unless it is there. Returns its path; `None` for a
+/// source on this host.
 pub(crate) async fn fetch_source(
     source: &Source,
     mirror: Option<&str>,
@@ -34,14 +35,14 @@ pub(crate) async fn fetch_source(
     Ok(Some(file))
 }
 
-/// Brings `url` (http, https, file) to `file`, unless it is there. What has another digest is removed.
+/// Downloads `url` (http, https, file) to `file`, unless it is there. A file with another digest is removed.
 async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn BuildProgress) -> Result<(), KernelError> {
     let part = part_of(file);
     while !file.exists() {
-        // Several kernels can have one source: one process brings it, and the others wait.
+        // Several kernels can have the same source: one process downloads it, and the others wait.
         let Some(open) = take_part(&part, progress).await? else { continue };
         if file.exists() {
-            // Brought between the look above and the lock: the part that was just made is empty.
+            // Another process finished the download before this one had the lock; the new part is empty.
             let _ = fs::remove_file(&part);
             break;
         }
@@ -49,14 +50,14 @@ async fn fetch(url: &str, sha256: &str, file: &Path, progress: &dyn BuildProgres
             Some(path) => copy(Path::new(path), &open, &part)?,
             None => download(url, &open, &part, progress).await?,
         }
-        // Whoever waits for the lock of this file sees then that it has another name.
+        // A process that waits for the lock then sees that the file was renamed.
         check(url, sha256, &part, progress).await?;
         return fs::rename(&part, file).map_err(KernelError::file(file));
     }
     check(url, sha256, file, progress).await
 }
 
-/// The part of a download, open and locked; `None` if who had it before has renamed or removed it.
+/// Opens and locks the partial file of a download; `None` if the previous owner has renamed or removed it.
 async fn take_part(part: &Path, progress: &dyn BuildProgress) -> Result<Option<File>, KernelError> {
     let open = File::options().create(true).write(true).truncate(false).open(part).map_err(KernelError::file(part))?;
     let name = part.file_stem().unwrap_or_default().to_string_lossy();
@@ -66,7 +67,7 @@ async fn take_part(part: &Path, progress: &dyn BuildProgress) -> Result<Option<F
     Ok(is_there.then_some(open))
 }
 
-/// Removes what is not what the catalog says.
+/// Checks the digest of a file, and removes the file if it is not the catalog's.
 async fn check(url: &str, sha256: &str, file: &Path, progress: &dyn BuildProgress) -> Result<(), KernelError> {
     progress.start("checking the digest", None);
     let path = file.to_owned();
@@ -77,7 +78,7 @@ async fn check(url: &str, sha256: &str, file: &Path, progress: &dyn BuildProgres
         return Ok(());
     }
     match fs::remove_file(file) {
-        // Another luqual found the same.
+        // Another luqual removed it already.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(KernelError::file(file)(error)),
         Ok(()) | Err(_) => {}
     }
@@ -90,21 +91,21 @@ fn part_of(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// A file that the user named: the mirror is a folder, or the catalog has a tarball of this machine.
+/// Copies a file that the user named: the mirror is a folder, or the catalog has a local tarball.
 fn copy(from: &Path, mut to: &File, part: &Path) -> Result<(), KernelError> {
     let mut source = File::open(from).map_err(KernelError::named(from))?;
     to.set_len(0).map_err(KernelError::file(part))?;
     io::copy(&mut source, &mut to).map(drop).map_err(KernelError::file(part))
 }
 
-/// Goes on where `part` ends, which is the file that is open.
+/// Continues a download at the end of `part`, which is open as `file`.
 async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn BuildProgress) -> Result<(), KernelError> {
     let failed = |why: String| KernelError::Download { url: url.to_owned(), why };
-    // The error is that one is installed already, which is as good.
+    // An error means that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(30))
-        // Between two pieces: a mirror that says nothing for a minute is gone.
+        // The limit between two chunks: a mirror that is silent for a minute is treated as gone.
         .read_timeout(Duration::from_secs(60))
         .build()
         .map_err(|error| failed(causes(&error)))?;
@@ -116,11 +117,11 @@ async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn BuildP
     let response = request.send().await.map_err(|error| failed(causes(&error)))?;
     let status = response.status();
     if status == StatusCode::RANGE_NOT_SATISFIABLE {
-        // All of it was there, and its end was not noticed.
+        // The file was complete already.
         return Ok(());
     }
     if !status.is_success() {
-        return Err(failed(format!("the server says {status}")));
+        return Err(failed(format!("the server answered {status}")));
     }
     if status != StatusCode::PARTIAL_CONTENT {
         have = 0;
@@ -133,19 +134,20 @@ async fn download(url: &str, mut file: &File, part: &Path, progress: &dyn BuildP
     progress.at(have);
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| failed(format!("cut after {have} bytes: {}", causes(&error))))?;
+        let piece =
+            piece.map_err(|error| failed(format!("the download ended after {have} bytes: {}", causes(&error))))?;
         file.write_all(&piece).map_err(KernelError::file(part))?;
         have += piece.len() as u64;
         progress.at(have);
     }
     progress.end();
     match total {
-        Some(total) if total != have => Err(failed(format!("cut after {have} of {total} bytes"))),
+        Some(total) if total != have => Err(failed(format!("the download ended after {have} of {total} bytes"))),
         _ => Ok(()),
     }
 }
 
-/// reqwest's own text stops before the reason.
+/// The causes of an error; reqwest's own message omits them.
 fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -156,10 +158,10 @@ fn causes(error: &reqwest::Error) -> String {
     text
 }
 
-/// The mirror that is used when the host's apt names none: Debian's own.
+/// The default mirror, Debian's own, if the host's apt names none.
 const DEFAULT_MIRROR: &str = "https://deb.debian.org/debian";
 
-/// The Debian mirror: the one that was asked for, or the first in the host's apt configuration.
+/// The Debian mirror: the requested one, or the first in the host's apt configuration.
 fn debian_mirror(asked: Option<&str>) -> String {
     if let Some(asked) = asked {
         let is_url = asked.contains("://");
@@ -172,7 +174,7 @@ fn debian_mirror(asked: Option<&str>) -> String {
     texts.into_iter().find_map(|text| mirror_in(&text)).unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
 }
 
-/// The first archive in a sources.list(5), of either format, that is Debian's: its path ends in `/debian`.
+/// The first Debian archive in a sources.list(5) of either format: its path ends in `/debian`.
 fn mirror_in(text: &str) -> Option<String> {
     let uris = text.lines().map(str::trim).filter_map(|line| {
         let one_line = line.strip_prefix("deb ").or_else(|| line.strip_prefix("deb-src "));

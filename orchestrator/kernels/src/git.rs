@@ -1,4 +1,4 @@
-//! git, as it is installed.
+//! Runs the installed git.
 
 use crate::error::{self, KernelError};
 use std::ffi::OsStr;
@@ -6,25 +6,25 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// How many of its lines are shown.
+/// The number of lines of git's message that are shown.
 const LINES: usize = 12;
 
-/// Why it did not do what it was asked for.
+/// Why a git command failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// It is not there, or not at all usable.
+    /// git could not be started.
     Start(std::io::Error),
-    /// It said no.
+    /// git reported an error.
     Git { goal: String, why: String },
 }
 
 impl Failed {
-    /// Whether the disk is full that git wrote to; it says so in words alone.
+    /// Whether git failed because the disk is full; it only says so in its message.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Git { why, .. } if error::says_full(why))
     }
 
-    /// What is told of it, where something was asked of the git tree `tree`.
+    /// The error for a command on the git tree `tree`.
     pub(crate) fn of(self, tree: &Path) -> KernelError {
         match self {
             Self::Start(error) => KernelError::Git(error),
@@ -35,13 +35,13 @@ impl Failed {
     }
 }
 
-/// What it prints.
+/// Runs git in `folder`, and returns its output.
 pub(crate) fn git(folder: &Path, words: &[&OsStr], input: Option<File>) -> Result<Vec<u8>, Failed> {
     let input = input.map_or_else(Stdio::null, Stdio::from);
     printed(words, plain_git(folder).args(words).stdin(input).output())
 }
 
-/// The same where other things go on meanwhile.
+/// The same, without blocking the event loop.
 pub(crate) async fn git_meanwhile(folder: &Path, words: &[&OsStr]) -> Result<Vec<u8>, Failed> {
     let mut command = tokio::process::Command::from(plain_git(folder));
     printed(words, command.args(words).stdin(Stdio::null()).kill_on_drop(true).output().await)
@@ -56,7 +56,8 @@ fn printed(words: &[&OsStr], ended: std::io::Result<Output>) -> Result<Vec<u8>, 
     Err(Failed::Git { goal, why: said(&output.stderr) })
 }
 
-/// git, of whose environment only the user's identity on this machine is left: safe.directory is in the user's files.
+/// A git command whose environment only has the user's identity on this host, since safe.directory is in the user's
+/// configuration.
 pub(crate) fn plain_git(folder: &Path) -> Command {
     let mut command = Command::new("git");
     let kept = ["PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME"];

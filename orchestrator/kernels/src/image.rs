@@ -1,16 +1,16 @@
-//! What a bzImage says of itself, without being run.
+//! Reads facts from a bzImage without booting it.
 //!
-//! The header is Documentation/arch/x86/boot.rst; the payload behind it is the kernel's ELF, compressed.
+//! The header is described in Documentation/arch/x86/boot.rst; the payload behind it is the kernel's ELF, compressed.
 
 use flate2::read::GzDecoder;
 use object::Object;
 use std::collections::BTreeSet;
 use std::io::Read;
 
-/// What can be read from an image; `None` means that it cannot be known from it.
+/// The facts of an image; `None` means that the image does not have them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// What `uname -r` will say.
+    /// The output of `uname -r`.
     pub release: String,
     /// The GNU build id, as hex.
     pub build_id: Option<String>,
@@ -20,12 +20,12 @@ pub struct ImageFacts {
     pub config: Option<String>,
 }
 
-/// Not a bzImage; the text says why.
+/// The image is not a bzImage; the text says why.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a bzImage: {0}")]
 pub struct NotAnImage(&'static str);
 
-/// Reads a bzImage. What is wrong with its header is an error; a payload that cannot be opened is unknown.
+/// Reads a bzImage. An invalid header is an error; facts from a payload that cannot be unpacked are `None`.
 pub fn read(image: &[u8]) -> Result<ImageFacts, NotAnImage> {
     let header = Header::read(image)?;
     let elf = header.payload(image).and_then(decompress);
@@ -44,12 +44,13 @@ struct Header {
 
 impl Header {
     fn read(image: &[u8]) -> Result<Self, NotAnImage> {
-        let bytes = |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("it ends in its header"));
+        let bytes =
+            |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("the file ends within its header"));
         let number = |at: usize, length: usize| -> Result<usize, NotAnImage> {
             Ok(bytes(at, length)?.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
         };
         if bytes(0x202, 4)? != b"HdrS" {
-            return Err(NotAnImage("there is no HdrS at offset 0x202"));
+            return Err(NotAnImage("the signature HdrS is missing at offset 0x202"));
         }
         if number(0x206, 2)? < 0x208 {
             return Err(NotAnImage("its boot protocol is older than 2.08"));
@@ -62,13 +63,14 @@ impl Header {
         let start = code + number(0x248, 4)?;
         let payload = start..start + number(0x24c, 4)?;
         if image.len() < payload.end {
-            return Err(NotAnImage("it is shorter than its header says"));
+            return Err(NotAnImage("the file is shorter than its header says"));
         }
-        let version = image.get(number(0x20e, 2)? + 0x200..).ok_or(NotAnImage("its version is outside of it"))?;
+        let version =
+            image.get(number(0x20e, 2)? + 0x200..).ok_or(NotAnImage("the version string is outside of the file"))?;
         let version = version.split(|byte| *byte == 0 || *byte == b' ').next().unwrap_or_default();
-        let release = String::from_utf8(version.to_vec()).map_err(|_| NotAnImage("its version is not text"))?;
+        let release = String::from_utf8(version.to_vec()).map_err(|_| NotAnImage("the version string is not text"))?;
         if release.is_empty() {
-            return Err(NotAnImage("it has no version"));
+            return Err(NotAnImage("the image has no version string"));
         }
         Ok(Self { release, payload })
     }
@@ -78,10 +80,11 @@ impl Header {
     }
 }
 
-/// The largest kernel that is unpacked; a payload that claims more is not read.
+/// The largest unpacked kernel in bytes; a larger payload is not read.
 const LARGEST: u64 = 1 << 30;
 
-/// The ELF in a payload, by its first bytes. The kernel's build appends the unpacked size, 4 bytes, to most formats.
+/// The ELF in a payload; the first bytes tell the compression. The kernel's build appends the unpacked size, 4 bytes,
+/// to most formats.
 fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
     let mut elf = Vec::new();
     match payload {
@@ -99,13 +102,13 @@ fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
         [0x7f, b'E', b'L', b'F', ..] => elf = payload.to_vec(),
         _ => return None,
     }
-    // What was cut off has not all of its strings.
+    // A truncated ELF does not have all strings.
     let is_whole = (elf.len() as u64) < LARGEST;
     (is_whole && elf.starts_with(b"\x7fELF")).then_some(elf)
 }
 
-/// `lz4 -l`: blocks of up to 8 MiB, each with its packed length before it; the magic may stand between them
-/// (lib/decompress_unlz4.c). `None` where it does not end as it should: a part of a kernel does not have all its strings.
+/// Unpacks `lz4 -l`: blocks of up to 8 MiB, each after its packed length; the magic may be repeated between them
+/// (lib/decompress_unlz4.c). `None` if the end is missing, since a partial kernel does not have all strings.
 fn lz4_legacy(mut blocks: &[u8]) -> Option<Vec<u8>> {
     const BLOCK: usize = 8 << 20;
     const MAGIC: usize = 0x184c_2102;
@@ -137,8 +140,8 @@ pub fn build_id(elf: &[u8]) -> Option<String> {
     Some(crate::digest::hex(id))
 }
 
-/// Every ABI string in a kernel's ELF: NUL-terminated, as `kho-v4`, `luo-v5` or `memfd-v2` in
-/// include/linux/kho/abi/*.h. Which of them a kernel offers or accepts only a run tells.
+/// All ABI strings in a kernel's ELF: NUL-terminated, such as `kho-v4`, `luo-v5` or `memfd-v2` in
+/// include/linux/kho/abi/*.h. Only a run shows which of them a kernel writes or accepts.
 pub fn abi_strings(elf: &[u8]) -> Vec<String> {
     let found: BTreeSet<&str> = elf
         .split(|byte| *byte == 0)
@@ -149,8 +152,8 @@ pub fn abi_strings(elf: &[u8]) -> Vec<String> {
     found.into_iter().map(str::to_owned).collect()
 }
 
-/// The plain text at the end of bytes. What stands before it in an array of a structure is binary: behind a letter or a
-/// space it is the end of a sentence, and no string of its own.
+/// The text at the end of `bytes`. Binary data can precede it in an array of structures; after a letter or a space it
+/// is the end of a sentence, not a string of its own.
 fn last_word(bytes: &[u8]) -> Option<&str> {
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let start = bytes.iter().rposition(|byte| !plain(byte)).map_or(0, |before| before + 1);
@@ -159,7 +162,7 @@ fn last_word(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes.get(start..)?).ok().filter(|_| whole)
 }
 
-/// `NAME-vN`, where the name begins with a word of the handover's world: other subsystems have versions too.
+/// Whether a text is `NAME-vN` with a name of the handover; other subsystems have versions, too.
 fn is_abi(text: &str) -> bool {
     const WORLDS: [&str; 10] =
         ["kho", "luo", "liveupdate", "memfd", "memblock", "reserve", "hugetlb", "vfio", "iommu", "pci"];
@@ -168,7 +171,7 @@ fn is_abi(text: &str) -> bool {
     WORLDS.contains(&first) && !version.is_empty() && version.chars().all(|c| c.is_ascii_digit())
 }
 
-/// The .config between the marks of kernel/configs.c.
+/// The .config between the markers of kernel/configs.c.
 fn ikconfig(elf: &[u8]) -> Option<String> {
     let start = memchr::memmem::find(elf, b"IKCFG_ST\x1f\x8b")? + b"IKCFG_ST".len();
     let mut text = String::new();
@@ -243,8 +246,8 @@ pub(crate) mod tests {
     fn what_is_not_a_bzimage_is_told_why() {
         let whole = image(&elf());
         for (bytes, why) in [
-            (&b"#!/bin/sh\n"[..], "it ends in its header"),
-            (&[0; 4096][..], "no HdrS"),
+            (&b"#!/bin/sh\n"[..], "the file ends within its header"),
+            (&[0; 4096][..], "HdrS"),
             (&whole[..whole.len() - 1], "shorter than its header says"),
         ] {
             let error = read(bytes).unwrap_err().to_string();

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// What is known of it.
+    /// The kernel's description.
     pub info: KernelInfo,
-    /// Its bzImage.
+    /// The path of its bzImage.
     pub image: PathBuf,
-    /// The vmlinux that it was made of, if that is there.
+    /// The path of its vmlinux, if it exists.
     pub symbols: Option<PathBuf>,
 }

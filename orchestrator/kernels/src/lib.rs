@@ -1,4 +1,4 @@
-//! The catalog, the builds, the artifact store, and what an image says of itself.
+//! Kernels: the catalog, builds, the artifact store, and the facts of an image.
 
 mod build;
 mod catalog;

@@ -1,4 +1,4 @@
-//! Locks between processes, by flock(2): the kernel lets go of them when their process ends, however that happens.
+//! Locks between processes, by flock(2). The kernel releases them when their process ends, in any way.
 
 use crate::error::KernelError;
 use crate::progress::BuildProgress;
@@ -6,21 +6,21 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 
-/// The file by which a folder of the store is locked. It stays beside the folder.
+/// The lock file of a folder of the store, beside the folder.
 pub(crate) fn beside(folder: &Path) -> PathBuf {
     let mut path = folder.as_os_str().to_owned();
     path.push(".lock");
     path.into()
 }
 
-/// Locks what belongs to the file at `path` until the returned file is closed. If another process has it, `progress` is told
-/// what that one `does`, and it is waited for.
+/// Locks the file at `path` until the returned file is closed. If another process has the lock, tells `progress` what
+/// that process `does`, and waits.
 pub(crate) async fn take(path: &Path, does: &str, progress: &dyn BuildProgress) -> Result<File, KernelError> {
     let file = File::create(path).map_err(KernelError::file(path))?;
     wait_for(file, path, does, progress).await
 }
 
-/// The same with a file that is open.
+/// The same for an open file.
 pub(crate) async fn wait_for(
     file: File,
     path: &Path,
@@ -29,12 +29,12 @@ pub(crate) async fn wait_for(
 ) -> Result<File, KernelError> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => progress.note(&format!("another luqual {does}; waiting for it")),
+        Err(TryLockError::WouldBlock) => progress.note(&format!("another luqual {does}; this one waits for it")),
         Err(TryLockError::Error(error)) => return Err(KernelError::file(path)(error)),
     }
     let (locked, wait) = oneshot::channel();
-    // A thread of its own, and none of the runtime's: a runtime does not end before its threads do, so that the user could
-    // not end this wait.
+    // A thread outside of the runtime, since the runtime waits for its own threads at its end, and the user could not
+    // end this wait.
     std::thread::spawn(move || {
         let taken = file.lock().map(|()| file);
         let _ = locked.send(taken);
@@ -43,7 +43,7 @@ pub(crate) async fn wait_for(
     wait.await.map_err(|_| ended()).and_then(|taken| taken).map_err(KernelError::file(path))
 }
 
-/// Locks it if nobody has it.
+/// Locks the file if it is not locked; otherwise `None`.
 pub(crate) fn try_take(path: &Path) -> Option<File> {
     let file = File::create(path).ok()?;
     file.try_lock().is_ok().then_some(file)
@@ -77,7 +77,7 @@ mod tests {
             drop(held);
             assert_eq!(waited, Ok(true), "the runtime did not end");
         });
-        assert_eq!(notes.taken(), ["another luqual builds it; waiting for it"]);
+        assert_eq!(notes.taken(), ["another luqual builds it; this one waits for it"]);
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! Kernels with one fault each, for measuring what a suite of workloads finds: many small patches of one kernel, built one
-//! after the other in a tree that is kept, so that each costs what it changes.
+//! Mutants: kernels with one fault each, to measure what workloads find. Each is a small patch; all are built in one
+//! tree that is kept, so that each build is incremental.
 
 use crate::build::{build, build_again};
 use crate::catalog::{Catalog, Entry};
@@ -14,22 +14,22 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// One fault.
+/// A mutant.
 #[derive(Clone, Debug)]
 pub struct Mutant {
-    /// The name of its patch's file.
+    /// The name of the patch file.
     pub name: String,
-    /// What is wrong in it, in one line.
+    /// The fault, in one line.
     pub subject: String,
-    /// The workloads that are there for such a fault, as its patch's `Found-by:` names them.
+    /// The workloads that should find it, from the line `Found-by:` of its patch.
     pub found_by: Vec<String>,
-    /// Why no workload can find it, as its patch's `Survives:` says.
+    /// Why no workload can find it, from the line `Survives:` of its patch.
     pub survives: Option<String>,
-    /// Its kernel; the name begins with the one of which it is a mutant.
+    /// Its kernel; the name begins with that of the kernel without the fault.
     pub entry: Entry,
 }
 
-/// The mutants of `of` whose patches are in `folder`, by name.
+/// The mutants of `of` with patches in `folder`, by name.
 pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>, KernelError> {
     let entry = catalog.find(of).ok_or_else(|| KernelError::Unknown {
         name: of.to_owned(),
@@ -46,7 +46,7 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
         let own = Series::Path(path.clone());
         let patches = patches::read(&own).map_err(|trouble| trouble.of(&version))?;
         let [Patch { subject, .. }] = patches.as_slice() else {
-            let (why, hint) = ("a mutant is one patch".to_owned(), "one file, with one diff in it".to_owned());
+            let (why, hint) = ("a mutant has to be one patch".to_owned(), "write one file with one diff".to_owned());
             return Err(KernelError::Series { version, why, hint });
         };
         let subject = subject.clone();
@@ -61,25 +61,25 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
     files.into_iter().map(mutant).collect()
 }
 
-/// A tree in which a kernel was built, and is built again with one patch after the other.
+/// A tree with a built kernel, which is built again with one patch after the other.
 pub struct Tree<'a> {
     store: &'a Store,
     base: Recipe<'a>,
     folder: PathBuf,
     tree: PathBuf,
-    /// Held as long as the tree is used.
+    /// Held while the tree is used.
     _lock: File,
 }
 
-/// What is applied to the tree at the moment: a build that was cut off leaves it there.
+/// The name of the file with the patch that is applied now; an interrupted build leaves it.
 const APPLIED: &str = "applied.patch";
-/// Where the tree is, once it was built. Without this it is of no use.
+/// The name of the file with the path of the tree, written after the first build. Without it, the tree is unusable.
 const PLACE: &str = "tree.path";
-/// In which folder it is built.
+/// The folder in which the tree is built.
 const WORK: &str = "work";
 
 impl<'a> Tree<'a> {
-    /// The tree of `base`, built if it is not there, or not what it should be.
+    /// Opens the tree of `base`. It is built if it is missing or unusable.
     pub async fn open(
         store: &'a Store,
         base: &'a Entry,
@@ -97,7 +97,7 @@ impl<'a> Tree<'a> {
             match tree.restore().await {
                 Ok(()) => return Ok(tree),
                 Err(KernelError::MutantTree { why, .. }) => {
-                    progress.note(&format!("the tree for {what} is built anew: {why}"));
+                    progress.note(&format!("the tree for {what} is made again: {why}"));
                     return Self::build_tree(store, base, folder, tree._lock, progress).await;
                 }
                 Err(error) => return Err(error),
@@ -124,12 +124,12 @@ impl<'a> Tree<'a> {
         Ok(Tree { store, base, folder, tree, _lock: lock })
     }
 
-    /// Takes back what a build that was cut off left.
+    /// Removes the patch that an interrupted build left.
     async fn restore(&self) -> Result<(), KernelError> {
         let applied = self.folder.join(APPLIED);
         let Ok(diff) = fs::read(&applied) else { return Ok(()) };
         let patch = Patch { subject: "what was applied last".to_owned(), diff };
-        // It may have been cut off before the patch was applied: then there is nothing to take back.
+        // The build may have been interrupted before the patch was applied.
         match patches::is_applied(&patch, &self.tree, &self.folder).await? {
             Ok(true) => return self.take_back(&patch).await,
             Ok(false) => {}
@@ -146,13 +146,14 @@ impl<'a> Tree<'a> {
         fs::remove_file(&applied).map_err(KernelError::file(&applied))
     }
 
-    /// A tree in which a patch stays is of no use: each mutant after it would have two faults. So it is removed.
+    /// Deletes a tree from which a patch cannot be removed: each later mutant would have two faults. Returns the
+    /// error.
     fn spoilt(&self, patch: &Patch, why: String) -> Result<KernelError, KernelError> {
         remove_tree(&self.folder)?;
         Ok(KernelError::MutantTree { tree: self.tree.clone(), subject: patch.subject.clone(), why })
     }
 
-    /// Builds one mutant into the store, unless it is there.
+    /// Builds a mutant into the store, unless it is there.
     pub async fn build(&self, mutant: &Mutant, progress: &dyn BuildProgress) -> Result<(), KernelError> {
         if self.store.ready(&mutant.entry)?.is_some() {
             return Ok(());
@@ -161,7 +162,7 @@ impl<'a> Tree<'a> {
         let recipe = self.base.of_same_source(&mutant.entry)?;
         let Some(patch) = recipe.patches.get(self.base.patches.len()..).and_then(<[Patch]>::first) else {
             let path = self.tree.clone();
-            return Err(KernelError::Unexpected { path, why: format!("{} is no mutant of its kernel", mutant.name) });
+            return Err(KernelError::Unexpected { path, why: format!("{} does not apply to its kernel", mutant.name) });
         };
         let applied = self.folder.join(APPLIED);
         fs::write(&applied, &patch.diff).map_err(KernelError::file(&applied))?;
@@ -173,14 +174,14 @@ impl<'a> Tree<'a> {
         }
         let log = self.folder.join(format!("{}.log", mutant.name));
         let built = build_again(&mutant.entry, &self.tree, &log, progress).await;
-        // First, since what was built in a tree that is not what it should be is not to be kept.
+        // First, since the result of an unusable tree must not be kept.
         self.take_back(patch).await?;
         built?;
         self.store.keep(&recipe, &self.tree, &log, started)
     }
 }
 
-/// Removes the tree of mutants in `folder`; first what makes it one that can be used.
+/// Removes the tree of mutants in `folder`, beginning with the file that makes it usable.
 fn remove_tree(folder: &Path) -> Result<(), KernelError> {
     for path in [folder.join(PLACE), folder.join(WORK), folder.join(APPLIED)] {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -1,7 +1,7 @@
-//! A series of patches: from a folder, an mbox or a git branch to one list, and from the list to a tree.
+//! Patch series: read from a folder, an mbox or a git branch, and applied to a tree.
 //!
-//! git does the reading (git-mailsplit, git-mailinfo, git-format-patch) and the applying (git-apply): what it takes is what
-//! kernel developers send each other.
+//! git reads (git-mailsplit, git-mailinfo, git-format-patch) and applies (git-apply) them, so that luqual accepts
+//! what kernel developers send.
 
 use crate::digest;
 use crate::error::{KernelError, says_full};
@@ -11,31 +11,31 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// Where a series is.
+/// The source of a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Series {
-    /// A folder of `*.patch`, or an mbox; which of both is seen when it is read.
+    /// A folder of `*.patch` files, or an mbox.
     Path(PathBuf),
-    /// A series, and one patch more.
+    /// A series, and one more patch.
     OnTop {
-        /// What is applied first.
+        /// The series that is applied first.
         base: Box<Series>,
         /// The file of the last patch.
         patch: PathBuf,
     },
-    /// Patches that luqual brings: name and text of each.
+    /// luqual's own patches: name and text of each.
     Own(&'static [(&'static str, &'static str)]),
     /// Commits of a git repository on this machine.
     Branch {
         /// A work tree or a bare repository.
         repository: PathBuf,
-        /// Such as `v7.3.4..mine`.
+        /// The range, such as `v7.3.4..mine`.
         range: String,
     },
 }
 
 impl Series {
-    /// In one line.
+    /// The source of the series, in one line.
     pub fn provenance(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
@@ -50,30 +50,30 @@ impl Series {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Patch {
     pub(crate) subject: String,
-    /// From its first file's header on.
+    /// The diff, from the header of its first file.
     pub(crate) diff: Vec<u8>,
 }
 
 impl Patch {
-    /// What the record says of it.
+    /// The description of the patch for records.
     pub(crate) fn described(&self) -> luqual_model::Patch {
         luqual_model::Patch { subject: self.subject.clone(), sha256: digest::of_bytes(&self.diff) }
     }
 }
 
-/// Why there is no series.
+/// Why a series cannot be read.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// With the series itself, and what to do.
+    /// The series has a mistake, with a hint.
     Series { why: String, hint: String },
-    /// git is missing, or cannot be started.
+    /// git could not be started.
     Git(std::io::Error),
-    /// With a file of luqual's own.
+    /// A failed operation on a file of luqual's own.
     Own { path: PathBuf, source: std::io::Error },
 }
 
 impl Trouble {
-    /// What is told of it to whoever asked for the kernel `version`.
+    /// The error for the kernel `version`.
     pub(crate) fn of(self, version: &str) -> KernelError {
         match self {
             Self::Series { why, hint } => KernelError::Series { version: version.to_owned(), why, hint },
@@ -82,7 +82,7 @@ impl Trouble {
         }
     }
 
-    /// git said no, or could not be asked.
+    /// For `map_err` on a git command: an error with `hint`.
     fn git(hint: &str) -> impl FnOnce(Failed) -> Self {
         move |failed| match failed {
             Failed::Start(error) => Self::Git(error),
@@ -94,10 +94,13 @@ impl Trouble {
         move |source| Self::Own { path: path.to_owned(), source }
     }
 
-    /// With a file that the catalog names.
+    /// For `map_err` on an operation on a file that the catalog names.
     fn named(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |error| {
-            trouble(format!("{}: {error}", path.display()), "`patches` in the catalog says where the series is")
+            trouble(
+                format!("{}: {error}", path.display()),
+                "set `patches` in the catalog to a folder or an mbox with the series",
+            )
         }
     }
 }
@@ -106,7 +109,7 @@ fn trouble(why: impl Into<String>, hint: impl Into<String>) -> Trouble {
     Trouble::Series { why: why.into(), hint: hint.into() }
 }
 
-/// All patches, in the order in which they are applied; at least one.
+/// Reads all patches of a series, in the order in which they are applied; at least one.
 pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     let work = tempfile::tempdir().map_err(Trouble::own(&std::env::temp_dir()))?;
     let mails = match series {
@@ -127,8 +130,8 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
         Series::Path(path) => {
             let text = fs::read(path).map_err(Trouble::named(path))?;
             if !text.starts_with(b"From ") {
-                let hint = "an mbox begins with `From `, as `git format-patch --stdout` writes it; plain diffs can stand in a \
-                            folder as *.patch";
+                let hint =
+                    "write the mbox with `git format-patch --stdout`, or put plain diffs into a folder as *.patch";
                 return Err(trouble(format!("{} is not an mbox", path.display()), hint));
             }
             split(path, &[], work.path())?
@@ -137,7 +140,7 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
             let path = work.path().join("series");
             let text = format_patch(repository, range)?;
             fs::write(&path, &text).map_err(Trouble::own(&path))?;
-            // A carriage return is the file's own here, and no mail program's.
+            // Carriage returns belong to the file here; no mail program added them.
             if text.is_empty() { Vec::new() } else { split(&path, &["--keep-cr"], work.path())? }
         }
     };
@@ -148,10 +151,10 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     if patches.is_empty() {
         let hint = match series {
             Series::Path(_) | Series::OnTop { .. } | Series::Own(_) => {
-                "a folder of *.patch, or an mbox with a patch in it".to_owned()
+                "name a folder with *.patch files, or an mbox with patches".to_owned()
             }
             Series::Branch { repository, range } => {
-                format!("`git -C {} log {range}` has to list commits", repository.display())
+                format!("give a range for which `git -C {} log {range}` lists commits", repository.display())
             }
         };
         return Err(trouble(format!("there is no patch in {}", series.provenance()), hint));
@@ -159,7 +162,7 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
     Ok(patches)
 }
 
-/// The folder's `*.patch`, by name.
+/// The `*.patch` files of a folder, by name.
 pub(crate) fn patch_files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
     let entries = fs::read_dir(folder).map_err(Trouble::named(folder))?;
     let mut paths: Vec<PathBuf> =
@@ -172,27 +175,27 @@ fn is_patch(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "patch")
 }
 
-/// An mbox's mails, a file each.
+/// Splits an mbox into files, one for each mail.
 fn split(mbox: &Path, options: &[&str], work: &Path) -> Result<Vec<PathBuf>, Trouble> {
     let mbox = std::path::absolute(mbox).map_err(Trouble::named(mbox))?;
     let folder = work.join("mails");
     fs::create_dir_all(&folder).map_err(Trouble::own(&folder))?;
     let mut into = OsString::from("-o");
     into.push(&folder);
-    // Eight digits: files sort as they come.
+    // Eight digits keep the files in order.
     let start = ["mailsplit", "-d8"].iter().chain(options).map(OsStr::new);
     let words: Vec<&OsStr> = start.chain([into.as_os_str(), OsStr::new("--"), mbox.as_os_str()]).collect();
-    git(work, &words, None).map_err(Trouble::git("an mbox is what `git format-patch --stdout` writes"))?;
+    git(work, &words, None).map_err(Trouble::git("write the mbox with `git format-patch --stdout`"))?;
     let entries = fs::read_dir(&folder).map_err(Trouble::own(&folder))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     Ok(paths)
 }
 
-/// The commits of a range as an mbox, whatever the user's configuration says of how patches look.
+/// The commits of a range as an mbox, independent of the user's configuration of git.
 fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
     if !repository.is_dir() {
-        let hint = "`git` in the catalog's `patches` names a repository on this machine";
+        let hint = "set `git` under `patches` in the catalog to a git repository on this machine";
         return Err(trouble(format!("there is no repository {}", repository.display()), hint));
     }
     let look = format!("look at it with `git -C {} log {range}`", repository.display());
@@ -201,7 +204,7 @@ fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
     if merges.trim_ascii() != b"0" {
         let merges = String::from_utf8_lossy(&merges).trim().to_owned();
         let why = format!("{range} has merges ({merges}), which cannot be written as patches");
-        return Err(trouble(why, "make it a series without merges: git rebase"));
+        return Err(trouble(why, "make it a series without merges with `git rebase`"));
     }
     let words = [
         "format-patch",
@@ -233,13 +236,13 @@ fn format_patch(repository: &Path, range: &str) -> Result<Vec<u8>, Trouble> {
     git(repository, &words.map(OsStr::new), None).map_err(Trouble::git(&look))
 }
 
-/// The patch in a mail or a plain diff; `None` for what belongs to a series and changes nothing.
+/// The patch in a mail or a plain diff; `None` for a mail without changes, such as a cover letter.
 fn patch_of(mail: &Path, work: &Path) -> Result<Option<Patch>, Trouble> {
     let (message, body) = (work.join("message"), work.join("body"));
     let words = ["mailinfo", "-k", "--encoding=UTF-8", "--no-scissors"].map(OsStr::new);
     let words: Vec<&OsStr> = words.into_iter().chain([message.as_os_str(), body.as_os_str()]).collect();
     let name = mail.file_name().unwrap_or(mail.as_os_str()).to_string_lossy().into_owned();
-    let hint = "a patch is what `git format-patch` writes, or a plain diff";
+    let hint = "write patches with `git format-patch`, or as plain diffs";
     let input = File::open(mail).map_err(Trouble::named(mail))?;
     let info = git(work, &words, Some(input)).map_err(Trouble::git(hint))?;
     let body = fs::read(&body).map_err(Trouble::own(&body))?;
@@ -262,10 +265,10 @@ enum Kind {
     Other,
 }
 
-/// How many characters of a subject are kept.
+/// The longest subject that is kept, in characters.
 const SUBJECT: usize = 200;
 
-/// What a mail's subject says: without `[PATCH v2 3/7]`, in one line.
+/// The kind of a mail, and its subject in one line, without `[PATCH v2 3/7]`.
 fn heading(subject: &str) -> (Kind, String) {
     let mut rest = subject.trim();
     let is_answer = rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("re:"));
@@ -281,11 +284,11 @@ fn heading(subject: &str) -> (Kind, String) {
         rest = after.trim_start();
     }
     let kind = if is_answer || is_cover { Kind::Other } else { Kind::Patch };
-    // A subject is shown on terminals.
+    // A subject is printed on terminals, so control characters are removed.
     (kind, rest.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SUBJECT).collect())
 }
 
-/// What is applied of a patch: from the first file's header on. What stands before it says nothing to git-apply.
+/// The part of a patch that is applied: from the header of its first file. git-apply ignores the text before.
 fn diff_of(body: &[u8]) -> Option<&[u8]> {
     let mut at = 0;
     for line in body.split_inclusive(|byte| *byte == b'\n') {
@@ -298,7 +301,7 @@ fn diff_of(body: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Applies all in order; nothing is fuzzy, and nothing outside of the tree is touched.
+/// Applies all patches in order, without fuzz, and only inside of the tree.
 pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &Path) -> Result<(), KernelError> {
     for (index, patch) in patches.iter().enumerate() {
         git_apply(patch, &[], tree, work).await?.map_err(|why| KernelError::Patch {
@@ -312,24 +315,25 @@ pub(crate) async fn apply(version: &str, patches: &[Patch], tree: &Path, work: &
     Ok(())
 }
 
-/// The other way round. The inner error is why git cannot do that: then the tree is not what it was with the patch.
+/// Removes a patch from a tree. The inner error has git's reason; the tree is then in an unknown state.
 pub(crate) async fn take_back(patch: &Patch, tree: &Path, work: &Path) -> Result<Result<(), String>, KernelError> {
     git_apply(patch, &["--reverse"], tree, work).await
 }
 
-/// Whether a patch is applied in a tree. The inner error is why that cannot be said: neither is, or both could be.
+/// Whether a patch is applied in a tree. The inner error says why this is unknown: it applies in neither direction,
+/// or in both.
 pub(crate) async fn is_applied(patch: &Patch, tree: &Path, work: &Path) -> Result<Result<bool, String>, KernelError> {
     let back = git_apply(patch, &["--check", "--reverse"], tree, work).await?;
     let on = git_apply(patch, &["--check"], tree, work).await?;
     Ok(match (back, on) {
         (Ok(()), Err(_)) => Ok(true),
         (Err(_), Ok(())) => Ok(false),
-        (Ok(()), Ok(())) => Err("it can be applied and taken back alike".to_owned()),
+        (Ok(()), Ok(())) => Err("it applies both forwards and backwards".to_owned()),
         (Err(why), Err(_)) => Err(why),
     })
 }
 
-/// The inner error is what git has against it, the outer one why it could not be asked.
+/// Runs git-apply. The inner error has git's reason; the outer one means that git could not run.
 async fn git_apply(
     patch: &Patch,
     options: &[&str],
@@ -343,8 +347,8 @@ async fn git_apply(
         .args(["apply", "--whitespace=nowarn"])
         .args(options)
         .arg(&file)
-        // The tree is no repository, and may stand in another one: git-apply would take its paths to be that one's,
-        // leave all of them out, and report success.
+        // The tree is not a repository, and can be inside of another one: git-apply would then take paths relative to
+        // that repository, skip all of them, and report success.
         .env("GIT_DIR", "/dev/null")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")

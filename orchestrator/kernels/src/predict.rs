@@ -1,10 +1,10 @@
-//! What a pair should do, by the two kernels' ABI strings alone. A prediction is never the truth: what a pair does is what
-//! a run observed, and the report sets one beside the other. Whatever replaces this has the same signature.
+//! Predicts the outcome of a pair from the ABI strings of its kernels. A prediction is never a result; the report
+//! shows both. A better predictor can replace this one with the same signature.
 
 use luqual_model::{KernelInfo, Outcome, Prediction};
 
-/// Predicts; `None` where an image does not say which strings it has. Of several versions of a string a target takes any,
-/// and which of them a source writes is not known: one in common is enough.
+/// Predicts the outcome; `None` if an image does not have its strings. A target accepts each of its versions of a
+/// string, and it is unknown which of them a source writes, so one common version is enough.
 pub fn predict(source: &KernelInfo, target: &KernelInfo) -> Option<Prediction> {
     let (from, to) = (Strings(source.abi.as_ref()?), Strings(target.abi.as_ref()?));
     let say = |outcome, why: String| Some(Prediction { outcome, why });
@@ -21,7 +21,7 @@ pub fn predict(source: &KernelInfo, target: &KernelInfo) -> Option<Prediction> {
     if from.of("memfd").is_empty() {
         return say(Outcome::Refused, "the source preserves no memfd".to_owned());
     }
-    // Whatever they call it.
+    // Without any version of KHO there is no prediction.
     if from.of("kho").is_empty() && to.of("kho").is_empty() {
         return None;
     }

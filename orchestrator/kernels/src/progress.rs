@@ -1,14 +1,14 @@
-//! What a build tells of itself while it runs.
+//! The progress of downloads and builds.
 
-/// Hears of the steps of a download and a build.
+/// Gets the steps of a download or a build.
 pub trait BuildProgress {
     /// A step begins; `total` is in the step's unit (bytes, compiled files), if it is known.
     fn start(&self, step: &str, total: Option<u64>);
-    /// So much of it is done.
+    /// The amount that is done.
     fn at(&self, done: u64);
-    /// Something worth a line of its own.
+    /// A note in a line of its own.
     fn note(&self, line: &str);
-    /// The step is done.
+    /// The step has ended.
     fn end(&self);
 }
 
@@ -17,7 +17,7 @@ pub(crate) mod tests {
     use super::BuildProgress;
     use std::sync::Mutex;
 
-    /// Hears nothing but notes.
+    /// Ignores everything but notes.
     #[derive(Default)]
     pub(crate) struct Notes(Mutex<Vec<String>>);
 

@@ -1,4 +1,4 @@
-//! What a kernel is made from, read once, and the key that follows from it.
+//! The recipe of a kernel, which is read once, and the key in the store that follows from it.
 
 use crate::catalog::{Base, Entry, Source};
 use crate::error::KernelError;
@@ -7,19 +7,20 @@ use crate::{digest, tools};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Grows when the way in which kernels are built changes their bytes: then all are built again.
+/// The version of the build process. It rises when a change of the process changes the bytes; all kernels are then
+/// built again.
 const VERSION: u32 = 1;
 
-/// Everything that determines the bytes of a kernel, but the compiler.
+/// Everything that determines the bytes of a kernel, except the compiler.
 ///
-/// It is read once, before anything is built: what is built is what its folder in the store is named after, however the
+/// It is read once before the build, so that the build matches the name of its folder in the store even if the
 /// catalog's files and trees change meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe<'a> {
     pub(crate) entry: &'a Entry,
-    /// In the order in which they are applied.
+    /// The patches, in the order in which they are applied.
     pub(crate) patches: Vec<Patch>,
-    /// What the source is known by.
+    /// The identity of the source.
     source: String,
 }
 
@@ -33,12 +34,12 @@ impl<'a> Recipe<'a> {
         Ok(Self { entry, patches: patches_of(entry)?, source })
     }
 
-    /// The recipe of `entry`, which is made from the source of this one as that was when this one was read.
+    /// The recipe of `entry`, for the same source in the state that this recipe has read.
     pub(crate) fn of_same_source<'b>(&self, entry: &'b Entry) -> Result<Recipe<'b>, KernelError> {
         Ok(Recipe { entry, patches: patches_of(entry)?, source: self.source.clone() })
     }
 
-    /// Whether the source is what it was when this was read. Only a tree on this machine can change.
+    /// Checks that the source has not changed since this was read. Only a local tree can change.
     pub(crate) fn check_source(&self) -> Result<(), KernelError> {
         match &self.entry.source {
             Source::Tree(tree) if state_of(tree)? != self.source => {
@@ -48,14 +49,14 @@ impl<'a> Recipe<'a> {
         }
     }
 
-    /// The folder below `parent` for what is made from this.
+    /// The folder for the result, below `parent`.
     pub(crate) fn folder(&self, parent: &Path) -> Result<PathBuf, KernelError> {
-        // A commit's name begins with the path of its tree.
+        // The name of a commit begins with the path of its tree.
         let name = self.entry.version.rsplit('/').next().unwrap_or_default();
         let folder = |gcc: &str| parent.join(format!("{name}-{}", &self.key(gcc)[..16]));
         match tools::compiler() {
             Ok((major, _)) => Ok(folder(&major)),
-            // A machine that builds none takes what was built for it.
+            // A host without a compiler uses kernels that were built elsewhere.
             Err(none) => built_by_any(folder).ok_or(none),
         }
     }
@@ -64,7 +65,7 @@ impl<'a> Recipe<'a> {
         let Entry { version, fragment, base, .. } = self.entry;
         let mut parts =
             vec![VERSION.to_string(), version.clone(), self.source.clone(), fragment.clone(), format!("gcc {gcc}")];
-        // An entry without them has the key that it had before there were any.
+        // An entry without these options keeps the key from before they existed.
         if let Base::File { text, .. } = base {
             parts.push(format!("base {text}"));
         }
@@ -81,13 +82,13 @@ fn patches_of(entry: &Entry) -> Result<Vec<Patch>, KernelError> {
     entry.patches.as_ref().map_or_else(|| Ok(Vec::new()), read)
 }
 
-/// The folder that is there of those which compilers of different major versions build, the newest.
+/// The existing folder of the newest compiler version.
 fn built_by_any(folder: impl Fn(&str) -> PathBuf) -> Option<PathBuf> {
-    // 8 is the oldest that builds these kernels (Documentation/process/changes.rst).
+    // 8 is the oldest compiler for these kernels (Documentation/process/changes.rst).
     (8..64).rev().map(|major| folder(&major.to_string())).find(|folder| folder.is_dir())
 }
 
-/// What a tree is known by, its files with their sizes and times: another edit is another kernel.
+/// The identity of a tree: its files with their sizes and times. An edited tree is another kernel.
 fn state_of(tree: &Path) -> Result<String, KernelError> {
     use std::fmt::Write;
     use std::os::unix::fs::MetadataExt;
@@ -103,7 +104,7 @@ fn state_of(tree: &Path) -> Result<String, KernelError> {
                 folders.push(path);
             } else {
                 let (size, seconds, nanoseconds) = (metadata.size(), metadata.mtime(), metadata.mtime_nsec());
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = writeln!(text, "{} {size} {seconds} {nanoseconds}", path.display());
             }
         }

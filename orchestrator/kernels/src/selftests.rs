@@ -89,12 +89,12 @@ pub fn not_a_program(bytes: &[u8]) -> Option<String> {
         }
         let mut segments = header.program_headers(endian, bytes)?.iter();
         let is_dynamic = segments.any(|segment| segment.p_type(endian) == PT_INTERP);
-        Ok(is_dynamic.then_some("it asks for a dynamic loader, which a guest does not have: link it with -static"))
+        Ok(is_dynamic.then_some("it needs a dynamic loader, which a guest does not have: link it with -static"))
     };
     match read() {
         Ok(why) => why.map(str::to_owned),
         Err(_) if bytes.starts_with(b"#!") => Some("it is a script, and a guest has no interpreter".to_owned()),
-        Err(error) => Some(format!("it is no 64-bit ELF program: {error}")),
+        Err(error) => Some(format!("it is not a 64-bit ELF program: {error}")),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         let own = fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(not_a_program(&own).unwrap().contains("-static"));
         assert!(not_a_program(b"#!/bin/sh\n").unwrap().contains("script"));
-        assert!(not_a_program(b"").unwrap().contains("no 64-bit ELF"));
+        assert!(not_a_program(b"").unwrap().contains("not a 64-bit ELF"));
         let mut other = own.clone();
         other[18] = 183;
         assert!(not_a_program(&other).unwrap().contains("another processor"));

@@ -1,4 +1,4 @@
-//! The store: one folder per kernel, named after everything that determines its bytes.
+//! The kernel store: one folder for each kernel, named by everything that determines its bytes.
 
 mod by_path;
 mod metadata;
@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Where kernels are kept and how they come there.
+/// The kernel store.
 #[derive(Clone)]
 pub struct Store {
     root: PathBuf,
@@ -26,7 +26,7 @@ pub struct Store {
     mirror: Option<String>,
 }
 
-/// The folder for everything that can be made again: `$XDG_CACHE_HOME/luqual`, else `~/.cache/luqual`.
+/// The cache folder, whose content can be created again: `$XDG_CACHE_HOME/luqual`, else `~/.cache/luqual`.
 pub fn cache_folder() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
@@ -35,14 +35,14 @@ pub fn cache_folder() -> PathBuf {
         .join("luqual")
 }
 
-/// The kinds of what is made from an entry, each with a folder in the store.
+/// The kinds of artifacts; each has a folder in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Kernels, with what was built beside them.
+    /// Kernels, with their other build results.
     Kernels,
-    /// A kernel's own programs for live update.
+    /// The live update selftests of a kernel.
     Selftests,
-    /// Trees in which mutants of a kernel are built.
+    /// Trees for the builds of mutants.
     Mutants,
 }
 
@@ -57,8 +57,8 @@ impl Kind {
 }
 
 impl Store {
-    /// The store below `root` (see [`cache_folder`]), of the kernels of `catalog`. What builds that were killed left there
-    /// is removed.
+    /// Opens the store below `root` (see [`cache_folder`]) for the kernels of `catalog`, and removes the working
+    /// folders of killed builds.
     pub fn new(root: PathBuf, catalog: Catalog, mirror: Option<String>) -> Self {
         let store = Self { root, catalog, mirror };
         for kind in [Kind::Kernels, Kind::Selftests] {
@@ -72,7 +72,7 @@ impl Store {
         &self.catalog
     }
 
-    /// The kernel that `spec` names: a version of the catalog or a commit, built if need be, or a path.
+    /// The kernel that `spec` names: a version of the catalog or a commit, which is built if necessary, or a path.
     pub async fn resolve(&self, spec: &str, progress: &dyn BuildProgress) -> Result<Kernel, KernelError> {
         match self.entry(spec)? {
             Some(entry) => self.ensure(&entry, progress).await,
@@ -80,7 +80,7 @@ impl Store {
         }
     }
 
-    /// The kernel of `spec` if it is there; nothing is built.
+    /// The kernel that `spec` names, if it exists. Nothing is built.
     pub fn find(&self, spec: &str) -> Result<Option<Kernel>, KernelError> {
         match self.entry(spec)? {
             Some(entry) => self.ready(&entry),
@@ -88,12 +88,12 @@ impl Store {
         }
     }
 
-    /// What the kernel that `spec` names is called ever after: a commit by its own name, any other as it is.
+    /// The permanent name of a kernel: a commit by its id, any other by `spec` itself.
     pub fn name(&self, spec: &str) -> Result<String, KernelError> {
         Ok(self.entry(spec)?.map_or_else(|| spec.to_owned(), |entry| entry.version.clone()))
     }
 
-    /// The release of the kernel that `spec` names, which for one of the catalog is its name; nothing is built.
+    /// The release of the kernel that `spec` names; for a kernel of the catalog, its name. Nothing is built.
     pub fn release(&self, spec: &str) -> Result<String, KernelError> {
         match self.entry(spec)?.as_deref() {
             Some(Entry { source: Source::Commit { release, .. }, .. }) => Ok(release.clone()),
@@ -102,7 +102,7 @@ impl Store {
         }
     }
 
-    /// How the kernel that `spec` names is built, unless it is a path to one that is.
+    /// The entry of the kernel that `spec` names; `None` if it is the path of a built kernel.
     fn entry(&self, spec: &str) -> Result<Option<Cow<'_, Entry>>, KernelError> {
         match self.catalog.find(spec) {
             Some(entry) => Ok(Some(Cow::Borrowed(entry))),
@@ -118,16 +118,16 @@ impl Store {
         by_path::read(spec)
     }
 
-    /// The kernel of a catalog entry, if it is in the store and as it was put there.
+    /// The kernel of a catalog entry, if it is in the store and unchanged.
     pub fn ready(&self, entry: &Entry) -> Result<Option<Kernel>, KernelError> {
         match self.folder(Kind::Kernels, &Recipe::read(entry)?) {
-            // Where it could not even be built.
+            // Without a compiler, the kernel is not in the store.
             Err(KernelError::Tools(_)) => Ok(None),
             folder => Ok(metadata::load(&folder?, entry)),
         }
     }
 
-    /// Removes the kernel of an entry, so that it is built again. One that another luqual builds now is new, and stays.
+    /// Removes the kernel of an entry, so that it is built again, unless another luqual is building it now.
     pub fn forget(&self, entry: &Entry) -> Result<(), KernelError> {
         let folder = self.folder(Kind::Kernels, &Recipe::read(entry)?)?;
         if !folder.exists() {
@@ -137,23 +137,23 @@ impl Store {
         fs::remove_dir_all(&folder).map_err(KernelError::file(&folder))
     }
 
-    /// Where everything of a kind is.
+    /// The folder of a kind.
     pub(crate) fn place(&self, kind: Kind) -> PathBuf {
         self.root.join(kind.folder())
     }
 
-    /// The place of what is made by a recipe, among others of its kind.
+    /// The folder for the result of a recipe.
     pub(crate) fn folder(&self, kind: Kind, recipe: &Recipe<'_>) -> Result<PathBuf, KernelError> {
         recipe.folder(&self.place(kind))
     }
 
-    /// Where the log of a build is until the build succeeds: two builds at once have two names.
+    /// The log of a build until it succeeds; simultaneous builds have different names.
     pub(crate) fn log(&self, kind: Kind, folder: &Path) -> PathBuf {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         self.root.join(format!("{}-{name}.log", kind.folder()))
     }
 
-    /// One process builds, the others wait for it.
+    /// Builds the kernel if necessary; one process builds, and the others wait.
     async fn ensure(&self, entry: &Entry, progress: &dyn BuildProgress) -> Result<Kernel, KernelError> {
         let recipe = Recipe::read(entry)?;
         let folder = self.folder(Kind::Kernels, &recipe)?;
@@ -171,7 +171,7 @@ impl Store {
         })
     }
 
-    /// One process makes what belongs into `folder`, and the others wait for it: until the file is closed.
+    /// Locks a folder of the store until the returned file is closed; other processes wait.
     pub(crate) async fn lock(
         &self,
         folder: &Path,
@@ -183,7 +183,7 @@ impl Store {
         lock::take(&lock::beside(folder), &format!("builds {what}"), progress).await
     }
 
-    /// Builds in a folder of its own, of which the result alone is kept.
+    /// Builds in a temporary folder, and keeps the results.
     async fn make(&self, recipe: &Recipe<'_>, progress: &dyn BuildProgress) -> Result<(), KernelError> {
         if let Source::Commit { tree, id, .. } = &recipe.entry.source {
             return self.make_commit(recipe, (tree, id), progress).await;
@@ -200,12 +200,12 @@ impl Store {
         self.keep(recipe, &tree, &log, started)?;
         if recipe.check_source().is_err() {
             let tree = recipe.entry.source.provenance();
-            progress.note(&format!("{tree} changed since it was copied; the kernel is of the copy"));
+            progress.note(&format!("{tree} changed after it was copied; the kernel was built from the copy"));
         }
         Ok(())
     }
 
-    /// The tree of a commit is one for all commits: it is locked until what was built in it is kept.
+    /// Builds a commit. All commits of a tree share one clone, which is locked until the results are copied.
     async fn make_commit(
         &self,
         recipe: &Recipe<'_>,
@@ -220,7 +220,7 @@ impl Store {
         self.keep(recipe, &built, &log, started)
     }
 
-    /// Copies what was built in `tree` beside its place in the store, and renames it into that.
+    /// Copies the results in `tree` to a temporary folder in the store, and renames that into place.
     pub(crate) fn keep(
         &self,
         recipe: &Recipe<'_>,
@@ -241,7 +241,7 @@ impl Store {
         put(&new, log, &self.folder(Kind::Kernels, recipe)?)
     }
 
-    /// The package or tarball that an entry is made from; `None` for what is on this machine.
+    /// Downloads the package or tarball of an entry; `None` for a source on this host.
     pub(crate) async fn fetch(
         &self,
         entry: &Entry,
@@ -251,11 +251,11 @@ impl Store {
     }
 }
 
-/// Puts what was made, with the log of how it was, into its place: whole or not at all.
+/// Moves the results and the log of a build into place, completely or not at all.
 pub(crate) fn put(new: &Path, log: &Path, folder: &Path) -> Result<(), KernelError> {
     fs::rename(log, new.join("build.log")).map_err(KernelError::file(log))?;
     if folder.exists() {
-        // It was there and could not be used: what is new is better.
+        // The old folder could not be used, so it is replaced.
         fs::remove_dir_all(folder).map_err(KernelError::file(folder))?;
     }
     fs::rename(new, folder).map_err(KernelError::file(folder))

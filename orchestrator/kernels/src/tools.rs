@@ -1,18 +1,18 @@
-//! What a kernel build needs of the host.
+//! The host's programs for a kernel build.
 
 use crate::error::KernelError;
 use std::process::Command;
 
-/// The packages of Debian and Ubuntu that have all of it.
+/// The packages of Debian and Ubuntu with these programs.
 pub const PACKAGES: &str = "build-essential flex bison bc libelf-dev lz4";
 
-/// What is missing; each is a program that is run by the build, or a header that its own tools are compiled with.
+/// The missing programs and headers of a build.
 pub fn missing() -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let programs = ["make", "gcc", "ld", "flex", "bison", "bc", "lz4"];
     let mut missing: Vec<String> = programs.into_iter().filter(|program| !has(program)).map(str::to_owned).collect();
-    // objtool, for the unwinder's tables (tools/objtool).
+    // objtool needs this header for the unwinder's tables (tools/objtool).
     let headers = ["/usr/include/libelf.h", "/usr/include/x86_64-linux-gnu/libelf.h"];
     if !headers.into_iter().any(|header| std::path::Path::new(header).exists()) {
         missing.push("libelf.h".to_owned());
@@ -20,7 +20,7 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
-/// The compiler: its major version, which the store's key takes, and its whole one, which is recorded.
+/// The compiler: its major version, which is part of the store's key, and its full version, which is recorded.
 pub(crate) fn compiler() -> Result<(String, String), KernelError> {
     let ask = |option: &str| -> Option<String> {
         let output = Command::new("gcc").arg(option).output().ok().filter(|output| output.status.success())?;

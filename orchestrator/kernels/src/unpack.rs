@@ -1,4 +1,4 @@
-//! From a source package or tarball to a source tree.
+//! Unpacks a source package or tarball.
 
 use crate::error::KernelError;
 use crate::progress::BuildProgress;
@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// Unpacks a `linux-source` .deb, or a tarball, into `folder`, and says where the tree's top is.
+/// Unpacks a `linux-source` .deb or a tarball into `folder`, and returns the top of the tree.
 pub(crate) async fn unpack(
     package: &Path,
     folder: &Path,
@@ -39,12 +39,12 @@ pub(crate) async fn unpack(
                 }
             }
         }
-        return Err(wrong("there is no usr/src/linux-source-*.tar.* in it".to_owned()));
+        return Err(wrong("the package has no usr/src/linux-source-*.tar.*".to_owned()));
     }
     tree(file, folder, &read, progress).await.map_err(|error| failed(error, package, folder))
 }
 
-/// Out of space is told of the place that is full, anything else of the package.
+/// The error of an unpack: a full disk is reported for `folder`, anything else for `package`.
 fn failed(error: io::Error, package: &Path, folder: &Path) -> KernelError {
     let full = error.kind() == io::ErrorKind::StorageFull || error.to_string().contains("os error 28");
     if full {
@@ -58,21 +58,21 @@ async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn
     let mut archive = tar::Archive::new(opened(packed)?);
     archive.set_preserve_mtime(false);
     for (number, entry) in archive.entries()?.enumerate() {
-        // unpack_in refuses to leave the folder.
+        // unpack_in does not write outside of the folder.
         entry?.unpack_in(folder)?;
         if number % 200 == 0 {
             progress.at(read.get());
-            // So that the user can end it.
+            // The user can end the command here.
             tokio::task::yield_now().await;
         }
     }
     progress.end();
     let mut tops =
         fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| path.join("Kbuild").exists());
-    tops.next().ok_or_else(|| io::Error::other("there is no kernel source tree in it"))
+    tops.next().ok_or_else(|| io::Error::other("the archive has no kernel source tree"))
 }
 
-/// A stream, unpacked by what its first bytes say it is.
+/// Unpacks a stream; its first bytes tell the compression.
 fn opened<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 6];
     packed.read_exact(&mut magic)?;

@@ -1,4 +1,5 @@
-//! Folders for builds, a few GB each: removed when the build ends, and swept by the next start if luqual was killed.
+//! Working folders of builds, a few GB each. They are removed at the end of the build, or by the next start if luqual
+//! was killed.
 
 use crate::error::KernelError;
 use crate::tools;
@@ -7,18 +8,18 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How much a build takes at most, in MiB: the tree and what is compiled from it.
+/// The largest disk space of a build in MiB: the tree and the compiled files.
 const NEEDED_MIB: u64 = 3000;
 
-/// What the names of such folders begin with, and of those whose lock is not taken yet.
+/// The prefix of such folders, and of those that are not locked yet.
 const BUILD: &str = ".build-";
 const NEW: &str = ".new-";
 const LOCK: &str = "lock";
 
-/// No luqual needs so long from the making of such a folder to its lock; earlier ones did not lock them at all.
+/// The age after which an unlocked folder is abandoned. Older versions of luqual did not lock them.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// A folder that is removed with all that is in it when this is dropped. It is locked as long as it is used.
+/// A folder that is locked while it is used, and removed with its content when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Workplace {
     path: PathBuf,
@@ -26,11 +27,11 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
-    /// A new folder in `place`, which is made if it is not there. Those that a killed luqual left in it are removed before.
+    /// Creates a folder in `place`, which is created if necessary. Folders of killed processes are removed first.
     pub(crate) fn new(place: &Path) -> Result<Self, KernelError> {
         fs::create_dir_all(place).map_err(KernelError::file(place))?;
         sweep(place);
-        // Made and locked under another name: the sweep of another luqual sees it only once it is locked.
+        // The folder is locked before it gets its name, so that the sweep of another luqual only sees it locked.
         let made = tempfile::Builder::new().prefix(NEW).tempdir_in(place).map_err(KernelError::file(place))?;
         let lock = made.path().join(LOCK);
         let file = File::create(&lock).map_err(KernelError::file(&lock))?;
@@ -41,7 +42,7 @@ impl Workplace {
         Ok(Self { path, _lock: file })
     }
 
-    /// The same for the build of a kernel, if there can be one.
+    /// The same for the build of a kernel, after a check of tools and disk space.
     pub(crate) fn for_build(place: &Path) -> Result<Self, KernelError> {
         fs::create_dir_all(place).map_err(KernelError::file(place))?;
         sweep(place);
@@ -49,7 +50,7 @@ impl Workplace {
         Self::new(place)
     }
 
-    /// Where it is.
+    /// The path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -61,8 +62,8 @@ impl Drop for Workplace {
     }
 }
 
-/// Removes the folders in `place` whose luqual is gone. What still runs in one of them (a compiler whose make found nobody to
-/// tell any more) ends by itself; what it leaves is taken by the next sweep.
+/// Removes the folders in `place` whose luqual has ended. A compiler that still runs in one ends by itself; the next
+/// sweep removes its files.
 pub(crate) fn sweep(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else { return };
     for entry in entries.flatten() {
@@ -72,7 +73,7 @@ pub(crate) fn sweep(place: &Path) {
         if !is_build && !name.starts_with(NEW) {
             continue;
         }
-        // Held until the folder is gone, so that nobody else sweeps it.
+        // Held until the folder is removed, so that no other sweep touches it.
         let lock = File::open(path.join(LOCK));
         let is_abandoned = match &lock {
             Ok(lock) if is_build => lock.try_lock().is_ok(),
@@ -89,7 +90,7 @@ fn is_old(folder: &Path) -> bool {
     changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age >= ABANDONED))
 }
 
-/// Whether there can be a build in `place`.
+/// Checks that tools and disk space for a build in `place` exist.
 pub(crate) fn can_build(place: &Path) -> Result<(), KernelError> {
     let missing = tools::missing();
     if !missing.is_empty() {

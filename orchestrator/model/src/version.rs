@@ -91,7 +91,7 @@ impl FromStr for VersionRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |part: &str| format!("`{part}` is no range of versions");
+        let wrong = |part: &str| format!("`{part}` is not a range of versions");
         let bound = |part: &str| {
             let part = part.trim();
             let signs = [

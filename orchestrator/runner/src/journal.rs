@@ -1,4 +1,4 @@
-//! One dispatcher puts the events of a run in order: what is written to the journal is what everyone else sees.
+//! Puts the events of a run in order: every observer sees exactly what is written to the journal.
 
 use luqual_model::{CellId, Event, Journal, RunInfo, Stamped};
 use std::collections::HashSet;
@@ -11,38 +11,39 @@ use std::time::Instant;
 /// The journal's name in the run's folder.
 pub const JOURNAL: &str = "events.jsonl";
 
-/// Takes events, stamps them, writes them to the journal, and shows them to an observer. It keeps nothing of them.
+/// Stamps events, writes them to the journal, and shows them to an observer. It does not store them.
 pub struct Dispatcher<'a> {
     started: Instant,
-    /// Microseconds that the run had before it was cut off.
+    /// The duration of the run before it was resumed, in microseconds.
     before_us: u64,
     journal: File,
-    /// The length of the journal up to its last whole line, in bytes.
+    /// The length of the journal up to the end of its last complete line, in bytes.
     whole: u64,
     observer: &'a mut dyn FnMut(&Stamped),
     failed: Option<io::Error>,
 }
 
-/// A run that was cut off, as its journal has it. Nothing is written before it goes on.
+/// An incomplete run, as read from its journal. Nothing is written before it is resumed.
 pub struct CutOff {
     journal: File,
     whole: u64,
     before_us: u64,
-    /// The run, as it was begun, and its end if it has one.
+    /// The run as it was started, and its end if it has one.
     pub run: RunInfo,
-    /// The places in its plan of the cells that are left.
+    /// The indices of the cells that have not ended, in the plan.
     pub left: Vec<usize>,
-    /// Those cells, and the shared boots that they may have been in: what they left behind is no evidence of anything.
+    /// Those cells, and the shared boots that they may have been in; their folders are removed before the run is
+    /// resumed.
     pub stale: Vec<CellId>,
 }
 
 impl<'a> Dispatcher<'a> {
-    /// A new run: its journal begins with it. A journal that is there already belongs to another run.
+    /// Starts the journal of a new run. It is an error if the folder has a journal already.
     pub fn create(folder: &Path, run: &RunInfo, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Self> {
         let path = folder.join(JOURNAL);
         let journal = File::create_new(&path)?;
         lock(&journal)?;
-        // Before it was locked another luqual may have taken it for one that was cut off at its beginning.
+        // Another luqual may have removed the file before it was locked.
         if path.metadata()?.ino() != journal.metadata()?.ino() {
             return Err(busy());
         }
@@ -51,8 +52,8 @@ impl<'a> Dispatcher<'a> {
         Ok(dispatcher)
     }
 
-    /// Takes one event, unless the journal could not be written before: what it does not have did not happen. True if it
-    /// was taken; why not is told by [`Self::finish`].
+    /// Writes one event, unless an earlier write failed. Returns whether it was written; [`Self::finish`] returns the
+    /// error.
     pub fn take(&mut self, event: Event) -> bool {
         if self.failed.is_some() {
             return false;
@@ -61,14 +62,14 @@ impl<'a> Dispatcher<'a> {
         let stamped = Stamped { at_us, event };
         let written = serde_json::to_vec(&stamped).map_err(io::Error::other).and_then(|mut line| {
             line.push(b'\n');
-            // One write a line: a killed run leaves whole lines, but for the last.
+            // Each line is one write, so that a killed run leaves complete lines, except perhaps the last.
             self.journal.write_all(&line).map(|()| self.whole += line.len() as u64)
         });
         match written {
             Ok(()) => (self.observer)(&stamped),
             Err(error) => {
-                // Half a line would be taken for the beginning of the next. Where this fails too, the half is the last
-                // line, which readers leave out.
+                // Remove an incomplete line, which would join the next one. If this fails too, it is the last line,
+                // and readers skip it.
                 let _ = self.journal.set_len(self.whole);
                 self.failed = Some(error);
             }
@@ -76,14 +77,14 @@ impl<'a> Dispatcher<'a> {
         self.failed.is_none()
     }
 
-    /// Whether the journal has all of it.
+    /// Returns the first error of a write, if there was one.
     pub fn finish(self) -> io::Result<()> {
         self.failed.map_or(Ok(()), Err)
     }
 }
 
 impl CutOff {
-    /// Reads the journal in `folder`: it is the truth, but for a last line that was not written to its end.
+    /// Reads the journal in `folder`, without an incomplete last line.
     pub fn read(folder: &Path) -> io::Result<Self> {
         let journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
         lock(&journal)?;
@@ -114,7 +115,7 @@ impl CutOff {
         Ok(Self { journal, whole, before_us, run, left, stale })
     }
 
-    /// Goes on where the journal ended.
+    /// Continues the journal at its end.
     pub fn resume<'a>(self, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Dispatcher<'a>> {
         let Self { mut journal, whole, before_us, left, .. } = self;
         journal.set_len(whole)?;
@@ -125,7 +126,7 @@ impl CutOff {
     }
 }
 
-/// Whether a run has begun in `folder`: whether its journal has a whole first line. Where it has not, what is there of it is removed.
+/// Whether the journal in `folder` has a complete first line. If not, it is removed.
 pub fn has_begun(folder: &Path) -> io::Result<bool> {
     let path = folder.join(JOURNAL);
     let journal = match File::open(&path) {
@@ -142,17 +143,17 @@ pub fn has_begun(folder: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The folder of a boot's evidence, relative to the run's.
+/// The folder of a boot's evidence, relative to the run's folder.
 pub(crate) fn folder_of(boot: &CellId) -> String {
     format!("cells/{boot}")
 }
 
-/// That of the boot of an attempt, whose own folder may be in it.
+/// The folder of the boot of an attempt, which may contain the attempt's own folder.
 fn boot_folder(attempt: &str) -> String {
     attempt.split('/').take(2).collect::<Vec<_>>().join("/")
 }
 
-/// One luqual writes a journal; the lock goes with the process.
+/// Locks the journal, so that only one luqual writes it. The lock ends with the process. An error if it is locked.
 fn lock(journal: &File) -> io::Result<()> {
     journal.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => busy(),
@@ -161,7 +162,7 @@ fn lock(journal: &File) -> io::Result<()> {
 }
 
 fn busy() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "another luqual is running this run")
+    io::Error::new(io::ErrorKind::ResourceBusy, "another luqual runs this run; wait until it ends")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Runs cells: a boot as a value, the driver that goes through its steps, injected faults, what the host observes, and the verdict.
+//! Runs cells: boots as values, the driver that executes their steps, injected faults, the host's observations, and
+//! the verdict.
 //!
-//! Bottom-up: [`seed`] and [`requirements`]; [`judge`], from evidence to outcome; [`lab`], what a boot is made with; [`observe`], what
-//! the host sees; [`inject`]; [`journal`]; [`boot`], one attempt; [`run`], all of them.
+//! Bottom-up: [`seed`] and [`requirements`]; [`judge`], from evidence to outcome; [`lab`], the machine and the guest;
+//! [`observe`], what the host sees; [`inject`]; [`journal`]; [`boot`], one attempt; [`run`], a whole run.
 
 mod boot;
 #[cfg(any(test, feature = "fake"))]

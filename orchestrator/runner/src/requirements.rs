@@ -1,10 +1,10 @@
-//! What workloads need, in the words of kernels.
+//! The requirements of workloads, in terms of kernels and machines.
 
 use luqual_model::Capability;
 use luqual_protocol::{Requirement, Workload};
 use luqual_vm::Profile;
 
-/// What a need is called among the abilities of kernels.
+/// The capability of a kernel that meets a requirement.
 pub fn capability(need: Requirement) -> Capability {
     match need {
         Requirement::Luo => Capability::Luo,
@@ -14,14 +14,14 @@ pub fn capability(need: Requirement) -> Capability {
     }
 }
 
-/// What a workload needs that machines of a profile do not have.
+/// What a workload requires and machines of `profile` lack; `None` if nothing.
 pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<String> {
     let (device, name) = (workload.device?, profile.name);
     if profile.device(device.word()).is_none() {
         return Some(format!("the profile {name} has no {device}"));
     }
     let stays = workload.unplug.is_some() && !profile.bus.can_unplug();
-    stays.then(|| format!("the profile {name} has no slot that {device} could be unplugged from"))
+    stays.then(|| format!("the profile {name} has no slot from which {device} can be unplugged"))
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(lacks("q35-intel", "vfio.nvme.idle").unwrap(), "the profile q35-intel has no nvme");
         assert_eq!(
             lacks("vfio-intel", "vfio.nvme.unplugged").unwrap(),
-            "the profile vfio-intel has no slot that nvme could be unplugged from"
+            "the profile vfio-intel has no slot from which nvme can be unplugged"
         );
         assert_eq!(lacks("q35-intel", "memfd.basic"), None);
     }

@@ -1,19 +1,19 @@
-//! Where chance comes from: all of it is drawn from one number of the run, so that it can be drawn again.
+//! Random numbers: all are drawn from the run's seed, so that a run can be reproduced.
 
 use luqual_model::CellId;
 use sha2::{Digest, Sha256};
 
-/// Where the seeds of attempts come from.
+/// The source of the seeds of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seed {
-    /// Each is drawn from the run's.
+    /// Each attempt draws its seed from the run's.
     OfRun(u64),
-    /// An attempt is made again, with its own.
+    /// The attempt is reproduced with this seed.
     OfAttempt(u64),
 }
 
 impl Seed {
-    /// The seed of one attempt at a boot: of its timing, and of what its parts have.
+    /// The seed of an attempt at a boot, for its delays and the contents of its parts.
     pub(crate) fn of_attempt(self, boot: &CellId, number: usize) -> u64 {
         match self {
             Self::OfRun(run) => drawn(run, &format!("{boot} {number}")),
@@ -22,17 +22,17 @@ impl Seed {
     }
 }
 
-/// The seed of one workload's content in it: no two parts of a boot have the same content.
+/// The seed of a workload's content in an attempt; no two parts of a boot have the same content.
 pub(crate) fn of_content(attempt: u64, workload: &str) -> u64 {
     drawn(attempt, workload)
 }
 
-/// A number from 0 to 1 that depends on both.
+/// A number from 0 to 1, drawn from `seed` and `which`.
 pub(crate) fn fraction(seed: u64, which: u32) -> f64 {
     f64::from((seed >> (which * 16)) as u16) / f64::from(u16::MAX)
 }
 
-/// A number that depends on both, and on nothing else.
+/// A number that depends only on `seed` and `what`.
 pub fn drawn(seed: u64, what: &str) -> u64 {
     let mut digest = Sha256::new();
     digest.update(seed.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Which accelerator runs guests here. That /dev/kvm opens proves nothing: only guest code that ran does.
+//! Chooses the accelerator. An open /dev/kvm proves nothing; luqual runs guest code to see whether KVM works.
 
 use crate::error::VmError;
 use crate::qemu::Qemu;
@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
-/// What runs the guest's code.
+/// The accelerator: what runs the guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
     /// The host's virtualisation.
@@ -28,7 +28,7 @@ impl Accel {
         }
     }
 
-    /// By how much a deadline for KVM is stretched.
+    /// The factor for deadlines, which are given for KVM.
     pub const fn deadline_factor(self) -> u32 {
         match self {
             Self::Kvm => 1,
@@ -37,27 +37,27 @@ impl Accel {
     }
 }
 
-/// What the user wants.
+/// The requested accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccelChoice {
-    /// KVM where it runs guests, else TCG.
+    /// KVM if it can run a guest, otherwise TCG.
     Auto,
-    /// KVM or nothing.
+    /// KVM; an error if it cannot run a guest.
     Kvm,
-    /// TCG, whatever there is.
+    /// TCG, even if KVM works.
     Tcg,
 }
 
-/// What is used, and why.
+/// The chosen accelerator, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccelFound {
-    /// Which.
+    /// The accelerator.
     pub accel: Accel,
-    /// In one line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
-/// Decides; runs a guest under KVM unless `cache` says that one ran since the host booted.
+/// Chooses the accelerator. Runs a guest under KVM, unless `cache` says that one ran since the host booted.
 pub async fn choose(
     launcher: &Launcher,
     qemu: &Qemu,
@@ -70,11 +70,11 @@ pub async fn choose(
     match (kvm(launcher, qemu, cache).await, choice) {
         (Ok(()), _) => Ok(AccelFound { accel: Accel::Kvm, reason: "KVM ran a guest".to_owned() }),
         (Err(why), AccelChoice::Kvm) => Err(VmError::NoKvm(why)),
-        (Err(why), _) => Ok(AccelFound { accel: Accel::Tcg, reason: format!("KVM does not run guests: {why}") }),
+        (Err(why), _) => Ok(AccelFound { accel: Accel::Tcg, reason: format!("KVM cannot run a guest: {why}") }),
     }
 }
 
-/// `Err` says why KVM is of no use.
+/// Whether KVM can run a guest; an error has the reason.
 async fn kvm(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<(), String> {
     if let Err(error) = fs::File::options().read(true).write(true).open("/dev/kvm") {
         return Err(format!("/dev/kvm: {error}"));
@@ -82,15 +82,15 @@ async fn kvm(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<(), Strin
     remembered(launcher, qemu, cache).await
 }
 
-/// The file in the cache folder that says for which QEMU, kernel and boot of the host KVM ran a guest.
+/// The file in the cache folder with the QEMU, kernel and boot of the host for which KVM ran a guest.
 const CACHE: &str = "kvm-ran-a-guest";
 
-/// Only a success is remembered. A failure may be over a moment later (a module is loaded again, another hypervisor lets go
-/// of the processor), and to see it again takes 0.2 s.
+/// Only a success is remembered. A failure can end soon (a module is loaded again, another hypervisor releases the
+/// processor), and another test takes 0.2 s.
 async fn remembered(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<(), String> {
     let host = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    // A QEMU that is built again may have the same version.
+    // A rebuilt QEMU can have the same version.
     let built = fs::metadata(&qemu.path).map_or((0, 0), |metadata| (metadata.size(), metadata.mtime()));
     let key = format!("{} {} {built:?} {} {}", qemu.path.display(), qemu.version, host.trim(), boot.trim());
     let file = cache.join(CACHE);
@@ -98,18 +98,19 @@ async fn remembered(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<()
         return Ok(());
     }
     probe(launcher, qemu, Accel::Kvm).await?;
-    // Not to remember costs a moment at the next start, and is no reason to fail.
+    // An error is ignored; the next start only tests again.
     let _ = fs::create_dir_all(cache).and_then(|()| fs::write(&file, key));
     Ok(())
 }
 
-/// What `probe/probe.S` writes to the exit device, as QEMU's exit code (QEMU hw/misc/debugexit.c: value << 1 | 1).
+/// QEMU's exit code for the value that `probe/probe.S` writes to the exit device (QEMU hw/misc/debugexit.c: value <<
+/// 1 | 1).
 const PROBE_RAN: i32 = 0x2a << 1 | 1;
 
-/// How long a few instructions may take, with the start of QEMU.
+/// The limit for the test, with the start of QEMU.
 const PROBE: Duration = Duration::from_secs(20);
 
-/// Runs a few instructions of real 64-bit guest code.
+/// Tests an accelerator: runs a few instructions of 64-bit guest code.
 pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let image = folder.path().join("probe.bin");
@@ -131,7 +132,7 @@ pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(),
     };
     let Ok(complaint) = complaint else {
         let _ = child.kill().await;
-        return Err(format!("the guest did not get through a few instructions in {} s", PROBE.as_secs()));
+        return Err(format!("the guest did not run a few instructions within {} s", PROBE.as_secs()));
     };
     if complaint.as_deref().is_some_and(is_internal_error) {
         let _ = child.kill().await;
@@ -143,8 +144,8 @@ pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(),
     Err(complaint.unwrap_or_else(|| format!("QEMU ended ({status})")))
 }
 
-/// The first line that QEMU writes to its standard error. After an internal error of KVM it pauses the machine and lives
-/// on (QEMU accel/kvm/kvm-all.c, kvm_handle_internal_error()), so then nothing but that and the line behind it is awaited.
+/// The first line of QEMU's standard error. After an internal error of KVM, QEMU pauses the machine and continues
+/// (QEMU accel/kvm/kvm-all.c, kvm_handle_internal_error()), so only that line and the next one are awaited.
 async fn complaint(stderr: impl AsyncBufRead + Unpin) -> Option<String> {
     let mut lines = stderr.lines();
     let mut first: Option<String> = None;
@@ -253,9 +254,9 @@ mod tests {
         let found = choose(&launcher, &qemu, AccelChoice::Auto, folder.path()).await.unwrap();
         assert_eq!(found.accel, Accel::Tcg);
         let error = choose(&launcher, &qemu, AccelChoice::Kvm, folder.path()).await.unwrap_err();
-        assert!(error.to_string().starts_with("KVM does not run guests here: "), "{error}");
+        assert!(error.to_string().starts_with("KVM cannot run a guest on this host: "), "{error}");
         assert_eq!(
-            format!("KVM does not run guests here: {}", found.reason.split_once(": ").unwrap().1),
+            format!("KVM cannot run a guest on this host: {}", found.reason.split_once(": ").unwrap().1),
             error.to_string()
         );
     }

@@ -1,16 +1,16 @@
-//! From a profile to QEMU's arguments. Pure.
+//! Builds QEMU's arguments from a profile. Pure.
 
 use crate::accel::Accel;
 use crate::ivshmem;
 use crate::profile::{Bus, Device, IntelMode, Iommu, Profile, VIRTIO_QUEUE};
 use std::path::Path;
 
-/// What one QEMU is started with.
+/// The configuration of a QEMU process.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// The machine.
     pub profile: &'a Profile,
-    /// How its guest is run.
+    /// The mode of the guest.
     pub mode: Mode,
     /// The source's bzImage.
     pub kernel: &'a Path,
@@ -20,31 +20,31 @@ pub struct Launch<'a> {
     pub command_line: &'a str,
     /// The folder for the RAM file and the sockets; short, since a socket's path has 107 bytes at most.
     pub folder: &'a Path,
-    /// The folder for what QEMU writes down: [`TRACE`], [`CONSOLE_RAW`] and [`ANSWERS`].
+    /// The folder for QEMU's logs: [`TRACE`], [`CONSOLE_RAW`] and [`ANSWERS`].
     pub logs: &'a Path,
-    /// Whether the devices can be reached from outside, for injected faults.
+    /// Whether devices can be accessed from outside of the guest, for injected faults.
     pub open: bool,
-    /// Whether a debugger can be attached, at [`GDB`] in [`Launch::folder`].
+    /// Whether gdb can attach, at [`GDB`] in [`Launch::folder`].
     pub gdb: bool,
 }
 
 /// How a guest is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
-    /// What runs its code.
+    /// The accelerator.
     pub accel: Accel,
-    /// Whether it runs virtual machines of its own.
+    /// Whether it runs nested virtual machines.
     pub nested: bool,
-    /// Of a guest that nobody talks to: what all chance in it is drawn from. It does the same each time, instruction by
-    /// instruction, and so it has one processor, whose instructions are its clock (QEMU docs/devel/tcg-icount.rst).
+    /// The seed of a deterministic guest, which has no connection and one processor, whose instructions are its clock
+    /// (QEMU docs/devel/tcg-icount.rst); `None` for any other guest.
     pub alone: Option<u64>,
 }
 
-/// What QEMU's devices do, in [`Launch::logs`].
+/// The trace of QEMU's devices, in [`Launch::logs`].
 pub const TRACE: &str = "qemu-trace.log";
-/// What a guest that nobody talks to writes on its console, byte for byte, in [`Launch::logs`].
+/// The raw console of a guest without a connection, in [`Launch::logs`].
 pub const CONSOLE_RAW: &str = "console.raw";
-/// What it writes on its second serial port, in [`Launch::logs`].
+/// The output of its second serial port, in [`Launch::logs`].
 pub const ANSWERS: &str = "answers.jsonl";
 
 /// The RAM file in [`Launch::folder`].
@@ -53,14 +53,14 @@ pub(crate) const RAM: &str = "ram";
 pub(crate) const CONSOLE: &str = "console";
 /// The QMP socket in [`Launch::folder`].
 pub(crate) const QMP: &str = "qmp";
-/// The socket to reach devices by in [`Launch::folder`], where they can be (QEMU docs/devel/qtest.rst).
+/// The qtest socket in [`Launch::folder`], if devices can be accessed from outside (QEMU docs/devel/qtest.rst).
 pub(crate) const QTEST: &str = "qtest";
 
-/// The socket for a debugger in [`Launch::folder`], where one is wanted (QEMU docs/system/gdb.rst).
+/// The gdb socket in [`Launch::folder`], if it is enabled (QEMU docs/system/gdb.rst).
 pub const GDB: &str = "gdb";
 
-/// What QEMU writes down of its devices: accesses to their configuration, resets, translated DMA, and faults. One that a QEMU
-/// does not have is a warning of it: `qdev_reset` is of those before 9, `resettable_phase_hold_exec` of those after.
+/// The trace events of devices: accesses to configuration space, resets, translated DMA, and faults. QEMU only warns
+/// about events that it does not have: `qdev_reset` exists before version 9, `resettable_phase_hold_exec` since then.
 const TRACED: [&str; 9] = [
     "pci_cfg_write",
     "qdev_reset",
@@ -78,15 +78,15 @@ pub fn file_of(device: Device) -> String {
     format!("{}.file", device.id())
 }
 
-/// The socket at which the host serves a device, in [`Launch::folder`].
+/// The socket on which the host serves a device, in [`Launch::folder`].
 pub(crate) fn server_of(device: Device) -> String {
     format!("{}.server", device.id())
 }
 
-/// No socket in [`Launch::folder`] has a longer name.
+/// The longest socket name in [`Launch::folder`].
 pub(crate) const LONGEST_SOCKET: &str = "ivshmem-doorbell.server";
 
-/// The sockets by which frames go to a device and come from it, in [`Launch::folder`].
+/// The sockets for frames to a device and from it, in [`Launch::folder`].
 pub fn frames_of(device: Device) -> (String, String) {
     (format!("{}.in", device.id()), format!("{}.out", device.id()))
 }
@@ -107,7 +107,8 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     let mut arguments = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
 
-    // Interrupt remapping wants the interrupt controllers split between KVM and QEMU (QEMU hw/i386/intel_iommu.c).
+    // Interrupt remapping requires interrupt controllers that are split between KVM and QEMU (QEMU
+    // hw/i386/intel_iommu.c).
     let Mode { accel, alone, .. } = launch.mode;
     let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
     add("-machine", format!("{machine},memory-backend=ram{irqchip}"));
@@ -116,30 +117,31 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     add("-smp", processors(launch).to_string());
     add("-m", format!("{memory_mib}M"));
     add("-object", format!("memory-backend-file,id=ram,size={memory_mib}M,mem-path={},share=on", file(RAM)));
-    // An IOMMU has to be there before the devices that it serves.
+    // An IOMMU has to come before the devices that it serves.
     if let Some(device) = iommu_device(iommu) {
         add("-device", device);
     }
     match alone {
         None => {
-            // The guest reaches nobody, and only this host's loopback reaches the guest, at a port that QEMU finds. This card
-            // comes first, so that it is eth0.
+            // The guest has no network access, and only this host's loopback can connect to it, at a port that QEMU
+            // chooses. This card comes first, so that it is eth0.
             add("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22".to_owned());
             add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
             add("-device", "virtio-rng-pci".to_owned());
         }
         Some(seed) => {
-            // An instruction takes 2 ns of the only clock, and waiting takes none of the host's.
+            // An instruction takes 2 ns of the guest's clock, and sleeping takes no time of the host.
             add("-icount", "shift=1,sleep=off".to_owned());
             add("-rtc", "base=2026-01-01T00:00:00,clock=vm".to_owned());
-            // RDRAND and what the kernel is given at its start.
+            // The seed of RDRAND and of the kernel's initial entropy.
             add("-seed", seed.to_string());
         }
     }
     add("-device", "pvpanic-pci".to_owned());
-    // A kernel says by it where its vmcoreinfo is, and a core of the guest's memory has that in a note (QEMU docs/specs/vmcoreinfo.rst).
+    // A kernel reports its vmcoreinfo with this device, and a core of the guest's memory then has a note with it
+    // (QEMU docs/specs/vmcoreinfo.rst).
     add("-device", "vmcoreinfo".to_owned());
-    // What a device does in its own time, or in somebody else's, is not the same each time.
+    // A device that works in its own time is not deterministic.
     for (option, value) in devices(launch).into_iter().filter(|_| alone.is_none()) {
         add(option, value);
     }
@@ -157,19 +159,19 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
         add("-gdb", "chardev:gdb".to_owned());
     }
     if alone.is_none() {
-        // Not a socket: QEMU writes byte by byte, some 280 of which fill a Unix socket's buffer, and when the host then is
-        // busy for 10 ms the guest's driver gives up on the port and characters are lost. A pipe takes 64 KiB of them.
+        // A pipe, not a socket: QEMU writes single bytes, and about 280 of them fill the buffer of a Unix socket. If
+        // the host is then busy for 10 ms, the guest's driver gives up and characters are lost. A pipe takes 64 KiB.
         add("-chardev", format!("pipe,id=console,path={}", file(CONSOLE)));
         add("-serial", "chardev:console".to_owned());
     } else {
-        // A file takes all, always: the guest never notices how busy the host is.
+        // A file never blocks, so that the guest does not notice how busy the host is.
         for (id, name) in [("console", CONSOLE_RAW), ("answers", ANSWERS)] {
             add("-chardev", format!("file,id={id},path={}", escaped(&launch.logs.join(name))));
             add("-serial", format!("chardev:{id}"));
         }
     }
     add("-qmp", format!("unix:{},server=on,wait=off", file(QMP)));
-    // However it ends, it stays where it ended, to be looked into; luqual is told by an event.
+    // A machine that ends is paused for analysis; an event tells luqual.
     add("-action", "reboot=shutdown,shutdown=pause,panic=pause".to_owned());
     add("-display", "none".to_owned());
     arguments.extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
@@ -180,10 +182,13 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     arguments
 }
 
-/// Emulated SVM changes the set of a processor's pending interrupts without the lock under which others do (QEMU
-/// target/i386/tcg/sysemu/svm_helper.c, helper_vmrun() and do_vmexit(), interrupt_request), and leaves the vector that it injected
-/// behind, to be delivered once more when another processor asks this one to stop (exception_index). With one processor nobody is
-/// there who would: with two, of sixteen machines one triple-faulted or stood still in most runs.
+/// The number of processors.
+///
+/// Emulated SVM changes a processor's pending interrupts without the lock that others use (QEMU
+/// target/i386/tcg/sysemu/svm_helper.c, helper_vmrun() and do_vmexit(), interrupt_request). It also leaves the
+/// injected vector behind, which is then delivered again when another processor stops this one (exception_index).
+/// With two processors, one of sixteen machines triple-faulted or stood still in most runs; with one processor this
+/// cannot happen.
 fn processors(launch: &Launch<'_>) -> u32 {
     let Mode { accel, nested, alone } = launch.mode;
     if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { launch.profile.vcpus }
@@ -204,7 +209,7 @@ fn iommu_device(iommu: Iommu) -> Option<String> {
     }
 }
 
-/// The devices that workloads own, with the buses that they are on and what is behind them.
+/// The devices of workloads, with their buses and backends.
 fn devices(launch: &Launch<'_>) -> Vec<(&'static str, String)> {
     let mut options = Vec::new();
     if launch.profile.bus == Bus::Bridge {
@@ -228,10 +233,10 @@ fn devices(launch: &Launch<'_>) -> Vec<(&'static str, String)> {
     options
 }
 
-/// The slot of [`Bus::OneSlot`], which nothing else takes.
+/// The slot of [`Bus::OneSlot`], which no other device uses.
 const ONE_SLOT: u32 = 0x10;
 
-/// What a device has behind it on the host.
+/// The host backend of a device.
 fn behind(device: Device, folder: &Path) -> Option<(&'static str, String)> {
     let id = device.id();
     let path = |name: &str| escaped(&folder.join(name));
@@ -256,11 +261,11 @@ fn behind(device: Device, folder: &Path) -> Option<(&'static str, String)> {
     }
 }
 
-/// A device as QEMU knows it, with what it has behind it.
+/// The frontend of a device, with its backend.
 fn front(device: Device) -> String {
     let (kind, id) = (device.qemu_type(), device.id());
     match device {
-        // All of the machine's memory can be reached by its DMA; by default it has 28 bits.
+        // Its DMA can access all of the machine's memory; the default is 28 bits.
         Device::Edu => format!("{kind},dma_mask=0xffffffffffffffff"),
         Device::IvshmemPlain => format!("{kind},memdev={id}-memory"),
         Device::IvshmemDoorbell => format!("{kind},vectors={},chardev={id}-server", ivshmem::VECTORS),
@@ -274,49 +279,49 @@ fn front(device: Device) -> String {
     }
 }
 
-/// What every kernel is told of the machine that it runs in, whichever boots first.
+/// The command line options that every kernel gets for its machine.
 pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone }: Mode) -> String {
-    // The address is given, not asked for: nothing waits for a DHCP server. 10.0.2.15 is what QEMU forwards to.
+    // The address is fixed, so that no kernel waits for DHCP. QEMU forwards to 10.0.2.15.
     let address = Some("ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off").filter(|_| alone.is_none());
     let options = [
-        // An NMI that nobody expects is the host asking a kernel that hangs where it is: on every processor.
+        // An unexpected NMI is the host's question to a hanging kernel where it is, on every processor.
         "unknown_nmi_panic panic_sys_info=all_bt",
-        // A task that a kernel does not wake is told before the phase's deadline, else the agent would be blamed: it takes
-        // up to twice this long (kernel/hung_task.c).
+        // The kernel has to report a hung task before the phase's deadline, or the agent would be blamed; it takes up
+        // to twice this time (kernel/hung_task.c).
         match accel {
             Accel::Kvm => "sysctl.kernel.hung_task_timeout_secs=10",
             Accel::Tcg => "sysctl.kernel.hung_task_timeout_secs=40",
         },
     ];
     let emulated = [
-        // An emulated TSC is the host's clock: there is nothing to watch. 7.3's watchdog can wait for ever for a processor
-        // that stop_machine() holds, while jiffies are the clock (kernel/time/clocksource.c, watchdog_wait_seq): one boot
-        // in a hundred of a busy host hung.
+        // An emulated TSC is the host's clock, and needs no watchdog. The watchdog of 7.3 can wait for ever for a
+        // processor that stop_machine() holds, while jiffies are the clock (kernel/time/clocksource.c,
+        // watchdog_wait_seq): one boot in a hundred hung on a busy host.
         "tsc=nowatchdog",
-        // The timer is there. Whether it is gets tested by counting its interrupts for ten ticks of that same clock; when
-        // the host was busy elsewhere meanwhile, the kernel panics (arch/x86/kernel/apic/io_apic.c, timer_irq_works).
-        // A guest of KVM says this to itself (arch/x86/kernel/kvm.c).
+        // The timer exists. The kernel tests it by counting interrupts for ten ticks of the same clock, and panics if
+        // the host was busy meanwhile (arch/x86/kernel/apic/io_apic.c, timer_irq_works). A KVM guest sets this option
+        // by itself (arch/x86/kernel/kvm.c).
         "no_timer_check",
     ];
     let is_emulated = accel == Accel::Tcg;
     let emulated = emulated.into_iter().filter(|_| is_emulated);
-    // A timer that was set once and whose interrupt was lost (see processors()) is waited for for ever; one that comes again and
-    // again is not.
+    // The interrupt of a one-shot timer can be lost (see processors()), which stops the kernel; a periodic timer
+    // comes again.
     let emulated = emulated.chain(Some("nohz=off highres=off").filter(|_| is_emulated && nested));
     let own = Some(profile.kernel_options).filter(|own| !own.is_empty());
     address.into_iter().chain(options).chain(emulated).chain(own).collect::<Vec<_>>().join(" ")
 }
 
-/// A path inside of an option: QEMU takes a doubled comma for one (QEMU util/qemu-option.c).
+/// Escapes a path in an option: QEMU reads a doubled comma as one (QEMU util/qemu-option.c).
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
-/// One command to paste into a shell.
+/// The command line, quoted for a shell.
 pub fn command_line(program: &Path, arguments: &[String]) -> String {
     let program = program.display().to_string();
     let words = std::iter::once(program.as_str()).chain(arguments.iter().map(String::as_str));
-    // Only a NUL cannot be quoted, and no argument with one could have been given to QEMU either.
+    // Only a NUL cannot be quoted, and no process can have an argument with one.
     shlex::try_join(words).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! The guest's console: every line with the host's time, kept up to a bound, read for what matters.
+//! Reads the guest's console: logs every line with the host's time, up to a limit, and scans it for findings.
 
 use crate::follow::Follow;
 use crate::scan::Scanner;
@@ -14,12 +14,12 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 
-/// Bytes of the log's head that are kept; as many of its tail are.
+/// The size of the log's head that is kept, in bytes; the tail has the same size.
 const HALF: usize = 8 << 20;
-/// A line that does not end is cut here.
+/// The longest line in bytes; a longer line is split.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// A console that is being read. Reading ends with QEMU.
+/// A console that is read until QEMU ends.
 #[derive(Clone)]
 pub struct Console {
     state: Arc<Mutex<State>>,
@@ -27,7 +27,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Reads `stream` into the file at `log`; times are relative to `started`.
+    /// Logs `stream` into the file at `log`; times are relative to `started`.
     pub(crate) fn attach(mut stream: Receiver, log: &Path, started: Instant) -> std::io::Result<Self> {
         let (console, mut feed) = Self::fed(log, started)?;
         tokio::spawn(async move {
@@ -39,13 +39,13 @@ impl Console {
         Ok(console)
     }
 
-    /// Reads a file that QEMU writes until it is `gone`.
+    /// Logs a file that QEMU writes, until QEMU is `gone`.
     pub(crate) fn follow(raw: &Path, gone: Arc<AtomicBool>, log: &Path, started: Instant) -> std::io::Result<Self> {
         let (console, mut feed) = Self::fed(log, started)?;
         let mut follow = Follow::open(raw)?;
         tokio::spawn(async move {
             loop {
-                // Once it is gone, what is there is all.
+                // After QEMU has ended, the file is complete.
                 let is_all = gone.load(Ordering::SeqCst);
                 let more = follow.more();
                 if !more.is_empty() {
@@ -60,20 +60,20 @@ impl Console {
         Ok(console)
     }
 
-    /// A console that is written into the file at `log`, and by what it is fed.
+    /// A console that logs to `log`, and the feed that supplies it.
     pub fn fed(log: &Path, started: Instant) -> std::io::Result<(Self, Feed)> {
         let state = Arc::new(Mutex::new(State::new(File::create(log)?, HALF)));
         let (changed, changes) = watch::channel(0);
         Ok((Self { state: state.clone(), changes }, Feed { state, changed, started }))
     }
 
-    /// What was found so far.
+    /// The findings so far.
     pub fn findings(&self) -> Vec<Finding> {
         lock(&self.state).scanner.findings().to_vec()
     }
 
-    /// Waits until `text` was seen in a line for the `times`-th time. Lines with it are counted from the first time on that
-    /// it is waited for, and in the 4096 lines before.
+    /// Waits until `text` was in a line for the `times`-th time. Lines are counted from the first call with this text
+    /// on, and in the 4096 lines before.
     pub async fn saw(&self, text: &str, times: usize) {
         let mut changes = self.changes.clone();
         loop {
@@ -82,22 +82,22 @@ impl Console {
                 return;
             }
             if changes.changed().await.is_err() {
-                // QEMU is gone, and with it the chance to see it; its end is somebody else's to tell.
+                // QEMU has ended; another task reports that.
                 return std::future::pending().await;
             }
         }
     }
 
-    /// Waits until the `number`-th kernel begins to speak.
+    /// Waits for the first line of the `number`-th kernel.
     pub async fn began(&self, number: u32) {
         let mut changes = self.changes.clone();
         if changes.wait_for(|_| lock(&self.state).scanner.kernels() >= number).await.is_err() {
-            // Whether it is the end of QEMU is somebody else's to tell.
+            // Another task reports the end of QEMU.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until the first byte.
+    /// Waits for the first byte.
     pub async fn spoke(&self) {
         let mut changes = self.changes.clone();
         if changes.wait_for(|count| *count > 0).await.is_err() {
@@ -105,29 +105,29 @@ impl Console {
         }
     }
 
-    /// Waits until nothing came for `quiet`, or QEMU is gone, but not longer than `at_most`.
+    /// Waits until the console was quiet for `quiet` or QEMU has ended, but not longer than `at_most`.
     pub async fn drain(&self, quiet: Duration, at_most: Duration) {
         let mut changes = self.changes.clone();
         let drained = async {
-            // A quiet of zero waits for the end of the stream alone.
+            // A `quiet` of zero only waits for the end of the stream.
             let quiet = if quiet.is_zero() { at_most } else { quiet };
             while let Ok(Ok(())) = tokio::time::timeout(quiet, changes.changed()).await {}
         };
         let _ = tokio::time::timeout(at_most, drained).await;
     }
 
-    /// Has each line told as it comes, as the log has it.
+    /// Calls `to` with each line as it arrives, as the log has it.
     pub fn tell(&self, to: fn(&str)) {
         lock(&self.state).told = Some(to);
     }
 
-    /// Says which kernel speaks from now on, where the host knows it better than the console's banner.
+    /// Sets the side of the kernel that prints from now on, if the host knows it better than the banner shows.
     pub fn set_side(&self, side: Side) {
         lock(&self.state).scanner.set_side(side);
     }
 }
 
-/// Where what was read goes; the console ends with it.
+/// Supplies the console with bytes; the console ends when this is dropped.
 pub struct Feed {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
@@ -139,7 +139,7 @@ impl Feed {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Takes what the guest has written.
+    /// Adds bytes that the guest has written.
     pub fn take(&mut self, bytes: &[u8]) {
         lock(&self.state).take(bytes, self.now_us());
         self.changed.send_modify(|count| *count += bytes.len() as u64);
@@ -158,7 +158,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 struct State {
     log: File,
-    /// Bytes that are kept of the head, and of the tail.
+    /// The size of head and tail in bytes.
     half: usize,
     written: usize,
     tail: VecDeque<String>,
@@ -166,16 +166,17 @@ struct State {
     left_out: u64,
     partial: Vec<u8>,
     lines: u64,
-    /// The last lines, for texts that nobody has waited for yet.
+    /// The last lines, for the first search for a text.
     recent: VecDeque<String>,
-    /// In how many lines each text was that somebody waits for.
+    /// The number of lines with each awaited text.
     counts: Vec<(String, usize)>,
     scanner: Scanner,
-    /// To whom each line is told.
+    /// Gets each line.
     told: Option<fn(&str)>,
 }
 
-/// How many lines back [`Console::saw`] looks the first time: more than the guest prints before a text of it is waited for.
+/// How many earlier lines [`Console::saw`] searches the first time: more than a guest prints before the text is
+/// awaited.
 const RECENT: usize = 4096;
 
 impl State {
@@ -229,7 +230,7 @@ impl State {
         }
     }
 
-    /// In how many lines `text` was; it is counted from now on.
+    /// The number of lines with `text`, which is counted from now on.
     fn count(&mut self, text: &str) -> usize {
         if let Some((_, count)) = self.counts.iter().find(|(watched, _)| watched == text) {
             return *count;
@@ -239,11 +240,11 @@ impl State {
         count
     }
 
-    /// The head goes to the file at once; the tail is kept in memory until the end.
+    /// Logs a line: the head goes to the file at once, the tail is kept in memory until the end.
     fn keep(&mut self, line: String) {
         if self.written + line.len() <= self.half && self.tail.is_empty() {
             self.written += line.len();
-            // Evidence beside the record: a full disk is told by the record itself.
+            // Errors are ignored; a full disk also fails the record.
             let _ = self.log.write_all(line.as_bytes());
             return;
         }
@@ -270,7 +271,8 @@ impl State {
     }
 }
 
-/// A line as text: without carriage returns and escape sequences, and with what is not UTF-8 replaced.
+/// A line as text: without carriage returns and escape sequences, and with a replacement for bytes that are not
+/// UTF-8.
 fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut clean = String::with_capacity(text.len());

@@ -1,6 +1,6 @@
-//! The ends of machines.
+//! How machines end.
 
-/// How a machine ended before it was told to.
+/// How a machine ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineEnd {
     /// The guest told QEMU that it panicked (pvpanic).
@@ -9,6 +9,6 @@ pub enum MachineEnd {
     Reset,
     /// The guest powered the machine off.
     PoweredOff,
-    /// QEMU is gone or gave up, with what it said.
+    /// QEMU ended or failed, with its message.
     Qemu(String),
 }

@@ -1,17 +1,17 @@
 use std::path::PathBuf;
 
-/// What can go wrong around QEMU, on the host.
+/// An error with QEMU on the host.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
-    /// There is no QEMU.
+    /// QEMU was not found.
     #[error("{0} was not found")]
     NoQemu(String),
-    /// There is a QEMU, and it does not say which.
-    #[error("{path} does not say its version: {said}")]
+    /// The program did not print the version of a QEMU.
+    #[error("{path} did not print the version of a QEMU: {said}")]
     NotQemu {
         /// The program.
         path: PathBuf,
-        /// What it said instead.
+        /// Its output.
         said: String,
     },
     /// QEMU is too old.
@@ -22,43 +22,43 @@ pub enum VmError {
         /// Its version.
         version: String,
     },
-    /// KVM was asked for and does not run guests.
-    #[error("KVM does not run guests here: {0}")]
+    /// KVM was required and cannot run a guest.
+    #[error("KVM cannot run a guest on this host: {0}")]
     NoKvm(String),
-    /// QEMU could not be started, or ended before it could be used.
+    /// QEMU could not be started, or ended before it was ready.
     #[error("QEMU did not start: {0}")]
     Start(String),
-    /// QEMU did not do what it was told by QMP.
+    /// A QMP command failed.
     #[error("QMP: {command}: {why}")]
     Qmp {
         /// The command.
         command: String,
-        /// What it answered.
+        /// QEMU's answer.
         why: String,
     },
-    /// A file or folder on the host.
+    /// A failed operation on a file or folder of the host.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// Too little room for the RAM file: QEMU would be killed when it touches what is not there.
-    #[error("{path} has {free} MiB free, the machine's memory needs {needed} MiB")]
+    /// Too little space for the RAM file: QEMU would be killed when it touches a page without memory.
+    #[error("{path} has {free} MiB free; the machine's memory needs {needed} MiB")]
     NoSpace {
         /// The folder.
         path: PathBuf,
-        /// MiB that are free.
+        /// Free space in MiB.
         free: u64,
-        /// MiB that are needed.
+        /// Needed space in MiB.
         needed: u64,
     },
-    /// What is wrong with a path that the user named: by `--qemu`, or by `LUQUAL_WORK_DIR`.
+    /// An error with a path that the user named by `--qemu` or by `LUQUAL_WORK_DIR`.
     #[error(transparent)]
     Named(Box<VmError>),
-    /// Paths of Unix sockets are short.
-    #[error("{0}: a socket's path can have 107 bytes at most")]
+    /// The path of a Unix socket is too long.
+    #[error("{0}: the path of a socket can have at most 107 bytes")]
     LongPath(PathBuf),
 }
 
@@ -69,25 +69,27 @@ impl VmError {
         move |source| Self::File { path, source }
     }
 
-    /// The same of a path that the user named.
+    /// The same error for a path that the user named.
     pub(crate) fn named(self) -> Self {
         Self::Named(Box::new(self))
     }
 
-    /// Whether the user asked for something that cannot be, as against a host that failed.
+    /// Whether the error is a mistake of the user, not a failure of the host.
     pub fn is_usage(&self) -> bool {
-        // A KVM that was asked for and is not there is a mistake of the command line; a QEMU that nobody named is not.
+        // Missing KVM is a mistake if the user required it; a missing default QEMU is not.
         matches!(self, Self::NoKvm(_) | Self::Named(_) | Self::LongPath(_))
     }
 
-    /// What to do about it.
+    /// The hint: what the user can do.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Named(error) => return error.hint(),
             Self::NoQemu(_) => "install it (Debian, Ubuntu: apt-get install qemu-system-x86), or name one with --qemu",
             Self::NotQemu { .. } => "name a qemu-system-x86_64 with --qemu",
-            Self::OldQemu { .. } => "Debian 12 and Ubuntu 24.04 have a newer one",
-            Self::NoKvm(_) => "use --accel auto or --accel tcg: everything works without KVM, more slowly",
+            Self::OldQemu { .. } => {
+                "install QEMU 7.2 or later (Debian 12, Ubuntu 24.04: apt-get install qemu-system-x86), or name one with --qemu"
+            }
+            Self::NoKvm(_) => "use --accel auto or --accel tcg; everything works without KVM, but is slower",
             Self::NoSpace { .. } | Self::LongPath(_) => {
                 "set LUQUAL_WORK_DIR to a folder with a short path and more room"
             }

@@ -1,61 +1,61 @@
-//! Files that QEMU writes while they are read. It tells nobody when there is more, and a pipe in their place would have the guest
-//! notice how fast the host reads: so they are looked at again and again.
+//! Reads files while QEMU writes them. QEMU sends no notification, and with a pipe the guest would notice how fast
+//! the host reads, so the files are polled.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-/// How often.
+/// The period.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// What was written since the last look.
+/// Reads what was written since the last read.
 pub(crate) struct Follow {
     file: File,
     bytes: Vec<u8>,
 }
 
 impl Follow {
-    /// From the file's beginning.
+    /// Starts at the beginning of the file.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::open(path)?, bytes: vec![0; 64 << 10] })
     }
 
-    /// What is there more, which may be nothing.
+    /// The new bytes, which can be none.
     pub(crate) fn more(&mut self) -> &[u8] {
         let length = self.file.read(&mut self.bytes).unwrap_or_default();
         &self.bytes[..length]
     }
 
-    /// Until it is worth to look again.
+    /// Waits for one period.
     pub(crate) async fn pause() {
         tokio::time::sleep(PERIOD).await;
     }
 }
 
-/// The lines of such a file.
+/// Reads such a file by lines.
 pub struct Lines {
     follow: Follow,
     partial: Vec<u8>,
 }
 
-/// A line that does not end is as long as this at most.
+/// The longest line in bytes.
 const LONGEST: usize = 16 << 20;
 
 impl Lines {
-    /// From the file's beginning.
+    /// Starts at the beginning of the file.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { follow: Follow::open(path)?, partial: Vec::new() })
     }
 
-    /// The next line, if all of it is there.
+    /// The next line, if it is complete.
     pub fn try_next(&mut self) -> Option<String> {
         let end = self.end()?;
         let line: Vec<u8> = self.partial.drain(..=end).collect();
         Some(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
-    /// Where the next line ends.
+    /// The end of the next line.
     fn end(&mut self) -> Option<usize> {
         loop {
             if let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
@@ -69,14 +69,14 @@ impl Lines {
         }
     }
 
-    /// Waits until there is a next line.
+    /// Waits until the next line is complete.
     pub async fn ready(&mut self) {
         while self.end().is_none() {
             Follow::pause().await;
         }
     }
 
-    /// The next line, as soon as all of it is there.
+    /// Waits for the next line, and returns it.
     pub async fn next(&mut self) -> String {
         loop {
             self.ready().await;

@@ -1,4 +1,4 @@
-//! Files that take no room where they are zero.
+//! Makes holes in files where they are zero.
 
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// As much is looked at at once, and is a hole or is not: a multiple of every file system's block.
+/// The size of a piece in bytes; it is a hole if it is zero. It is a multiple of every file system's block size.
 const PIECE: usize = 64 << 10;
 
-/// Gives back what a file takes for pieces that are zero, where its file system can do that. Returns what it takes, in bytes.
+/// Frees the disk space of all zero pieces, if the file system can. Returns the file's size on disk in bytes.
 pub(crate) fn dig(path: &Path) -> io::Result<u64> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let mut piece = vec![0; PIECE];
@@ -29,7 +29,7 @@ pub(crate) fn dig(path: &Path) -> io::Result<u64> {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             match fallocate(&file, flags, offset, filled as u64) {
                 Ok(()) => {}
-                // It then stays as large as it is.
+                // The file then keeps its size on disk.
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                     return Ok(file.metadata()?.blocks() * 512);
                 }

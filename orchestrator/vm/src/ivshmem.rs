@@ -1,5 +1,5 @@
-//! The server of a device that shares memory with the host and rings: QEMU docs/specs/ivshmem-spec.rst, "Client-Server protocol".
-//! It has two clients, QEMU and the host itself, which connects to nobody and rings back whenever it is rung.
+//! The server of the ivshmem-doorbell device: QEMU docs/specs/ivshmem-spec.rst, "Client-Server protocol". It has two
+//! clients, QEMU and the host. The host connects to no peer, and rings back whenever it is rung.
 
 use crate::error::VmError;
 use rustix::event::{EventfdFlags, eventfd};
@@ -16,33 +16,33 @@ use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How many vectors each client has.
+/// The number of interrupt vectors of each client.
 pub(crate) const VECTORS: usize = 2;
 
 const VERSION: i64 = 0;
-/// What comes with the memory instead of a client's number.
+/// The message that carries the memory, in place of a client's id.
 const MEMORY: i64 = -1;
-/// Clients by number.
+/// The ids of the clients.
 const GUEST: i64 = 0;
 const HOST: i64 = 1;
 
-/// Serves one QEMU, and ends on drop.
+/// Serves one QEMU; the server ends on drop.
 pub(crate) struct Server(JoinHandle<()>);
 
 impl Server {
-    /// Listens at `socket`, from before it returns on, and gives out the memory that is in the file `memory`. QEMU does not
-    /// start before it has heard of all that.
+    /// Listens at `socket`, and shares the memory in the file `memory`. It listens before it returns; QEMU waits for
+    /// its messages at the start.
     pub(crate) fn start(socket: &Path, memory: &Path) -> Result<Self, VmError> {
         let listener = UnixListener::bind(socket).map_err(VmError::file(socket))?;
         let memory = File::options().read(true).write(true).open(memory).map_err(VmError::file(memory))?;
         let peers = Peers::new().map_err(VmError::file(socket))?;
         Ok(Self(tokio::spawn(async move {
             let Ok((stream, _)) = listener.accept().await else { return };
-            // All of it fits into a socket's buffer. A QEMU that is not told ends its start, and says so.
+            // All messages fit into a socket's buffer. A QEMU that does not get them fails to start, and says so.
             let Ok(stream) = stream.into_std() else { return };
             let told = messages(&memory, &peers).into_iter().try_for_each(|message| message.send(&stream));
             if told.is_ok() {
-                // A connection that ends is a server that is gone; and whom QEMU knows stays.
+                // QEMU treats a closed connection as a dead server, so keep it open.
                 peers.answer().await;
             }
         })))
@@ -55,7 +55,7 @@ impl Drop for Server {
     }
 }
 
-/// What each client is rung by: an eventfd a vector.
+/// The eventfds by which each client is rung, one for each vector.
 struct Peers {
     guest: Vec<OwnedFd>,
     host: Vec<OwnedFd>,
@@ -68,7 +68,7 @@ impl Peers {
         Ok(Self { guest: bells()?, host: bells()? })
     }
 
-    /// Whenever the guest rings the host, the host rings the guest by the same vector. Does not end.
+    /// Rings the guest by the same vector whenever it rings the host. Does not return.
     async fn answer(self) {
         let mut answers: JoinSet<()> = self.host.into_iter().zip(self.guest).map(|(by, to)| answer(by, to)).collect();
         while answers.join_next().await.is_some() {}
@@ -76,12 +76,12 @@ impl Peers {
 }
 
 async fn answer(rung: OwnedFd, back: OwnedFd) {
-    // An eventfd(2) is read as a pipe is: eight bytes, the count, which is nothing from then on. A write adds to it.
+    // An eventfd(2) is read like a pipe: eight bytes with the count, which becomes zero. A write adds to it.
     let Ok(mut rung) = pipe::Receiver::from_owned_fd_unchecked(rung) else { return };
     while rung.read_u64().await.is_ok() && write(&back, &1_u64.to_ne_bytes()).is_ok() {}
 }
 
-/// A number, and a descriptor with it or none.
+/// A number, with an optional descriptor.
 struct Message<'a> {
     number: i64,
     descriptor: Option<BorrowedFd<'a>>,
@@ -101,7 +101,7 @@ impl Message<'_> {
     }
 }
 
-/// What QEMU is told, in order: the version, who it is, the memory, how the host is rung, and how it is rung itself.
+/// The messages for QEMU, in order: the version, its id, the memory, the host's eventfds, and its own eventfds.
 fn messages<'a>(memory: &'a File, peers: &'a Peers) -> Vec<Message<'a>> {
     let plain = |number| Message { number, descriptor: None };
     let bells =

@@ -1,6 +1,6 @@
-//! QEMU: its argument list, QMP, the console, the RAM file, and how a VM ends.
+//! QEMU: its arguments, QMP, the console, the RAM file, and the ends of machines.
 //!
-//! This crate knows nothing of what runs in the guest.
+//! This crate does not know what runs in the guest.
 
 mod accel;
 mod args;

@@ -1,4 +1,4 @@
-//! One QEMU: started paused, talked to, watched, and ended.
+//! A QEMU process: starts it paused, controls it, watches it, and ends it.
 
 use crate::args::{self, Launch, arguments};
 use crate::console::Console;
@@ -28,7 +28,7 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A running QEMU. Dropping it kills it; [`Machine::quit`] is the way to end one.
+/// A running QEMU. Dropping it kills it; [`Machine::quit`] ends it in order.
 pub struct Machine {
     qmp: Qmp,
     qtest: Option<Qtest>,
@@ -39,11 +39,11 @@ pub struct Machine {
     reaped: Arc<AtomicBool>,
     end: watch::Receiver<Option<MachineEnd>>,
     waiter: JoinHandle<()>,
-    /// Serves a device, if one wants that.
+    /// The server of a device, if it needs one.
     _server: Option<Server>,
 }
 
-/// How long QEMU may take to open its sockets; it takes 0.1 s.
+/// The limit for QEMU to open its sockets; it usually takes 0.1 s.
 const START: Duration = Duration::from_secs(30);
 
 impl Machine {
@@ -76,7 +76,7 @@ impl Machine {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
-            .ok_or_else(|| VmError::Start("it has no process id".to_owned()))?;
+            .ok_or_else(|| VmError::Start("QEMU has no process id".to_owned()))?;
         let reaped = Arc::new(AtomicBool::new(false));
         let opening = open(launch, reaped.clone(), started);
         let opened = unless_it_ends(opening, &mut child, &stderr_file, START).await?;
@@ -87,7 +87,7 @@ impl Machine {
             async move {
                 let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
                 reaped.store(true, Ordering::SeqCst);
-                // What QEMU said last by QMP is the reason; its end only follows.
+                // QEMU's last QMP event has the reason; its end only follows.
                 let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
                 set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
             }
@@ -100,13 +100,13 @@ impl Machine {
         self.qmp.ask(qapi::qmp::cont {}).await.map(drop)
     }
 
-    /// An NMI to the guest's processors (QEMU qapi/machine.json, inject-nmi).
+    /// Sends an NMI to the guest's processors (QEMU qapi/machine.json, inject-nmi).
     pub async fn inject_nmi(&self) -> Result<(), VmError> {
         self.qmp.ask(qapi::qmp::inject_nmi {}).await.map(drop)
     }
 
-    /// Writes the guest's memory and registers into an ELF core (QEMU qapi/dump.json, dump-guest-memory), with holes where it is
-    /// zero. Returns how many bytes it takes on disk. A machine that runs stands still meanwhile.
+    /// Writes the guest's memory and registers into an ELF core (QEMU qapi/dump.json, dump-guest-memory), with holes
+    /// where memory is zero. Returns the size on disk in bytes. A running machine is paused meanwhile.
     pub async fn dump(&self, path: &Path) -> Result<u64, VmError> {
         let protocol = format!("file:{}", path.display());
         let whole = qapi::qmp::dump_guest_memory {
@@ -124,32 +124,33 @@ impl Machine {
         dug.map_err(io::Error::other).and_then(|dug| dug).map_err(VmError::file(&path))
     }
 
-    /// A command of QEMU's human monitor.
+    /// Runs a command of QEMU's human monitor.
     pub async fn hmp(&self, line: &str) -> Result<String, VmError> {
         self.qmp.hmp(line).await
     }
 
-    /// The devices that workloads own, where the guest has them now (QEMU qapi/pci.json, query-pci).
+    /// The PCI functions of the devices that workloads own, as the guest has configured them (QEMU qapi/pci.json,
+    /// query-pci).
     pub async fn functions(&self) -> Result<Vec<PciFunction>, VmError> {
         self.qmp.ask(qapi::qmp::query_pci {}).await.map(|buses| named(&buses))
     }
 
-    /// Asks the guest to let go of a device, which then is gone (QEMU qapi/qdev.json, device_del).
+    /// Requests the guest to release a device, which is then removed (QEMU qapi/qdev.json, device_del).
     pub async fn unplug(&self, id: &str) -> Result<(), VmError> {
         self.qmp.ask(qapi::qmp::device_del { id: id.to_owned() }).await.map(drop)
     }
 
-    /// Reads a word of a function's configuration space, of a machine that is open.
+    /// Reads a word of a function's configuration space; the machine needs qtest.
     pub async fn config(&self, function: PciAddress, offset: u8) -> Result<u32, VmError> {
         self.outside()?.config(function, offset).await
     }
 
-    /// Writes a word of a function's configuration space, of a machine that is open.
+    /// Writes a word of a function's configuration space; the machine needs qtest.
     pub async fn set_config(&self, function: PciAddress, offset: u8, value: u32) -> Result<(), VmError> {
         self.outside()?.set_config(function, offset, value).await
     }
 
-    /// Writes eight bytes at a guest-physical address, such as a register's, of a machine that is open.
+    /// Writes eight bytes at a guest-physical address, such as a register's; the machine needs qtest.
     pub async fn set_register(&self, address: u64, value: u64) -> Result<(), VmError> {
         self.outside()?.write(address, value).await
     }
@@ -160,12 +161,12 @@ impl Machine {
         self.qtest.as_ref().ok_or_else(closed)
     }
 
-    /// The process id of QEMU, which leads a process group of its own.
+    /// The process id of QEMU, which has a process group of its own.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_pid()
     }
 
-    /// The port on 127.0.0.1 that reaches the guest's SSH server, if there is one.
+    /// The port on 127.0.0.1 of the guest's SSH server, if there is one.
     pub fn ssh_port(&self) -> Option<u16> {
         self.ssh_port
     }
@@ -180,33 +181,33 @@ impl Machine {
         &self.console
     }
 
-    /// SIGKILL, for an injected fault.
+    /// Sends SIGKILL, to inject a fault.
     pub fn kill(&self) {
-        // Once it is reaped the number may belong to somebody else.
+        // After QEMU is reaped, another process can have its id.
         if !self.reaped.load(Ordering::SeqCst) {
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
     }
 
-    /// The end that nobody asked for, if it has come.
+    /// The machine's own end, if it has come.
     pub fn ended(&self) -> Option<MachineEnd> {
         self.end.borrow().clone()
     }
 
-    /// Waits for that end. To be raced with everything that is asked of the guest.
+    /// Waits for the machine's own end. Every wait for the guest has to be raced with this.
     pub async fn wait_end(&self) -> MachineEnd {
         let mut end = self.end.clone();
         match end.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(end)) => end.clone(),
-            _ => MachineEnd::Qemu("QEMU is not watched any more".to_owned()),
+            _ => MachineEnd::Qemu("the task that watches QEMU has ended".to_owned()),
         }
     }
 
-    /// Ends QEMU and waits until it is gone. The guest's state is of no use any more, so it is not asked.
+    /// Ends QEMU and waits for its end. The guest is not shut down first, since its state is no longer needed.
     pub async fn quit(mut self) {
         self.kill();
         let _ = (&mut self.waiter).await;
-        // Everything that QEMU wrote is in the log before anyone reads it.
+        // The log has all of QEMU's output before it is read.
         self.console.drain(Duration::ZERO, Duration::from_secs(1)).await;
     }
 }
@@ -227,7 +228,7 @@ fn set_once(ended: &watch::Sender<Option<MachineEnd>>, end: MachineEnd) {
     });
 }
 
-/// What there is once QEMU answers.
+/// The connections to a QEMU that has started.
 struct Opened {
     qmp: Qmp,
     reading: JoinHandle<()>,
@@ -238,7 +239,7 @@ struct Opened {
     ended: Arc<watch::Sender<Option<MachineEnd>>>,
 }
 
-/// Waits for `opening` for as long as QEMU lives, but not longer than `limit`. A QEMU that is of no use is ended.
+/// Waits for `opening` while QEMU runs, but not longer than `limit`. On failure QEMU is killed.
 async fn unless_it_ends<T>(
     opening: impl Future<Output = Result<T, VmError>>,
     child: &mut Child,
@@ -248,7 +249,7 @@ async fn unless_it_ends<T>(
     let error = tokio::select! {
         opened = opening => match opened {
             Ok(opened) => return Ok(opened),
-            // It may have closed its sockets because it is ending: then it says why.
+            // QEMU may have closed its sockets since it is ending; then use its own message.
             Err(error) => match tokio::time::timeout(Duration::from_secs(1), child.wait()).await {
                 Ok(status) => ended_at_once(status, stderr),
                 Err(_) => error,
@@ -256,10 +257,10 @@ async fn unless_it_ends<T>(
         },
         status = child.wait() => ended_at_once(status, stderr),
         () = tokio::time::sleep(limit) => {
-            VmError::Start(format!("it was not ready in {} s{}", limit.as_secs(), said(stderr)))
+            VmError::Start(format!("QEMU was not ready within {} s{}", limit.as_secs(), said(stderr)))
         }
     };
-    // An error means that it is gone already.
+    // An error means that it has already ended.
     let _ = child.kill().await;
     Err(error)
 }
@@ -269,7 +270,7 @@ fn ended_at_once(status: io::Result<ExitStatus>, stderr: &Path) -> VmError {
     VmError::Start(format!("it ended ({status}){}", said(stderr)))
 }
 
-/// Connects to everything that QEMU opens. It is the caller who bounds this and looks whether QEMU lives.
+/// Connects to QEMU's sockets and pipes. The caller has to bound the time and to watch QEMU.
 async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) -> Result<Opened, VmError> {
     let logs = launch.logs;
     let qmp_log = logs.join("qmp.jsonl");
@@ -285,7 +286,7 @@ async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) ->
         true => Some(Qtest::new(connect(&launch.folder.join(args::QTEST)).await)),
         false => None,
     };
-    // QEMU answers, so it has opened the pipe; the guest has not been let go, so nothing has been said yet.
+    // QEMU answers, so that it has opened the pipe; the guest does not run yet, so that no output is lost.
     let console_log = logs.join("console.log");
     let (console, ssh_port) = if launch.mode.alone.is_some() {
         let raw = logs.join(args::CONSOLE_RAW);
@@ -298,7 +299,7 @@ async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) ->
         let usernet = qmp.hmp("info usernet").await?;
         let ssh_port = forwarded_port(&usernet).ok_or_else(|| VmError::Qmp {
             command: "info usernet".to_owned(),
-            why: format!("no forwarded port in: {usernet}"),
+            why: format!("QEMU reports no forwarded port in: {usernet}"),
         })?;
         (console, Some(ssh_port))
     };
@@ -307,13 +308,13 @@ async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) ->
     Ok(Opened { qmp, reading, qtest, console, ram, ssh_port, ended })
 }
 
-/// The files that devices share with the host, with their sizes.
+/// The files that devices share with the host, and their sizes.
 fn files<'a>(launch: &Launch<'a>) -> impl Iterator<Item = (String, u64)> + use<'a> {
     let sized = |device| args::file_size(device).map(|size| (args::file_of(device), size));
     launch.profile.devices.iter().copied().filter_map(sized)
 }
 
-/// Serves the device that shares memory and rings, if the machine has it. QEMU connects as it starts.
+/// Starts the ivshmem server, if the machine needs one. QEMU connects to it when it starts.
 fn serve(launch: &Launch<'_>) -> Result<Option<Server>, VmError> {
     let device = Device::IvshmemDoorbell;
     if !launch.profile.devices.contains(&device) {
@@ -327,7 +328,7 @@ fn console_pipe(launch: &Launch<'_>, direction: &str) -> PathBuf {
     launch.folder.join(format!("{}.{direction}", args::CONSOLE))
 }
 
-/// Connects to a socket that QEMU is about to open; no event tells when.
+/// Connects to a socket that QEMU will open; there is no event, so this polls.
 async fn connect(socket: &Path) -> UnixStream {
     loop {
         if let Ok(stream) = UnixStream::connect(socket).await {
@@ -337,7 +338,7 @@ async fn connect(socket: &Path) -> UnixStream {
     }
 }
 
-/// The end of QEMU's standard error, if it said anything.
+/// The end of QEMU's standard error, if there is any.
 fn said(stderr: &Path) -> String {
     let text = fs::read(stderr).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -349,7 +350,7 @@ fn said(stderr: &Path) -> String {
     }
 }
 
-/// The host's port in a line such as `TCP[HOST_FORWARD]  12   127.0.0.1 33211       10.0.2.15    22`.
+/// The host's port from a line such as `TCP[HOST_FORWARD]  12   127.0.0.1 33211       10.0.2.15    22`.
 fn forwarded_port(usernet: &str) -> Option<u16> {
     let line = usernet.lines().find(|line| line.contains("HOST_FORWARD"))?;
     line.split_whitespace().nth(3)?.parse().ok()
@@ -388,7 +389,7 @@ mod tests {
 
         let mut child = start("exec sleep 600");
         let error = unless_it_ends(never(), &mut child, stderr.path(), Duration::ZERO).await.unwrap_err();
-        assert!(error.to_string().contains("not ready in 0 s"), "{error}");
+        assert!(error.to_string().contains("not ready within 0 s"), "{error}");
         assert!(child.try_wait().unwrap().is_some());
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a function is, as the guest numbers its buses.
+/// The address of a PCI function, as the guest numbers its buses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PciAddress {
     /// The bus.
@@ -15,7 +15,8 @@ pub struct PciAddress {
 }
 
 impl PciAddress {
-    /// Of a requester id: bus, slot and function in one word (PCI Express Base Specification, 2.2.6.2).
+    /// The address from a requester id, which has bus, slot and function in one word (PCI Express Base Specification,
+    /// 2.2.6.2).
     pub fn of_requester(id: u32) -> Self {
         Self { bus: (id >> 8) as u8, slot: (id >> 3 & 0x1f) as u8, function: (id & 7) as u8 }
     }
@@ -30,7 +31,7 @@ impl fmt::Display for PciAddress {
 impl FromStr for PciAddress {
     type Err = ();
 
-    /// Reads `BUS:SLOT.FUNCTION` in hexadecimal digits, as QEMU's traces have it.
+    /// Parses `BUS:SLOT.FUNCTION` in hexadecimal digits, as in QEMU's traces.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (bus, rest) = text.split_once(':').ok_or(())?;
         let (slot, function) = rest.split_once('.').ok_or(())?;
@@ -39,20 +40,20 @@ impl FromStr for PciAddress {
     }
 }
 
-/// One function of a machine with a name.
+/// A PCI function with a QEMU id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PciFunction {
-    /// QEMU's id of it.
+    /// QEMU's id of the device.
     pub id: String,
-    /// Where it is.
+    /// The address.
     pub address: PciAddress,
-    /// The bridge that it is behind.
+    /// The bridge above it.
     pub behind: Option<PciAddress>,
-    /// Its BARs that have an address, by number.
+    /// The numbers and addresses of its programmed BARs.
     pub bars: Vec<(u8, u64)>,
 }
 
-/// The named functions among what `query-pci` tells, on all buses.
+/// The functions with an id in the reply to `query-pci`, on all buses.
 pub(crate) fn named(buses: &[qapi::qmp::PciInfo]) -> Vec<PciFunction> {
     let mut found = Vec::new();
     for bus in buses {
@@ -65,7 +66,7 @@ fn add(devices: &[qapi::qmp::PciDeviceInfo], behind: Option<PciAddress>, found: 
     for device in devices {
         let address = PciAddress { bus: device.bus as u8, slot: device.slot as u8, function: device.function as u8 };
         if !device.qdev_id.is_empty() {
-            // An address that is not programmed is -1.
+            // A BAR that is not programmed has the address -1.
             let bars = device.regions.iter().filter(|region| region.address >= 0);
             let bars = bars.map(|region| (region.bar as u8, region.address as u64)).collect();
             found.push(PciFunction { id: device.qdev_id.clone(), address, behind, bars });

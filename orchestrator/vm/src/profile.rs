@@ -1,40 +1,40 @@
-//! Machine profiles: what a cell runs on, as data.
+//! Machine profiles, as data.
 
 use crate::qemu::QemuVersion;
 
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// How it is called.
+    /// The name.
     pub name: &'static str,
-    /// What it is, in one line.
+    /// A summary in one line.
     pub summary: &'static str,
     /// QEMU's machine type.
     pub machine: &'static str,
     /// QEMU's CPU model.
     pub cpu: &'static str,
-    /// How many virtual CPUs.
+    /// The number of virtual CPUs.
     pub vcpus: u32,
     /// Memory in MiB, in a file that the host can read.
     pub memory_mib: u64,
     /// The IOMMU.
     pub iommu: Iommu,
-    /// Where the devices are.
+    /// The topology of the devices.
     pub bus: Bus,
-    /// Devices beside the ones that every machine has (network, randomness, pvpanic).
+    /// Devices, besides those of every machine (network, randomness, pvpanic).
     pub devices: &'static [Device],
-    /// What every kernel's command line has on it.
+    /// Options for every kernel's command line.
     pub kernel_options: &'static str,
 }
 
 /// The IOMMU of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iommu {
-    /// None: VFIO gives devices out only in its unsafe mode.
+    /// No IOMMU: VFIO only works in its unsafe mode.
     None,
     /// Intel VT-d (QEMU hw/i386/intel_iommu.c).
     Intel {
-        /// How it translates.
+        /// The translation mode.
         mode: IntelMode,
         /// Whether it remaps interrupts.
         remapping: bool,
@@ -45,7 +45,7 @@ pub enum Iommu {
     Virtio,
 }
 
-/// How VT-d translates.
+/// VT-d's translation mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntelMode {
     /// By root and context tables.
@@ -56,12 +56,12 @@ pub enum IntelMode {
     FirstStage,
 }
 
-/// Where a profile's devices are.
+/// The topology of a profile's devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
     /// On the root complex, each in a slot of its own.
     Root,
-    /// Each behind a PCI Express root port of its own: it can be unplugged.
+    /// Each behind a PCI Express root port of its own, where it can be unplugged.
     RootPort,
     /// All behind one PCI Express to PCI bridge, and so in one IOMMU group.
     Bridge,
@@ -88,7 +88,7 @@ pub enum Device {
     Edu,
     /// Memory that is shared with the host, as a BAR (QEMU docs/specs/ivshmem-spec.rst).
     IvshmemPlain,
-    /// The same with interrupts, by which those who share the memory ring each other.
+    /// The same with interrupts between those who share the memory.
     IvshmemDoorbell,
     /// A BAR that counts accesses (QEMU docs/specs/pci-testdev.rst).
     PciTestdev,
@@ -103,7 +103,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// Its id for QEMU, and its name in those of workloads.
+    /// QEMU's id of the device, and its name in workloads.
     pub const fn id(self) -> &'static str {
         match self {
             Self::Edu => "edu",
@@ -117,7 +117,7 @@ impl Device {
         }
     }
 
-    /// QEMU's type of it, as its trace events name it.
+    /// QEMU's device type, as in trace events.
     pub const fn qemu_type(self) -> &'static str {
         match self {
             Self::VirtioNet => "virtio-net-pci",
@@ -125,8 +125,8 @@ impl Device {
         }
     }
 
-    /// How many milliseconds apart frames can be sent to it, if they can, for its longest queue to have room for those of
-    /// four seconds: nobody empties it in a blackout.
+    /// The period of numbered frames in milliseconds, so that the device's longest queue has space for four seconds
+    /// of them, since no driver empties it in a blackout; `None` if the device receives no frames.
     pub const fn frame_period_ms(self) -> Option<u64> {
         match self {
             Self::E1000e | Self::Igb => Some(1),
@@ -136,7 +136,7 @@ impl Device {
     }
 }
 
-/// How long a queue of a virtio card is at most (QEMU hw/net/virtio-net.c, VIRTQUEUE_MAX_SIZE).
+/// The longest queue of a virtio card (QEMU hw/net/virtio-net.c, VIRTQUEUE_MAX_SIZE).
 pub(crate) const VIRTIO_QUEUE: u64 = 1024;
 
 impl Profile {
@@ -145,7 +145,7 @@ impl Profile {
         self.devices.iter().copied().find(|device| device.id() == id)
     }
 
-    /// Why that QEMU cannot give it, and which can.
+    /// What the QEMU lacks for the profile, and which version has it; `None` if nothing.
     pub fn lacks(&self, qemu: QemuVersion) -> Option<String> {
         let first_stage = matches!(self.iommu, Iommu::Intel { mode: IntelMode::FirstStage, .. });
         let needs = [
@@ -154,12 +154,12 @@ impl Profile {
         ];
         let lacking = needs.into_iter().find(|(needed, _, since)| *needed && qemu < *since);
         lacking.map(|(_, what, QemuVersion(major, minor, _))| {
-            format!("QEMU {qemu} has no {what}, which came with {major}.{minor}")
+            format!("QEMU {qemu} has no {what}, which QEMU {major}.{minor} introduced")
         })
     }
 }
 
-/// The kernel's own drivers would take these before VFIO can. `initcall_blacklist` keeps them out
+/// The kernel's own drivers would bind these devices before VFIO can. `initcall_blacklist` prevents this
 /// (Documentation/admin-guide/kernel-parameters.txt).
 const LEFT_TO_VFIO: &str = "initcall_blacklist=nvme_init,e1000_init_module";
 
@@ -173,7 +173,7 @@ const ALL: &[Device] = &[
     Device::VirtioNet,
 ];
 
-/// Those of which the kernel's own drivers take none, so that VFIO can have their whole group.
+/// The devices without a kernel driver, so that VFIO can own their whole group.
 const WITHOUT_VIRTIO: &[Device] =
     &[Device::Edu, Device::IvshmemPlain, Device::PciTestdev, Device::Nvme, Device::E1000e, Device::IvshmemDoorbell];
 
@@ -200,8 +200,8 @@ pub static PROFILES: &[Profile] = &[
         summary: "all devices, AMD IOMMU; newer kernels remap no interrupts on it",
         iommu: Iommu::Amd,
         devices: ALL,
-        // Whether interrupts are remapped is the kernel's: newer ones want a south bridge where QEMU says that the interrupt
-        // controller is, and q35 has it elsewhere (drivers/iommu/amd/init.c, check_ioapic_information).
+        // Newer kernels do not remap interrupts here: they require a south bridge at the place where QEMU reports the
+        // interrupt controller, and q35 has it elsewhere (drivers/iommu/amd/init.c, check_ioapic_information).
         kernel_options: UNSAFE_INTERRUPTS,
         ..PLAIN
     },
@@ -285,8 +285,8 @@ pub static PROFILES: &[Profile] = &[
     },
 ];
 
-/// Without interrupt remapping VFIO wants to be told that a device may send any interrupt (drivers/iommu/iommufd/device.c,
-/// drivers/vfio/vfio_iommu_type1.c).
+/// Without interrupt remapping, VFIO requires this option, which allows a device to send any interrupt
+/// (drivers/iommu/iommufd/device.c, drivers/vfio/vfio_iommu_type1.c).
 const UNSAFE_INTERRUPTS: &str = "initcall_blacklist=nvme_init,e1000_init_module iommufd.allow_unsafe_interrupts=1 \
                                  vfio_iommu_type1.allow_unsafe_interrupts=1";
 
@@ -305,9 +305,12 @@ mod tests {
         assert_eq!(lacks("vfio-intel", QemuVersion(7, 2, 0)), None);
         assert_eq!(
             lacks("vfio-intel-first-stage", QemuVersion(9, 2, 1)).unwrap(),
-            "QEMU 9.2.1 has no first-stage translation of the Intel IOMMU, which came with 10.0"
+            "QEMU 9.2.1 has no first-stage translation of the Intel IOMMU, which QEMU 10.0 introduced"
         );
-        assert_eq!(lacks("vfio-igb", QemuVersion(7, 2, 22)).unwrap(), "QEMU 7.2.22 has no igb, which came with 8.0");
+        assert_eq!(
+            lacks("vfio-igb", QemuVersion(7, 2, 22)).unwrap(),
+            "QEMU 7.2.22 has no igb, which QEMU 8.0 introduced"
+        );
         assert_eq!(lacks("vfio-igb", QemuVersion(8, 0, 0)), None);
     }
 

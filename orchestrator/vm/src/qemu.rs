@@ -1,19 +1,19 @@
-//! The QEMU at hand.
+//! Finds the installed QEMU.
 
 use crate::error::VmError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program that is looked for.
+/// The name of the program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// A QEMU that can be used.
+/// A usable QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Which it is.
+    /// The version.
     pub version: QemuVersion,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for QemuVersion {
 const OLDEST: QemuVersion = QemuVersion(7, 2, 0);
 
 impl Qemu {
-    /// The QEMU at `named`, or the first in `PATH`; it must be 7.2 or later.
+    /// Finds the QEMU at `named`, or the first in `PATH`. An error if it is older than 7.2.
     pub fn find(named: Option<&Path>) -> Result<Self, VmError> {
         match named {
             Some(path) if path.is_file() => Self::at(path.to_owned()).map_err(VmError::named),
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn one_that_is_named_and_of_no_use_is_a_mistake_of_the_one_who_named_it() {
         for (path, told) in
-            [("/etc/passwd", "/etc/passwd: Permission denied"), ("/bin/true", "does not say its version")]
+            [("/etc/passwd", "/etc/passwd: Permission denied"), ("/bin/true", "did not print the version of a QEMU")]
         {
             let error = Qemu::find(Some(Path::new(path))).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(told), "{error}");

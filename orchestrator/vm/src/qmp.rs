@@ -1,4 +1,4 @@
-//! QMP with a reader of our own: qapi's types for what we ask, and any event that QEMU likes to send.
+//! A QMP client: qapi's types for the commands, and a reader that accepts any event.
 
 use crate::end::MachineEnd;
 use crate::error::VmError;
@@ -16,15 +16,15 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// Whether a stop of the machine is asked for.
+/// Whether a stop of the machine is expected.
 type Stops = Arc<AtomicBool>;
 
-/// A connection that is past its greeting.
+/// A connection after its greeting.
 ///
-/// No command has a deadline here: who asks bounds the time, and may give up at any moment. A command that nobody waits for
-/// any more leaves the connection usable: it is sent whole, and its answer is dropped when it comes.
+/// Commands have no deadline here: the caller bounds the time, and can give up at any moment. The connection then
+/// remains usable: the command is sent completely, and its answer is dropped.
 pub(crate) struct Qmp {
-    /// To the task that writes.
+    /// Sends lines to the writing task.
     lines: mpsc::UnboundedSender<String>,
     pending: Pending,
     next_id: AtomicU64,
@@ -33,8 +33,8 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    /// Negotiates. `on_end` hears of what ends a machine, to which a stop does not belong if there is a debugger; the reader ends when
-    /// QEMU does.
+    /// Negotiates the connection. `on_end` gets the event that ends the machine; a stop is not such an event if there
+    /// is a debugger. The reader ends with QEMU.
     pub(crate) async fn connect(
         stream: UnixStream,
         log: Log,
@@ -51,7 +51,7 @@ impl Qmp {
         Ok((qmp, reading))
     }
 
-    /// Runs a command and waits for its answer, which is known by the command's id.
+    /// Runs a command and waits for its answer, which has the same id.
     pub(crate) async fn ask<C: Command>(&self, command: C) -> Result<C::Ok, VmError> {
         let failed = |why: String| VmError::Qmp { command: C::NAME.to_owned(), why };
         let gone = || failed("QEMU closed the connection before it answered".to_owned());
@@ -67,7 +67,7 @@ impl Qmp {
         serde_json::from_value(answer["return"].take()).map_err(|error| failed(error.to_string()))
     }
 
-    /// From now on a machine that is stopped has not ended.
+    /// From now on a stop does not count as the machine's end.
     pub(crate) fn expect_stops(&self) {
         self.stops.store(true, Ordering::SeqCst);
     }
@@ -79,7 +79,7 @@ impl Qmp {
     }
 }
 
-/// Takes in what QEMU says, until it says no more.
+/// Reads QEMU's messages until the connection ends.
 async fn read(
     reader: OwnedReadHalf,
     log: Log,
@@ -100,10 +100,10 @@ async fn read(
     pending.close();
 }
 
-/// Writes each command as a whole, whoever waits for its answer.
+/// Writes each command completely, even if its caller has given up.
 async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<String>) {
     while let Some(line) = lines.recv().await {
-        // The reader tells those who wait: a socket that takes nothing any more has nothing to say either.
+        // The reader reports the error to the callers.
         if writer.write_all(line.as_bytes()).await.is_err() {
             return;
         }
@@ -112,7 +112,7 @@ async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<St
 
 type Askers = HashMap<u64, oneshot::Sender<Value>>;
 
-/// Who waits for an answer, by the command's id; `None` once there will be no more answers.
+/// The callers that wait for an answer, by the command's id; `None` after the connection has ended.
 #[derive(Clone)]
 struct Pending(Arc<Mutex<Option<Askers>>>);
 
@@ -127,14 +127,14 @@ impl Pending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the answer to this id will come; `None` if there will be none.
+    /// Registers a command. Returns a receiver for its answer; `None` after the connection has ended.
     fn add(&self, id: u64) -> Option<(Asked, oneshot::Receiver<Value>)> {
         let (sender, answer) = oneshot::channel();
         self.lock().as_mut()?.insert(id, sender);
         Some((Asked { id, pending: self.clone() }, answer))
     }
 
-    /// An answer that nobody waits for is dropped: it was given up, or has no id of ours.
+    /// Delivers an answer. An answer that no caller waits for is dropped.
     fn answer(&self, message: Value) {
         let asker = message["id"].as_u64().and_then(|id| self.lock().as_mut()?.remove(&id));
         let _ = asker.map(|asker| asker.send(message));
@@ -145,7 +145,7 @@ impl Pending {
     }
 }
 
-/// A command whose answer is awaited. Dropping it gives the answer up.
+/// A command that waits for its answer. Dropping it drops the answer.
 struct Asked {
     id: u64,
     pending: Pending,
@@ -159,7 +159,7 @@ impl Drop for Asked {
     }
 }
 
-/// What an event says of the machine's end (QEMU qapi/run-state.json), which a stop that is asked for is not.
+/// The machine's end from an event (QEMU qapi/run-state.json); an expected stop is not one.
 fn ending(message: &Value, stops: bool) -> Option<MachineEnd> {
     let data = &message["data"];
     match message["event"].as_str()? {
@@ -172,7 +172,7 @@ fn ending(message: &Value, stops: bool) -> Option<MachineEnd> {
             reason => MachineEnd::Qemu(format!("QEMU was shut down: {reason}")),
         }),
         "STOP" if stops => None,
-        // Nobody asked for it: QEMU did it, and says why on its standard error.
+        // QEMU stopped the machine by itself; its standard error has the reason.
         "STOP" => Some(MachineEnd::Qemu("QEMU stopped the machine by itself".to_owned())),
         _ => None,
     }
@@ -189,7 +189,7 @@ impl Log {
     fn write(&self, what: &str, line: &str) {
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let message = serde_json::from_str(line).unwrap_or_else(|_| Value::from(line));
-        // Evidence beside the record: a full disk is told by the record itself.
+        // Errors are ignored; a full disk also fails the record.
         let _ = writeln!(&*self.file, "{}", serde_json::json!({ "at_us": at_us, what: message }));
     }
 }

@@ -1,5 +1,4 @@
-//! Devices reached from outside of the guest, for injected faults: QEMU's qtest protocol (docs/devel/qtest.rst),
-//! beside a guest that runs.
+//! Accesses devices from outside of a running guest, to inject faults: QEMU's qtest protocol (docs/devel/qtest.rst).
 
 use crate::error::VmError;
 use crate::pci::PciAddress;
@@ -9,14 +8,14 @@ use tokio::sync::{mpsc, oneshot};
 
 /// A connection.
 ///
-/// qtest's answers have no ids and come in order, so a task of its own sees each request to its end: who asks may give up
-/// at any moment, and the next one gets its own answer. No request has a deadline here: who asks bounds the time.
+/// qtest's answers have no ids and come in order, so that a task completes each request. A caller can give up at any
+/// moment, and the next one still gets its own answer. Requests have no deadline here; the caller bounds the time.
 pub(crate) struct Qtest(mpsc::UnboundedSender<Request>);
 
-/// Commands that nothing may come between.
+/// Commands that must not be interleaved with others.
 struct Request {
     commands: Vec<String>,
-    /// Gets the answer to the last one, or the first failure.
+    /// Gets the answer to the last command, or the first error.
     answer: oneshot::Sender<Result<String, VmError>>,
 }
 
@@ -31,14 +30,14 @@ impl Qtest {
         Self(requests)
     }
 
-    /// Reads the word of a function's configuration space that has this offset.
+    /// Reads a word of a function's configuration space at `offset`.
     pub(crate) async fn config(&self, function: PciAddress, offset: u8) -> Result<u32, VmError> {
         let said = self.ask(vec![select(function, offset), format!("inl {CONFIG_DATA:#x}")]).await?;
         let value = said.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        value.ok_or_else(|| failed(format!("`{said}` is no value")))
+        value.ok_or_else(|| failed(format!("QEMU answered `{said}` instead of a value")))
     }
 
-    /// Writes it.
+    /// Writes a word of a function's configuration space at `offset`.
     pub(crate) async fn set_config(&self, function: PciAddress, offset: u8, value: u32) -> Result<(), VmError> {
         self.ask(vec![select(function, offset), format!("outl {CONFIG_DATA:#x} {value:#x}")]).await.map(drop)
     }
@@ -61,11 +60,11 @@ fn select(PciAddress { bus, slot, function }: PciAddress, offset: u8) -> String 
     format!("outl {CONFIG_ADDRESS:#x} {:#x}", 1 << 31 | place)
 }
 
-/// One request after the other, until nobody can ask any more or QEMU is gone.
+/// Handles one request after the other, until all senders are dropped or QEMU has ended.
 async fn serve(stream: UnixStream, mut asked: mpsc::UnboundedReceiver<Request>) {
     let mut connection = BufReader::new(stream);
     while let Some(Request { commands, answer }) = asked.recv().await {
-        // What was given up before it began does not happen.
+        // A request that was given up before its start is skipped.
         if answer.is_closed() {
             continue;
         }
@@ -73,7 +72,7 @@ async fn serve(stream: UnixStream, mut asked: mpsc::UnboundedReceiver<Request>) 
         for command in commands {
             match run(&mut connection, &command).await {
                 Ok(answer) => said = answer,
-                // The channel ends with this task, which tells all who ask.
+                // The channel ends with this task, which reports the error to all callers.
                 Err(_) => return,
             }
             if said.is_err() {
@@ -84,7 +83,7 @@ async fn serve(stream: UnixStream, mut asked: mpsc::UnboundedReceiver<Request>) 
     }
 }
 
-/// One command: what comes after `OK` in its answer, or what QEMU has against it. Lines about interrupts come unasked.
+/// Runs one command. Returns the text after `OK`, or QEMU's error. Lines about interrupts are skipped.
 async fn run(connection: &mut BufReader<UnixStream>, command: &str) -> std::io::Result<Result<String, VmError>> {
     connection.write_all(format!("{command}\n").as_bytes()).await?;
     loop {

@@ -1,4 +1,4 @@
-//! The guest's memory in a file of the host.
+//! The guest's memory, which is a file of the host.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The RAM file, open for reading and writing at any moment.
+/// The RAM file, open for reading and writing.
 #[derive(Clone, Debug)]
 pub struct Ram {
     file: Arc<File>,
@@ -36,9 +36,11 @@ impl Ram {
     }
 }
 
-/// Where a guest-physical range is in the RAM file of a q35 machine, if all of it is memory in one piece.
+/// The offset of a guest-physical range in the RAM file of a q35 machine; `None` if the range is not contiguous
+/// memory.
 ///
-/// QEMU hw/i386/pc_q35.c (pc_q35_init): memory that reaches 0xb0000000 is cut at 2 GiB, and what is above goes to 4 GiB.
+/// QEMU hw/i386/pc_q35.c (pc_q35_init): memory that reaches 0xb0000000 is split at 2 GiB, and the rest starts at 4
+/// GiB.
 fn offset(size: u64, address: u64, length: u64) -> Option<u64> {
     const HOLE_STARTS: u64 = 0xb000_0000;
     const LOW_WITH_HOLE: u64 = 0x8000_0000;

@@ -1,54 +1,54 @@
-//! From console lines to findings: incremental, with a look-back over lines that were split.
+//! Scans console lines for findings, incrementally, and joins lines that were split.
 //!
-//! Only messages of the kernel count, and only by how they begin: what stands behind a time stamp. Text in the middle of a
-//! message (a command line, what a program writes to /dev/kmsg behind its own name) and lines of programs match nothing.
-//! What a program writes to /dev/kmsg without its name before it cannot be told from the kernel's words.
+//! Only messages of the kernel count, and only by how they begin, which is after the time stamp. Text within a
+//! message (a command line, or text that a program writes to /dev/kmsg after its own name) and lines of programs
+//! match nothing. Text that a program writes to /dev/kmsg without its name cannot be told from the kernel's messages.
 //!
-//! A kernel without CONFIG_PRINTK_TIME is known by its banner: there every line counts as a message.
+//! A kernel without CONFIG_PRINTK_TIME is recognised by its banner; each of its lines counts as a message.
 
 mod classify;
 
 use classify::classify;
 use luqual_model::{Finding, FindingKind, Side};
 
-/// Reads lines one by one.
+/// Scans lines one by one.
 #[derive(Debug, Default)]
 pub struct Scanner {
     findings: Vec<Finding>,
     banners: u32,
     side: Option<Side>,
-    /// The last message with its stamp, and what followed it without one; empty when it is too long to be of use.
+    /// The last message with its time stamp, and the lines without one that followed; empty if it is too long.
     open: String,
-    /// What that message was taken for; its finding is then the last one.
+    /// The kind of that message; its finding is then the last one.
     open_kind: Option<FindingKind>,
-    /// Whether the line before was a banner without a stamp.
+    /// Whether the previous line was a banner without a time stamp.
     bare_banner: bool,
-    /// Whether the kernel that speaks writes no stamps.
+    /// Whether the current kernel prints no time stamps.
     bare: bool,
 }
 
-/// A split message is put together up to this many bytes: its kind stands at its start.
+/// The longest joined message in bytes; its kind is at its start.
 const LOOK_BACK: usize = 512;
 
 const BANNER: &str = "Linux version ";
 
 impl Scanner {
-    /// What was found so far, in order.
+    /// The findings so far, in order.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// How many kernels have begun to speak.
+    /// The number of kernels that have printed their banner.
     pub(crate) fn kernels(&self) -> u32 {
         self.banners
     }
 
-    /// Says which kernel speaks from now on.
+    /// Sets the side of the kernel that prints from now on.
     pub fn set_side(&mut self, side: Side) {
         self.side = Some(side);
     }
 
-    /// Takes the line with that number, read at `at_us`.
+    /// Scans a line with its number, which was read at `at_us`.
     pub fn take(&mut self, line: &str, number: u64, at_us: u64) {
         let place = ConsolePosition { line: number, at_us };
         let first = stamps(line).first().map_or(line.len(), |stamp| stamp.open);
@@ -77,12 +77,12 @@ impl Scanner {
         if self.open.is_empty() && !self.bare {
             return;
         }
-        // printk of two processors, a program on the same terminal, or bytes that were lost can cut a message anywhere,
-        // in its stamp too: what has no stamp may be the rest of the message before.
+        // A message can be split anywhere, even in its time stamp: by printk of two processors, by a program on the
+        // same terminal, or by lost bytes. A line without a time stamp may be the rest of the previous message.
         let whole = std::mem::take(&mut self.open) + rest;
         if self.bare {
             self.go_on(&whole, place);
-            // What a message can be the rest of is the line before it, not all of them.
+            // A message can only continue the previous line, not earlier ones.
             self.open = rest.to_owned();
             return;
         }
@@ -96,7 +96,7 @@ impl Scanner {
         self.open = stamps.last().map_or_else(String::new, |last| whole[last.open..].to_owned());
     }
 
-    /// A message that starts here.
+    /// Starts a new message.
     fn begin(&mut self, raw: &str, message: &str, place: ConsolePosition) {
         self.open = raw.to_owned();
         self.open_kind = classify(message);
@@ -105,7 +105,7 @@ impl Scanner {
         }
     }
 
-    /// The open message, longer than before: it may tell more now.
+    /// Extends the open message, which may change its kind.
     fn go_on(&mut self, message: &str, place: ConsolePosition) {
         match (classify(message), self.open_kind) {
             (Some(kind), None) => self.report(kind, message, place),
@@ -124,7 +124,7 @@ impl Scanner {
         self.findings.push(Finding { kind, side, at_us, line, text });
     }
 
-    /// A kernel's second banner is the target's first.
+    /// The second banner is the target's first.
     fn banner(&mut self) {
         self.banners += 1;
         if self.banners > 1 {
@@ -132,7 +132,7 @@ impl Scanner {
         }
     }
 
-    /// /proc/version has the text of the banner too; only the kernel writes its command line behind it.
+    /// /proc/version has the text of the banner, too; only the kernel prints its command line after it.
     fn notice_bare_kernel(&mut self, line: &str) {
         if self.bare_banner && line.starts_with("Command line: ") {
             self.bare = true;
@@ -142,14 +142,14 @@ impl Scanner {
     }
 }
 
-/// Where a line was read.
+/// The position and the time of a line.
 #[derive(Clone, Copy)]
 struct ConsolePosition {
     line: u64,
     at_us: u64,
 }
 
-/// Where a stamp is in a line, where the message behind it starts and where that ends; in bytes.
+/// The byte offsets of a time stamp, of the message after it, and of the message's end.
 struct Stamp {
     open: usize,
     message: usize,
@@ -162,7 +162,7 @@ impl Stamp {
     }
 }
 
-/// The stamps in a line: there are several when an end of line was lost.
+/// The time stamps in a line; there are several if a newline was lost.
 fn stamps(line: &str) -> Vec<Stamp> {
     let mut stamps: Vec<Stamp> = Vec::new();
     for (open, _) in line.match_indices('[') {

@@ -1,4 +1,4 @@
-//! No QEMU outlives the luqual that started it, however that ends.
+//! Makes sure that no QEMU outlives the luqual that started it.
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::ffi::OsString;
@@ -14,24 +14,24 @@ use tokio::sync::oneshot;
 /// The hidden subcommand by which `luqual` re-executes itself to become QEMU.
 pub const SUBCOMMAND: &str = "__exec-with-parent";
 
-/// How QEMU is started: `PROGRAM __exec-with-parent PARENT-PID QEMU ARGUMENTS…`.
+/// Starts QEMU as `PROGRAM __exec-with-parent PARENT-PID QEMU ARGUMENTS…`.
 #[derive(Clone, Debug)]
 pub struct Launcher {
-    /// The running luqual.
+    /// The program of the running luqual.
     pub program: PathBuf,
 }
 
 impl Launcher {
-    /// What becomes `program`, whose arguments are to be added.
+    /// The command that becomes `program`; the caller adds the arguments.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.args([SUBCOMMAND, &std::process::id().to_string()]).arg(program).kill_on_drop(true);
         command
     }
 
-    /// Starts such a command, on the thread that starts all of them.
+    /// Starts such a command, on the one thread that starts all of them.
     pub(crate) async fn start(&self, command: Command) -> io::Result<Child> {
-        let gone = || io::Error::other("there is no thread that could start QEMU");
+        let gone = || io::Error::other("the thread that starts QEMU has ended");
         let (started, child) = oneshot::channel();
         parent().send(Start { command, runtime: Handle::current(), started }).map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
@@ -47,13 +47,13 @@ struct Start {
 
 /// The thread that starts every QEMU of this process.
 ///
-/// The parent-death signal is bound to the *thread* that forked (prctl(2), PR_SET_PDEATHSIG): a QEMU that a worker thread
-/// started is killed when that thread ends, in the midst of its cell. This one waits for orders until the process ends.
+/// The parent-death signal is bound to the *thread* that forked (prctl(2), PR_SET_PDEATHSIG): if a worker thread
+/// starts QEMU, QEMU is killed when that thread ends, during its cell. This thread runs until the process ends.
 fn parent() -> &'static Sender<Start> {
     static PARENT: OnceLock<Sender<Start>> = OnceLock::new();
     PARENT.get_or_init(|| {
         let (orders, taken) = channel();
-        // A thread that cannot be made drops its end, and who sends to it is told.
+        // If the thread cannot be created, the channel closes, and senders get an error.
         let _ = std::thread::Builder::new().name("qemu-parent".to_owned()).spawn(move || start_all(&taken));
         orders
     })
@@ -62,20 +62,20 @@ fn parent() -> &'static Sender<Start> {
 fn start_all(orders: &Receiver<Start>) {
     for Start { mut command, runtime, started } in orders {
         let _entered = runtime.enter();
-        // Nobody may wait for it any more: then dropping it kills it.
+        // If the caller has given up, dropping the child kills it.
         drop(started.send(command.spawn()));
     }
 }
 
-/// Becomes `program`, which the kernel then kills when the parent ends (prctl(2), PR_SET_PDEATHSIG). Returns only when
-/// that failed.
+/// Becomes `program`, which the kernel kills when the parent ends (prctl(2), PR_SET_PDEATHSIG). Returns only on
+/// failure, with the error.
 pub fn exec_with_parent(parent: u32, program: OsString, arguments: Vec<OsString>) -> io::Error {
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return errno.into();
     }
-    // A parent that ended before the line above sends no signal any more.
+    // A parent that ended before the previous call sends no signal.
     if getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok()) != Some(parent) {
-        return io::Error::other("the luqual that started this is gone");
+        return io::Error::other("the luqual that started QEMU has ended");
     }
     std::process::Command::new(program).args(arguments).exec()
 }

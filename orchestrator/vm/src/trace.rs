@@ -1,59 +1,59 @@
-//! What QEMU's devices did, by its trace events. Pure.
+//! Parses QEMU's trace events of devices. Pure.
 
 use crate::pci::PciAddress;
 
-/// Something that a device did, or that was done to it.
+/// An event of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// In microseconds since the boot's start.
+    /// The time in microseconds since the boot's start.
     pub at_us: u64,
-    /// What.
+    /// The event.
     pub what: Happened,
 }
 
-/// What a trace event says.
+/// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
-    /// The guest wrote into its configuration space (QEMU hw/pci/trace-events).
+    /// The guest wrote to the device's configuration space (QEMU hw/pci/trace-events).
     ConfigWritten {
-        /// Whose.
+        /// The device.
         address: PciAddress,
-        /// Where.
+        /// The offset.
         offset: u32,
-        /// What.
+        /// The value.
         value: u32,
     },
-    /// It was reset (QEMU hw/core/trace-events).
+    /// The device was reset (QEMU hw/core/trace-events).
     Reset {
-        /// Its type.
+        /// The QEMU type of the device.
         qemu_type: String,
     },
-    /// The IOMMU translated an access by it (QEMU hw/i386/trace-events, hw/virtio/trace-events).
+    /// The IOMMU translated an access of the device (QEMU hw/i386/trace-events, hw/virtio/trace-events).
     Translated {
-        /// Whose.
+        /// The device.
         address: PciAddress,
-        /// The address that it used.
+        /// The address in the access.
         iova: u64,
-        /// Where that led.
+        /// The physical address.
         physical: u64,
     },
     /// The IOMMU refused an access.
     Fault {
-        /// By whom, where that is told.
+        /// The device, if the event names it.
         address: Option<PciAddress>,
-        /// The address that was used.
+        /// The address in the access.
         iova: u64,
     },
 }
 
-/// The events of a whole trace, in their order. `started_us` is the boot's start in microseconds since 1970. What nobody
-/// asked for, and lines of other things, are left out.
+/// Parses a trace into events, in order. `started_us` is the boot's start in microseconds since 1970. Other events
+/// and other lines are left out.
 pub fn parse(text: &str, started_us: u64) -> Vec<Traced> {
     text.lines().filter_map(|line| event(line, started_us)).collect()
 }
 
-/// One line, as in `1166@1795544754.580322:pci_cfg_write nvme 00:02.0 @0x88 <- 0x8000` (QEMU docs/devel/tracing.rst, the log
-/// backend).
+/// Parses a line such as `1166@1795544754.580322:pci_cfg_write nvme 00:02.0 @0x88 <- 0x8000` (QEMU
+/// docs/devel/tracing.rst, the log backend).
 fn event(line: &str, started_us: u64) -> Option<Traced> {
     let (stamp, rest) = line.split_once('@')?.1.split_once(':')?;
     let (seconds, micros) = stamp.split_once('.')?;

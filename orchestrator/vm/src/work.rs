@@ -1,4 +1,4 @@
-//! The private working folder of one run: RAM files, sockets, initramfs images. Nothing in it is evidence.
+//! The private working folder of a run: RAM files, sockets, initramfs images. It has no evidence.
 
 use crate::error::VmError;
 use rustix::fs::{FlockOperation, flock, statvfs};
@@ -8,24 +8,24 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder that is removed on drop; when luqual is killed, the next start removes it.
+/// A folder that is removed on drop. If luqual is killed, the next start removes it.
 #[derive(Debug)]
 pub struct WorkFolder {
     path: PathBuf,
-    /// Folders so far; each machine's is named after its number, to be short.
+    /// The number of machine folders so far; their names are these numbers, to be short.
     made: AtomicU32,
-    /// Held for as long as the folder is used; the kernel lets go of it when the process ends.
+    /// Held while the folder is used; the kernel releases it when the process ends.
     _lock: File,
 }
 
-/// The variable by which the user names where working folders are made.
+/// The environment variable with the folder for working folders.
 const BASE: &str = "LUQUAL_WORK_DIR";
 const LOCK: &str = "lock";
 const NEW: &str = ".new-";
 
 impl WorkFolder {
-    /// A new folder under `LUQUAL_WORK_DIR`, else /dev/shm, else the folder for temporary files. Before that, folders
-    /// that a killed luqual left behind are removed; their number is returned.
+    /// Creates a folder under `LUQUAL_WORK_DIR`, else in /dev/shm, else in the folder for temporary files. First
+    /// removes folders of killed processes, and returns their number.
     pub fn create() -> Result<(Self, usize), VmError> {
         let made = Self::create_in(&base());
         if std::env::var_os(BASE).is_some() { made.map_err(VmError::named) } else { made }
@@ -34,7 +34,7 @@ impl WorkFolder {
     fn create_in(base: &Path) -> Result<(Self, usize), VmError> {
         let swept = sweep(base);
         let name = format!("{}{:08x}", prefix(), rand::random::<u32>());
-        // Made and locked under another name: the sweep of another luqual sees it only once it is locked.
+        // The folder is locked before it gets its name, so that the sweep of another luqual only sees it locked.
         let (unlocked, path) = (base.join(format!("{NEW}{name}")), base.join(name));
         DirBuilder::new().mode(0o700).create(&unlocked).map_err(VmError::file(&unlocked))?;
         let lock = unlocked.join(LOCK);
@@ -44,12 +44,12 @@ impl WorkFolder {
         Ok((Self { path, made: AtomicU32::new(0), _lock: file }, swept))
     }
 
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A new folder in it for one machine, with room for `memory_mib` MiB of RAM file.
+    /// Creates a folder for one machine in it. An error if there is no space for a RAM file of `memory_mib` MiB.
     pub fn cell(&self, memory_mib: u64) -> Result<CellFolder, VmError> {
         let free = free_mib(&self.path)?;
         if free < memory_mib {
@@ -71,23 +71,23 @@ impl Drop for WorkFolder {
     }
 }
 
-/// The folder of one machine: its RAM file, its sockets, its initramfs. It is removed with all that is in it when this is
-/// dropped, whatever happened before: a RAM file that stays takes the room of a later machine.
+/// The folder of one machine: its RAM file, its sockets, its initramfs. It is removed with its content when this is
+/// dropped, since a RAM file that stays takes the space of a later machine.
 #[derive(Debug)]
 pub struct CellFolder {
     path: PathBuf,
 }
 
 impl CellFolder {
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes it on a thread of its own, since it takes a tenth of a second to give back a GiB of memory. A drop does the
-    /// same at once, on the thread that drops; so does a runtime that ends before the removal began.
+    /// Removes the folder on another thread, since freeing a GiB of memory takes a tenth of a second. A drop removes
+    /// it on the same thread; so does a runtime that ends before the removal began.
     pub async fn remove(self) {
-        // An error means that the thread panicked or never ran: then the drop removed the folder.
+        // An error means that the thread panicked or never ran; then the drop removed the folder.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 }
@@ -98,7 +98,7 @@ impl Drop for CellFolder {
     }
 }
 
-/// Where working folders are made.
+/// The folder in which working folders are created.
 pub fn base() -> PathBuf {
     if let Some(path) = std::env::var_os(BASE) {
         return path.into();
@@ -108,7 +108,7 @@ pub fn base() -> PathBuf {
     if free_mib(shm).is_ok_and(|free| free >= 2048) { shm.to_owned() } else { std::env::temp_dir() }
 }
 
-/// MiB that an unprivileged user can still write below `path`.
+/// The space in MiB that an unprivileged user can still write below `path`.
 pub fn free_mib(path: &Path) -> Result<u64, VmError> {
     let stat = statvfs(path).map_err(|errno| VmError::file(path)(errno.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
@@ -118,7 +118,7 @@ fn prefix() -> String {
     format!("luqual-{}-", rustix::process::getuid().as_raw())
 }
 
-/// Removes folders whose luqual is gone.
+/// Removes folders whose luqual has ended. Returns their number.
 fn sweep(base: &Path) -> usize {
     let (prefix, new) = (prefix(), format!("{NEW}{}", prefix()));
     let Ok(entries) = fs::read_dir(base) else { return 0 };
@@ -131,7 +131,7 @@ fn sweep(base: &Path) -> usize {
     entries.flatten().filter(abandoned).filter(|entry| fs::remove_dir_all(entry.path()).is_ok()).count()
 }
 
-/// In a folder that everybody may write to, a name proves nothing.
+/// Whether a folder belongs to this user; in a folder that everyone can write to, the name proves nothing.
 fn is_ours(folder: &Path) -> bool {
     let uid = rustix::process::getuid().as_raw();
     fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
@@ -140,12 +140,12 @@ fn is_ours(folder: &Path) -> bool {
 fn is_unlocked(folder: &Path) -> bool {
     match File::open(folder.join(LOCK)) {
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
-        // It got its name with the lock in it, so its removal was cut short.
+        // The folder got its name with its lock, so that its removal was interrupted.
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 
-/// No luqual needs a minute between the making of a folder and its renaming.
+/// Whether a folder without a lock is older than a minute, so that its luqual has ended.
 fn is_old(folder: &Path) -> bool {
     let made = fs::metadata(folder).and_then(|metadata| metadata.modified());
     made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age.as_secs() >= 60))

@@ -183,7 +183,7 @@ fn a_parent_that_is_gone_starts_nothing() -> Outcome {
     // Process 1 is not this test.
     let output = Command::new(std::env::current_exe()?).args([SUBCOMMAND, "1", "echo", "started"]).output()?;
     assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is gone"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has ended"), "{output:?}");
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("the async runtime: {error}"))?;
+        .map_err(|error| format!("the async runtime cannot start: {error}"))?;
     runtime.block_on(serve())
 }
 

@@ -49,13 +49,13 @@ pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_li
         |at: usize| image.get(at..at + 4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let (Some(b"HdrS"), Some(preferred), Some(requires)) = (image.get(0x202..0x206), word(PREFERRED), word(INIT_SIZE))
     else {
-        return Err("the kernel is no bzImage".to_owned());
+        return Err("the kernel is not a bzImage".to_owned());
     };
     let sectors = match usize::from(image[SETUP_SECTORS]) {
         0 => 4,
         sectors => sectors,
     };
-    let kernel = image.get((sectors + 1) * 512..).ok_or("the bzImage is cut short")?;
+    let kernel = image.get((sectors + 1) * 512..).ok_or("the bzImage is truncated")?;
     let (at, initrd_at) = (u64::from(preferred), (size - initrd.len() as u64) / PAGE * PAGE);
     if at + u64::from(requires) > initrd_at {
         return Err(format!("the kernel and its initramfs do not fit into {} MiB", size >> 20));
@@ -66,7 +66,7 @@ pub(super) fn load(memory: &mut Mapping, image: &[u8], initrd: &[u8], command_li
 
     let mut page = [0; PAGE as usize];
     let end = HEADER_END + usize::from(image[HEADER_END]) + 1;
-    page[HEADER..end].copy_from_slice(image.get(HEADER..end).ok_or("the bzImage is cut short")?);
+    page[HEADER..end].copy_from_slice(image.get(HEADER..end).ok_or("the bzImage is truncated")?);
     // The type of a boot loader without an assigned number.
     page[LOADER] = 0xff;
     for (at, value) in [(INITRD, initrd_at), (INITRD_SIZE, initrd.len() as u64), (COMMAND_LINE_AT, COMMAND_LINE)] {

@@ -241,7 +241,7 @@ fn run(mut cpu: VcpuFd, stop: &AtomicBool, serial: &Mutex<Serial>) -> Result<Vcp
     match left {
         Err(error) if error.errno() == libc::EINTR => Ok(cpu),
         Err(error) => Err(VmmError::call("KVM_RUN")(error)),
-        Ok(exit) => Err(VmmError::Other(format!("a processor did not stop: {exit}"))),
+        Ok(exit) => Err(VmmError::Other(format!("a virtual processor did not stop: {exit}"))),
     }
 }
 

@@ -114,7 +114,7 @@ impl Monitor {
             }
             (words, machine) => {
                 self.machine = machine;
-                return Err(format!("a monitor cannot {} now", words.join(" ")));
+                return Err(format!("the monitor cannot {} in its present state", words.join(" ")));
             }
         }
         Ok((DONE.to_owned(), None))
@@ -150,7 +150,7 @@ impl Monitor {
 
     fn kvm(&self) -> Result<Kvm, String> {
         let fd = self.copy("kvm")?.into_raw_fd();
-        #[expect(unsafe_code, reason = "a descriptor that was opened by another process")]
+        #[expect(unsafe_code, reason = "the descriptor was opened by another process")]
         // SAFETY: nothing else owns it. If it were not /dev/kvm, the first call would fail.
         unsafe {
             Ok(Kvm::from_raw_fd(fd))

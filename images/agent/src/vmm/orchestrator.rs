@@ -62,13 +62,13 @@ impl Channels {
             }
             ["retrieve", number, first] => self.retrieve(number, token(first)?)?,
             ["attach", number, node] => self.attach(number, node)?,
-            words => return Err(format!("an orchestrator does not know how to {}", words.join(" "))),
+            words => return Err(format!("the orchestrator has no command `{}`", words.join(" "))),
         };
         Ok((answer, None))
     }
 
     fn channel(&self, name: &str) -> Result<&Channel, String> {
-        self.0.get(name).ok_or_else(|| format!("there is no channel to {name}"))
+        self.0.get(name).ok_or_else(|| format!("the orchestrator has no channel to {name}"))
     }
 
     fn preserve(&self, number: &str, first: u64) -> Result<String, String> {

@@ -95,7 +95,7 @@ impl State {
     pub(crate) fn write_to(&self, file: &File) -> Result<(), String> {
         let mut text = serde_json::to_vec(self).map_err(|error| format!("the state: {error}"))?;
         if text.len() as u64 >= SIZE {
-            return Err(format!("the state has {} bytes, {SIZE} are set aside for it", text.len()));
+            return Err(format!("the state has {} bytes; {SIZE} bytes are reserved for it", text.len()));
         }
         text.push(0);
         file.write_all_at(&text, 0).map_err(|error| format!("the state: {error}"))
@@ -114,7 +114,7 @@ impl State {
         let wrong = |error: serde_json::Error| format!("the state: {error}");
         let Versioned { version } = serde_json::from_slice(&text).map_err(wrong)?;
         if version != VERSION {
-            return Err(format!("the state is of version {version}, this monitor reads {VERSION}"));
+            return Err(format!("the state has version {version}, and this monitor reads version {VERSION}"));
         }
         serde_json::from_slice(&text).map_err(wrong)
     }

@@ -1,81 +1,81 @@
-//! What an entry of the tables is, and how one is written.
+//! The entry of a workload in the tables, and the functions that build one.
 
 use super::device::Device;
 
-/// One entry.
+/// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// `family.case`.
     pub name: &'static str,
-    /// What it asserts, in one sentence.
+    /// What the workload asserts, in one sentence.
     pub asserts: &'static str,
-    /// From which kernel source or document the rule comes.
+    /// The kernel source or document that states the rule.
     pub rule: &'static str,
-    /// The fault that it is there for: no other workload finds it.
+    /// The fault that the workload finds, and no other workload does.
     pub finds: &'static str,
-    /// The machine profile on which it runs unless the user names another.
+    /// The machine profile; the user can name another.
     pub profile: &'static str,
-    /// What the source kernel must be able to do.
+    /// The capabilities that the source kernel must have.
     pub requires: &'static [Requirement],
-    /// Whether it can run beside others in one boot whose updates go with its own ([`Update::goes_with`]).
+    /// Whether it can share a boot with workloads whose updates are compatible ([`Update::goes_with`]).
     pub shares_boot: bool,
-    /// Whether a kernel that does not keep the rule warns, and so taints what runs beside it: where that is expected, it runs
-    /// alone.
+    /// Whether a kernel that breaks the rule warns, which taints the other cells of the boot. Where that is expected,
+    /// the workload has a boot of its own.
     pub warns: bool,
     /// How the update is made.
     pub update: Update,
-    /// The device that it owns, if it owns one.
+    /// The device that the workload owns, if any.
     pub device: Option<Device>,
-    /// Whether its device is in the middle of DMA when the update comes.
+    /// Whether the device has DMA under way during the update.
     pub busy: bool,
-    /// Whether it is a control: what it does has to be seen, and nothing is asked of the kernel.
+    /// Whether it is a control: luqual must see its effect, and nothing is required of the kernel.
     pub control: bool,
-    /// Whether its device is unplugged, and when.
+    /// When the device is unplugged, if at all.
     pub unplug: Option<Unplug>,
-    /// Whether it is asked of an update unless the user says otherwise: not what no released kernel keeps, and not what is told
-    /// to take nothing over.
+    /// Whether `luqual qualify` runs it by default. It does not run workloads that no released kernel passes, or that
+    /// switch the handover off.
     pub qualifies: bool,
-    /// Whether it takes minutes: it is asked only by its own name, not by a glob that takes it among others.
+    /// Whether it takes minutes; it then runs only if it is named in full, and no glob matches it.
     pub long: bool,
 }
 
 /// When a device is unplugged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unplug {
-    /// In the source, once all is preserved.
+    /// In the source, after everything is preserved.
     WhilePreserved,
-    /// In the target, once all was retrieved.
+    /// In the target, after everything is retrieved.
     Afterwards,
 }
 
 /// How an update is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Update {
-    /// What the source's command line has besides.
+    /// Options that are added to the source's command line.
     pub source_options: &'static str,
-    /// What the target's command line has besides.
+    /// Options that are added to the target's command line.
     pub target_options: &'static str,
     /// When the target is loaded.
     pub load: LoadTime,
-    /// How many kexecs it takes: into the target, back into the source, and so on.
+    /// The number of kexecs: into the target, back into the source, and so on.
     pub hops: u32,
 }
 
 /// When kexec_file_load(2) is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadTime {
-    /// After all is preserved.
+    /// After everything is preserved.
     AfterPreserve,
-    /// Before anything is.
+    /// Before anything is preserved.
     BeforePreserve,
 }
 
 impl Update {
-    /// One kexec of a kernel that is loaded last, with nothing added to either command line.
+    /// One kexec; the target is loaded after preserve, and no options are added.
     pub const PLAIN: Self = Self { source_options: "", target_options: "", load: LoadTime::AfterPreserve, hops: 1 };
 
-    /// Whether one update can be made as both say: at the same time, as often, and no command line would have an option
-    /// twice. What is made plainly is made beside nothing else.
+    /// Whether one update can serve both workloads: the same load time and number of kexecs, and no option twice on a
+    /// command line. A plain update is only compatible with a plain update.
     pub fn goes_with(&self, other: &Self) -> bool {
         let alike = (self.load, self.hops) == (other.load, other.hops);
         let plain = (*self == Self::PLAIN) == (*other == Self::PLAIN);
@@ -84,13 +84,13 @@ impl Update {
     }
 }
 
-/// Whether an option of one command line is named in the other.
+/// Whether both command lines have an option of the same name.
 fn names_one_of(one: &str, other: &str) -> bool {
     let name = |word: &'_ str| word.split('=').next().map(str::to_owned);
     one.split_whitespace().any(|word| other.split_whitespace().any(|it| name(it) == name(word)))
 }
 
-/// An entry that runs on the default machine, beside others, by a plain update. The tables have more than a hundred of it.
+/// An entry with the default machine, a shared boot and a plain update. More than a hundred workloads have these.
 pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
     Workload {
         name,
@@ -112,48 +112,48 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
 }
 
 impl Workload {
-    /// The same where the source can do more.
+    /// Adds required capabilities.
     pub(super) const fn requires(self, requires: &'static [Requirement]) -> Self {
         Self { requires, ..self }
     }
 
-    /// The same, of which no released kernel can be said to keep it.
+    /// Excludes the workload from `luqual qualify`, since no released kernel passes it.
     pub(super) const fn kept_by_none(self) -> Self {
         Self { qualifies: false, ..self }
     }
 
-    /// The same, where a kernel that does not keep the rule warns.
+    /// Declares that a kernel that breaks the rule warns.
     pub(super) const fn warns_where_not_kept(self) -> Self {
         Self { warns: true, ..self }
     }
 
-    /// The same, which owns a device. The device is the second part of the name.
+    /// Adds a device, which is the second part of the name.
     pub(super) const fn owns(self, device: Device) -> Self {
         Self { device: Some(device), ..self }
     }
 
-    /// The same on another machine.
+    /// Sets the machine profile.
     pub(super) const fn on(self, profile: &'static str) -> Self {
         Self { profile, ..self }
     }
 
-    /// The same with a boot of its own.
+    /// Gives the workload a boot of its own.
     pub(super) const fn alone(self) -> Self {
         Self { shares_boot: false, ..self }
     }
 
-    /// The same, which takes minutes.
+    /// Declares that the workload takes minutes.
     pub(super) const fn long(self) -> Self {
         Self { long: true, ..self }
     }
 
-    /// The same with an update that is made so.
+    /// Sets the update.
     pub(super) const fn by(self, update: Update) -> Self {
         Self { update, ..self }
     }
 
-    /// Whether both can run in one boot, if each may share one: their updates are made alike, neither wants the other's device,
-    /// and none is unplugged beside one who would miss it.
+    /// Whether both workloads can share a boot, if each may share one: their updates are compatible, they do not own
+    /// the same device, and no device is unplugged that the other one needs.
     pub fn goes_with(&self, other: &Self) -> bool {
         let one_device = self.device.is_some() && self.device == other.device;
         self.update.goes_with(&other.update) && !one_device && self.unplug.is_some() == other.unplug.is_some()
@@ -165,16 +165,16 @@ impl Workload {
     }
 }
 
-/// A kernel ability that a workload needs.
+/// A kernel capability that a workload requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// The Live Update Orchestrator.
     Luo,
     /// An iommufd.
     Iommu,
-    /// Virtual machines.
+    /// Virtual machines under KVM.
     Kvm,
-    /// PCI devices for userspace.
+    /// PCI devices for userspace drivers.
     Vfio,
 }
 

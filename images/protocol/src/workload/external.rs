@@ -1,17 +1,17 @@
-//! Programs of other people. No table has them, since matrix files bring them.
+//! Workloads that are programs of the user. Matrix files declare them; no table has them.
 
 use super::entry::{Workload, w};
 use crate::PROGRAMS;
 
-/// What the names of their workloads begin with.
+/// The prefix of their names.
 pub const EXTERNAL: &str = "external.";
 
-/// Where the guest has the program of a workload, if it has one.
+/// The path of the workload's program in the guest; `None` for a workload of luqual's own.
 pub fn program_path(workload: &str) -> Option<String> {
     workload.strip_prefix(EXTERNAL).map(|name| format!("{PROGRAMS}/{name}"))
 }
 
-/// The entry of a program. It is there as long as the process, as those of the tables are.
+/// The entry of a program. It is leaked, so that it is `'static` as the entries of the tables are.
 pub fn external(name: &str, asserts: &str, origin: &str, shares_boot: bool) -> &'static Workload {
     let text = |text: &str| -> &'static str { Box::leak(text.into()) };
     let finds = "what its authors look for: it is told by what the program prints and how it ends";

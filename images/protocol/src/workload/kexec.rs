@@ -1,4 +1,4 @@
-//! The kexec around it: loaded at another time, with other command lines, refused.
+//! The kexec itself: loaded at another time, with other command lines, or refused.
 
 use super::entry::{LoadTime, Update, Workload, w};
 

@@ -1,4 +1,4 @@
-//! Who dies when, and what is left of it.
+//! The lifetime of preserved state: processes that end before, during and after an update.
 
 use super::entry::{Update, Workload, w};
 

@@ -1,4 +1,5 @@
-//! What each workload is, for both sides: the host plans by it, and the agent implements each entry. One table a family.
+//! The table of all workloads, for both sides: the host plans with it, and the agent implements each entry. There is
+//! one table for each family.
 
 mod broker;
 mod device;

@@ -1,8 +1,8 @@
-//! `pci.*`: what the kernel makes of the PCI functions of its machine.
+//! `pci.*`: how the kernel sets up the PCI functions of its machine.
 
 use super::entry::{Workload, w};
 
-/// A machine with bridges.
+/// An entry on a machine with PCI bridges.
 const fn p(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
     w(name, asserts, rule, finds).on("vfio-root-port")
 }

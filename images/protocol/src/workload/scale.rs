@@ -1,14 +1,14 @@
-//! Many and much. The time of each step stands in the record of its cell.
+//! Large numbers and sizes. The record of a cell has the time of each step.
 
 use super::entry::{self, Update, Workload};
 
 const SESSIONS: &str = "include/linux/kho/abi/block.h: sessions are handed over in linked blocks of 51";
 const FILES: &str = "include/linux/kho/abi/block.h: a session's files are handed over in linked blocks of 63";
 
-/// A size for each of five updates in a row.
+/// Five updates, each with another size.
 const CURVE: Update = Update { hops: 5, ..Update::PLAIN };
 
-/// Each counts everything in the machine, and so has it for itself.
+/// An entry with a boot of its own, since it counts everything in the machine.
 const fn w(name: &'static str, asserts: &'static str, rule: &'static str, finds: &'static str) -> Workload {
     entry::w(name, asserts, rule, finds).alone()
 }

@@ -1,10 +1,10 @@
-//! `vfio.DEVICE.CASE`: a device that userspace owns through VFIO. What is asked of each is told by levels, each with its probes:
-//! D0 present, D1 usable, D2 quiet, D3 not reset, D4 its descriptor preserved, D5 running.
+//! `vfio.DEVICE.CASE`: a device that userspace owns through VFIO. Each probe belongs to a level: D0 present, D1
+//! usable, D2 quiet, D3 state kept, D4 descriptor preserved, D5 running.
 
 use super::device::Device;
 use super::entry::{Requirement, Unplug, Update, Workload, w};
 
-/// Where the rules come from: what VFIO promises of a device, and what a live update of what is preserved.
+/// The source of the rules: what VFIO guarantees for a device, and what live update guarantees for preserved state.
 const RULE: &str = "Documentation/driver-api/vfio.rst and Documentation/userspace-api/liveupdate.rst";
 
 /// The vendor and device ids of all but virtio's, of which the guest's own card has the same.
@@ -84,7 +84,7 @@ const fn unplugged_after(name: &'static str) -> Workload {
     Workload { unplug, ..owns(name, asserts, "a device that cannot be removed any more").on("vfio-root-port") }
 }
 
-/// Every case, of a device that reaches memory by itself. The control is of those that go on without being asked each time.
+/// All cases of a device with DMA. The control is only for devices whose DMA continues without further requests.
 macro_rules! with_dma {
     ($owned:expr, $device:literal $(, $control:ident)?) => {
         &[
@@ -104,7 +104,7 @@ macro_rules! with_dma {
     };
 }
 
-/// Every case, of a device that only has registers or memory of its own. Those that interrupt can also be silent.
+/// All cases of a device without DMA. Devices with interrupts also have the case `silent`.
 macro_rules! without_dma {
     ($owned:expr, $device:literal $(, $silent:ident)?) => {
         &[
@@ -142,7 +142,7 @@ macro_rules! as_virtio {
 
 pub(super) const E1000E: &[Workload] = with_dma!(Device::E1000e, "e1000e", bus_master);
 pub(super) const EDU: &[Workload] = with_dma!(Device::Edu, "edu", bus_master);
-/// Of a machine that not every QEMU gives.
+/// A device that older QEMUs do not have.
 const fn with_igb(workload: Workload) -> Workload {
     workload.owns(Device::Igb).on("vfio-igb")
 }

@@ -53,8 +53,8 @@ impl Execution {
     pub(crate) fn execution(&self, repeat: u32) -> Result<engine::Execution, CliError> {
         let jobs = match (self.console, self.jobs) {
             (true, Some(2..)) => {
-                return Err(CliError::usage("the consoles of several machines cannot be told apart")
-                    .hint("with --console leave out --jobs, or say --jobs 1"));
+                return Err(CliError::usage("--console shows one machine, and several were requested")
+                    .hint("remove --jobs, or give --jobs 1"));
             }
             (true, _) => Some(1),
             (false, jobs) => jobs,

@@ -51,7 +51,7 @@ pub(crate) struct SelectionArgs {
 }
 
 fn filter_help() -> String {
-    format!("Only the cells that an expression takes: {FILTER_SYNTAX}. For example 'source(<7.1) & !target(7.3)'")
+    format!("Run only the cells that an expression matches: {FILTER_SYNTAX}. For example 'source(<7.1) & !target(7.3)'")
 }
 
 impl SelectionArgs {

@@ -11,11 +11,11 @@ use luqual_engine::{BenchRequest, Cost, Measured, ScaleTotals, Taken, bench, sca
 /// What to measure.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each round runs one cell of luqual and the same kernels and work by a bare shell script around QEMU, one after the
-other, and takes the ratio of their times. What counts is the ratio: the seconds are the machine's.
+Each round runs one cell with luqual, and the same kernels and the same work with a bare shell script around QEMU, one after the
+other, and divides the two times. Compare the ratio between hosts; the seconds depend on the machine.
 
-With --cells nothing is booted: so many cells are planned, run on a machine that is not there, and reported, to see what
-the tool itself takes of time and memory.")]
+With --cells nothing is booted: that many cells are planned, run on a simulated machine, and reported, to measure how much
+time and memory luqual itself needs.")]
 pub(crate) struct Bench {
     /// The kernel before the kexec
     #[arg(long, value_name = "KERNEL", default_value = "7.2.12")]
@@ -80,7 +80,7 @@ pub(crate) async fn run(command: &Bench, here: &Here<'_>) -> Result<Exit, CliErr
 }
 
 async fn run_scale(count: usize, command: &Bench, here: &Here<'_>) -> Result<Exit, CliError> {
-    line(format_args!("{count} cells on a machine that is not there: what the tool itself takes"))?;
+    line(format_args!("{count} cells on a simulated machine: the time and memory of luqual itself"))?;
     line(format_args!("{:<20} {:>8} {:>10} {:>10}", "", "seconds", "RSS, MiB", "file, MiB"))?;
     let lines = Lines::default();
     let tell = |Taken { what, time, resident_mib, file_mib }: Taken| {

@@ -13,19 +13,19 @@ use std::path::PathBuf;
 /// Among which kernels, and which cell.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A kernel is good when its cell ends as that of --good does, in each of --repeat attempts: with the same outcome, tainted or not.
-Otherwise it is bad. One whose attempts differ is told as flaky, and is bad. Both ends are looked at first; that of --good must not
-be flaky. A kernel that does not build is skipped, and so is one that does not get through its own boot, unless that is how the
-bad one ends. Kernels are built as they are needed, and kept; of a tree each is built on top of the one before.
+A kernel is good if its cell ends as the cell of --good does, in each of --repeat attempts: with the same outcome, tainted or not.
+Otherwise it is bad. A kernel whose attempts differ is reported as flaky, and is bad. Both ends are tested first; --good must not
+be flaky. A kernel that does not build is skipped, and so is one that does not boot, unless the kernel of --bad ends in the
+same way. Kernels are built when they are needed, and kept; the commits of a tree are built incrementally.
 
 Examples:
-  luqual bisect --source 7.3.4 --good 6.18.15 --bad 7.3.4          (into which of the catalog can 7.3.4 be updated?)
+  luqual bisect --source 7.3.4 --good 6.18.15 --bad 7.3.4          (from 7.3.4 into each kernel of the catalog)
   luqual bisect --good 7.2.12 --bad 7.3.4 --workload memfd.seals   (each into itself)
   luqual bisect --tree ~/linux --good v7.3 --bad HEAD --source 7.2.12 --workload 'memfd.basic'
 
-Each kernel has a run of its own in the folder. The same command goes on with what is there.
+Each kernel has a run of its own in the folder. The same command resumes the bisection in that folder.
 
-Exit codes: 0 it was found; 1 it was not: both ends end alike, or what is left cannot be looked at; 2 a mistake in what was asked for;
+Exit codes: 0 the first bad kernel was found; 1 both ends end alike, or the rest cannot be tested; 2 a mistake in the arguments;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Bisect {
     /// A kernel at which the cell is still good: of the catalog, or a commit of --tree
@@ -77,7 +77,7 @@ pub(crate) async fn run(command: &Bisect, here: &Here<'_>) -> Result<Exit, CliEr
     let tell_look = |look: Look<'_>| match look {
         Look::End(kernel, cell) => lines.write(format_args!("end: {kernel}: {}", end(cell))),
         Look::Left(left) => {
-            tell(format_args!("{left} kernels may be the first: {} more to look at\n", left.ilog2()));
+            tell(format_args!("{left} kernels may be the first bad one; {} of them have to be tested\n", left.ilog2()));
         }
         Look::Judged(verdict, kernel, why) => lines.write(format_args!("{}: {kernel}: {why}", word(verdict))),
     };
@@ -96,7 +96,7 @@ pub(crate) async fn run(command: &Bisect, here: &Here<'_>) -> Result<Exit, CliEr
             Ok(Exit::Ok)
         }
         Bisected::Among(kernels) => {
-            line("first: one of these, of which all but the last cannot be looked at")?;
+            line("first: one of these; all but the last cannot be tested")?;
             kernels.iter().try_for_each(|kernel| line(format_args!("  {kernel}")))?;
             Ok(Exit::NotAsExpected)
         }

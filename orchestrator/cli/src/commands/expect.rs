@@ -19,11 +19,11 @@ use std::path::PathBuf;
 pub(crate) enum Expect {
     /// Propose the smallest addition to the matrix file that makes a run as expected
     #[command(after_help = "\
-The addition is printed; with --write it is appended to the file. Its ranges take only cells that were run and ended so.
-Of a loss whose probes the file names (`broken`) they stay named, with those that did not hold besides.
-What a harness failure hides is left out: run it again. So are flaky cells: nothing is to be expected of them.
+The addition is printed; with --write it is also appended to the file. Its ranges match only cells that ran and ended so.
+Where the file names the failing probes of a loss (`failed`), the addition names them too, with the other probes that failed.
+Harness failures are left out; run those cells again. Flaky cells are left out, too: they cannot have an expectation.
 
-Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was asked for.")]
+Exit codes: 0 there is an addition, or none is needed; 2 a mistake in the arguments.")]
     Update {
         /// The run's folder, or its id
         #[arg(value_name = "RUN")]
@@ -49,13 +49,15 @@ Exit codes: 0 there is an addition, or none is needed; 2 a mistake in what was a
 pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     let Expect::Update { run, reason, link, matrix_file, write, kernels } = command;
     if reason.trim().is_empty() {
-        return Err(CliError::usage("--reason is empty").hint("say why the cells do what they do"));
+        return Err(CliError::usage("--reason is empty").hint("give the reason why the cells end as they do"));
     }
     let store = open_store(&kernels.source())?;
     let (text, file) = read_matrix_file(matrix_file, &store)?;
     let record = read_run(run)?;
     if let Some(fault) = &record.run.settings.inject {
-        return Err(CliError::usage(format!("{fault} was injected in this run: nothing is to be expected of it")));
+        return Err(CliError::usage(format!(
+            "{fault} was injected into this run, so that its outcomes cannot become expectations"
+        )));
     }
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
     let failed = failed(&record).map_err(EngineError::named(run))?;
@@ -72,16 +74,16 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());
     let flaky = record.briefs().filter(|(_, brief)| brief.is_some_and(|brief| brief.status == Status::Flaky)).count();
     if flaky > 0 {
-        tell(format_args!("{flaky} flaky cell{} left out: nothing is to be expected of them\n", plural(flaky)));
+        tell(format_args!("{flaky} flaky cell{} left out: a flaky cell cannot have an expectation\n", plural(flaky)));
     }
     if addition.is_empty() {
-        tell(format_args!("nothing is to be added to {}\n", matrix_file.display()));
+        tell(format_args!("{} needs no addition\n", matrix_file.display()));
         return Ok(Exit::Ok);
     }
     // A run of kernels that no matrix of the file has would make a file that cannot be read.
     parse_matrix_file(&format!("{} with the addition", matrix_file.display()), &format!("{text}{addition}"), &store)
         .map_err(|error| {
-            error.hint("the file has no matrix with these cells, or lists expectations in another form")
+            error.hint("add a matrix with these cells to the file, and write its expectations as [[expect]] tables")
         })?;
     output::print(&addition)?;
     if *write {

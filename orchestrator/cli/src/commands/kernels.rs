@@ -22,8 +22,8 @@ pub(crate) enum Kernels {
     },
     /// Build kernels of the catalog into the store, if they are not there
     #[command(after_help = "\
-A kernel takes about 165 MB of download, 3 GB of disk while it is built, 90 MB afterwards, and six minutes on two cores.
-The same catalog entry gives the same bytes wherever it is built with the same compiler.")]
+A kernel needs a download of about 165 MB, 3 GB of disk during the build, 90 MB afterwards, and six minutes on two cores.
+The same catalog entry and the same compiler give the same bytes on every host.")]
     Build {
         /// Names of `luqual kernels list`
         #[arg(required = true, value_name = "VERSION")]
@@ -89,7 +89,9 @@ fn unknown(store: &Store, version: &str) -> CliError {
 
 fn show(store: &Store, spec: &str, json: bool) -> Result<Exit, CliError> {
     let Some(Kernel { info, .. }) = store.find(spec)? else {
-        return Err(CliError::usage(format!("kernel {spec} is not built")).hint(format!("luqual kernels build {spec}")));
+        return Err(
+            CliError::usage(format!("kernel {spec} is not built")).hint(format!("run `luqual kernels build {spec}`"))
+        );
     };
     if json {
         let text = serde_json::to_string_pretty(&info).map_err(EngineError::own("JSON"))?;

@@ -11,8 +11,8 @@ use luqual_model::PlannedCell;
 /// What to plan.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is built and nothing is run. Cells are shown with what they are known to do (matrix.toml) and what the kernels'
-ABI strings predict; kernels that are not built yet have no strings to predict from.")]
+Nothing is built and nothing is run. Each cell is shown with its expectation (matrix.toml) and with the prediction from the kernels'
+ABI strings; a cell with a kernel that is not built yet has no prediction.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     what: What,

@@ -11,12 +11,13 @@ use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, qualify};
 /// From what to what.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Asked is every workload, but for those that no released kernel passes, which --workload '*' asks too, and those that take
-minutes, which are asked by their full names (`luqual workloads show` says which is which). GO only if every one of them survived, untainted, every time. Anything else is NO-GO, whether it was expected or
-not: the reasons come worst first, then what could not be tested. The page that is printed stands in the run's folder as
+Every workload runs, except those that no released kernel passes, which --workload '*' includes, and those that take
+minutes, which run only if they are named in full (`luqual workloads show` says so). The result is GO only if every cell
+survived, untainted, every time. Anything else is NO-GO, even if it was expected: the reasons come worst first, then the
+cells that could not be tested. The page is also written into the run's folder as
 qualification.txt and qualification.html, beside the run's report.
 
-Exit codes: 0 GO; 1 NO-GO; 2 a mistake in what was asked for; 3 the tool or its host failed before anything could be said;
+Exit codes: 0 GO; 1 NO-GO; 2 a mistake in the arguments; 3 the tool or its host failed before there was a result;
 130 ended by the user.")]
 pub(crate) struct Qualify {
     /// The kernel that the hosts run: a name of `luqual kernels list`, or a path

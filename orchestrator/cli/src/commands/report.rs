@@ -62,8 +62,8 @@ fn levels(several: &Several) -> Result<Exit, CliError> {
     let names: Vec<String> = several.runs.iter().map(|run| run.display().to_string()).collect();
     let text = luqual_reports::levels(&several.read()?).map_err(EngineError::named(names.join(", ")))?;
     let nothing = || {
-        CliError::usage("no run has a device's workload, vfio.DEVICE.CASE")
-            .hint("luqual run --source SOURCE --target TARGET --workload 'vfio.*' makes one that has")
+        CliError::usage("none of the runs has a cell of a device workload (vfio.DEVICE.CASE)")
+            .hint("run some with `luqual run --source SOURCE --target TARGET --workload 'vfio.*'`")
     };
     let text = text.ok_or_else(nothing)?;
     give(several.output.as_deref(), |to| to.write_all(text.as_bytes()))?;
@@ -76,7 +76,10 @@ fn curve(one: &One, format: CurveFormat) -> Result<Exit, CliError> {
         CurveFormat::Markdown => luqual_reports::curve(&record),
         CurveFormat::Csv => luqual_reports::curve_csv(&record),
     };
-    let nothing = || CliError::usage("no cell of the run measured anything").hint("luqual run --matrix curves does");
+    let nothing = || {
+        CliError::usage("no cell of the run has measurements")
+            .hint("run the cells that measure with `luqual run --matrix curves`")
+    };
     let text = text.map_err(EngineError::named(&one.run))?.ok_or_else(nothing)?;
     give(one.output.as_deref(), |to| to.write_all(text.as_bytes()))?;
     Ok(Exit::Ok)

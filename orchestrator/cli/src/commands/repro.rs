@@ -15,18 +15,18 @@ use std::path::PathBuf;
 /// What to make again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Kernels, profile, workloads, seed, delays, deadlines and injected faults are those of the run, whatever is configured today. Of a
-cell that was run several times it is the attempt that the run's report shows; of one that shared its boot, the whole boot. A kernel
-that is not there is built, and its image has to have the digest that it had.
+Kernels, profile, workloads, seed, delays, deadlines and injected faults are those of the run, not of today's configuration. If a
+cell ran several times, the attempt that the run's report shows is run again; if it shared its boot, the whole boot. A kernel
+that is missing is built, and its image has to have the same digest.
 
-What is left to chance beside the seed, such as which processor of the guest is first, is so again.
+Behaviour that does not depend on the seed, such as the order in which the guest's processors run, can differ.
 
 Examples:
   luqual repro 20261126-061541-2f31 7.2.12_7.3.4_q35-intel_memfd.basic
   luqual repro out memfd.basic                 (a part of the id that no other cell of the run has)
   luqual repro red.tar.gz                      (a bundle, which brings its kernels; luqual bundle makes one)
 
-Exit codes: 0 it ended as it did then: the same outcome, by the same probes; 1 it did not; 2 a mistake in what was asked for;
+Exit codes: 0 it ended as in the run: the same outcome, and the same failed probes; 1 it did not; 2 a mistake in the arguments;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Repro {
     /// The run's folder or id, or the file of a bundle
@@ -80,17 +80,19 @@ pub(crate) async fn run(command: &Repro, here: &Here<'_>) -> Result<Exit, CliErr
 fn against(now: &CellRecord, then: &CellRecord) -> (String, Exit) {
     let digest = |cell: &CellRecord| cell.digest.clone().unwrap_or_default();
     match Comparison::of(now, then) {
-        Comparison::NothingKnown => (format!("nothing is known of it now; then it was {}", end(then)), Exit::Harness),
-        Comparison::AsThen if now.is_identical_to(then).is_some() => {
-            (format!("as then: {}; digest {}", end(now), digest(now)), Exit::Ok)
+        Comparison::NothingKnown => {
+            (format!("the cell has no result now; in the run it was {}", end(then)), Exit::Harness)
         }
-        Comparison::AsThen => (format!("as then: {}", end(now)), Exit::Ok),
+        Comparison::AsThen if now.is_identical_to(then).is_some() => {
+            (format!("as in the run: {}; digest {}", end(now), digest(now)), Exit::Ok)
+        }
+        Comparison::AsThen => (format!("as in the run: {}", end(now)), Exit::Ok),
         Comparison::AsThenInOtherBytes => {
             let (is, was) = (digest(now), digest(then));
-            let told = format!("as then: {}; but not to the last byte: digest {is}, then {was}", end(now));
+            let told = format!("as in the run: {}; but the digests differ: {is} now, {was} in the run", end(now));
             (told, Exit::NotAsExpected)
         }
-        Comparison::NotAsThen => (format!("not as then, when it was {}", end(then)), Exit::NotAsExpected),
+        Comparison::NotAsThen => (format!("not as in the run, where it was {}", end(then)), Exit::NotAsExpected),
     }
 }
 
@@ -133,11 +135,19 @@ mod tests {
             against(&cell(now.0, "memfd 64m", now.1), &cell(then.0, "memfd 64m", then.1))
         };
         for ((told, exit), starts, wanted) in [
-            (of((Lost, None), (Lost, None)), "as then: lost: memfd 64m", Exit::Ok),
-            (of((Crashed, None), (Lost, None)), "not as then, when it was lost: memfd 64m", Exit::NotAsExpected),
-            (of((HarnessFailed, None), (Lost, None)), "nothing is known of it now; then it was lost", Exit::Harness),
-            (of((Lost, Some("d")), (Lost, Some("d"))), "as then: lost: memfd 64m; digest d", Exit::Ok),
-            (of((Lost, Some("d")), (Lost, Some("e"))), "as then: lost: memfd 64m; but not to the", Exit::NotAsExpected),
+            (of((Lost, None), (Lost, None)), "as in the run: lost: memfd 64m", Exit::Ok),
+            (of((Crashed, None), (Lost, None)), "not as in the run, where it was lost: memfd 64m", Exit::NotAsExpected),
+            (
+                of((HarnessFailed, None), (Lost, None)),
+                "the cell has no result now; in the run it was lost",
+                Exit::Harness,
+            ),
+            (of((Lost, Some("d")), (Lost, Some("d"))), "as in the run: lost: memfd 64m; digest d", Exit::Ok),
+            (
+                of((Lost, Some("d")), (Lost, Some("e"))),
+                "as in the run: lost: memfd 64m; but the digests",
+                Exit::NotAsExpected,
+            ),
         ] {
             assert!(told.starts_with(starts) && exit == wanted, "{exit:?}: {told}");
         }

@@ -24,9 +24,9 @@ Examples:
   luqual run --source 7.2.12 --target 7.3.4 --inject flip:64m:3:17    (see the tool find a corruption)
 
 Kernels of the catalog that are not built yet are built first. The run's folder has run.json, report.html, events.jsonl
-(written as it happens) and, per cell, the console, QEMU's command line and messages, and what the agent said.
+(written while it runs) and, for each cell, the console, QEMU's command line and messages, and the output of the agent.
 
-Exit codes: 0 every cell as expected; 1 some cell is not, or none ran; 2 a mistake in what was asked for;
+Exit codes: 0 every cell is as expected; 1 a cell is not, or none ran; 2 a mistake in the arguments;
 3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP), after the reports are written.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -86,7 +86,7 @@ impl Executor {
         match (self.executor, self.parts, &self.sbatch_option) {
             (ExecutorKind::Slurm, Some(parts), options) => Ok(Some(Array { parts, sbatch_options: options.clone() })),
             (ExecutorKind::Local, None, options) if options.is_empty() => Ok(None),
-            _ => Err(CliError::usage("--parts and --sbatch-option are for a job array")
+            _ => Err(CliError::usage("--parts and --sbatch-option only apply to a job array")
                 .hint("add --executor slurm, or run one part here with --partition K/N")),
         }
     }

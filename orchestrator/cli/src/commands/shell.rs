@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 /// Where to look around.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-With one kernel: a prompt in it. With two: what a cell does from the one to the other is done up to a phase, and the prompt stands
-before that. `help` at the prompt says what can be typed: the requests that luqual makes of a guest, by words, and programs that
-were brought along. Ctrl-D ends it, and the machine with it; Ctrl-] does so where nothing answers.
+With one kernel, the prompt is in that kernel. With two, the phases of a cell run up to the phase of --at, and the prompt opens
+before that phase. `help` at the prompt lists the commands: the requests that luqual sends to a guest, and the programs that
+were added. Ctrl-D ends the session and the machine; Ctrl-] does the same if the guest does not answer.
 
 If standard input is no terminal, each of its lines is a command.
 
@@ -29,7 +29,7 @@ Examples:
   luqual shell 7.2.12 7.3.4 --at kexec --add /bin/busybox     (in the source, all is preserved; `busybox sh` is a shell)
   echo 'verify memfd.basic' | luqual shell 7.2.12 7.3.4 --at verify
 
-Exit codes: 0 the prompt was left; 1 the guest came to an end before that; 2 a mistake in what was asked for;
+Exit codes: 0 you left the prompt; 1 the guest ended before that; 2 a mistake in the arguments;
 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Shell {
     /// The kernel to boot
@@ -98,13 +98,13 @@ pub(crate) async fn run(command: &Shell, here: &Here<'_>) -> Result<Exit, CliErr
 }
 
 fn ended(visited: SessionEnd, folder: &Path) -> Result<Exit, CliError> {
-    let logs = format!("its logs are in {}", folder.display());
+    let logs = format!("the logs are in {}", folder.display());
     match visited {
         SessionEnd::Left => Ok(Exit::Ok),
         SessionEnd::Interrupted => Ok(Exit::Interrupted),
         SessionEnd::Ended(Outcome::HarnessFailed, why) => Err(CliError::harness(why).hint(logs)),
         SessionEnd::Ended(outcome, why) => {
-            tell(format_args!("the guest's boot ended: {outcome}: {why}\n  {logs}\n"));
+            tell(format_args!("the guest ended before the session: {outcome}: {why}\n  {logs}\n"));
             Ok(Exit::NotAsExpected)
         }
     }

@@ -23,7 +23,7 @@ fn a_red_cell_is_made_again_as_it_was() {
     };
     let output = repro(&["memfd.basic", "--report-dir", "again"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("\nas then: lost: memfd 64m content: "), "{}", text(&output));
+    assert!(text(&output).contains("\nas in the run: lost: memfd 64m content: "), "{}", text(&output));
     let again = finished(&folder.path().join("again"));
     // What is in the memfd, and so what stands where a byte was flipped, is drawn from the seed.
     assert_eq!(essence(&again.cells[0]), essence(&then));

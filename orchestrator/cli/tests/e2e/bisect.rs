@@ -31,7 +31,7 @@ fn the_first_of_the_catalog_is_found() {
     assert!(stdout(&output).contains("7.2.12 and 7.3.4 end alike: survived"), "{}", text(&output));
     let output = bisect(folder.path(), &["--source", "7.2.12", "--good", "7.3.4", "--bad", "6.18.15"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(text(&output).contains("has a run in it with another selection"), "{}", text(&output));
+    assert!(text(&output).contains("already has a run with another selection"), "{}", text(&output));
     assert_nothing_left(folder.path());
 }
 
@@ -91,7 +91,7 @@ fn the_first_commit_is_found_around_one_that_does_not_build() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("as then: incompatible: "), "{}", text(&output));
+    assert!(text(&output).contains("as in the run: incompatible: "), "{}", text(&output));
     assert_nothing_left(folder.path());
 }
 

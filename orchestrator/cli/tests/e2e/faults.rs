@@ -113,7 +113,7 @@ fn an_unplugged_device_is_found_at_its_level_and_nowhere_else() {
 fn a_fault_that_a_device_cannot_have_is_skipped_and_says_why() {
     for (fault, workload, why) in [
         ("reset", "vfio.edu.idle", "edu has no function level reset"),
-        ("unplugged", "vfio.edu.idle", "edu is in no slot whose power could be turned off"),
+        ("unplugged", "vfio.edu.idle", "edu is not in a slot that can be powered off"),
         ("dma-write", "memfd.basic", "the workload owns no device"),
     ] {
         let folder = tempfile::tempdir().unwrap();

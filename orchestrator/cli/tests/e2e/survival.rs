@@ -59,7 +59,7 @@ mod alone {
         let journal = || fs::read(folder.path().join("run/events.jsonl")).unwrap();
         let before = journal();
         let output = luqual(folder.path()).args(["run", "--resume", "run"]).output().unwrap();
-        assert!(output.status.success() && text(&output).contains("nothing is left to run"), "{}", text(&output));
+        assert!(output.status.success() && text(&output).contains("there is nothing left to run"), "{}", text(&output));
         assert_eq!(before, journal());
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../matrix.toml");
         let words = ["expect", "update", "run", "--reason", "none is needed", "--matrix-file", file];

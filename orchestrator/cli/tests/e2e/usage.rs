@@ -27,7 +27,7 @@ fn an_unknown_kernel_is_told_with_the_known_ones() {
         folder.path(),
         &words,
         2,
-        &["there is no kernel `7.9.9`", "7.2.12", "or a path, to a bzImage", "TREE@COMMIT"],
+        &["there is no kernel `7.9.9`", "7.2.12", "or the path of a bzImage", "TREE@COMMIT"],
     );
     refused(folder.path(), &["kernels", "build", "7.9.9"], 2, &["no kernel `7.9.9`", "7.3.4"]);
 }
@@ -62,7 +62,7 @@ fn a_branch_is_planned_as_the_commit_that_it_is() {
         folder.path(),
         &["plan", "--source", "7.2.12", "--target", ".@nowhere"],
         2,
-        &["it has no commit `nowhere`"],
+        &["the tree has no commit `nowhere`"],
     );
 }
 
@@ -88,14 +88,14 @@ fn words_that_mean_nothing_are_told_with_those_that_do() {
         (["--inject", "kill-qemu:lunch"], "the phases are boot, handshake"),
         (["--accel", "xen"], "possible values: auto, kvm, tcg"),
         (["--filter", "source(7.2"], "expected `)` after this"),
-        (["--filter", "source(7.3)"], "the selection is empty"),
+        (["--filter", "source(7.3)"], "the selection has no cells"),
         (["--jobs", "0"], "0 is not in 1.."),
     ] {
         refused(folder.path(), &[&pair[..], &more[..]].concat(), 2, &[told]);
     }
     refused(folder.path(), &["run", "--source", "7.2.12"], 2, &["--target"]);
     refused(folder.path(), &["run", "--resume", "."], 2, &["there is no run `.`"]);
-    refused(folder.path(), &["report", "kcidb", "x", "--origin", "My Lab"], 2, &["an origin is made of"]);
+    refused(folder.path(), &["report", "kcidb", "x", "--origin", "My Lab"], 2, &["an origin can only have"]);
     refused(folder.path(), &["run", "--matrix", "quik"], 2, &["there is no matrix `quik`", "quick"]);
 }
 
@@ -118,7 +118,7 @@ fn a_run_without_devices_has_no_levels() {
     let run = RunInfo::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
     let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
     fs::write(folder.path().join("events.jsonl"), serde_json::to_string(&started).unwrap() + "\n").unwrap();
-    let told = ["no run has a device's workload, vfio.DEVICE.CASE", "--workload 'vfio.*'"];
+    let told = ["none of the runs has a cell of a device workload (vfio.DEVICE.CASE)", "--workload 'vfio.*'"];
     refused(folder.path(), &["report", "levels", ".", "."], 2, &told);
     refused(folder.path(), &["report", "levels"], 2, &["<RUN>"]);
 }
@@ -138,11 +138,11 @@ fn a_folder_with_a_run_is_not_written_to() {
     fs::create_dir(folder.path().join("old")).unwrap();
     fs::write(folder.path().join("old/run.json"), "{}").unwrap();
     let words = ["run", "--source", "7.2.12", "--target", "7.3.4", "--report-dir", "old"];
-    refused(folder.path(), &words, 2, &["old has a run in it"]);
+    refused(folder.path(), &words, 2, &["old already has a run"]);
     assert_eq!(fs::read(folder.path().join("old/run.json")).unwrap(), b"{}");
     refused(folder.path(), &["run", "--resume-if-exists"], 2, &["--report-dir"]);
     let elsewhere = [&words[..5], &["--report-dir", "100%"]].concat();
-    refused(folder.path(), &elsewhere, 2, &["100%: QEMU writes no log into a folder with a % in its name"]);
+    refused(folder.path(), &elsewhere, 2, &["100%: QEMU cannot write its log into a folder with a % in its name"]);
     assert!(!folder.path().join("100%").exists());
     let mut run = RunInfo::new("x".into(), "another".into(), Vec::new(), String::new(), HostInfo::default());
     run.settings.repeat = 1;
@@ -152,7 +152,7 @@ fn a_folder_with_a_run_is_not_written_to() {
         folder.path(),
         &[&words[..], &["--resume-if-exists"]].concat(),
         2,
-        &["old has a run in it with another luqual"],
+        &["old already has a run with another luqual"],
     );
 }
 
@@ -168,7 +168,7 @@ fn a_wrong_digest_is_told_and_the_file_removed() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(text(&output).contains("the catalog says 703e369d"), "{}", text(&output));
+    assert!(text(&output).contains("expected the sha256 703e369d"), "{}", text(&output));
     assert_eq!(fs::read_dir(folder.path().join("cache/luqual/downloads")).unwrap().count(), 0);
 }
 
@@ -191,7 +191,7 @@ fn a_kernel_that_another_luqual_builds_is_waited_for() {
 
     let mut child = build().stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert_eq!(said.next().unwrap().unwrap(), "another luqual builds 7.3.4; waiting for it");
+    assert_eq!(said.next().unwrap().unwrap(), "another luqual builds 7.3.4; this one waits for it");
     assert!(child.try_wait().unwrap().is_none(), "it did not wait");
     lock.unlock().unwrap();
     let rest: Vec<String> = said.map_while(Result::ok).collect();
@@ -229,8 +229,8 @@ fn workloads_are_known_where_nothing_can_be_built() {
     // Git, which reads patches, is not there either.
     let listed = without(&["kernels", "list"]);
     assert!(text(&listed).contains("7.0.13          not built"), "{}", text(&listed));
-    assert!(text(&listed).contains("git is missing") && !text(&listed).contains("gcc"), "{}", text(&listed));
+    assert!(text(&listed).contains("git is not installed") && !text(&listed).contains("gcc"), "{}", text(&listed));
     let output = without(&["workloads", "show", "external.kexec-simple"]);
-    let told = "skipped   luo_kexec_simple of 7.3.4 is not built: luqual selftests build 7.3.4";
+    let told = "skipped luo_kexec_simple of 7.3.4 is not built; run `luqual selftests build 7.3.4`";
     assert!(output.status.success() && text(&output).contains(told), "{}", text(&output));
 }

@@ -1,4 +1,4 @@
-//! Which kernel is looked at next. Pure, but for git, which knows the order of commits.
+//! Decides which kernel is tested next. Pure, except for git, which knows the order of commits.
 
 use super::verdict::Verdict;
 use crate::error::EngineError;
@@ -9,31 +9,31 @@ use std::collections::BTreeMap;
 /// Verdicts, by kernel.
 pub(super) type Verdicts = BTreeMap<String, Verdict>;
 
-/// Kernels of which one is the first that is bad.
+/// The kernels of a bisection; one of them is the first bad one.
 pub(super) enum Order {
-    /// From the good one to the bad one, one after the other.
+    /// Kernels in order, from the good end to the bad end.
     Line(Vec<String>),
-    /// Commits of a git tree, and which of them are the ends.
+    /// The commits of a git tree, with both ends.
     Git { tree: GitTree, good: String, bad: String },
 }
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Look at this one; so many may still be the first.
+    /// Test this kernel; the number is how many can still be the first bad one.
     Look(String, usize),
-    /// It is this one.
+    /// This is the first bad kernel.
     First(String),
-    /// It is one of these, and all but the last cannot be looked at.
+    /// The first bad kernel is one of these; all but the last cannot be tested.
     Among(Vec<String>),
 }
 
 impl Order {
-    /// The released kernels of the catalog between two, or those of `among` that are.
+    /// The released kernels of the catalog between two, or those of them that are in `among`.
     pub(super) fn of_catalog(catalog: &Catalog, good: &str, bad: &str, among: &[String]) -> Result<Self, EngineError> {
         let unknown = |name: &str| {
             EngineError::usage(format!("the catalog has no kernel `{name}`"))
-                .hint("luqual kernels list has them; commits are looked through with --tree")
+                .hint("`luqual kernels list` shows its kernels; give --tree to bisect commits")
         };
         if let Some(name) =
             among.iter().map(String::as_str).chain([good, bad]).find(|name| catalog.find(name).is_none())
@@ -58,13 +58,13 @@ impl Order {
     pub(super) fn of_tree(tree: GitTree, good: &str, bad: &str) -> Result<Self, EngineError> {
         let (good, bad) = (tree.commit(good)?.id, tree.commit(bad)?.id);
         if good == bad || !tree.is_before(&good, &bad)? {
-            return Err(EngineError::usage("the good commit is not before the bad one")
-                .hint("git merge-base has one that is before both"));
+            return Err(EngineError::usage("the good commit is not an ancestor of the bad one")
+                .hint("`git merge-base` finds a commit that is an ancestor of both; try that one as --good"));
         }
         Ok(Self::Git { tree, good, bad })
     }
 
-    /// The ends, as they are named in [`Verdicts`].
+    /// The good end and the bad end, as they are named in [`Verdicts`].
     pub(super) fn ends(&self) -> (&str, &str) {
         match self {
             Self::Line(line) => (line.first().map_or("", String::as_str), line.last().map_or("", String::as_str)),
@@ -72,7 +72,7 @@ impl Order {
         }
     }
 
-    /// What luqual calls one of them.
+    /// The name by which luqual finds the kernel.
     pub(super) fn spec(&self, name: &str) -> String {
         match self {
             Self::Line(_) => name.to_owned(),
@@ -80,7 +80,7 @@ impl Order {
         }
     }
 
-    /// What a reader calls it.
+    /// The name of the kernel for the user.
     pub(super) fn told(&self, name: &str) -> String {
         match self {
             Self::Line(_) => name.to_owned(),
@@ -98,7 +98,7 @@ impl Order {
             Self::Git { tree, bad, .. } => {
                 let of = |verdict: Verdict| known.iter().filter(move |(_, it)| **it == verdict).map(|(name, _)| name);
                 let good: Vec<String> = of(Verdict::Good).cloned().collect();
-                // Of those that are bad the one that has the fewest before it.
+                // Of the bad commits, the one with the fewest commits before it.
                 let mut left = tree.halving(&good, bad)?;
                 for found in of(Verdict::Bad) {
                     let before = tree.halving(&good, found)?;
@@ -112,7 +112,7 @@ impl Order {
     }
 }
 
-/// Of a line from good to bad.
+/// The next step for kernels in order.
 fn next_of_line(line: &[String], known: &Verdicts) -> Next {
     let is = |place: usize, verdict| known.get(&line[place]) == Some(&verdict);
     let last = line.len() - 1;
@@ -127,7 +127,7 @@ fn next_of_line(line: &[String], known: &Verdicts) -> Next {
     }
 }
 
-/// Of commits of which the last is bad, and the first halves the others best.
+/// The next step for commits; the last one is bad, and the first one halves the others best.
 fn next_of_halves(left: Vec<String>, known: &Verdicts) -> Next {
     let Some((bad, others)) = left.split_last() else { return Next::Among(Vec::new()) };
     match others.iter().find(|commit| !known.contains_key(*commit)) {

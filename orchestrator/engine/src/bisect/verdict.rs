@@ -1,26 +1,26 @@
-//! What is thought of a kernel, by the cell that was run on it. Pure.
+//! The verdict on a kernel, by its cell. Pure.
 
 use luqual_model::{CellRecord, Outcome, Phase};
 
-/// What is thought of a kernel.
+/// The verdict on a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It ends as the good end does, each time.
+    /// Each attempt ends as the good end does.
     Good,
-    /// It ends otherwise, once at least.
+    /// At least one attempt ends otherwise.
     Bad,
-    /// It says nothing.
+    /// The cell says nothing about the kernel.
     Skip,
 }
 
-/// How an attempt ended, as far as a bisection goes: by which probes or line is told, and does not count.
+/// The end of an attempt: its outcome, and whether it was tainted. The failed probes and the title are not compared.
 type End = (Outcome, bool);
 
 fn end(cell: &CellRecord) -> End {
     (cell.outcome, !cell.tainted.is_empty())
 }
 
-/// How each attempt at a cell ended; retries count too.
+/// The end of each attempt at a cell, with retries.
 fn ends(cell: &CellRecord) -> Vec<End> {
     match cell.attempts.as_slice() {
         [] => vec![end(cell)],
@@ -33,18 +33,18 @@ pub(super) fn is_alike(one: &CellRecord, other: &CellRecord) -> bool {
     end(one) == end(other)
 }
 
-/// In how many of how many attempts it ended as the worst of them, where they differ.
+/// If the attempts differ: how many ended as the worst, and how many there were.
 pub fn flaky(cell: &CellRecord) -> Option<(usize, usize)> {
     let ends = ends(cell);
     let worst = ends.iter().filter(|it| **it == end(cell)).count();
     (worst < ends.len()).then_some((worst, ends.len()))
 }
 
-/// The verdict on a kernel, beside the two ends. One whose attempts differ is never good.
+/// The verdict on a kernel, compared with the two ends. A kernel whose attempts differ is never good.
 pub(super) fn verdict(cell: &CellRecord, good: &CellRecord, bad: &CellRecord) -> Verdict {
     let boots_not = cell.outcome == Outcome::Crashed && matches!(cell.phase, Phase::Boot | Phase::Handshake);
     if is_alike(cell, good) {
-        // The worst attempt is as the good end, and another may not be: where a crash is good, a survival is not.
+        // The worst attempt can be as the good end while another is not: if a crash is good, a survival is not.
         let says_otherwise = |it: &End| *it != end(good) && it.0.is_conclusive();
         return match (flaky(cell), ends(cell).iter().any(says_otherwise)) {
             (None, _) => Verdict::Good,

@@ -1,5 +1,5 @@
-//! A bundle as a file: a gzipped tar (POSIX.1-1988, ustar) of plain files, the same bytes for the same content. Whoever reads one
-//! trusts nothing in it.
+//! The file format of a bundle: a gzipped tar (POSIX.1-1988, ustar) of regular files. The same content gives the same
+//! bytes. The reader trusts nothing in it.
 
 use crate::error::is_of_the_host;
 use flate2::Compression;
@@ -13,39 +13,39 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType, Header};
 
-/// Grows when an older luqual would not understand a bundle.
+/// The version of the format. It rises with every incompatible change.
 pub(super) const VERSION: u32 = 1;
 
-/// The file of what a bundle is about.
+/// The name of the file with [`About`].
 pub(super) const ABOUT: &str = "bundle.json";
-/// A folder each, by the digest of the image.
+/// The folder of the kernels, each in a folder named by the digest of its image.
 pub(super) const KERNELS: &str = "kernels";
-/// The evidence of the boot.
+/// The folder of the boot's evidence.
 pub(super) const LOGS: &str = "logs";
-/// Files by their digest.
+/// The folder of programs, by digest.
 pub(super) const PROGRAMS: &str = "programs";
 
-/// What a bundle is about; the rest of it is a run's folder.
+/// The head of a bundle; the rest is a run's folder.
 #[derive(Serialize, Deserialize)]
 pub(super) struct About {
     /// [`VERSION`].
     pub(super) bundle: u32,
-    /// Which cell it is for; others may have shared its boot.
+    /// The cell of the bundle; others can have shared its boot.
     pub(super) cell: CellId,
 }
 
-/// Where the image of that digest is in a bundle.
+/// The path of a kernel image in a bundle, by digest.
 pub(super) fn image_of(digest: &str) -> String {
     format!("{KERNELS}/{digest}/bzImage")
 }
 
-/// The most that a bundle may unpack to, in bytes; kernels, symbols and logs are about 60 MB.
+/// The largest size of an unpacked bundle, in bytes; kernels, symbols and logs have about 60 MB.
 const LARGEST: u64 = 2 << 30;
 
-/// The most files that may be in one.
+/// The largest number of files in a bundle.
 const MOST: usize = 1000;
 
-/// What may stand at its top: a file, or a folder.
+/// The allowed top-level names, and whether each is a file or a folder.
 const TOP: [(&str, Kind); 5] = [
     (ABOUT, Kind::File),
     (JOURNAL, Kind::File),
@@ -60,10 +60,10 @@ enum Kind {
     Folder,
 }
 
-/// A bundle that is being written, no larger than one may be that is read.
+/// Writes a bundle, which cannot exceed the reader's limits.
 pub(super) struct Packer<W: Write> {
     builder: Builder<GzEncoder<W>>,
-    /// In bytes.
+    /// The remaining size, in bytes.
     left: u64,
 }
 
@@ -76,12 +76,12 @@ impl<W: Write> Packer<W> {
         Self { builder: Builder::new(GzEncoder::new(to, Compression::default())), left: largest }
     }
 
-    /// Whether there is room for a file of so many bytes.
+    /// Whether a file of `size` bytes fits into the limit.
     pub(super) fn has_room_for(&self, size: u64) -> bool {
         taken(size).is_some_and(|taken| taken <= self.left)
     }
 
-    /// Adds a file with that content, whoever owned it and whenever it was written.
+    /// Adds a file with that content; owner and times are not stored.
     pub(super) fn add(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         let size = content.len() as u64;
         let left = taken(size).and_then(|taken| self.left.checked_sub(taken));
@@ -94,7 +94,7 @@ impl<W: Write> Packer<W> {
         self.builder.append(&header, content)
     }
 
-    /// Adds a file as it is.
+    /// Adds a file of the host.
     pub(super) fn add_file(&mut self, name: &str, file: &Path) -> io::Result<()> {
         self.add(name, &fs::read(file)?)
     }
@@ -104,17 +104,18 @@ impl<W: Write> Packer<W> {
     }
 }
 
-/// What a file takes: headers are a block of 512 bytes each, and so is what is left of its last.
+/// The size of a file in the archive: a header of 512 bytes, and the content in blocks of 512 bytes. `None` on
+/// overflow.
 fn taken(size: u64) -> Option<u64> {
     size.checked_add(1024)
 }
 
-/// Why a bundle is not unpacked.
+/// Why a bundle cannot be unpacked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotUnpacked {
-    /// What is wrong with it.
+    /// The bundle is invalid; the text says why.
     Refused(String),
-    /// The host has no room for it, or cannot write.
+    /// The host has no space or cannot write.
     Host(String),
 }
 
@@ -130,19 +131,19 @@ pub(super) fn unpack(from: File, into: &Path) -> Result<(), NotUnpacked> {
 }
 
 fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpacked> {
-    let no_archive = |error: io::Error| format!("it is no gzipped tar: {error}");
-    // One byte more tells what is too large from what just fits.
+    let no_archive = |error: io::Error| format!("it is not a gzipped tar: {error}");
+    // One more byte shows whether the archive is larger than the limit.
     let mut archive = Archive::new(GzDecoder::new(BufReader::new(from)).take(largest + 1));
     let mut left = largest;
-    // Raw: names and sizes are those of the headers; what changes them would be an entry of its own, and is refused.
+    // Raw entries have the names and sizes of their headers. Extension entries would change these, and are refused.
     for (number, entry) in archive.entries().map_err(no_archive)?.raw(true).enumerate() {
         let mut entry = entry.map_err(no_archive)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let refused = |why: &str| Err(NotUnpacked::Refused(format!("`{}` in it {why}", name.escape_debug())));
+        let refused = |why: &str| Err(NotUnpacked::Refused(format!("its entry `{}` {why}", name.escape_debug())));
         if entry.header().entry_type() != EntryType::Regular {
-            return refused("is not a plain file");
+            return refused("is not a regular file");
         }
-        let Some(place) = place(&name) else { return refused("has no place in a bundle") };
+        let Some(place) = place(&name) else { return refused("is not a file that a bundle can have") };
         if number >= MOST {
             return Err(format!("it has more than {MOST} files").into());
         }
@@ -153,25 +154,25 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpack
         let failed = |error: io::Error| NotUnpacked::Host(format!("{}: {error}", path.display()));
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
         let mut file = match File::create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return refused("is there twice"),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return refused("occurs twice"),
             file => BufWriter::new(file.map_err(failed)?),
         };
         let size = entry.size();
         let copied =
             io::copy(&mut entry, &mut file).and_then(|copied| file.flush().map(|()| copied)).map_err(|error| {
-                // What cannot be read of it is its own fault.
+                // A read error is the bundle's fault, unless the host has failed.
                 if is_of_the_host(&error) { failed(error) } else { no_archive(error).into() }
             })?;
         if copied != size {
-            return refused("is cut off");
+            return refused("is truncated");
         }
     }
-    // Its checksum stands at its end.
+    // The checksum of gzip is at the end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(no_archive)?;
     Ok(())
 }
 
-/// Where a file of that name belongs: only below one of the known places, by plain words.
+/// The relative path of an entry: only below one of the known folders, with plain names. `None` if it is not allowed.
 pub(super) fn place(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)))
@@ -268,7 +269,7 @@ mod tests {
         ] {
             assert_eq!(place(name), None, "{name}");
             let bytes = forged(|builder| builder.append(&header(EntryType::Regular, name, 0), io::empty()).unwrap());
-            assert!(refused(&bytes).contains("has no place in a bundle"), "{name}");
+            assert!(refused(&bytes).contains("is not a file that a bundle can have"), "{name}");
         }
         assert_eq!(place("kernels/ab/vmlinux"), Some(PathBuf::from("kernels/ab/vmlinux")));
     }
@@ -293,7 +294,7 @@ mod tests {
                 header.set_cksum();
                 builder.append(&header, io::empty()).unwrap();
             });
-            assert_eq!(refused(&bytes), "`logs/x` in it is not a plain file", "{kind:?}");
+            assert_eq!(refused(&bytes), "its entry `logs/x` is not a regular file", "{kind:?}");
         }
     }
 
@@ -312,9 +313,9 @@ mod tests {
         for place in [bytes.len() - 8, bytes.len() - 1] {
             let mut bytes = bytes.clone();
             bytes[place] ^= 1;
-            assert!(refused(&bytes).contains("no gzipped tar"), "{place}");
+            assert!(refused(&bytes).contains("not a gzipped tar"), "{place}");
         }
-        assert!(refused(&bytes[..bytes.len() - 1]).contains("no gzipped tar"));
+        assert!(refused(&bytes[..bytes.len() - 1]).contains("not a gzipped tar"));
     }
 
     #[test]
@@ -334,8 +335,8 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_told() {
-        assert_eq!(refused(&packed(&[("logs/a", b"1"), ("logs/a", b"2")])), "`logs/a` in it is there twice");
-        assert!(refused(b"not an archive").starts_with("it is no gzipped tar: "));
+        assert_eq!(refused(&packed(&[("logs/a", b"1"), ("logs/a", b"2")])), "its entry `logs/a` occurs twice");
+        assert!(refused(b"not an archive").starts_with("it is not a gzipped tar: "));
         let whole =
             packed(&[("logs/a", &(0..200_000).map(|n: u32| (n.wrapping_mul(n) >> 7) as u8).collect::<Vec<u8>>())]);
         assert!(unpacked(&whole[..whole.len() / 2], 1 << 20).1.is_err());

@@ -1,4 +1,4 @@
-//! One cell of a run is packed, with all that it takes to make it again elsewhere, as one file.
+//! Packs one cell of a run into a bundle.
 
 use super::archive::{ABOUT, About, KERNELS, LOGS, PROGRAMS, Packer, VERSION, image_of};
 use crate::context::Context;
@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 /// What to pack.
 #[derive(Clone, Debug)]
 pub struct BundleRequest {
-    /// The run's folder, or its id.
+    /// The run's folder or id.
     pub run: PathBuf,
     /// The cell's id, or a part of it.
     pub cell: String,
-    /// The file.
+    /// The file to write.
     pub output: PathBuf,
     /// Where kernels come from.
     pub kernels: KernelSource,
@@ -41,20 +41,20 @@ pub struct Packed {
     pub size: u64,
 }
 
-/// What is beside a kernel's image, for whoever looks into it.
+/// The files beside a kernel image that help an analysis.
 const BESIDE: [&str; 3] = ["vmlinux", "System.map", "config"];
 
-/// Evidence that is as large as a machine's memory.
+/// Evidence that is as large as a machine's memory; it is left out.
 const LARGE: [&str; 3] = ["ram", "initrd", "vmcore"];
 
-/// Packs it.
+/// Packs the cell.
 pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Packed, EngineError> {
     let store = open_store(&request.kernels)?;
     let source = find_run(&request.run)?;
     let record = read_folder(&source)?;
     let cell = cell_of(&record, &request.cell)?;
     let (run, cells) = alone(&record, &cell)?;
-    let since = OnChange::Refused("a bundle has what was run, and nothing else");
+    let since = OnChange::Refused("a bundle can only have what was run");
     Registry::of_run(&run.programs)?;
     let kernels = kernels_of(context, &run, &store, run.planned.iter(), since).await?;
     write_report(&request.output, |to| {
@@ -73,7 +73,7 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     Ok(Packed { cell: cell.id, size })
 }
 
-/// The run as if it had had this cell's boot alone, and what became of that.
+/// The run, reduced to this cell's boot, with its result.
 fn alone(record: &Record, cell: &CellRecord) -> Result<(RunInfo, Vec<CellRecord>), EngineError> {
     let mut run = record.run.clone();
     run.planned = in_its_boot(&record.run.planned, cell, false);
@@ -93,11 +93,11 @@ fn alone(record: &Record, cell: &CellRecord) -> Result<(RunInfo, Vec<CellRecord>
 
 fn add_logs(packer: &mut Packer<impl Write>, from: &Path) -> io::Result<()> {
     let mut files: Vec<PathBuf> = match fs::read_dir(from) {
-        // What was skipped has no evidence.
+        // A skipped cell has no evidence.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?,
     };
-    // No link: what is packed is the run's own.
+    // No symbolic links: only the run's own files are packed.
     files.retain(|path| path.symlink_metadata().is_ok_and(|about| about.is_file()));
     files.sort();
     for path in files {

@@ -1,4 +1,4 @@
-//! A bundle is unpacked into a working folder. Nothing of it is taken on trust.
+//! Unpacks a bundle into a working folder. Nothing in a bundle is trusted.
 
 use super::archive::{ABOUT, About, NotUnpacked, PROGRAMS, VERSION, image_of, place, unpack};
 use crate::context::Context;
@@ -13,22 +13,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// A bundle that was unpacked, for as long as this lives.
+/// An unpacked bundle. Its folder exists while this lives.
 pub(crate) struct Unpacked {
     folder: PathBuf,
-    /// The next start removes it where this one is killed.
+    /// If luqual is killed, the next start removes the folder.
     _work: WorkFolder,
-    /// The cell that it is about.
+    /// The cell of the bundle.
     pub(crate) cell: CellId,
-    /// Of the run that it is from. Its programs are those of the bundle.
+    /// The record of the run. Its programs are those of the bundle.
     pub(crate) record: Record,
 }
 
 impl Unpacked {
-    /// Unpacks it.
+    /// Unpacks the bundle in `file`, and checks it.
     pub(crate) fn of(context: &Context<'_>, file: &Path) -> Result<Self, EngineError> {
         let wrong = |why: String| {
-            EngineError::usage(format!("{}: {why}", file.display())).hint("a bundle is what luqual bundle writes")
+            EngineError::usage(format!("{}: {why}", file.display())).hint("give a file that `luqual bundle` wrote")
         };
         let opened = File::open(file).map_err(EngineError::named(file))?;
         let work = work_folder(context.listener)?;
@@ -41,14 +41,17 @@ impl Unpacked {
         let text = fs::read_to_string(folder.join(ABOUT)).map_err(|_| wrong(format!("it has no {ABOUT}")))?;
         let about: About = serde_json::from_str(&text).map_err(|error| wrong(format!("{ABOUT}: {error}")))?;
         if about.bundle != VERSION {
-            return Err(wrong(format!("it is of version {}, this luqual reads {VERSION}", about.bundle)));
+            return Err(wrong(format!(
+                "its format has version {}, and this luqual reads version {VERSION}",
+                about.bundle
+            )));
         }
         let journal = File::open(folder.join(JOURNAL)).map_err(|_| wrong(format!("it has no {JOURNAL}")))?;
         let mut record = Record::read(journal).map_err(|error| wrong(format!("{JOURNAL}: {error}")))?;
         record.name = file.display().to_string();
         for (name, info) in &mut record.run.programs {
             if let ProgramFile::Here { path, sha256 } = &mut info.file {
-                // Never a file of this host that the record names.
+                // Use the bundle's file, never a file of this host that the record names.
                 let own = place(&format!("{PROGRAMS}/{sha256}"));
                 let own = own.ok_or_else(|| wrong(format!("the digest of {name} is `{}`", sha256.escape_debug())))?;
                 *path = folder.join(own).display().to_string();
@@ -66,19 +69,21 @@ impl Unpacked {
         names.into_iter().map(|name| Ok((name.clone(), self.kernel(name)?))).collect()
     }
 
-    /// A kernel of its run, as the record has it; its image has to be the one that the record names.
+    /// A kernel of the run. The digest of its image has to be that of the record.
     fn kernel(&self, name: &str) -> Result<Kernel, EngineError> {
         let wrong = |why: String| EngineError::usage(format!("{}: {why}", self.record.name));
         let info = self.record.run.kernels.get(name);
-        let info = info.ok_or_else(|| wrong(format!("its record has no kernel {}", name.escape_debug())))?.clone();
+        let info = info
+            .ok_or_else(|| wrong(format!("its record does not describe the kernel {}", name.escape_debug())))?
+            .clone();
         let digest = &info.image_sha256;
         let image = place(&image_of(digest)).map(|place| self.folder.join(place));
         let image = image.filter(|path| path.is_file());
         let image =
-            image.ok_or_else(|| wrong(format!("it has no kernel with the digest {}", digest.escape_debug())))?;
+            image.ok_or_else(|| wrong(format!("it has no kernel image with the digest {}", digest.escape_debug())))?;
         let found = luqual_kernels::digest::of_file(&image).map_err(EngineError::own(image.display()))?;
         if found != *digest {
-            return Err(wrong(format!("{name} in it has the digest {found}, and had {digest}")));
+            return Err(wrong(format!("its file {name} has the digest {found}; the record says {digest}")));
         }
         let symbols = Some(image.with_file_name("vmlinux")).filter(|path| path.is_file());
         Ok(Kernel { info, image, symbols })
@@ -123,9 +128,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("red.tar.gz");
         let heard = Heard::default();
-        for (content, told) in
-            [(bundle(9), "it is of version 9, this luqual reads 1"), (b"x".to_vec(), "no gzipped tar")]
-        {
+        for (content, told) in [
+            (bundle(9), "its format has version 9, and this luqual reads version 1"),
+            (b"x".to_vec(), "not a gzipped tar"),
+        ] {
             fs::write(&file, content).unwrap();
             let error = Unpacked::of(&context(&heard).0, &file).err().unwrap();
             assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(told), "{error}");

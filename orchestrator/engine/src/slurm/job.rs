@@ -1,4 +1,4 @@
-//! Slurm's own programs: a job array is submitted, waited for, cancelled.
+//! Submits a job array with Slurm's programs, waits for it, and cancels it.
 
 use crate::context::Context;
 use crate::error::EngineError;
@@ -13,15 +13,14 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// How often the parts' journals are looked at: they are on a file system of several machines, on which nobody is told that a
-/// file has grown.
+/// The period of polling the parts' journals: a shared file system does not notify other machines of changes.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// A job, as `sbatch --parsable` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     id: String,
-    /// Where it is on another cluster than this one's.
+    /// The cluster, if it is another one than this host's.
     cluster: Option<String>,
 }
 
@@ -45,36 +44,36 @@ impl Display for Job {
     }
 }
 
-/// Whether the user waited.
+/// How the wait for a job ended.
 pub(crate) enum Waited {
-    /// Each task has ended, in whatever way.
+    /// Each task has ended, well or not.
     ToTheEnd,
-    /// The user did not, and the job that there was by then is cancelled.
+    /// The user interrupted; the job, if there was one, was cancelled.
     Cancelled(Option<Job>),
 }
 
-/// An sbatch that is there, and that knows of a Slurm.
+/// Checks that sbatch exists and finds a Slurm cluster.
 pub(crate) async fn there_is_a_slurm() -> Result<(), EngineError> {
     let requested = Command::new("sbatch").arg("--version").stdin(Stdio::null()).output().await.map_err(not_started)?;
     if requested.status.success() {
         return Ok(());
     }
     Err(EngineError::usage(format!(
-        "sbatch knows of no Slurm: {}",
+        "sbatch finds no Slurm cluster: {}",
         String::from_utf8_lossy(&requested.stderr).trim_end()
     ))
-    .hint("run it where `sinfo` shows nodes"))
+    .hint("run luqual on a machine where `sinfo` shows nodes"))
 }
 
 fn not_started(error: io::Error) -> EngineError {
     match error.kind() {
-        io::ErrorKind::NotFound => EngineError::usage("there is no sbatch in PATH")
-            .hint("run it on a machine that submits to Slurm (Debian's package slurm-client), or use --partition"),
+        io::ErrorKind::NotFound => EngineError::usage("the program sbatch is not in PATH")
+            .hint("run luqual on a submit host of Slurm (Debian: package slurm-client), or use --partition"),
         _ => EngineError::harness(format!("sbatch: {error}")),
     }
 }
 
-/// The folder of what is Slurm's of a run: the script, what the tasks say, and which jobs there were.
+/// The folder of a run's files for Slurm: the script, the logs of the tasks, and the ids of the jobs.
 pub(crate) struct Slurm {
     folder: PathBuf,
 }
@@ -85,7 +84,7 @@ impl Slurm {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// What the tasks of a part said.
+    /// The log of the tasks of a part.
     pub(crate) fn log(&self, part: u32) -> PathBuf {
         self.folder.join(format!("task-{part}.log"))
     }
@@ -94,7 +93,7 @@ impl Slurm {
         self.folder.join("job.sh")
     }
 
-    /// What each task is given to do.
+    /// The file with the request for each task.
     pub(crate) fn request(&self) -> PathBuf {
         self.folder.join("request.json")
     }
@@ -107,22 +106,23 @@ impl Slurm {
         fs::write(self.script(), text).map_err(EngineError::own(self.script().display()))
     }
 
-    /// An error while the last job of the run is still there, since its luqual was killed and Slurm was not told.
+    /// An error if the last job of the run has not ended, which can happen if luqual was killed before it could
+    /// cancel the job.
     pub(crate) async fn is_free(&self) -> Result<(), EngineError> {
         let jobs = fs::read_to_string(self.jobs()).unwrap_or_default();
         let Some(job) = jobs.lines().last().and_then(Job::parse) else { return Ok(()) };
         let requested = job.command("squeue").args(["--noheader", "--format=%i", "--jobs", &job.id]).output().await;
-        // It knows nothing of a job that ended a while ago.
+        // squeue forgets a job some time after its end.
         let said =
             requested.map(|requested| String::from_utf8_lossy(&requested.stdout).into_owned()).unwrap_or_default();
         if said.lines().any(|line| line.starts_with(&job.id)) {
-            return Err(EngineError::usage(format!("job {job} of this run is still there"))
-                .hint(format!("let it end, or end it by `scancel {job}`; then start again")));
+            return Err(EngineError::usage(format!("job {job} of this run has not ended"))
+                .hint(format!("wait until it ends, or end it with `scancel {job}`; then run the same command again")));
         }
         Ok(())
     }
 
-    /// Runs the tasks of these parts, as one array.
+    /// Runs these parts as one array.
     pub(crate) async fn run(
         &self,
         context: &Context<'_>,
@@ -136,12 +136,12 @@ impl Slurm {
             .arg(self.script())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            // Ctrl-C is luqual's to hear.
+            // Ctrl-C must only reach luqual, not sbatch.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(not_started)?;
-        // Where Slurm does not answer, sbatch tries for a long time.
+        // sbatch retries for a long time if Slurm does not answer.
         let job = tokio::select! {
             job = self.taken(&mut sbatch) => job?,
             () = context.interrupted() => return Ok(Waited::Cancelled(None)),
@@ -151,17 +151,17 @@ impl Slurm {
         loop {
             tokio::select! {
                 ended = sbatch.wait() => {
-                    // It exits with what a task exited with, unless it could not wait.
+                    // sbatch exits with the status of a task, unless it was killed.
                     if ended.is_ok_and(|status| status.code().is_some()) {
                         return Ok(Waited::ToTheEnd);
                     }
                     cancel(&job).await?;
-                    return Err(EngineError::harness(format!("sbatch was killed, and with it job {job}")));
+                    return Err(EngineError::harness(format!("sbatch was killed; job {job} was cancelled")));
                 }
                 _ = tick.tick() => {
                     let ended = journals.iter().filter(|journal| says_the_end(journal).unwrap_or(false)).count();
                     waiting.ended(ended);
-                    // sbatch asks every half a minute at last.
+                    // sbatch polls with a period of up to half a minute.
                     if ended == journals.len() {
                         return Ok(Waited::ToTheEnd);
                     }
@@ -174,15 +174,17 @@ impl Slurm {
         }
     }
 
-    /// The job's name, once Slurm has it.
+    /// The id of the job, after Slurm has accepted it.
     async fn taken(&self, sbatch: &mut Child) -> Result<Job, EngineError> {
         let mut line = String::new();
         if let Some(stdout) = sbatch.stdout.take() {
             BufReader::new(stdout).read_line(&mut line).await.map_err(EngineError::own("sbatch"))?;
         }
         let refused = || {
-            EngineError::usage("sbatch did not take the job, and says why above")
-                .hint(format!("--sbatch-option gives it what it wants; the script is {}", self.script().display()))
+            EngineError::usage("sbatch refused the job; its message is above").hint(format!(
+                "pass the options that it requires with --sbatch-option; the script is {}",
+                self.script().display()
+            ))
         };
         let job = Job::parse(&line).ok_or_else(refused)?;
         let noted = File::options().append(true).create(true).open(self.jobs());
@@ -194,15 +196,15 @@ impl Slurm {
 
 async fn cancel(job: &Job) -> Result<(), EngineError> {
     let failed = |why: &dyn Display| {
-        EngineError::harness(format!("job {job} was not cancelled: {why}")).hint(format!("end it by `scancel {job}`"))
+        EngineError::harness(format!("job {job} was not cancelled: {why}")).hint(format!("end it with `scancel {job}`"))
     };
     let status = job.command("scancel").arg(&job.id).status().await.map_err(|error| failed(&error))?;
     if status.success() { Ok(()) } else { Err(failed(&status)) }
 }
 
-/// Whether the last line of a journal is the end of its run, without reading the rest.
+/// Whether the last line of a journal is the end of its run; only the tail is read.
 fn says_the_end(journal: &Path) -> io::Result<bool> {
-    // More than that line has.
+    // Longer than that line.
     const TAIL: u64 = 256;
     let mut file = File::open(journal)?;
     let length = file.metadata()?.len();
@@ -216,7 +218,7 @@ fn says_the_end(journal: &Path) -> io::Result<bool> {
     Ok(last.is_ok_and(|stamped| matches!(stamped.event, Event::RunFinished { interrupted: false })))
 }
 
-/// A job that is waited for, until this is dropped.
+/// A wait for a job, until this is dropped.
 struct Waiting<'a>(&'a Context<'a>);
 
 impl<'a> Waiting<'a> {

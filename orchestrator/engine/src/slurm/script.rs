@@ -3,45 +3,45 @@
 use crate::error::EngineError;
 use std::path::Path;
 
-/// What is in a batch script.
+/// The content of a batch script.
 pub(crate) struct Task<'a> {
     /// This luqual.
     pub(crate) program: &'a Path,
-    /// The file of what it is to do, beside what part it is.
+    /// The file with the request; the part comes from the array's index.
     pub(crate) request: &'a Path,
-    /// Where the user is: relative paths are meant from here.
+    /// The current folder; relative paths start here.
     pub(crate) here: &'a Path,
-    /// The run's.
+    /// The run's folder.
     pub(crate) folder: &'a Path,
     pub(crate) parts: u32,
     pub(crate) sbatch_options: &'a [String],
 }
 
-/// An option for sbatch: a line of the script.
+/// Checks an option for sbatch, which is one line of the script.
 pub fn option(text: &str) -> Result<String, String> {
     if text.starts_with('-') && !text.contains('\n') {
         Ok(text.to_owned())
     } else {
-        Err("an option of sbatch begins with `-` and is one line".to_owned())
+        Err("an option of sbatch has to begin with `-` and to be one line".to_owned())
     }
 }
 
-/// A word, as a shell takes it.
+/// Quotes a word for the shell.
 pub(crate) fn quoted(text: &str) -> Result<String, EngineError> {
     let quoted = shlex::try_quote(text).map(|text| text.into_owned());
-    quoted.map_err(|error| EngineError::usage(format!("`{text}` cannot be a word of a script: {error}")))
+    quoted.map_err(|error| EngineError::usage(format!("`{text}` cannot be written into the job script: {error}")))
 }
 
-/// The script. What the user tells sbatch comes first: where a thing is said twice, the last counts.
+/// The text of the script. The user's options come first: if an option occurs twice, sbatch takes the last.
 pub(crate) fn text(task: &Task<'_>) -> Result<String, EngineError> {
     let Task { parts, .. } = task;
-    // `%` is the beginning of a name for sbatch.
+    // sbatch replaces `%` and the next character in names.
     let log = task.folder.join("slurm/task-").display().to_string().replace('%', "%%") + "%a.log";
     let own = [
         "--job-name=luqual".to_owned(),
         format!("--chdir={}", quoted(&task.here.display().to_string())?),
         format!("--output={}", quoted(&log)?),
-        // What a task said before it was killed stays.
+        // Append, so that the log of a killed task remains.
         "--open-mode=append".to_owned(),
     ];
     let options: String = task.sbatch_options.iter().chain(&own).map(|option| format!("#SBATCH {option}\n")).collect();
@@ -49,7 +49,7 @@ pub(crate) fn text(task: &Task<'_>) -> Result<String, EngineError> {
     let (program, request, folder) = (path(task.program)?, path(task.request)?, path(&task.folder.join("parts"))?);
     Ok(format!(
         "#!/bin/bash\n\
-         # Written by luqual. Task K of the array runs part K of {parts}, or goes on with it: sbatch --array=K job.sh\n\
+         # Written by luqual. Task K of the array runs part K of {parts}, or resumes it: sbatch --array=K job.sh\n\
          {options}\
          exec {program} run --request {request} \\\n  \
            --partition \"$SLURM_ARRAY_TASK_ID/{parts}\" --report-dir {folder}/\"$SLURM_ARRAY_TASK_ID\" --resume-if-exists\n"
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(
             text(&task).unwrap(),
             "#!/bin/bash
-# Written by luqual. Task K of the array runs part K of 4, or goes on with it: sbatch --array=K job.sh
+# Written by luqual. Task K of the array runs part K of 4, or resumes it: sbatch --array=K job.sh
 #SBATCH --mem=8G
 #SBATCH --output=mine
 #SBATCH --job-name=luqual

@@ -181,7 +181,7 @@ async fn what_is_not_each_part_once_is_not_merged() {
     not_merged(&room, &[whole.clone(), one.clone()], "is not a part of a run");
     // A folder that has a run is none for another.
     let journal = fs::read(whole.join(JOURNAL)).unwrap();
-    Room::refused(merged(&room, &[one, two, three], "whole"), "has a run in it");
+    Room::refused(merged(&room, &[one, two, three], "whole"), "already has a run");
     assert_eq!(fs::read(whole.join(JOURNAL)).unwrap(), journal);
 }
 

@@ -105,8 +105,8 @@ async fn nothing_is_made_again_with_what_is_another_unless_that_is_asked_for() {
         (&|room| *room.tool.borrow_mut() = "luqual other".into(), "another luqual"),
         (&|room| room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 1, 0), "another QEMU"),
         (&|room| room.machines.found.borrow_mut().accel.accel = Accel::Kvm, "another accelerator"),
-        (&|room| room.kernel(OLD, "9.1.1"), "is not the kernel that the run was started with"),
-        (&|room| room.kernel(NEW, "9.2.0-other"), "is not the kernel that the run was started with"),
+        (&|room| room.kernel(OLD, "9.1.1"), "is not the one that the run was started with"),
+        (&|room| room.kernel(NEW, "9.2.0-other"), "is not the one that the run was started with"),
     ];
     for (change, told) in changes {
         let room = Room::whose(|_, _| Ends::Lost);

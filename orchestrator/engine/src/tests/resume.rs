@@ -132,8 +132,8 @@ async fn a_run_is_not_resumed_with_anything_that_is_another() {
         (&|room| *room.tool.borrow_mut() = "luqual other".into(), "another luqual"),
         (&|room| room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 1, 0), "another QEMU"),
         (&|room| room.machines.found.borrow_mut().accel.accel = Accel::Kvm, "another accelerator"),
-        (&|room| room.kernel(OLD, "9.1.1"), "is not the kernel that the run was started with"),
-        (&|room| room.kernel(NEW, "9.2.0-other"), "is not the kernel that the run was started with"),
+        (&|room| room.kernel(OLD, "9.1.1"), "is not the one that the run was started with"),
+        (&|room| room.kernel(NEW, "9.2.0-other"), "is not the one that the run was started with"),
     ];
     for (change, told) in changes {
         let room = Room::new();
@@ -159,7 +159,7 @@ async fn a_kernel_that_is_gone_refuses_a_resume_only_where_it_is_needed() {
     let room = Room::new();
     let run = room.run(&room.request(&["memfd.basic"])).await;
     fs::remove_file(room.path(OLD)).unwrap();
-    assert!(room.try_resume("run").await.is_ok(), "nothing is left to run");
+    assert!(room.try_resume("run").await.is_ok(), "there is nothing left to run");
     let room = Room::new();
     cut_off(&room).await;
     fs::remove_file(room.path(OLD)).unwrap();
@@ -262,7 +262,7 @@ async fn a_run_that_another_luqual_writes_is_not_resumed() {
     let journal = fs::File::open(room.path("run").join(JOURNAL)).unwrap();
     journal.lock().unwrap();
     let error = room.try_resume("run").await.err().unwrap();
-    assert!(error.to_string().contains("another luqual is running this run"), "{error}");
+    assert!(error.to_string().contains("another luqual runs this run; wait until it ends"), "{error}");
     assert_eq!((error.kind(), room.boots()), (ErrorKind::Usage, 2));
     drop(journal);
     assert!(room.try_resume("run").await.is_ok());

@@ -193,14 +193,14 @@ async fn mistakes_are_found_before_anything_is_started() {
     refused(&|it| it.pairs = Pairs::Matrix("quik".into()), "there is no matrix `quik`").await;
     refused(&|it| it.selection.workloads = vec!["vfoi.*".into()], "no workload matches").await;
     refused(&|it| it.selection.profiles = vec!["pc".into()], "there is no profile `pc`").await;
-    refused(&|it| it.selection.filter = Some("source(9.2)".into()), "the selection is empty").await;
+    refused(&|it| it.selection.filter = Some("source(9.2)".into()), "the selection has no cells").await;
     refused(&|it| it.selection.filter = Some("source(9.2".into()), "expected `)`").await;
     refused(&|it| it.pairs = Pairs::One("9.9.9".into(), "9.9.9".into()), "there is no kernel `9.9.9`").await;
     refused(&|it| it.report_dir = Some(room.path("100%")), "a % in its name").await;
     let deterministic_kvm = |it: &mut crate::request::RunRequest| {
         (it.execution.deterministic, it.machine.accel) = (true, AccelWanted::Kvm);
     };
-    refused(&deterministic_kvm, "no guest of KVM is deterministic").await;
+    refused(&deterministic_kvm, "a deterministic run cannot use KVM").await;
     fs::write(room.path("script"), "#!/bin/sh\n").unwrap();
     let script = room.path("script").display().to_string();
     refused(&|it| it.pairs = Pairs::One(script.clone(), script.clone()), "not a bzImage").await;
@@ -227,7 +227,7 @@ async fn a_folder_that_has_a_run_is_left_as_it_is() {
     let room = Room::new();
     room.run(&room.request(&ONE)).await;
     let before = fs::read(room.path("run").join(JOURNAL)).unwrap();
-    Room::refused(room.try_run(&room.request(&TWO), IfExists::Fail).await, "has a run in it");
+    Room::refused(room.try_run(&room.request(&TWO), IfExists::Fail).await, "already has a run");
     assert_eq!(fs::read(room.path("run").join(JOURNAL)).unwrap(), before);
     for name in ["run.json", "console.log"] {
         let folder = room.path("another");
@@ -236,7 +236,7 @@ async fn a_folder_that_has_a_run_is_left_as_it_is() {
         let mut request = room.request(&ONE);
         request.report_dir = Some(folder.clone());
         for existing in [IfExists::Fail, IfExists::Resume] {
-            Room::refused(room.try_run(&request, existing).await, "has a run in it");
+            Room::refused(room.try_run(&request, existing).await, "already has a run");
         }
         assert_eq!(fs::read(folder.join(name)).unwrap(), b"{}");
         fs::remove_dir_all(folder).unwrap();

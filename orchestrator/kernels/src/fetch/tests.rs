@@ -40,7 +40,7 @@ async fn a_cut_download_is_told_and_resumed() {
     let file = folder.path().join("linux.deb");
     let sha256 = digest::of_bytes(BODY);
     let error = fetch(&url, &sha256, &file, &Notes::default()).await.unwrap_err();
-    assert!(error.to_string().contains("cut after 5"), "{error}");
+    assert!(error.to_string().contains("ended after 5"), "{error}");
     assert!(error.hint().unwrap().contains("again") && !file.exists());
     fetch(&url, &sha256, &file, &Notes::default()).await.unwrap();
     assert_eq!(fs::read(&file).unwrap(), BODY);
@@ -79,7 +79,7 @@ async fn two_that_want_one_file_bring_it_once() {
     other.unwrap();
     assert_eq!((fs::read(&file).unwrap().as_slice(), asked.lock().unwrap().len()), (BODY, 1));
     let notes = [first.taken(), second.taken()].concat();
-    assert_eq!(notes, ["another luqual downloads linux.deb; waiting for it"]);
+    assert_eq!(notes, ["another luqual downloads linux.deb; this one waits for it"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

@@ -218,7 +218,7 @@ fn what_is_no_range_is_told() {
 #[test]
 fn git_that_is_missing_is_no_mistake_of_the_series() {
     let missing = Trouble::git("x")(Failed::Start(ErrorKind::NotFound.into())).of("9.9-mine");
-    assert!(!missing.is_usage() && missing.to_string().starts_with("git is missing"), "{missing}");
+    assert!(!missing.is_usage() && missing.to_string().starts_with("git is not installed"), "{missing}");
     assert_eq!(missing.hint().unwrap(), "Debian, Ubuntu: apt-get install git");
     let own = Trouble::own(Path::new("/tmp"))(ErrorKind::StorageFull.into()).of("9.9-mine");
     assert!(!own.is_usage(), "{own}");

@@ -1,4 +1,4 @@
-//! Kernels that the user names by their path: a bzImage, or the tree in which one was built.
+//! Kernels by path: a bzImage, or the tree in which one was built.
 
 use crate::config::KernelConfig;
 use crate::error::KernelError;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The kernel at the path `spec`, which is there.
+/// Reads the kernel at the path `spec`, which exists.
 pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
     let path = Path::new(spec);
     let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
@@ -18,7 +18,7 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
     let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut symbols = None;
     if path.is_dir() {
-        // A tree says more than its image, if it is the same build.
+        // A tree has more facts than its image, if both are from the same build.
         facts.config = facts.config.or_else(|| fs::read_to_string(path.join(".config")).ok());
         let elf = fs::read(path.join("vmlinux")).ok();
         if facts.abi.is_none() {

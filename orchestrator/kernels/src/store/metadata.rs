@@ -1,4 +1,4 @@
-//! What the store knows of a kernel: `metadata.json` in its folder.
+//! The description of a kernel in the store: `metadata.json` in its folder.
 
 use crate::catalog::Entry;
 use crate::config::KernelConfig;
@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-/// Grows when more or other things are read out of a kernel: then it is read again.
+/// The version of the description. It rises when other facts are read from a kernel; the facts are then read again.
 const VERSION: u32 = 2;
 const FILE: &str = "metadata.json";
 
@@ -30,11 +30,11 @@ struct Metadata {
     image_sha256: String,
     compiler: String,
     build_seconds: u64,
-    /// Bytes, by file name.
+    /// The size of each file in bytes, by name.
     sizes: BTreeMap<String, u64>,
 }
 
-/// Describes the kernel whose artifacts are in `folder`, there.
+/// Writes the description of the kernel whose artifacts are in `folder`.
 pub(super) fn write(
     recipe: &Recipe<'_>,
     folder: &Path,
@@ -59,7 +59,7 @@ pub(super) fn write(
     fs::write(&path, text).map_err(KernelError::file(&path))
 }
 
-/// The kernel in `folder`; `None` when it is not there or not what it was: then it is built again.
+/// The kernel in `folder`; `None` if it is missing or changed, and has to be built again.
 pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
     let metadata = read(folder)?;
     let image = folder.join("bzImage");
@@ -87,8 +87,8 @@ pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
     Some(Kernel { info, image, symbols: Some(folder.join("vmlinux")).filter(|path| path.is_file()) })
 }
 
-/// What an older luqual read out of a kernel is read again, and written if nobody else writes in that folder: whoever cannot
-/// write it reads it once more the next time.
+/// Reads the description. If an older luqual wrote it, the facts are read again, and written unless another process
+/// writes in that folder; a reader that cannot write them reads them again the next time.
 fn read(folder: &Path) -> Option<Metadata> {
     let known: Metadata = serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()?;
     if known.schema_version == VERSION {

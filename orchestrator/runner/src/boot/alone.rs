@@ -1,5 +1,5 @@
-//! A boot that nobody talks to: all that it is told stands in its first initramfs, and all that it answers in a file, so that it does
-//! the same each time. What needs the host while it runs is left out.
+//! A boot without a connection to the guest, which makes it deterministic: the first initramfs has all requests, and
+//! the guest writes its replies to a file. Steps that need the host while the guest runs are left out.
 
 use super::Boot;
 use crate::inject::{Fault, KernelEnd};
@@ -10,17 +10,18 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
-/// Whether all that such a boot wrote is its own doing: it came to its end, and was not ended by the host, whose clock is another each time.
+/// Whether the output of the boot is the guest's alone. It is not if the host ended the machine, since the host's
+/// clock differs each time.
 pub(super) fn is_of_its_own(stop: &Stop, end: Option<&MachineEnd>) -> bool {
     let is_by_the_host = matches!(stop, Stop::Deadline { .. } | Stop::Host(_) | Stop::Interrupted);
     let has_ended = matches!(end, Some(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff));
     has_ended && !is_by_the_host
 }
 
-/// The SHA-256 of all that such a boot wrote: its console, then its answers.
+/// The SHA-256 of the output of the boot: its console, then its replies. `None` if a file cannot be read.
 pub(super) async fn digest(logs: &Path) -> Option<String> {
     let logs = logs.to_owned();
-    // Megabytes: not on the loop that other machines are watched by.
+    // The files have megabytes: do not block the event loop that watches other machines.
     let digested = tokio::task::spawn_blocking(move || {
         let mut digest = Sha256::new();
         for name in [CONSOLE_RAW, ANSWERS] {
@@ -31,16 +32,16 @@ pub(super) async fn digest(logs: &Path) -> Option<String> {
     digested.await.ok()?
 }
 
-/// Why a boot cannot be left alone.
+/// Why a boot cannot run without a connection; `None` if it can.
 pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<String> {
     let [part] = boot.parts.as_slice() else { return Some("cells that share a boot are not deterministic".to_owned()) };
     let workload = part.workload;
     if let Some(device) = workload.device {
-        return Some(format!("{} has {device}, a live device, which is not deterministic", workload.name));
+        return Some(format!("{} has {device}, a live device, and is not deterministic", workload.name));
     }
     if workload.requires.contains(&Requirement::Kvm) {
         return Some(format!(
-            "{} has virtual machines that the host looks at, which is not deterministic",
+            "{} has virtual machines that the host observes, and is not deterministic",
             workload.name
         ));
     }

@@ -1,4 +1,4 @@
-//! One attempt at a boot, and the records that come of it.
+//! One attempt at a boot, and the records that it produces.
 
 use super::driver::BootDriver;
 use super::part::Checked;
@@ -10,7 +10,8 @@ use luqual_model::{CellId, CellRecord, Event, ProbeNames, Status};
 use luqual_vm::MachineEnd;
 use tokio::sync::mpsc;
 
-/// Makes one attempt at a boot, of which `earlier` ones were made; `None` when the user ended the run before it was done.
+/// Makes one attempt at a boot after `earlier` attempts. Returns the records of its cells, or `None` if the user
+/// ended the run first.
 pub(crate) async fn run_once(
     boot: &Boot<'_>,
     host: &Host<'_>,
@@ -24,7 +25,7 @@ pub(crate) async fn run_once(
     let (findings, late) = driver.end(&stop).await;
     let is_same = host.deterministic && alone::is_of_its_own(&stop, late.as_ref());
     let digest = if is_same { alone::digest(driver.logs()).await } else { None };
-    // A machine that ended after the last phase did not run on.
+    // A machine that ended after the last phase is not a complete boot.
     if let (Stop::Complete, Some(end)) = (&stop, late)
         && !(host.deterministic && end == MachineEnd::PoweredOff)
     {
@@ -47,7 +48,7 @@ pub(crate) async fn run_once(
     let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
     let record = |(number, ((part, checked), phases)): (usize, ((&BootCell<'_>, Checked), _))| {
         let evidence = Evidence {
-            // What a probe said is decided where it was said, though the boot went on.
+            // The phase of the first failed probe decides, though the boot continued.
             phase: checked.first_failed.unwrap_or(entered),
             stop: stop.clone(),
             probes: checked.probes,
@@ -85,12 +86,12 @@ pub(crate) async fn run_once(
     Some(boot.parts.iter().zip(driver.into_checked()).zip(phases).enumerate().map(record).collect())
 }
 
-/// Whether a boot ended by its host, as it does when a signal that ends the run ends QEMU too, and QEMU first.
+/// Whether the host ended the boot, such as a signal that ends the run and reaches QEMU first.
 fn is_of_the_host(stop: &Stop) -> bool {
     matches!(stop, Stop::Host(_) | Stop::Machine(MachineEnd::Qemu(_)))
 }
 
-/// Where the evidence of an attempt is, relative to the run's folder.
+/// The folder of an attempt's evidence, relative to the run's folder.
 fn folder(boot: &CellId, earlier: usize) -> String {
     let folder = folder_of(boot);
     if earlier == 0 { folder } else { format!("{folder}/attempt-{}", earlier + 1) }

@@ -1,4 +1,4 @@
-//! How a guest is reached, and how its kernel is told from others.
+//! Connects to a guest, and tells its kernels apart.
 
 use super::identity::Identity;
 use crate::judge::{Link, Stop};
@@ -10,15 +10,15 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// How often a guest is tried that did not say that it listens: its word may be lost on the console.
+/// The period of attempts to connect to a guest whose ready line did not come; the console can lose it.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long one attempt to connect may take, for the key exchange of an emulated guest.
+/// The limit of one attempt to connect; the key exchange of an emulated guest takes seconds.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// After a failed attempt.
+/// The pause after a failed attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Connects when the guest says for the `times`-th time that it listens, and now and then in case that was lost. What came of it is
-/// written into `link`; the phase's deadline bounds this.
+/// Connects when the guest prints its ready line for the `times`-th time, and once each [`RETRY`] in case the line
+/// was lost. `link` gets the result of each attempt. The deadline of the phase bounds this.
 pub(crate) async fn connect(
     machine: &dyn Machine,
     keys: &Keys,
@@ -37,8 +37,8 @@ pub(crate) async fn connect(
             link.borrow_mut().listened = true;
             attempt.await
         } else {
-            // QEMU takes a connection before the guest does and repeats it after seconds: when the guest speaks
-            // up, a new one is sooner there.
+            // QEMU accepts a connection before the guest does, and repeats it after seconds. When the ready line
+            // comes, a new connection is faster.
             tokio::select! {
                 connected = attempt => connected,
                 () = machine.listens(times) => continue,
@@ -46,7 +46,7 @@ pub(crate) async fn connect(
         };
         match connected {
             Ok(Ok(guest)) => return guest.into(),
-            // Nobody there yet, or the connection died with the kernel before.
+            // The guest does not listen yet, or the connection died with the previous kernel.
             Ok(Err(why)) => {
                 link.borrow_mut().error = Some(why);
                 sleep(PAUSE).await;
@@ -56,8 +56,8 @@ pub(crate) async fn connect(
     }
 }
 
-/// Connects until the one that answers is the next kernel, after `hop` kexecs. The one before may still answer; any other
-/// kernel is an error.
+/// Connects until the next kernel answers, after `hop` kexecs. The previous kernel may still answer; any other kernel
+/// is an error.
 pub(crate) async fn connect_next(
     machine: &dyn Machine,
     keys: &Keys,
@@ -74,7 +74,7 @@ pub(crate) async fn connect_next(
                 next.check(&hello).map_err(Stop::WrongKernel)?;
                 return Ok((guest, hello));
             }
-            // Its last connection, cut by the kexec. There is none that could be cut to a guest that goes on alone.
+            // The previous kernel's connection, which the kexec cut. A guest without a connection has none.
             Err(Stop::Agent(why)) if guest.agent_is_asked() => {
                 link.borrow_mut().error = Some(why);
                 sleep(PAUSE).await;
@@ -84,12 +84,14 @@ pub(crate) async fn connect_next(
     }
 }
 
-/// The handshake: who are you?
+/// Performs the handshake, which identifies the guest.
 pub(crate) async fn hello(guest: &dyn Guest) -> Result<Hello, Stop> {
     match ask(guest, &Request::Hello { protocol: VERSION }).await? {
         Reply::Hello(hello) => Ok(hello),
         Reply::Failed { message } => Err(Stop::Agent(message)),
-        reply => Err(Stop::Agent(format!("no handshake: {reply:?}"))),
+        reply => {
+            Err(Stop::Agent(format!("the agent answered the handshake with a reply of the wrong kind: {reply:?}")))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Goes through the steps of a boot.
+//! Executes the steps of a boot.
 
 use super::connect::{ask, hello};
 use super::guard::{At, Guard, Watched};
@@ -22,11 +22,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// Around preserve, a boot that waits does so for up to this long, by its seed.
+/// The longest random delay before and after preserve; the seed draws it.
 const JITTER: Duration = Duration::from_millis(300);
 
-/// How long after its machine's end the answers of a guest that goes on alone are read: they are in a file that is looked at now and
-/// then.
+/// How long replies of a guest without a connection are read after its machine has ended, since their file is polled.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A boot while it runs.
@@ -37,42 +36,42 @@ pub(super) struct BootDriver<'a> {
     pub(super) logs: PathBuf,
     pub(super) machine: Option<Box<dyn Machine>>,
     pub(super) seed: u64,
-    /// How many kexecs are behind it.
+    /// The number of kexecs so far.
     pub(super) hop: u32,
     pub(super) progression: Progression,
-    /// In the order of the boot's parts.
+    /// The results of each part, in the order of the boot's parts.
     pub(super) checked: Vec<Checked>,
     pub(super) kernels: Kernels,
-    /// Of each kernel that ran, where they are watched.
+    /// The ticks of each kernel that ran, if they are watched.
     pub(super) ticks: Vec<Ticks>,
     pub(super) devices: Devices,
     nested: NestedVms,
-    /// The request to leave the kernel that was left last: it may still say no.
+    /// The last kexec request; its kernel may still refuse it.
     pub(super) going: Option<Going>,
-    /// When it started, in microseconds since 1970, by which QEMU stamps its trace.
+    /// The start of the boot in microseconds since 1970; QEMU's trace has the same time stamps.
     epoch_us: u64,
 }
 
-/// A request to leave a kernel, which is answered only by a kernel that says no; and whom it was made to.
+/// A kexec request, which only a kernel that refuses answers, with the guest that got it.
 pub(super) struct Going {
     pub(super) guest: Rc<dyn Guest>,
     pub(super) reply: Pin<Box<dyn Future<Output = Reply>>>,
 }
 
-/// What the kernels of a boot said of themselves.
+/// The logs and taint flags of the kernels of a boot.
 #[derive(Default)]
 pub(super) struct Kernels {
     pub(super) source_taint: u64,
     pub(super) target_taint: u64,
-    /// The log of the last one.
+    /// The log of the last kernel.
     pub(super) log: Vec<String>,
 }
 
-/// By what a guest is reached.
+/// The means to connect to a guest.
 pub(super) struct Line<'a> {
     pub(super) keys: &'a Keys,
     pub(super) log: AgentLog,
-    /// Of each kernel, from the first source on.
+    /// The identity of each kernel, from the first source on.
     pub(super) identities: &'a [Identity<'a>],
 }
 
@@ -117,12 +116,12 @@ impl<'a> BootDriver<'a> {
         self.seed
     }
 
-    /// Of the source and of the target.
+    /// The taint flags of the source and of the target.
     pub(super) fn taints(&self) -> (u64, u64) {
         (self.kernels.source_taint, self.kernels.target_taint)
     }
 
-    /// That of the first update.
+    /// The blackout of the first update.
     pub(super) fn blackout(&self) -> Option<Blackout> {
         match self.ticks.as_slice() {
             [source, target, ..] => blackout(source, target),
@@ -134,7 +133,7 @@ impl<'a> BootDriver<'a> {
         self.checked
     }
 
-    /// Goes through all steps up to the last one that needs a guest, and says why there was no further one.
+    /// Executes all steps up to the last one that needs a guest, and returns why it stopped.
     pub(super) async fn run(&mut self) -> Stop {
         self.go().await.err().unwrap_or(Stop::Complete)
     }
@@ -160,7 +159,8 @@ impl<'a> BootDriver<'a> {
         Ok(())
     }
 
-    /// Whether nothing is learnt by a step any more. What is done besides requests is left out with the update that it belongs to.
+    /// Whether to skip a step, since its update has failed. Steps without a request are skipped with the update that
+    /// they belong to.
     fn leaves_out(&self, step: &BootStep) -> bool {
         let begins_an_update = step.phase.is_of_a_source() || step.hop > self.hop;
         match step.request() {
@@ -174,12 +174,12 @@ impl<'a> BootDriver<'a> {
         self.boot.mode(self.host.lab.accel(), self.host.deterministic.then_some(self.seed))
     }
 
-    /// Which of the two kernels runs.
+    /// The side of the kernel that runs.
     pub(super) fn side(&self) -> Side {
         if self.hop == 0 { Side::Source } else { Side::Target }
     }
 
-    /// Whose part a phase is: a target that is to hand on what it was given is a source.
+    /// The side of a phase: a target that preserves for a further update acts as a source.
     pub(super) fn side_in(&self, phase: Phase) -> Side {
         if phase.is_of_a_source() { Side::Source } else { self.side() }
     }
@@ -196,11 +196,11 @@ impl<'a> BootDriver<'a> {
         line: &Line<'_>,
     ) -> Result<(), Stop> {
         let BootStep { phase, hop, part, act } = step;
-        // A boot of no workload, for an interactive session alone, asks nothing in the phases of workloads.
+        // A boot for an interactive session without a workload sends no requests in the phases of workloads.
         if step.request().is_some() || self.boot.parts.is_empty() {
             self.interactive(step, &**guest, line).await?;
         }
-        // What is only looked at or waited for goes on though the machine has ended: the next phase says so.
+        // Steps without a request continue though the machine has ended; the next phase reports the end.
         let unwatched = Watched::default();
         match act {
             Act::Handshake if *hop == 0 => {
@@ -230,7 +230,8 @@ impl<'a> BootDriver<'a> {
             },
             Act::Kexec => self.kexec(guest).await,
             Act::Jitter(which) => {
-                // Moves what follows against the guest's own timers, when a cell is run several times to find what is rare.
+                // Shifts the next steps against the guest's own timers, when a cell is run several times to find rare
+                // failures.
                 if self.host.waits && !self.host.deterministic {
                     let wait = JITTER.mul_f64(seed::fraction(self.seed, *which));
                     let waited = async {
@@ -250,7 +251,7 @@ impl<'a> BootDriver<'a> {
             }
             Act::Inject => {
                 match flip_request(step, steps, self.host.fault.as_ref()).filter(|_| self.host.deterministic) {
-                    // The guest does it by itself.
+                    // The guest injects the fault by itself.
                     Some(request) => self.ask(step, &request, &**guest).await.map(drop),
                     None => self.inject(*phase, &**guest).await,
                 }
@@ -264,7 +265,8 @@ impl<'a> BootDriver<'a> {
         }
     }
 
-    /// At the end of an update: what ever failed is not handed to the next kernel. A guest that goes on alone has decided that itself.
+    /// At the end of an update, excludes the workloads that failed from the next kernel. A guest without a connection
+    /// decides this by itself.
     fn leave_out_what_failed(&mut self) {
         let of_each = self.boot.parts.iter().zip(&self.checked);
         for (part, _) in of_each.filter(|(_, checked)| !self.host.deterministic && checked.first_failed.is_some()) {
@@ -283,7 +285,7 @@ impl<'a> BootDriver<'a> {
         Ok(())
     }
 
-    /// The next kernel has proved itself.
+    /// Records that the next kernel has proved its identity.
     pub(super) fn arrived(&mut self, hop: u32, hello: &Hello) -> Result<(), Stop> {
         self.hop = hop;
         self.kernels.target_taint = hello.taint;
@@ -292,13 +294,13 @@ impl<'a> BootDriver<'a> {
         self.watch_ticks(hello)
     }
 
-    /// What the kernel that runs is asked for before it is left.
+    /// The request that loads the next kernel.
     pub(super) fn load_request(&self, line: &Line<'_>) -> Option<Request> {
         let next = self.hop + 1;
         line.identities.get(next as usize).map(|identity| load_request(self.boot, next, identity, self.mode()))
     }
 
-    /// A part's turn in a phase.
+    /// Runs the request of one part in a phase.
     async fn turn(&mut self, step: &BootStep, number: usize, request: &Request, guest: &dyn Guest) -> Result<(), Stop> {
         let (phase, hop) = (step.phase, self.hop);
         let request = with_device(request.clone(), self.devices.address(number));
@@ -325,7 +327,7 @@ impl<'a> BootDriver<'a> {
         Ok(())
     }
 
-    /// Adds what the host found out about a part.
+    /// Adds the host's probes of a part.
     fn add(&mut self, number: usize, probes: Vec<Probe>, phase: Phase) {
         if probes.iter().any(|probe| !probe.passed) {
             self.progression.failed(self.boot.parts[number].workload.name);
@@ -333,7 +335,7 @@ impl<'a> BootDriver<'a> {
         self.checked[number].add(probes, phase);
     }
 
-    /// One request. What was refused in a source has its state looked at once more.
+    /// Sends one request. After a refusal in a source, the state of the workloads is verified once more.
     async fn ask(&mut self, step: &BootStep, request: &Request, guest: &dyn Guest) -> Result<Said, Stop> {
         let at = At { phase: step.phase, hop: self.hop, part: step.part };
         let reply = self.guarded(at, Some(guest), ask(guest, request)).await?;
@@ -349,7 +351,7 @@ impl<'a> BootDriver<'a> {
         }
     }
 
-    /// Unplugs the devices whose time for it has come, and waits until they are gone.
+    /// Unplugs the devices that `when` selects, and waits until they are gone.
     async fn unplug(&mut self, when: Unplug, phase: Phase) -> Result<(), Stop> {
         for (number, part) in self.boot.parts.iter().enumerate() {
             let Some(id) =
@@ -369,7 +371,7 @@ impl<'a> BootDriver<'a> {
         Ok(())
     }
 
-    /// Injects a fault into what the first part has preserved: where one is injected, every cell has a boot of its own.
+    /// Injects a fault into the preserved state of the first part; a boot with an injected fault has only one cell.
     async fn inject(&self, phase: Phase, guest: &dyn Guest) -> Result<(), Stop> {
         let (Some(fault), Some(part)) = (self.live_fault(), self.boot.parts.first()) else { return Ok(()) };
         let machine = self.machine()?;
@@ -387,7 +389,7 @@ impl<'a> BootDriver<'a> {
         }
     }
 
-    /// Adds what the host says of each part's device, once the machine is gone.
+    /// Adds the host view of each part's device, after the machine has ended.
     pub(super) async fn host_views(&mut self) -> Result<(), Stop> {
         let (logs, epoch_us) = (self.logs.clone(), self.epoch_us);
         let guest: Vec<&[Probe]> = self.checked.iter().map(|checked| checked.probes.as_slice()).collect();
@@ -400,7 +402,7 @@ impl<'a> BootDriver<'a> {
         Ok(())
     }
 
-    /// What everything that needs the guest is raced with.
+    /// The machine, ticks and link that every wait for the guest is raced with.
     pub(super) fn watched(&self) -> Watched<'_> {
         Watched { machine: self.machine.as_deref(), ticks: None, link: None, last_words: self.last_words() }
     }
@@ -409,12 +411,12 @@ impl<'a> BootDriver<'a> {
         if self.host.deterministic { LAST_ANSWERS } else { Duration::ZERO }
     }
 
-    /// The fault that the host injects; a guest that goes on alone has it among its own requests.
+    /// The fault that the host injects; `None` for a guest without a connection, which injects its fault itself.
     pub(super) fn live_fault(&self) -> Option<&'a Fault> {
         self.host.fault.as_ref().filter(|_| !self.host.deterministic)
     }
 
-    /// A phase that needs the guest, with any injected end first.
+    /// Runs a phase that needs the guest, and first injects the end of a process or kernel, if that is the fault.
     async fn guarded<T>(
         &mut self,
         at: At,
@@ -433,7 +435,7 @@ impl<'a> BootDriver<'a> {
     }
 }
 
-/// The request, with where the workload's device is.
+/// Adds the PCI address of the workload's device to a request.
 fn with_device(request: Request, address: Option<String>) -> Request {
     match request {
         Request::Preserve { workload, seed, .. } => Request::Preserve { workload, seed, device: address },
@@ -442,10 +444,10 @@ fn with_device(request: Request, address: Option<String>) -> Request {
     }
 }
 
-/// A source without the device: one that is known to be built with LUO says no by that.
+/// The stop for a source without /dev/liveupdate. If the source is built with LUO, this is a refusal.
 fn no_device(source: &KernelInfo) -> Stop {
     if source.capabilities.as_ref().is_some_and(|there| there.contains(&Capability::Luo)) {
-        let about = "/dev/liveupdate, though it is built with LUO".to_owned();
+        let about = "/dev/liveupdate, though the kernel is built with LUO".to_owned();
         let refused = Refusal { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
         return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
     }
@@ -453,7 +455,7 @@ fn no_device(source: &KernelInfo) -> Stop {
 }
 
 pub(super) fn no_machine() -> Stop {
-    Stop::Host("the machine is gone".to_owned())
+    Stop::Host("the machine has ended".to_owned())
 }
 
 #[cfg(test)]

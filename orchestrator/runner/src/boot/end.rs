@@ -1,4 +1,4 @@
-//! The end of a boot: why a machine hangs, what its console still says, and what is kept.
+//! The end of a boot: finds out why a machine hangs, reads the rest of its console, and keeps the evidence.
 
 use super::driver::BootDriver;
 use super::guard::At;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 impl BootDriver<'_> {
-    /// Asks a machine that hangs why, reads the console to its end, and ends the machine. Returns all findings, and the
-    /// machine's end if it came before.
+    /// Asks a hanging machine where it is, reads the console to its end, and ends the machine. Returns all findings,
+    /// and the machine's end if it came earlier.
     pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
         let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
         let console = machine.console().clone();
@@ -22,7 +22,7 @@ impl BootDriver<'_> {
         let vmcore = self.host.vmcore.filter(|it| is_wanted(*it, crashed));
         let mut deadline = self.host.deadlines.of(Phase::Teardown);
         if vmcore.is_some() {
-            // A record may have a deadline that is none.
+            // A record may have an infinite deadline.
             deadline = deadline.saturating_add(DUMP);
         }
         let (memory_mib, taken) = (self.boot.profile.memory_mib, &self.host.cores_taken);
@@ -33,7 +33,7 @@ impl BootDriver<'_> {
             if crashed {
                 write_registers(&*machine, &logs).await;
             }
-            // Before anything is done to it: what is asked of it by an NMI is answered by a panic, which may end it.
+            // Write the core first: the NMI below makes the kernel panic, which may end the machine.
             if let Some(vmcore) = vmcore {
                 dump(&*machine, memory_mib, vmcore.limit_mib, taken, &logs).await;
             }
@@ -43,7 +43,7 @@ impl BootDriver<'_> {
             let (quiet, at_most) = still_prints(stop);
             console.drain(Duration::from_millis(quiet), Duration::from_millis(at_most)).await;
             late = machine.ended();
-            // Whether it ends in time or not, its files are gone with it.
+            // The files of the machine are removed, whether it ends in time or not.
             machine.quit(keep).await.map_err(Stop::Host)
         };
         let at = At { phase: Phase::Teardown, hop: self.hop, part: None };
@@ -54,7 +54,7 @@ impl BootDriver<'_> {
     }
 }
 
-/// Whether a kernel came to its end, or to none.
+/// Whether the stop is a crash or a hang of a kernel.
 fn is_crash(stop: &Stop) -> bool {
     match stop {
         Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) | Stop::Deadline { .. } => {
@@ -66,20 +66,20 @@ fn is_crash(stop: &Stop) -> bool {
     }
 }
 
-/// For how long the console has to be quiet, and how long that is waited for, in milliseconds: a crash goes on printing after the host
-/// has heard of it.
+/// How long the console has to be quiet, and how long to wait for that at most, both in milliseconds: a crash
+/// continues to print after the host has seen it.
 fn still_prints(stop: &Stop) -> (u64, u64) {
     match stop {
-        // Nothing runs any more, or nothing of interest.
+        // No kernel runs, or its output does not matter.
         Stop::Complete | Stop::Machine(MachineEnd::Reset | MachineEnd::PoweredOff) => (10, 1000),
         _ => (300, 5000),
     }
 }
 
-/// How long it may take to write a machine's memory, which takes 2 s.
+/// The limit for writing a machine's memory, which takes about 2 s.
 const DUMP: Duration = Duration::from_secs(120);
 
-/// Where each processor is, by QEMU.
+/// Writes the registers of each processor, from QEMU.
 async fn write_registers(machine: &dyn Machine, logs: &Path) {
     if let Ok(registers) = machine.registers().await {
         // Evidence beside the record, as the console is.
@@ -87,15 +87,15 @@ async fn write_registers(machine: &dyn Machine, logs: &Path) {
     }
 }
 
-/// An NMI, so that the kernel says it itself, of each processor.
+/// Sends an NMI, so that the kernel prints where each processor is.
 async fn ask_why_it_hangs(machine: &dyn Machine) {
     if machine.inject_nmi().await.is_ok() {
-        // The panic that it causes ends the machine; one that does not hear it stays silent.
+        // The panic that it causes ends the machine; a kernel that ignores it stays silent.
         let _ = timeout(Duration::from_secs(10), machine.wait_end()).await;
     }
 }
 
-/// Adds what only the target's own log says, with line 0.
+/// Adds the findings that only the target's own log has, with line 0.
 fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64) {
     let mut scanner = Scanner::default();
     scanner.set_side(Side::Target);

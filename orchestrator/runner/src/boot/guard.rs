@@ -1,5 +1,5 @@
-//! The one guard around everything that a boot waits for: the phase's deadline, the machine's end, and the end of the run by the user.
-//! It also announces, times and records the phases.
+//! Guards everything that a boot waits for: with the deadline of the phase, the end of the machine, and the end of
+//! the run by the user. It also announces, times and records the phases.
 
 use crate::judge::{Link, Stop};
 use crate::lab::Machine;
@@ -20,35 +20,36 @@ pub(crate) struct Guard {
     deadlines: Deadlines,
     interrupt: watch::Receiver<bool>,
     started: Instant,
-    /// Each with the part whose turn it was; those without one are everybody's.
+    /// The phases with the part that each belongs to; `None` belongs to all parts.
     phases: Vec<(Option<usize>, PhaseRecord)>,
     entered: Phase,
 }
 
-/// Which phase something belongs to.
+/// A phase, its hop, and its part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) phase: Phase,
-    /// How many kexecs were made before it.
+    /// The number of kexecs before it.
     pub(crate) hop: u32,
-    /// Whose turn it is; `None` is everybody's.
+    /// The part of the phase; `None` for all parts.
     pub(crate) part: Option<usize>,
 }
 
-/// What is raced, and what a deadline is told with.
+/// What a wait is raced with, and what a deadline reports.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Watched<'a> {
-    /// Its end ends the phase.
+    /// The machine; its end ends the phase.
     pub(crate) machine: Option<&'a dyn Machine>,
-    /// By which a deadline says whether the guest lives.
+    /// The ticks, by which a deadline reports whether the guest runs.
     pub(crate) ticks: Option<&'a Ticks>,
-    /// By which a deadline says why nobody was reached.
+    /// The link, by which a deadline reports why no connection was made.
     pub(crate) link: Option<&'a RefCell<Link>>,
-    /// For how long after the machine's end an answer may still come that was given before it.
+    /// How long after the machine's end a reply may still arrive that was sent before it.
     pub(crate) last_words: Duration,
 }
 
-/// How long a machine may take to be seen to end after a connection to its guest has: that is often the first sign.
+/// How long to wait for the machine's end after a connection to its guest was lost; a lost connection is often the
+/// first sign.
 const SIGN: Duration = Duration::from_secs(2);
 
 impl Guard {
@@ -62,28 +63,28 @@ impl Guard {
         Self { boot, events, deadlines, interrupt, started, phases, entered: Phase::Boot }
     }
 
-    /// When the boot started.
+    /// The start of the boot.
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
 
-    /// Microseconds since then.
+    /// Microseconds since the start of the boot.
     pub(crate) fn now_us(&self) -> u64 {
         crate::observe::micros(self.started.elapsed())
     }
 
-    /// The last phase in which something could be decided.
+    /// The last phase that could decide the outcome.
     pub(crate) fn decided_in(&self) -> Phase {
         self.entered
     }
 
-    /// The phases that one part went through.
+    /// The phases of one part, with those of all parts.
     pub(crate) fn phases_of(&self, part: usize) -> Vec<PhaseRecord> {
         let own = self.phases.iter().filter(|(whose, _)| whose.is_none_or(|whose| whose == part));
         own.map(|(_, phase)| phase.clone()).collect()
     }
 
-    /// Runs one phase: it is announced and recorded.
+    /// Runs one phase, and announces and records it.
     pub(crate) async fn phase<T>(
         &mut self,
         at: At,
@@ -98,7 +99,7 @@ impl Guard {
         done
     }
 
-    /// Guards what belongs to a phase and is not one itself, under that phase's deadline.
+    /// Guards a wait that belongs to a phase, under the phase's deadline, without a record of its own.
     pub(crate) async fn within<T>(
         &self,
         phase: Phase,
@@ -108,7 +109,7 @@ impl Guard {
         race((phase, self.deadlines.of(phase)), self.interrupt.clone(), watched, body).await
     }
 
-    /// Guards what only a person ends: there is no deadline.
+    /// Guards a wait without a deadline, which the user ends.
     pub(crate) async fn unbounded<T>(
         &self,
         watched: Watched<'_>,
@@ -117,7 +118,7 @@ impl Guard {
         race((self.entered, Duration::MAX), self.interrupt.clone(), watched, body).await
     }
 
-    /// A phase that an interrupted boot goes through as well, and that decides nothing.
+    /// Runs a phase that an interrupted boot runs too, and that does not decide the outcome.
     pub(crate) async fn last_phase<T>(
         &mut self,
         at: At,
@@ -132,7 +133,7 @@ impl Guard {
     }
 
     fn begin(&self, At { phase, hop, .. }: At) -> u64 {
-        // A closed channel means that nobody listens any more; the boot still ends in order.
+        // A closed channel means that the listener has ended; the boot still ends in order.
         let _ = self.events.send(Event::PhaseStarted { cell: self.boot.clone(), phase, hop });
         self.now_us()
     }
@@ -148,8 +149,8 @@ impl Guard {
     }
 }
 
-/// The race that everything is in. What ends it first says how it ended; at once, the user before the machine, and the machine before
-/// what is waited for.
+/// Races `body` with the interrupt, the machine's end and the deadline. The first to end decides. If several end at
+/// once, the user comes before the machine, and the machine before `body`.
 async fn race<T>(
     (phase, limit): (Phase, Duration),
     mut interrupt: watch::Receiver<bool>,
@@ -164,7 +165,7 @@ async fn race<T>(
         }
     };
     let late = async {
-        // A deadline that is none does not overflow.
+        // An infinite deadline does not overflow.
         match Instant::now().checked_add(limit) {
             Some(_) => sleep(limit).await,
             None => pending().await,
@@ -172,14 +173,14 @@ async fn race<T>(
     };
     tokio::select! {
         biased;
-        // A sender that is gone can interrupt nobody.
+        // A closed channel cannot interrupt.
         Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => Err(Stop::Interrupted),
         end = end => match last_words(&watched, body).await {
             Some(done) => done,
             None => Err(Stop::Machine(end)),
         },
         done = &mut body => match (done, watched.machine) {
-            // A guest that goes on alone powers its machine off for that very reason.
+            // A guest without a connection powers its machine off after a failure of its agent.
             (Err(Stop::Agent(why)), Some(machine)) if watched.last_words.is_zero() => {
                 let end = timeout(SIGN, machine.wait_end()).await;
                 Err(end.map_or(Stop::Agent(why), Stop::Machine))
@@ -194,12 +195,12 @@ async fn race<T>(
     }
 }
 
-/// What was done before the machine's end, and is only heard of after it.
+/// Waits for a reply that was sent before the machine's end and arrives after it.
 async fn last_words<T>(watched: &Watched<'_>, body: impl Future<Output = Result<T, Stop>>) -> Option<Result<T, Stop>> {
     if watched.last_words.is_zero() {
         return None;
     }
     let done = timeout(watched.last_words, body).await.ok()?;
-    // What the agent says of itself is a reason; anything else is not more than the end.
+    // A failure that the agent reports is the reason; any other error only follows from the machine's end.
     Some(done).filter(|done| matches!(done, Ok(_) | Err(Stop::Agent(_))))
 }

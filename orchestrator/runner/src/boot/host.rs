@@ -21,36 +21,36 @@ pub struct Attempts {
 
 /// What all cells of a run share.
 pub struct Host<'a> {
-    /// Where machines are started.
+    /// Starts the machines.
     pub lab: &'a dyn Lab,
     /// The folder of the run.
     pub folder: &'a Path,
-    /// How long phases may take here.
+    /// The deadlines of the phases on this host.
     pub deadlines: Deadlines,
     /// Whether RAM file and initramfs are copied into each cell's folder at its end.
     pub keep: bool,
-    /// Of which machines the memory is kept as an ELF core.
+    /// For which machines the memory is kept as an ELF core.
     pub vmcore: Option<Vmcore>,
-    /// How much of that there is already.
+    /// The disk space that the cores of the run take so far.
     pub cores_taken: CoresTaken,
     /// A fault to inject into each cell.
     pub fault: Option<Fault>,
     /// How often each cell is run.
     pub attempts: Attempts,
-    /// Where the seeds of attempts come from.
+    /// The source of the attempts' seeds.
     pub seed: Seed,
-    /// Whether each waits around preserve, by its seed.
+    /// Whether each boot waits a random time around preserve.
     pub waits: bool,
-    /// Whether each does the same every time, instruction by instruction; nobody talks to it then.
+    /// Whether each boot is deterministic, which means that the host has no connection to the guest.
     pub deterministic: bool,
-    /// What somebody who is there wants of it.
+    /// The interactive options.
     pub person: InteractiveOptions<'a>,
-    /// Turns true when the user ends the run.
+    /// Becomes true when the user ends the run.
     pub interrupt: watch::Receiver<bool>,
 }
 
 impl<'a> Host<'a> {
-    /// For boots outside of a run: one attempt each, with the usual deadlines, of which nothing is kept but the logs.
+    /// A host for boots outside of a run: one attempt each, with the default deadlines; only logs are kept.
     pub fn once(lab: &'a dyn Lab, folder: &'a Path, interrupt: watch::Receiver<bool>) -> Self {
         Self {
             lab,

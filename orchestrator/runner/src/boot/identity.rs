@@ -1,4 +1,4 @@
-//! What makes one boot of a kernel recognisable, and what proves that a guest is the one.
+//! The identity of one boot of a kernel, and the proof that a guest has it.
 
 use luqual_model::KernelInfo;
 use luqual_protocol::{Hello, NONCE_OPTION};
@@ -7,13 +7,13 @@ use luqual_vm::{Mode, Profile, kernel_options};
 /// One boot of a kernel.
 pub(crate) struct Identity<'a> {
     pub(crate) kernel: &'a KernelInfo,
-    /// What its command line has besides.
+    /// Options that are added to its command line.
     options: String,
     nonce: String,
 }
 
 impl Identity<'_> {
-    /// The nonce has to be another for each boot.
+    /// The identity of a boot of `kernel`; `nonce` has to differ for each boot.
     pub(crate) fn new<'a>(kernel: &'a KernelInfo, options: String, nonce: u64) -> Identity<'a> {
         Identity { kernel, options, nonce: format!("{nonce:016x}") }
     }
@@ -32,7 +32,8 @@ impl Identity<'_> {
         line
     }
 
-    /// Whether `hello` is this boot: its nonce, and the release and build id of the image that was given.
+    /// Checks that `hello` is from this boot: its nonce, and the release and build id of the image. An error says
+    /// what differs.
     pub(crate) fn check(&self, hello: &Hello) -> Result<(), String> {
         let differ = |what: &str, expected: &str, observed: &str| {
             Err(format!("the kernel that answered has {what} {observed}, {} has {expected}", self.kernel.name))

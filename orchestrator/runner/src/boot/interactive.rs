@@ -1,4 +1,4 @@
-//! A boot that is handed over to somebody before one of its phases, and ends with the visit.
+//! A boot that hands the guest to an interactive session before one of its phases, and ends with the session.
 
 use super::connect::connect_next;
 use super::driver::{BootDriver, Line};
@@ -16,7 +16,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Makes a boot up to the visit that its host has, and ends it after that. Its evidence is in the run's folder itself.
+/// Runs a boot up to the interactive session of `host`, and ends it after the session. The evidence is in the run's
+/// folder itself.
 pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> SessionEnd {
     let mut driver = BootDriver::new(boot, host, host.folder.to_owned(), 0, events);
     let stop = driver.run().await;
@@ -34,11 +35,12 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
     }
 }
 
-/// Ticks that did not come for this long may mean that the visitor has left the kernel: long enough for a host that is busy.
+/// How long ticks may be missing before the user is taken to have left the kernel; a busy host must not reach it.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl BootDriver<'_> {
-    /// Hands the guest over if this is where the visitor is let in: then the boot goes no further. No deadline is on it.
+    /// Hands the guest to the session if it opens before this step; the boot then makes no further steps. There is no
+    /// deadline.
     pub(super) async fn interactive(
         &mut self,
         step: &BootStep,
@@ -48,8 +50,8 @@ impl BootDriver<'_> {
         let Some(visit) = self.host.person.visit.as_ref().filter(|visit| visit.before == step.phase) else {
             return Ok(());
         };
-        let agent = || Stop::Host("nobody can talk to this guest".to_owned());
-        // A source can be left by whoever visits it.
+        let agent = || Stop::Host("this guest does not accept interactive sessions".to_owned());
+        // The user may kexec from the source.
         let onward = (self.hop == 0).then_some(line);
         let load = onward.and_then(|line| self.load_request(line));
         let prompt = self.prompt(load);
@@ -61,7 +63,7 @@ impl BootDriver<'_> {
         Err(Stop::SessionClosed)
     }
 
-    /// One kernel's part of a visit: the next one, if it is there at its end.
+    /// Runs the session in one kernel. Returns the next guest if the user has left the kernel with a kexec.
     async fn lead(
         &self,
         visit: SessionFuture<'_>,
@@ -70,7 +72,7 @@ impl BootDriver<'_> {
         let machine = self.machine()?;
         let ticks = self.ticks.last();
         let link = RefCell::new(Link::default());
-        // A kernel that is left cuts no connection: it is the next one that is heard.
+        // A kernel that is left does not close its connection; the next kernel's console shows it.
         let moved = async {
             let Some(Line { keys, log, identities }) = onward else { return std::future::pending().await };
             let hop = self.hop + 1;
@@ -92,7 +94,7 @@ impl BootDriver<'_> {
         let visit = async {
             match visit.await {
                 Ok(()) => Ok(()),
-                // A machine that ends, or a kernel that is left, says more than the connection that ends with it.
+                // The end of the machine, or the kexec, says more than the end of the connection.
                 Err(error) if onward.is_none() => {
                     tokio::time::sleep(SILENCE).await;
                     Err(Stop::Agent(chain(&error)))

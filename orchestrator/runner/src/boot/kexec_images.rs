@@ -1,13 +1,13 @@
-//! Which kernels a guest has with it, so that what it and those after it load is there. Pure.
+//! Which kernel images each guest needs for its own kexec and for later ones. Pure.
 
 use luqual_protocol::Kernel;
 
-/// What is loaded for that kexec, from 1. One image that is both sides is the target.
+/// The image for the kexec number `hop`, from 1. If one image is both sides, it is the target.
 pub(super) fn image_for_hop(hop: u32, is_one: bool) -> Kernel {
     if is_one || !hop.is_multiple_of(2) { Kernel::Target } else { Kernel::Source }
 }
 
-/// What the guest after so many kexecs of `hops` has to have: what it loads, and what is loaded after that.
+/// The images that the guest after `hop` kexecs needs: for its own kexec, and for later ones.
 pub(super) fn images_in_guest(hop: u32, hops: u32, is_one: bool) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = (hop + 1..=hops).take(2).map(|hop| image_for_hop(hop, is_one)).collect();
     kernels.dedup();

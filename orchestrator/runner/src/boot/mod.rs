@@ -1,5 +1,5 @@
-//! One boot, from the start of its source to the end of its machine, and the cells that are run in it. A boot is a value; what is done
-//! in it is a list of steps ([`steps`]), through which [`driver`] goes.
+//! One boot, from the start of its source to the end of its machine, and the cells that run in it. A boot is a value;
+//! [`steps`] lists what is done in it, and [`driver`] executes the steps.
 
 mod alone;
 mod attempt;
@@ -35,13 +35,13 @@ use std::path::PathBuf;
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
 pub struct BootKernel {
-    /// What is known of it.
+    /// The kernel's description.
     pub info: KernelInfo,
-    /// Its bzImage.
+    /// The path of its bzImage.
     pub image: PathBuf,
 }
 
-/// One life of a machine, and the cells that are run in it: one, or several that share it.
+/// One life of a machine, and the cells that run in it: one, or several that share it.
 #[derive(Clone)]
 pub struct Boot<'a> {
     /// The kernel before the kexec.
@@ -50,37 +50,37 @@ pub struct Boot<'a> {
     pub target: &'a BootKernel,
     /// The machine.
     pub profile: &'a Profile,
-    /// What runs in it; one at least.
+    /// The cells; at least one, except in a boot for an interactive session.
     pub parts: Vec<BootCell<'a>>,
 }
 
-/// What one cell adds to a boot.
+/// One cell of a boot.
 #[derive(Clone, Copy)]
 pub struct BootCell<'a> {
-    /// What runs in the guest.
+    /// The workload that runs in the guest.
     pub workload: &'a Workload,
-    /// The cell's name, and what is thought of it before.
+    /// The cell's key, prediction and expectation.
     pub plan: &'a PlannedCell,
-    /// What the workload brings into the guest, if it is somebody's program.
+    /// The program that the workload runs in the guest, if it is a program of the user.
     pub program: Option<Program<'a>>,
 }
 
-/// Somebody's program, which runs as a workload.
+/// A program of the user, which runs as a workload.
 #[derive(Clone, Copy, Debug)]
 pub enum Program<'a> {
     /// Its file's content.
     Here(&'a [u8]),
-    /// Why there is no such file, and what to do.
+    /// Why the file is missing, and what to do.
     Missing(&'a str),
 }
 
 impl Boot<'_> {
-    /// How its update is made, but for the options of the command lines.
+    /// The update of the parts, without the options of the command lines.
     fn update(&self) -> Update {
         self.parts.first().map_or(Update::PLAIN, |part| part.workload.update)
     }
 
-    /// The kernel that runs after so many kexecs.
+    /// The kernel that runs after `hop` kexecs.
     fn kernel(&self, hop: u32) -> &BootKernel {
         if hop.is_multiple_of(2) { self.source } else { self.target }
     }
@@ -90,23 +90,23 @@ impl Boot<'_> {
         self.source.info.image_sha256 == self.target.info.image_sha256
     }
 
-    /// The kernel that runs after so many kexecs, with a nonce of its own.
+    /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own.
     fn identity(&self, hop: u32, nonce: u64) -> Identity<'_> {
         let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
         let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).collect();
-        // Several may ask for the same.
+        // Several parts can add the same option.
         options.sort_unstable();
         options.dedup();
         options.retain(|options| !options.is_empty());
         Identity::new(&self.kernel(hop).info, options.join(" "), nonce)
     }
 
-    /// How its guest is run.
+    /// The mode of the guest.
     fn mode(&self, accel: Accel, alone: Option<u64>) -> Mode {
         Mode { accel, nested: self.needs(Requirement::Kvm), alone }
     }
 
-    /// Somebody's programs that its parts run: where each is in the guest, and its content.
+    /// The programs of the parts: the path in the guest, and the content.
     fn programs(&self) -> Vec<(String, &[u8])> {
         let parts = self.parts.iter().filter_map(|part| match part.program {
             Some(Program::Here(content)) => program_path(part.workload.name).zip(Some(content)),
@@ -115,18 +115,19 @@ impl Boot<'_> {
         parts.collect()
     }
 
-    /// What its machine lacks, by this QEMU or by what the machine is.
+    /// What this QEMU or the machine lacks for a part; `None` if nothing.
     fn lacks(&self, qemu: QemuVersion) -> Option<String> {
         let of_parts = || self.parts.iter().find_map(|part| machine_lacks(self.profile, part.workload));
         self.profile.lacks(qemu).or_else(of_parts)
     }
 
-    /// Whether one of its parts needs that.
+    /// Whether a part has the requirement `need`.
     fn needs(&self, need: Requirement) -> bool {
         self.parts.iter().any(|part| part.workload.requires.contains(&need))
     }
 
-    /// Unique in a run: a lone cell's own, else that of the first with the number of the others, as in `…_memfd.basic+3`.
+    /// The id of the boot, unique in a run: that of its only cell, or that of the first cell with the number of the
+    /// others, as in `…_memfd.basic+3`.
     pub fn id(&self) -> CellId {
         let first = self.parts.first().map_or_else(String::new, |part| part.plan.key.id().to_string());
         match self.parts.len() {

@@ -1,9 +1,9 @@
-//! What one part of a boot has said so far.
+//! The results of one part of a boot so far.
 
 use luqual_model::{Frames, Measure, Phase, Probe, VmReport};
 use luqual_protocol::Said;
 
-/// What one part has said so far.
+/// The results of one part so far.
 #[derive(Default)]
 pub(super) struct Checked {
     pub(super) probes: Vec<Probe>,
@@ -14,7 +14,7 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Takes in what the guest has found out in a phase.
+    /// Adds the results of a phase.
     pub(super) fn take(&mut self, said: Said, phase: Phase, hop: u32) {
         let probes = said.probes.into_iter().map(|it| {
             let luqual_protocol::Probe { name, expected, observed, passed } = it;

@@ -1,4 +1,4 @@
-//! What a reply says that is not what was asked for; and whether a source that said no has kept what it had.
+//! Replies other than `Done`, and the check whether a source that refused has kept its state.
 
 use super::connect::ask;
 use super::driver::BootDriver;
@@ -9,12 +9,12 @@ use luqual_model::{Phase, Refusal};
 use luqual_protocol::{Next, Reply, Request};
 
 impl BootDriver<'_> {
-    /// What a reply says that is not what was asked for.
+    /// The stop that follows from a reply other than `Done`.
     pub(super) async fn not_done(&self, phase: Phase, reply: Reply, next: Next, guest: &dyn Guest) -> Stop {
         let intact = match next {
             Next::LookAgain(requests) => match self.is_intact(&requests, guest).await {
                 Ok(intact) => intact,
-                // A machine that ends, or a run that is ended, meanwhile is told as that.
+                // The end of the machine or of the run during this check is the stop.
                 Err(stop) => return stop,
             },
             Next::GoOn | Next::Stop => Ok(()),
@@ -22,7 +22,7 @@ impl BootDriver<'_> {
         if self.host.deterministic
             && let Ok(machine) = self.machine()
         {
-            // It says what it has to say, and powers its machine off: all of that is the boot's own.
+            // A guest without a connection writes its remaining replies, and powers its machine off by itself.
             let end = async { Ok(machine.wait_end().await) };
             let _ = self.guard.within(Phase::Teardown, Watched::default(), end).await;
         }
@@ -33,11 +33,12 @@ impl BootDriver<'_> {
             }
             Reply::Missing { what } => Stop::Requirement(what),
             Reply::Failed { message } => Stop::Agent(message),
-            other => Stop::Agent(format!("the agent answered out of turn: {other:?}")),
+            other => Stop::Agent(format!("the agent sent a reply of the wrong kind: {other:?}")),
         }
     }
 
-    /// After a refusal: does the source still hold what it had? `Err` is a stop that says more than that.
+    /// Checks after a refusal whether the source still has its state. The inner error says what was lost; `Err` is
+    /// another stop, which replaces the refusal.
     async fn is_intact(&self, requests: &[Request], guest: &dyn Guest) -> Result<Result<(), String>, Stop> {
         for request in requests {
             let asked = self.guard.within(Phase::Verify, self.watched(), ask(guest, request)).await;
@@ -55,7 +56,7 @@ impl BootDriver<'_> {
     }
 }
 
-/// Whether a workload that was looked at once more, after something was refused, has all that it had.
+/// Whether the reply of a repeated verify says that the state is intact; an error says what is not.
 fn says_intact(reply: Reply) -> Result<(), String> {
     let Reply::Done { said, .. } = reply else { return Err(format!("{reply:?}")) };
     match said.probes.iter().find(|probe| !probe.passed) {

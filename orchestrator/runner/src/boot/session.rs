@@ -1,4 +1,4 @@
-//! What a person wants of a boot: to be let into the guest, to see its console, to debug it.
+//! Interactive options of a boot: a session in the guest, its console, a debugger.
 
 use luqual_guest::{Agent, LinkError};
 use luqual_model::{Outcome, Phase};
@@ -6,45 +6,45 @@ use luqual_protocol::Prompt;
 use std::path::Path;
 use std::pin::Pin;
 
-/// What somebody who is there wants of a boot.
+/// The interactive options of a boot.
 #[derive(Default)]
 pub struct InteractiveOptions<'a> {
-    /// To be let into the guest.
+    /// Opens a session in the guest.
     pub visit: Option<InteractiveSession<'a>>,
-    /// To be told each line of the console.
+    /// Gets each line of the console.
     pub console: Option<fn(&str)>,
-    /// To debug the guest: it waits, paused, at the socket that is told.
+    /// Gets the socket of gdb; the guest waits, paused, until the debugger lets it run.
     pub gdb: Option<&'a dyn Fn(&Path)>,
 }
 
-/// A visit to a guest.
+/// An interactive session in a guest.
 pub struct InteractiveSession<'a> {
-    /// Before which phase; one in which a guest is talked to.
+    /// The phase before which the session opens; in this phase there is a connection to the guest.
     pub before: Phase,
-    /// What is brought along: where it is in the guest, and its content.
+    /// Files to copy into the guest: the path in the guest, and the content.
     pub files: Vec<(String, Vec<u8>)>,
-    /// Who comes.
+    /// The handler of the session.
     pub visitor: &'a dyn SessionHandler,
 }
 
-/// Somebody who takes over a guest.
+/// Handles an interactive session.
 pub trait SessionHandler {
-    /// In a guest, until the visitor leaves or the guest is gone. It is asked again in the next kernel if this one is left by a kexec;
-    /// what is dropped is over.
+    /// Runs the session until the user leaves it or the guest ends. After a kexec in the session, this is called
+    /// again in the next kernel; the old future is dropped.
     fn visit<'a>(&'a self, agent: &'a Agent, prompt: &'a Prompt) -> SessionFuture<'a>;
 }
 
-/// A visit that goes on.
+/// A session that runs.
 pub type SessionFuture<'a> = Pin<Box<dyn Future<Output = Result<(), LinkError>> + 'a>>;
 
-/// How a visit ended.
+/// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// The visitor left.
+    /// The user left the session.
     Left,
-    /// The user ended it before.
+    /// The user interrupted the command before the session.
     Interrupted,
-    /// The boot came to an end of its own, as a cell's might, and why.
+    /// The boot ended before the session, with the outcome that a cell would have, and the reason.
     Ended(Outcome, String),
 }
 

@@ -1,4 +1,4 @@
-//! The start of a boot: what it needs, and until a guest is there.
+//! The start of a boot: its requirements, and the boot phase.
 
 use super::connect::connect;
 use super::driver::BootDriver;
@@ -18,7 +18,7 @@ use std::fs;
 use std::rc::Rc;
 
 impl BootDriver<'_> {
-    /// What can be known to be absent before anything is started.
+    /// Checks the requirements that are known before the machine starts.
     pub(super) fn check_requirements(&self) -> Result<(), Stop> {
         if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {
             return Err(Stop::Requirement(lacking));
@@ -43,7 +43,7 @@ impl BootDriver<'_> {
         }
     }
 
-    /// The boot phase: until a guest is there.
+    /// The boot phase: starts the machine, and connects to the guest.
     pub(super) async fn start(
         &mut self,
         steps: &[BootStep],
@@ -92,7 +92,7 @@ impl BootDriver<'_> {
     }
 }
 
-/// The files that the first guest is given.
+/// The files for the first guest.
 fn files<'a>(boot: &'a Boot<'_>, host: &'a Host<'_>, autorun: Option<&'a str>) -> Vec<File<'a>> {
     let brought = boot.programs().into_iter().chain(host.person.brought());
     let programs = brought.map(|(path, content)| File { path, content, runs: true });

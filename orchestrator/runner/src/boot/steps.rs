@@ -1,5 +1,4 @@
-//! What a boot does, as one list: a boot whose guest is asked step by step goes through it, and so does one whose guest goes on alone.
-//! Pure.
+//! The steps of a boot, as one list. Guests with a connection and guests without one go through the same list. Pure.
 
 use super::identity::Identity;
 use super::kexec_images::{image_for_hop, images_in_guest};
@@ -10,42 +9,42 @@ use luqual_model::Phase;
 use luqual_protocol::{LoadTime, Request, Unplug, VERSION};
 use luqual_vm::Mode;
 
-/// One step of a boot. Its start is none: nobody is there yet.
+/// One step of a boot. The start is not a step, since no guest exists yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BootStep {
     /// The phase that it belongs to.
     pub(super) phase: Phase,
-    /// How many kexecs are made before it.
+    /// The number of kexecs before it.
     pub(super) hop: u32,
-    /// Whose turn it is; `None` is everybody's.
+    /// The part of the step; `None` for all parts.
     pub(super) part: Option<usize>,
-    /// What is done.
+    /// The action.
     pub(super) act: Act,
 }
 
-/// What is done in a step.
+/// The action of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// The first handshake, and after each kexec the one that proves the next kernel.
+    /// The first handshake, and the one after each kexec, which proves the identity of the next kernel.
     Handshake,
-    /// A request to the guest, which is answered.
+    /// A request to the guest, with a reply.
     Ask(Request),
-    /// The request to leave this kernel, which is answered only when it says no.
+    /// The kexec request; only a kernel that refuses replies.
     Kexec,
-    /// Waits for a moment that the seed says, if the boot waits at all.
+    /// Waits a random time from the seed, if the boot waits at all.
     Jitter(u32),
-    /// Devices are unplugged whose time for it has come.
+    /// Unplugs the devices that are due.
     Unplug(Unplug),
-    /// A fault is injected into what is preserved.
+    /// Injects a fault into the preserved state.
     Inject,
-    /// A fault is injected into a device.
+    /// Injects a fault into a device.
     InjectIntoDevice(InjectionPoint),
-    /// The kernel's log is brought to the host.
+    /// Copies the kernel's log to the host.
     Collect,
 }
 
 impl BootStep {
-    /// What is asked of the guest, if anything is.
+    /// The request of the step, if it has one.
     pub(super) fn request(&self) -> Option<Request> {
         match &self.act {
             Act::Handshake => Some(Request::Hello { protocol: VERSION }),
@@ -57,7 +56,7 @@ impl BootStep {
     }
 }
 
-/// All steps of a boot in order. `identities` has that of each kernel, from the first source on.
+/// All steps of a boot, in order. `identities` has the identity of each kernel, from the first source on.
 pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mode: Mode) -> Vec<BootStep> {
     let update = boot.update();
     let mut list = List { boot, steps: Vec::new() };
@@ -103,14 +102,14 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
     list.steps
 }
 
-/// What is asked of the kernel before that update.
+/// The request that loads the kernel for the kexec after `hop` kexecs.
 pub(super) fn load_request(boot: &Boot<'_>, hop: u32, next: &Identity<'_>, mode: Mode) -> Request {
     let (hops, is_one) = (boot.update().hops, boot.is_one());
     let command_line = next.command_line(boot.profile, mode);
     Request::Load { kernel: image_for_hop(hop, is_one), carry: images_in_guest(hop, hops, is_one), command_line }
 }
 
-/// What a guest that goes on alone is told: a request each line. What is injected is injected by itself.
+/// The requests for a guest without a connection, one in each line. Such a guest injects the fault by itself.
 pub(super) fn requests(steps: &[BootStep], fault: Option<&Fault>) -> Result<String, serde_json::Error> {
     let panics_in = fault.and_then(Fault::panics_in);
     let mut is_to_panic = panics_in.is_some();
@@ -129,7 +128,8 @@ pub(super) fn requests(steps: &[BootStep], fault: Option<&Fault>) -> Result<Stri
     Ok(text)
 }
 
-/// The flip that a guest makes by itself in a step in which the host would inject one.
+/// The request that flips a byte, for a guest without a connection, in the step in which the host would inject the
+/// fault.
 pub(super) fn flip_request(step: &BootStep, steps: &[BootStep], fault: Option<&Fault>) -> Option<Request> {
     let (place, offset) = fault.filter(|_| step.act == Act::Inject).and_then(flipped)?;
     let workload = steps.iter().find_map(|step| step.request()?.workload().map(str::to_owned))?;
@@ -146,7 +146,7 @@ impl List<'_> {
         self.steps.push(BootStep { phase, hop, part: None, act });
     }
 
-    /// Each part has its turn.
+    /// Adds a step for each part.
     fn each(&mut self, phase: Phase, hop: u32, request: impl Fn(&str) -> Request) {
         let of = |(number, part): (usize, &BootCell<'_>)| {
             let act = Act::Ask(request(part.workload.name));

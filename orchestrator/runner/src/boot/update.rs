@@ -1,4 +1,4 @@
-//! From one kernel to the next, and what the last one still says.
+//! The update from one kernel to the next, and the collection of the last kernel's log.
 
 use super::connect::{ask, connect_next};
 use super::driver::{BootDriver, Going, Line, no_machine};
@@ -16,11 +16,11 @@ use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Ticks that did not come for this long mean that the source is gone.
+/// How long ticks have to be missing for the source to be gone.
 const SILENCE: Duration = Duration::from_millis(100);
 
 impl BootDriver<'_> {
-    /// From the request to leave until this kernel is left.
+    /// The kexec phase: from the kexec request until the kernel is left.
     pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, fault, hop) = (self.ticks.last(), self.live_fault(), self.hop);
@@ -35,7 +35,8 @@ impl BootDriver<'_> {
             }
         };
         match self.guard.phase(At { phase: Phase::Kexec, hop, part: None }, watched, body).await? {
-            // It is listened to until the next kernel has spoken. Of a guest that goes on alone the next answer is the next kernel's.
+            // A refusal can still come until the next kernel answers. For a guest without a connection, the next
+            // reply is the next kernel's.
             None => self.going = Some(going).filter(|going| going.guest.agent_is_asked()),
             Some(Reply::Hello(_)) => {}
             Some(reply) => return Err(self.does_not_leave(reply, &**guest).await),
@@ -43,13 +44,13 @@ impl BootDriver<'_> {
         Ok(())
     }
 
-    /// A kernel that was to be left says no.
+    /// Handles a refused kexec.
     async fn does_not_leave(&mut self, reply: Reply, guest: &dyn Guest) -> Stop {
         let next = self.progression.after(&Request::Kexec, &reply);
         self.not_done(Phase::Kexec, reply, next, guest).await
     }
 
-    /// From the silence to a handshake that proves the next kernel.
+    /// The reconnect phase: from the last tick to a handshake that proves the next kernel.
     pub(super) async fn reconnect(&mut self, hop: u32, line: &Line<'_>) -> Result<(Rc<dyn Guest>, Hello), Stop> {
         let mut going = self.going.take();
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
@@ -79,7 +80,7 @@ impl BootDriver<'_> {
         }
     }
 
-    /// The kernel's own log has what the console lost.
+    /// The collect phase: the kernel's own log has lines that the console lost.
     pub(super) async fn collect(&mut self, step: &BootStep, guest: &dyn Guest) -> Result<(), Stop> {
         let at = At { phase: step.phase, hop: self.hop, part: None };
         let is_alone = self.host.deterministic;
@@ -90,7 +91,7 @@ impl BootDriver<'_> {
         let body = async {
             inject::end(fault, step.phase, machine, Some(guest)).await?;
             let reply = ask(guest, &Request::KernelLog).await?;
-            // A guest that goes on alone powers its machine off when it is done.
+            // A guest without a connection powers its machine off when it is done.
             if is_alone {
                 match machine.wait_end().await {
                     MachineEnd::PoweredOff => {}
@@ -119,7 +120,7 @@ impl Going {
         let reply = Box::pin(async move {
             match asked.ask(&Request::Kexec).await {
                 Ok(reply) => reply,
-                // The connection ends with the kernel that held it.
+                // The connection ends with its kernel.
                 Err(_) => std::future::pending().await,
             }
         });
@@ -127,8 +128,8 @@ impl Going {
     }
 }
 
-/// Waits until a kernel is seen to be left. Ticks that stop say so; where they are not watched, its last words do, or the next one's
-/// first, since a kernel that dies before its banner has been entered all the same.
+/// Waits until a kernel has been left. Ticks that stop show it. If ticks are not watched, the kernel's last console
+/// line shows it, or the first line of the next kernel; a kernel that dies before its banner was entered, too.
 async fn left(machine: &dyn Machine, ticks: Option<&Ticks>, hop: u32) {
     match ticks {
         Some(ticks) => ticks.stopped(SILENCE).await,
@@ -142,5 +143,5 @@ async fn left(machine: &dyn Machine, ticks: Option<&Ticks>, hop: u32) {
     }
 }
 
-/// A kernel's last words before the next one (kernel/kexec_core.c, kernel_kexec()).
+/// A kernel's last console line before the next kernel (kernel/kexec_core.c, kernel_kexec()).
 const LEAVING: &str = "kexec_core: Starting new kernel";

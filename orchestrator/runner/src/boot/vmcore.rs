@@ -1,4 +1,4 @@
-//! A machine's memory as an ELF core, for those who look into a kernel that crashed.
+//! Writes a machine's memory as an ELF core, for the analysis of a crashed kernel.
 
 use crate::lab::{Machine, chain};
 use luqual_model::{Vmcore, VmcoreOf};
@@ -9,35 +9,35 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The core in a cell's folder.
+/// The name of the core in a cell's folder.
 const VMCORE: &str = "vmcore";
-/// What is said of it, whether it is there or not.
+/// The name of the text about the core; it is there even if no core was written.
 const ABOUT: &str = "vmcore.txt";
 
-/// How much the cores of a run take, in bytes on disk.
+/// The disk space of all cores of a run, in bytes.
 #[derive(Debug, Default)]
 pub struct CoresTaken(AtomicU64);
 
 impl CoresTaken {
-    /// With those that are in a run's folder already.
+    /// The cores that are already in a run's folder.
     pub fn of(folder: &Path) -> Self {
         Self(AtomicU64::new(on_disk(folder)))
     }
 
-    /// Takes as much for one that is yet to be written, at once with the look whether there is room; else says what is taken.
+    /// Reserves space for a core if the limit allows it; otherwise returns the space that is taken.
     fn reserve(&self, bytes: u64, limit: u64) -> Result<(), u64> {
         let more = |taken: u64| taken.checked_add(bytes).filter(|all| *all <= limit);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(drop)
     }
 
-    /// What was reserved came to this. In between it is both: never too little.
+    /// Replaces a reservation by the real size. Both count in between, so that the total is never too small.
     fn settle(&self, reserved: u64, size: u64) {
         self.0.fetch_add(size, Ordering::Relaxed);
         self.0.fetch_sub(reserved, Ordering::Relaxed);
     }
 }
 
-/// What the cores below a folder take. What cannot be read is no core that could be written either.
+/// The disk space of the cores below a folder. A core that cannot be read counts as 0.
 fn on_disk(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match (entry.file_type(), entry.metadata()) {
@@ -48,27 +48,28 @@ fn on_disk(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-/// Whether a core is wanted of a machine that ended so.
+/// Whether to write a core of a machine that crashed or not.
 pub(super) fn is_wanted(vmcore: Vmcore, crashed: bool) -> bool {
     vmcore.of == VmcoreOf::All || crashed
 }
 
-/// Writes it, unless there is no room for it. Either is told beside it: a cell is not worth less without.
+/// Writes the core, unless there is no space. A text beside it says what happened; a failure does not change the
+/// cell's result.
 pub(super) async fn dump(machine: &dyn Machine, memory_mib: u64, limit_mib: u64, taken: &CoresTaken, logs: &Path) {
-    // Evidence beside the record, as the console is.
+    // This is additional evidence, as the console is.
     let tell = |told: &str| drop(fs::write(logs.join(ABOUT), format!("{told}\n")));
     if let Err(why) = make_room(memory_mib, limit_mib, taken, logs) {
-        return tell(&format!("there is no vmcore: {why}"));
+        return tell(&format!("no vmcore was written: {why}"));
     }
-    // This stands if the machine has to be ended before it is done; what was reserved is then taken, too.
-    tell("vmcore is not whole: the deadline passed while it was written");
+    // This text remains if the machine is ended during the write; the reserved space then stays reserved.
+    tell("vmcore is incomplete: the deadline passed while it was written");
     let core = logs.join(VMCORE);
     match machine.dump(&core).await {
         Ok(size) => {
             taken.settle(memory_mib << 20, size);
             tell(&format!(
                 "vmcore has {memory_mib} MiB of memory, {} MiB on disk, and {}. `drgn -c vmcore -s VMLINUX` and `crash VMLINUX vmcore` \
-                 open it; VMLINUX is that kernel's, and with CONFIG_DEBUG_INFO says the most.",
+                 open it; VMLINUX is the one of that kernel, best with CONFIG_DEBUG_INFO.",
                 size >> 20,
                 noted(&core)
             ));
@@ -76,27 +77,27 @@ pub(super) async fn dump(machine: &dyn Machine, memory_mib: u64, limit_mib: u64,
         Err(error) => {
             let _ = fs::remove_file(core);
             taken.settle(memory_mib << 20, 0);
-            tell(&format!("there is no vmcore: {error}"));
+            tell(&format!("no vmcore was written: {error}"));
         }
     }
 }
 
-/// Whose note a core has, by which it is opened: each kernel tells QEMU where its own is, some time in its boot, and the one before
-/// stands until then.
+/// The kernel whose note the core has; tools need it to open the core. Each kernel announces its note to QEMU during
+/// its boot, and until then the previous kernel's note remains.
 fn noted(core: &Path) -> String {
-    // The notes stand at its beginning.
+    // The notes are at the beginning of the file.
     let mut head = Vec::new();
     let read = fs::File::open(core).and_then(|file| file.take(1 << 20).read_to_end(&mut head));
     match read.ok().and_then(|_| release(&head)) {
         Some(release) => {
-            format!("the note of Linux {release}: if that is not the kernel that ended, it ended before it had one")
+            format!("the note of Linux {release}; if another kernel ended, it ended before it wrote its own note")
         }
-        None => "no kernel's note: it ended before it had one".to_owned(),
+        None => "no note of a kernel: the kernel ended before it wrote one".to_owned(),
     }
 }
 
-/// The release in a note (Documentation/admin-guide/kdump/vmcoreinfo.rst). It is the guest's: no release is that long, or has other
-/// characters.
+/// The release in a note (Documentation/admin-guide/kdump/vmcoreinfo.rst). The guest writes it, so its length and
+/// characters are checked.
 fn release(notes: &[u8]) -> Option<String> {
     const NAME: &[u8] = b"OSRELEASE=";
     let at = notes.windows(NAME.len()).position(|bytes| bytes == NAME)? + NAME.len();
@@ -105,7 +106,8 @@ fn release(notes: &[u8]) -> Option<String> {
     line.iter().all(u8::is_ascii_graphic).then(|| String::from_utf8_lossy(line).into_owned())
 }
 
-/// Reserves what one takes at most: it is as large as the memory until its holes are found. Says why there is no room.
+/// Reserves the largest size of a core, that of the memory, until its holes are found. An error says why there is no
+/// space.
 fn make_room(memory_mib: u64, limit_mib: u64, taken: &CoresTaken, logs: &Path) -> Result<(), String> {
     let free = free_mib(logs).map_err(|error| chain(&error))?;
     if free < memory_mib.saturating_add(SPARE_MIB) {
@@ -115,12 +117,12 @@ fn make_room(memory_mib: u64, limit_mib: u64, taken: &CoresTaken, logs: &Path) -
     taken.reserve(bytes(memory_mib), bytes(limit_mib)).map_err(|taken| {
         let taken_mib = taken >> 20;
         format!(
-            "it may take {memory_mib} MiB, those of this run take {taken_mib} MiB, and --vmcore-limit is {limit_mib}"
+            "it can take {memory_mib} MiB, the cores of this run take {taken_mib} MiB, and --vmcore-limit is {limit_mib} MiB"
         )
     })
 }
 
-/// What is left on the disk for everybody else, in MiB.
+/// The disk space that is left free for others, in MiB.
 const SPARE_MIB: u64 = 1024;
 
 #[cfg(test)]
@@ -149,7 +151,7 @@ mod tests {
         assert!(room(1 << 40, u64::MAX).unwrap_err().contains("MiB free"));
         assert_eq!(room(2, 3), Ok(()));
         // Though nothing is written yet.
-        assert!(room(2, 3).unwrap_err().ends_with("those of this run take 2 MiB, and --vmcore-limit is 3"));
+        assert!(room(2, 3).unwrap_err().ends_with("the cores of this run take 2 MiB, and --vmcore-limit is 3 MiB"));
         // Its holes are found.
         taken.settle(2 << 20, 1 << 20);
         assert_eq!((room(2, 3), room(1, u64::MAX)), (Ok(()), Ok(())));

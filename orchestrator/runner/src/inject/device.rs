@@ -1,4 +1,4 @@
-//! Faults that are injected into the device of a workload, from outside of the guest.
+//! Injects faults into the device of a workload, from outside of the guest.
 
 use super::fault::{DeviceFault, Fault};
 use crate::judge::Stop;
@@ -6,16 +6,16 @@ use crate::lab::Machine;
 use crate::observe::Watched;
 use luqual_vm::PciAddress;
 
-/// When a device can be got at.
+/// When a fault of a device is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InjectionPoint {
-    /// The source is gone, the target has not spoken.
+    /// After the source's end, before the target's first sign.
     Blackout,
-    /// The target has taken the device again, and not used it yet.
+    /// After the target has opened the device again, before it uses it.
     Taken,
 }
 
-/// A fault of a device, if its moment has come.
+/// Injects a fault of a device, if it is due now.
 pub(crate) async fn into_device(
     fault: Option<&Fault>,
     now: InjectionPoint,
@@ -40,7 +40,7 @@ pub(crate) async fn into_device(
     }
 }
 
-/// A device that is reached from outside of the guest.
+/// A device that is accessed from outside of the guest.
 struct Reached<'a> {
     machine: &'a dyn Machine,
     watched: &'a Watched,
@@ -66,7 +66,7 @@ impl Reached<'_> {
 
     async fn capability(&self, of: PciAddress, wanted: u8) -> Result<Option<u8>, Stop> {
         let mut at = self.read(of, CAPABILITIES).await? as u8 & !3;
-        // A list that goes round ends.
+        // The limit ends a circular list.
         for _ in 0..48 {
             if at < 0x40 {
                 break;
@@ -84,17 +84,17 @@ impl Reached<'_> {
         Stop::Requirement(format!("{} {what}", self.watched.name()))
     }
 
-    /// To an address that nothing else has, 64 MiB below.
+    /// Moves the first BAR 64 MiB down, to an address that no other device has.
     async fn move_bar(&self) -> Result<(), Stop> {
         let function = self.watched.address();
         let bar = self.read(function, FIRST_BAR).await?;
         self.write(function, FIRST_BAR, bar.wrapping_sub(64 << 20)).await
     }
 
-    /// QEMU docs/specs/edu.rst: 8 bytes of its buffer, 100 ms after it was told.
+    /// Makes the device write 8 bytes of its buffer, 100 ms after the command (QEMU docs/specs/edu.rst).
     async fn write_by_dma(&self) -> Result<(), Stop> {
         if self.watched.name() != "edu" {
-            return Err(self.lacks("cannot be told from outside to write"));
+            return Err(self.lacks("has no DMA that the host can start"));
         }
         let Some(page) = self.watched.quiet().nth(QUIET_PAGE) else {
             return Err(self.lacks("reaches no preserved page"));
@@ -109,7 +109,7 @@ impl Reached<'_> {
         Ok(())
     }
 
-    /// The enable bits of MSI and MSI-X.
+    /// Clears the enable bits of MSI and MSI-X.
     async fn lose_interrupts(&self) -> Result<(), Stop> {
         let function = self.watched.address();
         let mut lost = false;
@@ -119,10 +119,11 @@ impl Reached<'_> {
             lost |= control & enable != 0;
             self.write(function, at, control & !enable).await?;
         }
-        if lost { Ok(()) } else { Err(self.lacks("has no interrupt that is on")) }
+        if lost { Ok(()) } else { Err(self.lacks("has no interrupt that is enabled")) }
     }
 
-    /// By PCI Express (Base Specification, 6.6.2), with its command register and BARs put back as a kernel does.
+    /// Resets the function (PCI Express Base Specification, 6.6.2), and restores its command register and BARs as a
+    /// kernel does.
     async fn reset(&self) -> Result<(), Stop> {
         let function = self.watched.address();
         let express = self.capability(function, CAPABILITY_EXPRESS).await?;
@@ -137,24 +138,24 @@ impl Reached<'_> {
         }
         let control = self.read(function, express + 8).await?;
         self.write(function, express + 8, control & 0xffff | 1 << 15).await?;
-        // The command register last: it is what turns the others on. Its upper half is of bits that writing clears.
+        // The command register comes last, since it enables the others. Writing to its upper half clears bits.
         for (offset, value) in known.into_iter().rev() {
             self.write(function, offset, if offset == COMMAND { value & 0xffff } else { value }).await?;
         }
         Ok(())
     }
 
-    /// By its port's slot control (PCI Express Base Specification, 7.5.3.10): indicator and power off.
+    /// Switches the slot's power off, by the slot control of the port (PCI Express Base Specification, 7.5.3.10).
     async fn power_off(&self) -> Result<(), Stop> {
         const SLOT_CONTROL: u8 = 0x18;
         const OFF: u32 = 3 << 8 | 1 << 10;
-        let port = self.watched.port().ok_or_else(|| self.lacks("is in no slot whose power could be turned off"))?;
+        let port = self.watched.port().ok_or_else(|| self.lacks("is not in a slot that can be powered off"))?;
         let express = self.capability(port, CAPABILITY_EXPRESS).await?;
-        let at = express.ok_or_else(|| self.lacks("is behind no PCI Express port"))? + SLOT_CONTROL;
+        let at = express.ok_or_else(|| self.lacks("is not behind a PCI Express port"))? + SLOT_CONTROL;
         let control = self.read(port, at).await?;
         self.write(port, at, control & 0xffff | OFF).await
     }
 }
 
-/// Which of the quiet pages is written: one that no driver uses.
+/// The index of the quiet page to write; no driver uses this one.
 const QUIET_PAGE: usize = 20;

@@ -1,4 +1,4 @@
-//! What can be injected, and how it is written.
+//! The faults that can be injected, and their syntax.
 
 use luqual_model::Phase;
 use luqual_protocol::{Item, WorkloadPage};
@@ -17,39 +17,39 @@ pub enum Fault {
         /// The byte in the page.
         offset: u64,
     },
-    /// The same to a page that nobody preserves; it must change nothing.
+    /// Flips a bit in a page that is not preserved; the outcome must not change.
     FlipUnpreserved,
-    /// Something that happens to the device of a workload.
+    /// A fault of the device of a workload.
     Device(DeviceFault),
-    /// Something of a virtual machine is falsified while it is paused.
+    /// Changes the saved state of a nested virtual machine while it is paused.
     Machine(Item),
-    /// SIGKILL when a phase starts.
+    /// Sends SIGKILL when a phase starts.
     Kill {
-        /// To whom.
+        /// The process.
         victim: Victim,
-        /// When.
+        /// The phase.
         phase: Phase,
     },
-    /// The guest does not go on when a phase starts.
+    /// Stops the guest when a phase starts.
     Kernel {
-        /// In which way.
+        /// How it stops.
         end: KernelEnd,
-        /// When.
+        /// The phase.
         phase: Phase,
     },
 }
 
-/// How a guest does not go on.
+/// How a guest stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelEnd {
     /// Its kernel panics, by SysRq c.
     Panic,
-    /// Everything in it stops, by SIGSTOP; its kernel is idle.
+    /// All of its processes stop, by SIGSTOP; its kernel is idle.
     Hang,
 }
 
 impl KernelEnd {
-    /// How it is written, and the agent's role that does it.
+    /// The word in a fault, and the agent's role that injects it.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Panic => "panic",
@@ -58,18 +58,18 @@ impl KernelEnd {
     }
 }
 
-/// What happens to a device.
+/// A fault of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceFault {
-    /// Its first BAR is put elsewhere in the blackout.
+    /// Its first BAR moves to another address in the blackout.
     BarMoved,
     /// It writes into a preserved page in the blackout, by its own DMA.
     DmaWrite,
-    /// Its interrupts are turned off once the target has taken it again.
+    /// Its interrupts are disabled after the target has opened it again.
     InterruptLost,
     /// Its function is reset in the blackout; its configuration is restored.
     Reset,
-    /// Its slot's power is turned off in the blackout.
+    /// Its slot is powered off in the blackout.
     Unplugged,
 }
 
@@ -87,14 +87,14 @@ impl DeviceFault {
     }
 }
 
-/// Who is killed.
+/// The process that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
     /// The QEMU of the cell.
     Qemu,
     /// The agent's SSH server.
     Agent,
-    /// The agent's holder of descriptors.
+    /// The agent's process that holds the descriptors.
     Holder,
 }
 
@@ -108,7 +108,7 @@ impl Fault {
     }
 }
 
-/// What a flip flips.
+/// The page and the offset that a flip changes.
 pub(crate) fn flipped(fault: &Fault) -> Option<(WorkloadPage, u64)> {
     match fault {
         Fault::Flip { memfd, page, offset } => {
@@ -119,12 +119,12 @@ pub(crate) fn flipped(fault: &Fault) -> Option<(WorkloadPage, u64)> {
     }
 }
 
-/// Whether it reaches into the machine from outside of the guest.
+/// Whether the fault is injected into a device from outside of the guest.
 pub(crate) fn is_from_outside(fault: Option<&Fault>) -> bool {
     matches!(fault, Some(Fault::Device(_)))
 }
 
-/// How faults are written, for `--help` and for messages.
+/// The syntax of faults, for `--help` and for messages.
 pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
      device:FAULT \
      with FAULT one of bar-moved, dma-write, interrupt-lost, reset and unplugged, or machine:ITEM with ITEM one of register, fpu, msr, \
@@ -143,16 +143,18 @@ impl FromStr for Fault {
             let known = || Phase::ALL.map(Phase::word).join(", ");
             Phase::from_word(phase).ok_or_else(|| format!("`{phase}` is not a phase; the phases are {}", known()))
         };
-        // It is asked for over a connection, and there is none in these.
+        // These faults need a connection, which does not exist in these phases.
         let inside = || match phase()? {
-            phase @ (Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => {
-                Err(format!("`{text}`: nobody can reach into the guest in {phase}"))
-            }
+            phase @ (Phase::Boot | Phase::Handshake | Phase::Reconnect | Phase::Teardown) => Err(format!(
+                "`{text}`: the host has no connection to the guest in {phase}; choose a phase from preserve to collect"
+            )),
             phase => Ok(phase),
         };
-        // By its teardown all is decided, and QEMU is killed anyway.
+        // The outcome is decided before teardown, and QEMU is killed there anyway.
         let outside = || match phase()? {
-            Phase::Teardown => Err(format!("`{text}`: nothing is decided in teardown any more")),
+            Phase::Teardown => {
+                Err(format!("`{text}`: the outcome is decided before teardown; choose an earlier phase"))
+            }
             phase => Ok(phase),
         };
         match name {
@@ -161,7 +163,7 @@ impl FromStr for Fault {
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
                 let (page, offset) = (number(page)?, number(offset)?);
                 if offset >= 4096 {
-                    return Err(format!("`{text}`: a page has 4096 bytes, from 0"));
+                    return Err(format!("`{text}`: a page has 4096 bytes; the offset is 0 to 4095"));
                 }
                 Ok(Self::Flip { memfd: memfd.to_owned(), page, offset })
             }
@@ -232,9 +234,9 @@ mod tests {
             ("device:tea", "is not a fault"),
             ("device", "is not a fault"),
             ("kill-qemu:lunch", "the phases are boot,"),
-            ("kill-qemu:teardown", "nothing is decided in teardown"),
-            ("kill-agent:boot", "nobody can reach"),
-            ("panic:reconnect", "nobody can reach"),
+            ("kill-qemu:teardown", "decided before teardown"),
+            ("kill-agent:boot", "no connection to the guest"),
+            ("panic:reconnect", "no connection to the guest"),
             ("hang", "is not a fault"),
         ] {
             let message = text.parse::<Fault>().unwrap_err();

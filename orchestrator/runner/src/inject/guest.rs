@@ -1,4 +1,4 @@
-//! Faults that end somebody, or falsify what a workload has preserved.
+//! Injects faults that end a process or a kernel, or change preserved state.
 
 use super::fault::{Fault, Victim, flipped};
 use crate::judge::Stop;
@@ -7,8 +7,8 @@ use luqual_model::Phase;
 use luqual_protocol::{Located, Reply, Request};
 use luqual_vm::Ram;
 
-/// Flips a byte of what is preserved, through the RAM file, or falsifies something of a virtual machine, if that is the fault. `Some` is
-/// a reply that says why not.
+/// Flips a bit of the preserved state through the RAM file, or changes the state of a virtual machine, if that is the
+/// fault. Returns the guest's reply if the guest could not do it.
 pub(crate) async fn into_preserved(
     fault: &Fault,
     workload: &str,
@@ -36,8 +36,8 @@ pub(crate) async fn into_preserved(
     Ok(None)
 }
 
-/// An injected end, if its phase has come; `Err` where it could not be injected, too. Whoever is ended may not be able to say so: it is
-/// to be raced with the machine's end.
+/// Ends a process or a kernel, if that is the fault and its phase has come; also an error if it could not be
+/// injected. A guest that ends may not be able to reply, so the caller has to race this with the machine's end.
 pub(crate) async fn end(
     fault: Option<&Fault>,
     now: Phase,
@@ -54,15 +54,15 @@ pub(crate) async fn end(
         Some(Fault::Kernel { end, phase }) if *phase == now => end.word(),
         _ => return Ok(()),
     };
-    // Of what was not injected nothing can be said.
+    // Without the fault, the cell says nothing.
     let not_injected = |why: &str| Stop::Host(format!("`{role}` was not injected: {why}"));
     match guest {
         Some(guest) => guest.inject(role).await.map_err(|why| not_injected(&why)),
-        None => Err(not_injected("there is nobody to do it")),
+        None => Err(not_injected("the host has no connection to the guest")),
     }
 }
 
-/// Pending for ever unless QEMU is to be killed while it boots.
+/// Kills QEMU at its first console output, if that is the fault; otherwise pending for ever.
 pub(crate) async fn kill_when_it_speaks(machine: &dyn Machine, fault: Option<&Fault>) {
     if !matches!(fault, Some(Fault::Kill { victim: Victim::Qemu, phase: Phase::Boot })) {
         return std::future::pending().await;

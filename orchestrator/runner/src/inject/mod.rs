@@ -1,4 +1,4 @@
-//! Faults that are injected on purpose, so that everyone can see the tool find what it is there to find.
+//! Injects faults on purpose, to show that luqual finds them.
 
 mod device;
 mod fault;

@@ -1,51 +1,51 @@
-//! What is known of a cell when it has stopped: the verdict's only input.
+//! The evidence of a cell, which is the only input of the verdict.
 
 use luqual_model::{Finding, Phase, Probe, Refusal, Side};
 use luqual_vm::MachineEnd;
 
-/// Why the sequence of phases ended.
+/// Why a boot stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// All phases were passed.
+    /// All phases ended well.
     Complete,
-    /// Something that the workload declares to need is absent.
+    /// A requirement of the workload is missing.
     Requirement(String),
-    /// The kernel said no.
+    /// A kernel refused a call.
     Refused {
-        /// To what.
+        /// The call, its errno and its object.
         refused: Refusal,
-        /// Which kernel.
+        /// The side of the kernel.
         side: Side,
-        /// In the source: whether the workload's state was found intact afterwards, or what was not.
+        /// In the source: whether the workload's state was intact afterwards; an error says what was not.
         intact: Result<(), String>,
     },
     /// QEMU ended, or the machine in it did.
     Machine(MachineEnd),
     /// A phase did not end in time.
     Deadline {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// How long it was given, in seconds.
+        /// The deadline, in seconds.
         seconds: u64,
-        /// For how long the guest had not ticked, in milliseconds; `None` where no tick was seen, or nobody watches.
+        /// How long the guest had not ticked, in milliseconds; `None` if no tick was seen, or ticks are not watched.
         silent_ms: Option<u64>,
-        /// What came of connecting, where that was waited for.
+        /// The attempts to connect, if the phase waited for that.
         link: Option<Link>,
     },
     /// The kernel that answered is not the one that was booted.
     WrongKernel(String),
-    /// The agent in the guest could not do its own work, or is gone.
+    /// The agent in the guest failed or has ended.
     Agent(String),
-    /// The host could not do its part.
+    /// The host failed.
     Host(String),
     /// The user ended the run.
     Interrupted,
-    /// It was handed over to an interactive session, which has ended.
+    /// The guest was handed to an interactive session, which has ended.
     SessionClosed,
 }
 
 impl Stop {
-    /// For `map_err` on what the host does: it could not do that, and why.
+    /// For `map_err` on an operation of the host: a [`Stop::Host`] with the operation and the error.
     pub(crate) fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
         move |error| Self::Host(format!("{what}: {error}"))
     }
@@ -72,7 +72,7 @@ impl Stop {
     }
 }
 
-/// What came of connecting to a guest so far.
+/// The attempts to connect to a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
     /// Whether the guest said on its console that it listens.
@@ -81,16 +81,16 @@ pub(crate) struct Link {
     pub error: Option<String>,
 }
 
-/// All that a verdict may look at.
+/// All input of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Evidence {
-    /// The last phase that was entered.
+    /// The last phase that started.
     pub phase: Phase,
-    /// Why there was no further one.
+    /// Why the boot stopped.
     pub stop: Stop,
-    /// What the workload checked.
+    /// The probes.
     pub probes: Vec<Probe>,
-    /// What the console and the kernel's log said.
+    /// The findings of the consoles and of the kernels' logs.
     pub findings: Vec<Finding>,
     /// The source's taint flags when last asked.
     pub source_taint: u64,

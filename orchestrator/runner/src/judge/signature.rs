@@ -1,7 +1,8 @@
-//! A kernel's line without what varies from boot to boot, so that equal crashes have equal signatures.
+//! Crash signatures: a console line without the parts that vary from boot to boot, so that equal crashes have equal
+//! signatures.
 
-/// Replaces addresses, other long hexadecimal numbers, and the numbers of processes and processors by `…`; where a kernel
-/// tells of a stall, all numbers.
+/// Replaces addresses, other long hexadecimal numbers, and the numbers of processes and processors by `…`; in a
+/// report of a stall, all numbers.
 pub(crate) fn signature(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
     let stall = lower.contains("stall") || lower.contains("lockup");
@@ -17,7 +18,7 @@ pub(crate) fn signature(line: &str) -> String {
     signature + rest
 }
 
-/// Whether a word that stands after `before` is another one in the next boot.
+/// Whether `word`, which follows `before`, varies from boot to boot.
 fn varies(before: &str, word: &str, stall: bool) -> bool {
     let hexadecimal = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_hexdigit());
     if word.strip_prefix("0x").is_some_and(hexadecimal) {
@@ -26,10 +27,10 @@ fn varies(before: &str, word: &str, stall: bool) -> bool {
     let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     let last = before.trim_end_matches([' ', ':', '#', '=']).rsplit(|c: char| !c.is_ascii_alphabetic()).next();
     let counted = matches!(last, Some("CPU" | "cpu" | "cpus" | "PID" | "pid" | "after" | "for" | "than"));
-    // `swapper/0`, `kworker/u4:2`, `hold:70`: which one it was. `memfd_luo.c:123` is the same in each boot.
+    // Names with numbers, such as `swapper/0`, `kworker/u4:2` and `hold:70`. `memfd_luo.c:123` does not vary.
     let is_line = [".c:", ".h:", ".S:", ".rs:"].iter().any(|end| before.ends_with(end));
     let instance = before.ends_with('/') || before.ends_with(':') && !before.ends_with("::") && !is_line;
-    // `26s`, `u4` and `CPU1`, which are numbers with a letter.
+    // Numbers with a letter, such as `26s`, `u4` and `CPU1`.
     let number = word.strip_suffix('s').or(word.strip_prefix('u')).or(word.strip_prefix("CPU")).unwrap_or(word);
     (hexadecimal(word) && (word.len() >= 8 || last == Some("pfn"))) || digits(number) && (counted || instance || stall)
 }

@@ -1,33 +1,35 @@
-//! From evidence to outcome. Pure, and the heart of the tool: a false `survived` is the worst bug it can have.
+//! Decides the outcome from the evidence. Pure. This is the most important module: a false `survived` is the worst
+//! bug that luqual can have.
 
 use super::evidence::{Evidence, Link, Stop};
 use super::signature::signature;
 use luqual_model::{Finding, FindingKind, Outcome, Phase, ProbeKind, Refusal, Side};
 use luqual_vm::MachineEnd;
 
-/// What is said of a cell.
+/// The verdict on a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, in one line; empty for an untainted survival.
+    /// The reason, in one line; empty for an untainted survival.
     pub title: String,
-    /// What taints the cell.
+    /// The lines and flags that taint the cell.
     pub tainted: Vec<String>,
 }
 
-/// Judges. The order of the rules is the order of what can be trusted: first what says that nothing can be claimed, then
-/// what a kernel said of its own death, then what was refused, and only then what was checked.
+/// Judges the evidence. The rules are in the order of their reliability: first failures of the harness, then the
+/// kernels' own crash lines, then refusals, then probes.
 pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.stop {
-        // What a kernel lacks because it crashed is no requirement.
+        // A requirement that is missing because the kernel crashed is a crash.
         Stop::Requirement(what) => death(evidence).unwrap_or_else(|| say(Outcome::Skipped, what)),
         Stop::Interrupted | Stop::SessionClosed => say(Outcome::HarnessFailed, evidence.stop.in_words()),
         Stop::Host(why) | Stop::Machine(MachineEnd::Qemu(why)) => say(Outcome::HarnessFailed, why),
         Stop::WrongKernel(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
         Stop::Agent(why) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, why)),
         Stop::Machine(MachineEnd::Panicked | MachineEnd::Reset | MachineEnd::PoweredOff) => {
-            let without_a_line = || say(Outcome::Crashed, format!("{}, with no word of it", evidence.stop.in_words()));
+            let without_a_line =
+                || say(Outcome::Crashed, format!("{}, and its console has no line about it", evidence.stop.in_words()));
             death(evidence).unwrap_or_else(without_a_line)
         }
         Stop::Deadline { phase, seconds, silent_ms, link } => {
@@ -36,7 +38,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         Stop::Refused { refused, side, intact } => death(evidence).unwrap_or_else(|| match (side, intact) {
             (Side::Source, Ok(())) => say(Outcome::Refused, refused),
             (Side::Source, Err(what)) => {
-                say(Outcome::Lost, format!("{refused}; and after it the source had not kept: {what}"))
+                say(Outcome::Lost, format!("{refused}; then the source had lost state: {what}"))
             }
             (Side::Target, _) => refused_by_target(evidence, refused),
         }),
@@ -55,7 +57,7 @@ fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> Verdict {
     if let Some(line) = first_of(evidence, FindingKind::HandoverRefused) {
         return say(Outcome::Incompatible, signature(&line.text));
     }
-    // No device is no answer from it: the target took the handover and has nobody to give it out.
+    // A target without the device has accepted the handover, but cannot give it out.
     if refused.call == "open" && refused.errno == "ENOENT" {
         let words = first_of(evidence, FindingKind::Luo)
             .or_else(|| first_of(evidence, FindingKind::Kho))
@@ -65,11 +67,11 @@ fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> Verdict {
     say(Outcome::Incompatible, refused)
 }
 
-/// The target ran to the end of the cell: what do the probes say?
+/// The verdict if the target ran to the end of the cell: by the probes.
 fn checked(evidence: &Evidence) -> Verdict {
     let Some(failed) = evidence.probes.iter().find(|probe| !probe.passed) else {
         if evidence.probes.is_empty() {
-            return say(Outcome::HarnessFailed, "the workload checked nothing");
+            return say(Outcome::HarnessFailed, "the workload has no probes");
         }
         let tainted = taints(evidence);
         let title = tainted.first().map(|line| signature(line)).unwrap_or_default();
@@ -81,12 +83,12 @@ fn checked(evidence: &Evidence) -> Verdict {
     say(Outcome::Lost, format!("{}: expected {}, observed {}", failed.name, failed.expected, failed.observed))
 }
 
-/// Whether the target gave out anything of what it was handed.
+/// Whether the target gave out any preserved state.
 fn got_something(evidence: &Evidence) -> bool {
     evidence.probes.iter().any(|probe| probe.passed && probe.kind() == ProbeKind::Retrieve)
 }
 
-/// What a kernel said of its own death. A stall that it came out of is not one.
+/// The verdict from a crash line of a kernel. A stall that the kernel recovered from is not a crash.
 fn death(evidence: &Evidence) -> Option<Verdict> {
     let ended_well = evidence.stop == Stop::Complete;
     let asked = matches!(evidence.stop, Stop::Deadline { .. });
@@ -104,49 +106,49 @@ fn death(evidence: &Evidence) -> Option<Verdict> {
     })
 }
 
-/// The end of process 1 panics a kernel that did nothing wrong.
+/// Whether the panic is only due to the end of process 1, which is the agent.
 fn is_agents_death(finding: &Finding) -> bool {
     finding.kind == FindingKind::Panic && finding.text.contains("Attempted to kill init")
 }
 
-/// The panic by which a kernel answers the NMI that it was sent because it, or its agent, was late
-/// (arch/x86/kernel/nmi.c, unknown_nmi_error): that it came tells where the kernel was, not that it crashed.
+/// Whether the panic answers luqual's NMI, which was sent since the kernel or its agent was late
+/// (arch/x86/kernel/nmi.c, unknown_nmi_error). It shows where the kernel was, not that it crashed.
 fn is_answer_to_nmi(finding: &Finding) -> bool {
     finding.text.contains("NMI: Not continuing")
 }
 
-/// The first line of that kind from the target.
+/// The first finding of that kind from the target.
 fn first_of(evidence: &Evidence, kind: FindingKind) -> Option<&Finding> {
     evidence.findings.iter().find(|finding| finding.kind == kind && finding.side == Side::Target)
 }
 
-/// A guest that ticks lives: then it is the agent that did not answer, and nothing is said about the kernel. Nor is anything said of a
-/// kernel whose agent said that it listens: it came so far, and it is the connection that failed.
+/// The verdict after a deadline. If the guest ticks, its agent did not answer, and nothing is said about the kernel.
+/// The same is true if the agent listens but the connection failed.
 fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>) -> Verdict {
     let (outcome, why) = match (silent_ms, link) {
         (Some(silent), _) if silent < LIVES_MS => {
-            (Outcome::HarnessFailed, "the guest lives and its agent did not answer".to_owned())
+            (Outcome::HarnessFailed, "the guest runs, but its agent did not answer".to_owned())
         }
-        (Some(_), _) => (Outcome::Crashed, "hang: no ticks any more".to_owned()),
+        (Some(_), _) => (Outcome::Crashed, "hang: the ticks stopped".to_owned()),
         (None, Some(Link { listened: true, error })) => {
             let error = error.as_deref().unwrap_or("no connection was answered");
-            (Outcome::HarnessFailed, format!("the agent said that it listens, and the host did not reach it: {error}"))
+            (Outcome::HarnessFailed, format!("the agent listens, but the host could not connect: {error}"))
         }
         (None, _) if matches!(phase, Phase::Boot | Phase::Reconnect) => {
-            (Outcome::Crashed, "hang: the agent was never heard".to_owned())
+            (Outcome::Crashed, "hang: the agent never answered".to_owned())
         }
-        // It was heard before, and nobody watches its ticks, as in a boot that nobody talks to. What cannot be told to be the agent's
-        // fault is held against the kernel.
+        // The guest answered before, and its ticks are not watched, as in a boot without a connection. If the fault
+        // cannot be assigned to the agent, the verdict is a crash of the kernel.
         (None, _) => {
-            let why = "no answer, and no ticks to tell a kernel that hangs from an agent that is late";
+            let why = "no answer; without ticks, a kernel that hangs cannot be told from an agent that is late";
             (Outcome::Crashed, why.to_owned())
         }
     };
-    say(outcome, format!("{why}; {phase} was given {seconds} s"))
+    say(outcome, format!("{why}; the deadline of {phase} is {seconds} s"))
 }
 
-/// A guest that ticked this recently is alive: a thousand tick periods, and more than any stall of a busy host that
-/// would not be called one.
+/// A guest whose last tick is at most this old is alive: a thousand tick periods, more than the stalls of a busy
+/// host.
 const LIVES_MS: u64 = 1000;
 
 fn taints(evidence: &Evidence) -> Vec<String> {

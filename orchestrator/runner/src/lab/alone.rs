@@ -1,4 +1,5 @@
-//! A guest that goes on alone: it does what stands in its initramfs, and its answers are read from a file.
+//! A guest without a connection: it executes the requests in its initramfs, and the host reads its replies from a
+//! file.
 
 use super::{Guest, Waiting};
 use luqual_guest::Agent;
@@ -7,13 +8,13 @@ use luqual_vm::{ANSWERS, Lines};
 use std::rc::Rc;
 use tokio::sync::Mutex;
 
-/// The answers of a guest, whichever kernel of it gives them.
+/// The replies of a guest, of all of its kernels.
 #[derive(Clone)]
 pub(crate) struct Alone(Rc<Mutex<Answers>>);
 
 struct Answers {
     lines: Lines,
-    /// What the next kernel said before it was seen to begin.
+    /// The first reply of the next kernel, if it was read before the kernel's start was seen.
     early: Option<Reply>,
 }
 
@@ -22,7 +23,7 @@ impl Alone {
         Self(Rc::new(Mutex::new(Answers { lines, early: None })))
     }
 
-    /// Waits until it has answered something that was not read yet.
+    /// Waits until there is a reply that was not read yet.
     pub(crate) async fn answers(&self) {
         let mut answers = self.0.lock().await;
         if answers.early.is_none() {
@@ -32,7 +33,7 @@ impl Alone {
 }
 
 impl Guest for Alone {
-    /// Waits for the next answer: the request stands in the guest.
+    /// Waits for the next reply; the guest has the request already.
     fn ask<'a>(&'a self, request: &'a Request) -> Waiting<'a, Result<Reply, String>> {
         Box::pin(async move {
             let mut answers = self.0.lock().await;
@@ -42,14 +43,14 @@ impl Guest for Alone {
             let line = answers.lines.next().await;
             let reply = serde_json::from_str(&line).map_err(|error| format!("{ANSWERS}: `{line}`: {error}"))?;
             if *request == Request::Kexec && matches!(reply, Reply::Hello(_)) {
-                // A kernel that is left answers nothing: this is the next one's answer to what comes next.
+                // A kernel that is left sends no reply: this reply is the next kernel's, to the next request.
                 answers.early = Some(reply.clone());
             }
             Ok(reply)
         })
     }
 
-    /// It does so by itself.
+    /// The guest injects its fault by itself.
     fn inject<'a>(&'a self, _: &'a str) -> Waiting<'a, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }

@@ -1,5 +1,5 @@
-//! What a boot is made with: a machine, and the guest in it. QEMU is one of them ([`crate::QemuLab`]); the tests of this tool's own
-//! logic have another that does what a script says.
+//! The machine and the guest of a boot, as traits. [`crate::QemuLab`] implements them with QEMU; the tests have a
+//! scripted fake.
 
 mod alone;
 mod qemu;
@@ -15,68 +15,68 @@ use std::path::Path;
 use std::pin::Pin;
 use tokio::time::Instant;
 
-/// Something that is waited for.
+/// A boxed future.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Where machines are started.
+/// Starts machines.
 pub trait Lab {
-    /// The version of the QEMU that runs them.
+    /// The version of QEMU.
     fn qemu(&self) -> QemuVersion;
 
-    /// What runs the guests' code.
+    /// The accelerator.
     fn accel(&self) -> Accel;
 
     /// Starts a machine and lets it run. An error says why the host could not do it.
     fn start<'a>(&'a self, start: Start<'a>) -> Waiting<'a, Result<Box<dyn Machine>, String>>;
 }
 
-/// What a machine is started with.
+/// The configuration of a machine.
 pub struct Start<'a> {
     /// The machine.
     pub profile: &'a Profile,
-    /// How its guest is run.
+    /// The mode of its guest.
     pub mode: Mode,
-    /// The kernel that boots first, its bzImage, and its whole command line.
+    /// The first kernel, its bzImage, and its whole command line.
     pub kernel: (&'a KernelInfo, &'a Path),
-    /// See there.
+    /// The whole command line of the first kernel.
     pub command_line: &'a str,
-    /// The kernels that the first guest carries, with their bzImages.
+    /// The kernel images in the first guest's initramfs.
     pub carried: Vec<(Kernel, &'a Path)>,
-    /// By which the guest is talked to; a guest that goes on alone has none.
+    /// The SSH keys; `None` for a guest without a connection.
     pub keys: Option<&'a Keys>,
-    /// Files in the guest.
+    /// Further files in the guest.
     pub files: Vec<File<'a>>,
-    /// Where the logs go.
+    /// The folder of the logs.
     pub logs: &'a Path,
-    /// Whether devices are reached from outside of the guest.
+    /// Whether devices are accessed from outside of the guest, which needs qtest.
     pub open: bool,
-    /// Who is told each line of the console.
+    /// Gets each line of the console.
     pub console: Option<fn(&str)>,
-    /// Who is told the socket of a debugger, which then lets the machine run.
+    /// Gets the socket of gdb, which then lets the machine run.
     pub gdb: Option<&'a dyn Fn(&Path)>,
-    /// Times in the logs are relative to this.
+    /// The start of the boot; times in the logs are relative to it.
     pub started: Instant,
 }
 
 /// A file in the guest.
 pub struct File<'a> {
-    /// Where it is.
+    /// The path in the guest.
     pub path: String,
-    /// What is in it.
+    /// The content.
     pub content: &'a [u8],
-    /// Whether it can be run.
+    /// Whether it is executable.
     pub runs: bool,
 }
 
 /// A machine that runs.
 pub trait Machine {
-    /// The end that nobody asked for, if it has come.
+    /// The machine's own end, if it has come.
     fn ended(&self) -> Option<MachineEnd>;
 
-    /// Waits for that end.
+    /// Waits for the machine's own end.
     fn wait_end(&self) -> Waiting<'_, MachineEnd>;
 
-    /// Ends it as a crash of the host would.
+    /// Kills QEMU, as a crash of the host would.
     fn kill(&self);
 
     /// The guest's console.
@@ -88,25 +88,26 @@ pub trait Machine {
     /// The folder of the files and sockets that its devices share with the host.
     fn folder(&self) -> &Path;
 
-    /// Watches the tick page at a guest-physical address; `None` where the guest goes on alone and is not to notice the host.
+    /// Watches the tick page at a guest-physical address; `None` for a guest without a connection, which must not
+    /// notice the host.
     fn watch_ticks(&self, page: u64) -> Option<Ticks>;
 
-    /// Waits until a guest has said for the `times`-th time that it listens. It may have said so and not been heard.
+    /// Waits for the guest's `times`-th ready line on the console, which can lose it.
     fn listens(&self, times: usize) -> Waiting<'_, ()>;
 
-    /// Connects to the guest. An error says why not, with its causes.
+    /// Connects to the guest. An error has the reason with its causes.
     fn connect<'a>(&'a self, keys: &'a Keys, log: &'a AgentLog) -> Waiting<'a, Result<Box<dyn Guest>, String>>;
 
-    /// The devices that workloads own, where the guest has them now.
+    /// The PCI functions of the devices that workloads own, as the guest has configured them.
     fn functions(&self) -> Waiting<'_, Result<Vec<PciFunction>, String>>;
 
-    /// Asks the guest to let go of a device.
+    /// Requests the guest to release a device, so that it can be unplugged.
     fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>>;
 
     /// Reads a word of a function's configuration space from outside of the guest.
     fn config(&self, function: PciAddress, offset: u8) -> Waiting<'_, Result<u32, String>>;
 
-    /// Writes it.
+    /// Writes a word of a function's configuration space from outside of the guest.
     fn set_config(&self, function: PciAddress, offset: u8, value: u32) -> Waiting<'_, Result<(), String>>;
 
     /// Writes eight bytes at a guest-physical address, such as a register's, from outside of the guest.
@@ -115,26 +116,27 @@ pub trait Machine {
     /// The registers of all processors, as text.
     fn registers(&self) -> Waiting<'_, Result<String, String>>;
 
-    /// An NMI to all processors.
+    /// Sends an NMI to all processors.
     fn inject_nmi(&self) -> Waiting<'_, Result<(), String>>;
 
-    /// Writes the memory as an ELF core, and returns how many bytes it takes on disk.
+    /// Writes the memory as an ELF core, and returns its size on disk in bytes.
     fn dump<'a>(&'a self, path: &'a Path) -> Waiting<'a, Result<u64, String>>;
 
-    /// Ends it and waits until it is gone. Its memory and initramfs are copied to `keep` first, if that is wanted; its folder is removed
-    /// in any case. An error says what could not be kept.
+    /// Ends the machine and waits for its end. Copies its memory and initramfs to `keep` first, if that is given, and
+    /// removes its folder in any case. An error says what could not be kept.
     fn quit<'a>(self: Box<Self>, keep: Option<&'a Path>) -> Waiting<'a, Result<(), String>>;
 }
 
-/// A guest that is connected.
+/// A guest with a connection.
 pub trait Guest {
-    /// Asks, and waits for the reply. An error says how the connection ended, with its causes.
+    /// Sends a request and waits for the reply. An error says how the connection ended, with its causes.
     fn ask<'a>(&'a self, request: &'a Request) -> Waiting<'a, Result<Reply, String>>;
 
-    /// Injects a fault by a role of the agent's; `Err` says why it could not be. A connection that ends with it is none.
+    /// Injects a fault by a role of the agent. An error says why it failed; a connection that ends with the fault is
+    /// not an error.
     fn inject<'a>(&'a self, fault: &'a str) -> Waiting<'a, Result<(), String>>;
 
-    /// Whether it is asked; one that goes on alone is only heard.
+    /// Whether requests are sent; a guest without a connection only sends replies.
     fn agent_is_asked(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! Machines of QEMU.
+//! Machines that QEMU runs.
 
 use super::alone::Alone;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
@@ -13,15 +13,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::time::Instant;
 
-/// Starts machines of QEMU.
+/// Starts machines with QEMU.
 pub struct QemuLab<'a> {
-    /// How QEMU is started.
+    /// Starts the processes.
     pub launcher: &'a Launcher,
     /// The QEMU.
     pub qemu: &'a Qemu,
-    /// What runs the guests' code.
+    /// The accelerator.
     pub accel: Accel,
-    /// Where machines have their files.
+    /// The folder of the machines' files.
     pub work: WorkFolder,
 }
 
@@ -57,7 +57,7 @@ impl Lab for QemuLab<'_> {
                 machine.console().tell(tell);
             }
             match start.gdb {
-                // It is the debugger that lets it run.
+                // The debugger lets the machine run.
                 Some(wait) => wait(&folder.path().join(GDB)),
                 None => machine.resume().await.map_err(vm_error)?,
             }
@@ -71,7 +71,8 @@ impl Lab for QemuLab<'_> {
     }
 }
 
-/// Writes the initramfs of the first guest: megabytes, and so not on the loop that other machines are watched by.
+/// Writes the initramfs of the first guest. It has megabytes: do not block the event loop that watches other
+/// machines.
 async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<(), String> {
     let carried: Vec<(Kernel, PathBuf)> =
         start.carried.iter().map(|(kernel, image)| (*kernel, (*image).to_owned())).collect();
@@ -95,7 +96,7 @@ async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<(), String> {
 struct QemuMachine {
     machine: luqual_vm::Machine,
     folder: CellFolder,
-    /// The guest, if it goes on alone.
+    /// The guest, if it has no connection.
     alone: Option<Alone>,
     started: Instant,
 }
@@ -142,7 +143,7 @@ impl Machine for QemuMachine {
                 alone.answers().await;
                 return Ok(Box::new(alone.clone()) as Box<dyn Guest>);
             }
-            // A machine without a port is never reached.
+            // A machine without an SSH port can never be connected to.
             let Some(port) = self.machine.ssh_port() else { return std::future::pending().await };
             let agent = Agent::connect(port, keys, log.clone()).await.map_err(|error| chain(&error))?;
             Ok(Box::new(Connected(agent)) as Box<dyn Guest>)
@@ -186,14 +187,15 @@ impl Machine for QemuMachine {
             let Self { machine, folder, .. } = *self;
             machine.quit().await;
             let keep = keep.map(Path::to_owned);
-            // Gigabytes: not on the loop that other machines are watched by. The folder is removed when it is dropped there.
+            // The memory has gigabytes: do not block the event loop that watches other machines. The folder is
+            // removed when it is dropped there.
             let kept = tokio::task::spawn_blocking(move || keep.map_or(Ok(()), |logs| copy_kept(folder.path(), &logs)));
             kept.await.map_err(|error| error.to_string())?
         })
     }
 }
 
-/// Copies what `--keep` keeps.
+/// Copies the files that `--keep` keeps.
 fn copy_kept(folder: &Path, logs: &Path) -> Result<(), String> {
     for name in ["ram", "initrd"] {
         fs::copy(folder.join(name), logs.join(name)).map_err(at(&logs.join(name)))?;
@@ -201,7 +203,7 @@ fn copy_kept(folder: &Path, logs: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A guest that is talked to by SSH.
+/// A guest with an SSH connection.
 struct Connected(Agent);
 
 impl Guest for Connected {
@@ -213,7 +215,7 @@ impl Guest for Connected {
         Box::pin(async {
             match self.0.inject(fault).await {
                 Ok(output) if output.status != 0 => Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()),
-                // A connection that is cut is a sign that somebody in the guest was ended.
+                // The fault may cut the connection.
                 Ok(_) | Err(_) => Ok(()),
             }
         })

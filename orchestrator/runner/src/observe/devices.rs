@@ -1,4 +1,4 @@
-//! The devices that workloads own, watched from the host: where they are, and what is done to the memory that they reach.
+//! Watches the devices of workloads from the host: their addresses, and writes to the memory that they can access.
 
 use super::frames::{Sender, Times, account, probes};
 use super::host_view::{self, Busy, DeviceFacts};
@@ -28,7 +28,7 @@ pub(crate) struct Watched {
     left: Option<Left>,
     taken: Option<Taken>,
     held_us: Option<u64>,
-    /// The frames that it receives while it is busy.
+    /// Sends numbered frames to it while it is busy.
     sender: Option<Sender>,
     received: Received,
 }
@@ -36,19 +36,19 @@ pub(crate) struct Watched {
 /// The frames that a device has received, in runs.
 #[derive(Default)]
 struct Received {
-    /// Those that were in the preserved memory.
+    /// The frames that the preserved memory had at retrieve.
     before: Vec<(u32, u32)>,
     after: Vec<(u32, u32)>,
 }
 
-/// From when it was left to the update on.
+/// The observations from preserve on.
 struct Left {
     at_us: u64,
     quiet: Vec<(u64, Box<[u8]>)>,
     busy: Option<PageWatch>,
 }
 
-/// What the host found just before it is taken again.
+/// The observations just before the target opens the device.
 struct Taken {
     at_us: u64,
     after: Option<PciFunction>,
@@ -57,34 +57,34 @@ struct Taken {
 
 const PAGE: usize = 4096;
 
-/// How long a guest may take to let go of a device; a port that is asked by its button waits for five seconds.
+/// The limit for a guest to release a device; a hot-plug port waits for five seconds after its button is pressed.
 const UNPLUG: Duration = Duration::from_secs(20);
-/// When it is asked once more.
+/// When the request is repeated.
 const UNPLUG_AGAIN: Duration = Duration::from_secs(6);
 
 impl Watched {
-    /// What it is called.
+    /// The name of the device.
     pub(crate) fn name(&self) -> &'static str {
         self.device.id()
     }
 
-    /// Where it is.
+    /// The PCI address.
     pub(crate) fn address(&self) -> PciAddress {
         self.before.address
     }
 
-    /// The bridge that it is behind.
+    /// The bridge above it.
     pub(crate) fn port(&self) -> Option<PciAddress> {
         self.before.behind
     }
 
-    /// The pages that nobody should write, by their guest-physical addresses.
+    /// The guest-physical addresses of the pages that must not be written.
     pub(crate) fn quiet(&self) -> impl Iterator<Item = u64> {
         self.left.iter().flat_map(|left| left.quiet.iter().map(|(at, _)| *at))
     }
 }
 
-/// The device of each part that owns one.
+/// The device of each part that owns one, by part.
 pub(crate) struct Devices(Vec<Option<Watched>>);
 
 impl Devices {
@@ -96,7 +96,7 @@ impl Devices {
         self.0.get(part)?.as_ref()
     }
 
-    /// Where that of a part was in the source, as a guest writes it.
+    /// The PCI address of a part's device in the source.
     pub(crate) fn address(&self, part: usize) -> Option<String> {
         self.of_part(part).map(|watched| watched.address().to_string())
     }
@@ -115,7 +115,7 @@ impl Devices {
         for (workload, watched) in workloads.iter().zip(&mut self.0) {
             let Some(device) = workload.device.and_then(|it| profile.device(it.word())) else { continue };
             let before = functions.iter().find(|it| it.id == device.id()).cloned();
-            let before = before.ok_or_else(|| Stop::Host(format!("QEMU does not know where {} is", device.id())))?;
+            let before = before.ok_or_else(|| Stop::Host(format!("QEMU does not report where {} is", device.id())))?;
             *watched = Some(Watched {
                 device,
                 workload: **workload,
@@ -130,7 +130,7 @@ impl Devices {
         Ok(())
     }
 
-    /// Before a part retrieves what it has preserved, after so many kexecs.
+    /// Records the observations before a part retrieves its state, after `hop` kexecs.
     pub(crate) async fn before_it_is_taken(
         &mut self,
         part: usize,
@@ -145,12 +145,13 @@ impl Devices {
             None => None,
         };
         watched.sender.iter().for_each(Sender::forget_waiting);
-        // From now on what happens is the target's.
+        // Later changes are due to the target.
         watched.taken = Some(Taken { at_us: micros(started.elapsed()), after, changed_pages });
         Ok(())
     }
 
-    /// After a part's turn in a phase, after so many kexecs. Times are in microseconds since the boot's start, at `started`.
+    /// Records the observations after a part's request in a phase, after `hop` kexecs. Times are in microseconds
+    /// since the boot's start, at `started`.
     pub(crate) fn after(
         &mut self,
         part: usize,
@@ -196,18 +197,19 @@ impl Devices {
         Ok(Vec::new())
     }
 
-    /// Unplugs a device, and waits until it is gone. False: it is still there.
+    /// Unplugs a device, and waits until it is gone. Returns false if it is still there after the limit.
     pub(crate) async fn unplug(machine: &dyn Machine, id: &str) -> Result<bool, Stop> {
         machine.unplug(id).await.map_err(Stop::Host)?;
         let (started, mut asked) = (Instant::now(), Instant::now());
-        // QEMU tells of it by an event, but not of a guest that has not heard: one of some hundred has not.
+        // Poll, since QEMU sends an event only for guests that release the device; one guest of some hundred misses
+        // the request.
         while functions(machine).await?.iter().any(|it| it.id == id) {
             if started.elapsed() > UNPLUG {
                 return Ok(false);
             }
             if asked.elapsed() > UNPLUG_AGAIN {
                 asked = Instant::now();
-                // It may say that it is about to.
+                // QEMU may answer that the removal is already pending.
                 let _ = machine.unplug(id).await;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -216,8 +218,8 @@ impl Devices {
     }
 }
 
-/// What the host says of each part's device, once the machine is gone, from QEMU's trace in `logs` of a boot that began at `epoch_us`. A
-/// device that was not taken again has been judged by what came before. `guest` has what the guest said of each part.
+/// The host view of each part's device, after the machine has ended: from QEMU's trace in `logs` of a boot that began
+/// at `epoch_us`. `guest` has the guest's results of each part.
 pub(crate) async fn observed(
     devices: &Devices,
     profile: &Profile,
@@ -229,7 +231,7 @@ pub(crate) async fn observed(
         return Ok(devices.0.iter().map(|_| HostView::default()).collect());
     }
     let path = logs.join(TRACE);
-    // Megabytes: not on the loop that other machines are watched by.
+    // The trace has megabytes: do not block the event loop that watches other machines.
     let read = tokio::task::spawn_blocking(move || {
         let text = fs::read(&path).map_err(Stop::host(path.display()))?;
         Ok(parse_trace(&String::from_utf8_lossy(&text), epoch_us))
@@ -254,12 +256,13 @@ fn host_view_of(
     else {
         return Ok(HostView::default());
     };
-    // Firmware and kernel have configured it: a trace without that is none, and would say that nothing has happened.
+    // Firmware and kernel configure each device. A trace without this has no events at all, and would look like a
+    // quiet device.
     let is_traced = traced
         .iter()
         .any(|event| matches!(event.what, Happened::ConfigWritten { address, .. } if address == before.address));
     if !is_traced {
-        let why = "QEMU's trace has nothing of the device; it has to be built with the trace backend `log`";
+        let why = "QEMU's trace has no events of the device; use a QEMU that is built with the trace backend `log`";
         return Err(Stop::Host(why.to_owned()));
     }
     let busy = left.busy.as_ref().zip(source);
@@ -288,7 +291,7 @@ fn host_view_of(
     Ok(view)
 }
 
-/// What the host says of a device.
+/// The host's results for a device.
 #[derive(Default)]
 pub(crate) struct HostView {
     pub(crate) probes: Vec<Probe>,
@@ -305,7 +308,7 @@ fn page(ram: &Ram, at: u64) -> std::io::Result<Box<[u8]>> {
     Ok(bytes.into())
 }
 
-/// The places among these pages whose content is another now.
+/// The addresses of the pages whose content has changed.
 fn changed(ram: &Ram, known: &[(u64, Box<[u8]>)]) -> std::io::Result<Vec<u64>> {
     let mut places = Vec::new();
     for (place, (at, before)) in known.iter().enumerate() {
@@ -316,7 +319,7 @@ fn changed(ram: &Ram, known: &[(u64, Box<[u8]>)]) -> std::io::Result<Vec<u64>> {
     Ok(places)
 }
 
-/// A page of the guest that is looked at as often as the ticks are.
+/// A page of the guest that is polled as often as the ticks.
 struct PageWatch {
     last_change_us: Arc<AtomicU64>,
     _poller: Poller,
@@ -347,7 +350,7 @@ impl PageWatch {
     }
 }
 
-/// Now, in microseconds since 1970, by which QEMU stamps its trace.
+/// The present time in microseconds since 1970, as in QEMU's trace.
 pub(crate) fn epoch_us() -> u64 {
     micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Numbered frames, sent to a device of the guest all over an update, and what became of them.
+//! Sends numbered frames to a device of the guest during an update, and counts those that arrive.
 
 use super::ticks::micros;
 use luqual_model::{Frames, Probe, Span};
@@ -12,22 +12,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a frame waits for QEMU to take it, as it would in a switch. Then it is lost. Once the target was told to take the card
-/// again, none is: what a busy host holds up is not held against it.
+/// How long a frame waits for QEMU to accept it, as in a switch; then it is lost. After the target is told to open
+/// the card again, no frame is lost by waiting, so that a busy host does no harm.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends until it is dropped.
+/// Sends frames until it is dropped.
 pub(crate) struct Sender {
-    /// When each was sent, in microseconds since the boot's start, by number.
+    /// The send times in microseconds since the boot's start, by frame number.
     sent: Arc<Mutex<Vec<u64>>>,
-    /// Those of lower numbers that still wait are lost.
+    /// Waiting frames with lower numbers are lost.
     lost_below: Arc<AtomicU32>,
     period_ms: u64,
     ended: Arc<AtomicBool>,
 }
 
 impl Sender {
-    /// Sends a frame each so many milliseconds to the socket `input`, from `output`, which QEMU sends to.
+    /// Starts to send a frame each period to the socket `input`; QEMU sends to `output`.
     pub(crate) fn start(input: &Path, output: &Path, started: Instant, period_ms: u64) -> io::Result<Self> {
         let socket = UnixDatagram::bind(output)?;
         socket.connect(input)?;
@@ -35,7 +35,7 @@ impl Sender {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let lost_below = Arc::new(AtomicU32::new(0));
         let ended = Arc::new(AtomicBool::new(false));
-        // On a thread of its own: whatever else the host does, frames are sent when they are due. When each was sent is recorded.
+        // A thread of its own sends the frames in time, whatever else the host does, and records when.
         thread::spawn({
             let (sent, lost_below, ended) = (sent.clone(), lost_below.clone(), ended.clone());
             move || {
@@ -52,13 +52,13 @@ impl Sender {
                     waiting.retain(|(since, number): &(Instant, u32)| {
                         *number >= lost_below && (lost_below > 0 || since.elapsed() <= PATIENCE)
                     });
-                    // QEMU takes none while the card cannot, and few while the host is busy.
+                    // QEMU accepts no frames while the card cannot receive, and few while the host is busy.
                     while let Some((_, number)) = waiting.front()
                         && socket.send(&numbered(*number)).is_ok()
                     {
                         waiting.pop_front();
                     }
-                    // What the device sends is for nobody.
+                    // Discard what the device sends.
                     while socket.recv(&mut [0; 64]).is_ok() {}
                     due += Duration::from_millis(period_ms);
                     thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -68,23 +68,23 @@ impl Sender {
         Ok(Self { sent, lost_below, period_ms, ended })
     }
 
-    /// How far apart they are, in microseconds.
+    /// The time between two frames, in microseconds.
     pub(crate) fn period_us(&self) -> u64 {
         self.period_ms * 1000
     }
 
-    /// When each was sent so far.
+    /// The send times so far.
     pub(crate) fn sent(&self) -> Vec<u64> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What waits now has waited for a kernel that is gone.
+    /// Drops the waiting frames; they waited for the previous kernel.
     pub(crate) fn forget_waiting(&self) {
         let count = self.sent.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.lost_below.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// No more.
+    /// Stops sending.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -96,27 +96,27 @@ impl Drop for Sender {
     }
 }
 
-/// The times of an update that matter to frames, in microseconds since the boot's start.
+/// The times of an update, in microseconds since the boot's start.
 pub(crate) struct Times {
-    /// Between two frames.
+    /// The time between two frames.
     pub(crate) period_us: u64,
     /// The source's last tick.
     pub(crate) last_tick_us: u64,
-    /// When the target was told to take the device again.
+    /// When the target was told to open the device again.
     pub(crate) taken_us: u64,
 }
 
-/// What became of frames that were sent at these times, of which those runs were received. What the target received first tells
-/// when it listened again.
+/// Counts the frames by phase: `sent` has the send times, `before` and `after` the runs of frames that each kernel
+/// received. The first frame that the target received shows when it listened again.
 pub(crate) fn account(sent: &[u64], before: &[(u32, u32)], after: &[(u32, u32)], times: &Times) -> Frames {
     let number_at = |us: u64| sent.partition_point(|at| *at < us) as u32;
     let count = sent.len() as u32;
-    // Frames wait a little for a card that cannot take them, and then come late: they are none of the target's.
+    // Frames that wait for a card that cannot receive arrive late; they do not belong to the target.
     let taken = number_at(times.taken_us);
     let after: Vec<(u32, u32)> =
         after.iter().filter(|(_, last)| *last >= taken).map(|(first, last)| ((*first).max(taken), *last)).collect();
     let again = after.first().map_or(count, |(first, _)| *first);
-    // What was sent after the last that was heard had no time to be.
+    // Frames after the last received one had no time to arrive.
     let end = after.last().map_or(count, |(_, last)| last.saturating_add(1)).min(count);
     let bounds = [0, number_at(times.last_tick_us), taken, again.min(end), end];
     let received: Vec<(u32, u32)> = before.iter().chain(&after).copied().collect();
@@ -131,8 +131,8 @@ pub(crate) fn account(sent: &[u64], before: &[(u32, u32)], after: &[(u32, u32)],
     Frames { period_us: times.period_us, spans: spans.collect(), received: received.clone() }
 }
 
-/// What that says of the device, which should receive all; or some, where that is a control of what is seen. That nothing was
-/// sent in the blackout would say nothing.
+/// The probes: the device has to receive all frames, or some, if it is a control. If no frame was sent in the
+/// blackout, there is no probe of it.
 pub(crate) fn probes(frames: &Frames, is_control: bool) -> Vec<Probe> {
     if is_control {
         let seen = frames.spans.iter().any(|span| span.when == "blackout" && span.received > 0);

@@ -1,50 +1,50 @@
-//! What the host saw of a device, beside what the guest says of it. Pure: from QEMU's trace events, the guest's memory and
-//! `query-pci` to probes.
+//! The host view of a device: probes from QEMU's trace, the guest's memory and `query-pci`, and their comparison with
+//! the guest's probes. Pure.
 
 use luqual_model::{Level, Probe};
 use luqual_vm::{Happened, PciFunction, Traced};
 
-/// What is known of one device over an update. Times are in microseconds since the boot's start.
+/// The host's observations of one device over an update. Times are in microseconds since the boot's start.
 pub(crate) struct DeviceFacts<'a> {
-    /// QEMU's type of it.
+    /// QEMU's name of the device type.
     pub(crate) qemu_type: &'a str,
-    /// As the source had it.
+    /// The PCI function in the source.
     pub(crate) before: &'a PciFunction,
-    /// As the target has it, if it is there.
+    /// The PCI function in the target, if it exists.
     pub(crate) after: Option<&'a PciFunction>,
-    /// When it was left to the update.
+    /// When it was preserved.
     pub(crate) left_us: u64,
-    /// When the target's agent was told to take it again.
+    /// When the target's agent was told to open it again.
     pub(crate) taken_us: u64,
-    /// When it had taken it.
+    /// When the agent had opened it.
     pub(crate) held_us: u64,
     /// Whether it was unplugged in the source.
     pub(crate) is_unplugged: bool,
-    /// Whether an IOMMU tells of its accesses.
+    /// Whether an IOMMU translates, and so reports, its accesses.
     pub(crate) is_translated: bool,
-    /// Whether it was busy when the update came.
+    /// Whether it had DMA under way at the update.
     pub(crate) is_busy: bool,
-    /// Whether it is a control: its DMA in the blackout has to be facts.
+    /// Whether it is a control: the host has to see its DMA in the blackout.
     pub(crate) is_control: bool,
-    /// The page that it writes over and over, if there is one.
+    /// The page that it writes repeatedly, if there is one.
     pub(crate) busy: Option<Busy>,
-    /// The pages of its memory that nobody should have written, of which the host found others.
+    /// The pages that must not be written and have changed; `None` if they were not compared.
     pub(crate) changed_pages: Option<Vec<u64>>,
 }
 
-/// What the host saw of the page that a busy device writes into.
+/// The host's observations of the page that a busy device writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Busy {
-    /// When it was last seen to be another.
+    /// When its last change was seen.
     pub(crate) last_change_us: u64,
-    /// When the source's last tick was facts.
+    /// When the source's last tick was seen.
     pub(crate) last_tick_us: u64,
 }
 
-/// What changes this much later than the last tick was written after it: both are looked at each millisecond.
+/// A change this much later than the last tick was written after it: both are polled each millisecond.
 const LATER_US: u64 = 5000;
 
-/// The host's probes. Where what they say is not what the guest's of the same level say, they tell it.
+/// The host's probes. If the guest's probes of the same level say the opposite, the observed value mentions it.
 pub(crate) fn probes(facts: &DeviceFacts<'_>, traced: &[Traced], guest: &[Probe]) -> Vec<Probe> {
     let address = facts.before.address;
     let within = |from: u64, to: u64| traced.iter().filter(move |event| (from..to).contains(&event.at_us));
@@ -80,7 +80,7 @@ pub(crate) fn probes(facts: &DeviceFacts<'_>, traced: &[Traced], guest: &[Probe]
         let observed = if pages.is_empty() { UNCHANGED.to_owned() } else { format!("changed: {}", pages.join(", ")) };
         probes.push(compare("D2 host: preserved pages", UNCHANGED, observed));
     }
-    let since = |at: u64| format!("first {} ms after it was left", at.saturating_sub(facts.left_us) / 1000);
+    let since = |at: u64| format!("first {} ms after the handover", at.saturating_sub(facts.left_us) / 1000);
     probes.push(none("D3 host: resets before the open", &resets(facts.left_us, facts.taken_us), since));
     probes.push(none("D3 host: resets by the open", &resets(facts.taken_us, facts.held_us), since));
     if let Some(Busy { last_change_us, last_tick_us }) = facts.busy {
@@ -92,20 +92,20 @@ pub(crate) fn probes(facts: &DeviceFacts<'_>, traced: &[Traced], guest: &[Probe]
     probes.into_iter().map(|probe| beside(probe, guest)).collect()
 }
 
-/// What the guest wrote through a device, in the host's file behind it; both by their digests.
+/// Compares the digest of what the guest wrote through a device with the host's file behind it.
 pub(crate) fn file(written: &str, found: &str) -> Probe {
     let observed = if written == found { ARRIVED } else { "another content" };
     compare("D1 host: file behind the device", ARRIVED, observed)
 }
 
-/// A device that writes in no time can have written all before the source could note it: that its DMA went on holds only where
-/// the host has seen it.
+/// Fails the guest's probe of DMA under way unless the host saw the DMA too: a fast device may finish all writes
+/// before the source records them.
 pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
     let is_of = |probe: &Probe| probe.level() == Some(Level::D5);
     if host.iter().any(|probe| is_of(probe) && !probe.passed) {
         for probe in guest.iter_mut().filter(|probe| is_of(probe) && probe.passed) {
             probe.passed = false;
-            probe.observed.push_str("; the host saw nothing of it");
+            probe.observed.push_str("; the host observed nothing of it");
         }
     }
 }
@@ -130,13 +130,13 @@ fn place(function: Option<&PciFunction>) -> String {
     format!("{address}{}", bars.collect::<String>())
 }
 
-/// Says so where the guest's probes of that level say the other.
+/// Adds to `probe` that the guest's probes of that level say the opposite, if they do.
 fn beside(mut probe: Probe, guest: &[Probe]) -> Probe {
     let level = |name: &str| name.split(' ').next().map(str::to_owned);
     let of_guest: Vec<&Probe> = guest.iter().filter(|it| level(&it.name) == level(&probe.name)).collect();
     let differs = match probe.passed {
-        true => of_guest.iter().all(|it| !it.passed).then_some("; the guest says that it did not hold"),
-        false => of_guest.iter().all(|it| it.passed).then_some("; the guest says that it held"),
+        true => of_guest.iter().all(|it| !it.passed).then_some("; the guest's probes of this level failed"),
+        false => of_guest.iter().all(|it| it.passed).then_some("; the guest's probes of this level passed"),
     };
     if let Some(differs) = differs.filter(|_| !of_guest.is_empty()) {
         probe.observed.push_str(differs);
@@ -220,11 +220,11 @@ mod tests {
             failed(&facts, &traced, &[probe("D2 canaries", true), probe("D3 registers", false)]),
             [
                 "D0 host: place: 0000:00:07.0 BAR 0 0xfa000000",
-                "D2 host: IOMMU faults: 1, first at 0x1000; the guest says that it held",
-                "D2 host: DMA of an idle device: 1, first at 0x2000; the guest says that it held",
-                "D2 host: preserved pages: changed: 3, 9; the guest says that it held",
-                "D3 host: resets before the open: 1, first 0 ms after it was left",
-                "D3 host: resets by the open: 1, first 1 ms after it was left",
+                "D2 host: IOMMU faults: 1, first at 0x1000; the guest's probes of this level passed",
+                "D2 host: DMA of an idle device: 1, first at 0x2000; the guest's probes of this level passed",
+                "D2 host: preserved pages: changed: 3, 9; the guest's probes of this level passed",
+                "D3 host: resets before the open: 1, first 0 ms after the handover",
+                "D3 host: resets by the open: 1, first 1 ms after the handover",
             ]
         );
         assert_eq!(failed(&quiet(&there, None), &[], &[]), ["D0 host: place: not there"]);
@@ -249,7 +249,7 @@ mod tests {
         overrule(&mut guest, &probes(&with(20_000, false), &[], &[]));
         assert!(guest.iter().all(|it| it.passed));
         overrule(&mut guest, &ended);
-        assert_eq!((guest[0].passed, guest[0].observed.as_str()), (false, "x; the host saw nothing of it"));
+        assert_eq!((guest[0].passed, guest[0].observed.as_str()), (false, "x; the host observed nothing of it"));
         assert!(guest[1].passed);
     }
 

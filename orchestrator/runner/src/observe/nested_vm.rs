@@ -1,5 +1,5 @@
-//! The virtual machines inside of the guest, watched from the host: when each goes on after an update, and whether its own clock
-//! moved as long as ours did.
+//! Watches the nested virtual machines from the host: when each resumes after an update, and whether its own clock
+//! advanced as much as the host's.
 
 use super::poll::Poller;
 use super::ticks::micros;
@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
-/// A machine from when it was paused on. Times are in microseconds since the boot's start.
+/// A machine since its pause. Times are in microseconds since the boot's start.
 struct NestedVm {
-    /// When its pause was told, and what was told of it.
+    /// When the pause was reported, and the report.
     told_us: u64,
     paused: PausedMachine,
     seen: Arc<ResumeTimes>,
     _poller: Poller,
 }
 
-/// 0 is not yet.
+/// A value of 0 means not yet.
 #[derive(Default)]
 struct ResumeTimes {
     went_on_us: AtomicU64,
@@ -57,7 +57,7 @@ impl NestedVm {
         Self { told_us, paused, seen, _poller: poller }
     }
 
-    /// When it stood still, if the end of that was seen.
+    /// The pause times, if the end of the pause was seen.
     fn stood(&self) -> Option<PauseTimes> {
         let end = |end: &AtomicU64| Some(end.load(Ordering::Relaxed)).filter(|end_us| *end_us > 0);
         Some(PauseTimes {
@@ -69,10 +69,10 @@ impl NestedVm {
     }
 }
 
-/// The virtual machine of each part, from when it was paused on.
+/// The paused virtual machine of each part.
 pub(crate) struct NestedVms(Vec<Option<NestedVm>>);
 
-/// What the host and the machines say of an update.
+/// The results of an update.
 #[derive(Default)]
 pub(crate) struct WentOn {
     pub(crate) probes: Vec<Probe>,
@@ -85,19 +85,19 @@ impl NestedVms {
         Self((0..parts).map(|_| None).collect())
     }
 
-    /// Watches the machine that a part has paused, if it has.
+    /// Starts to watch the machine that a part has paused, if there is one.
     pub(crate) fn paused(&mut self, part: usize, said: &Said, ram: &Ram, now_us: u64, started: Instant) {
         if let Some(paused) = said.paused.clone() {
             self.0[part] = Some(NestedVm::watch(ram.clone(), paused, now_us, started));
         }
     }
 
-    /// What is said once the machines of a part were looked at, after so many kexecs.
+    /// The results after the machines of a part were verified, after `hop` kexecs.
     pub(crate) fn went_on(&mut self, part: usize, said: &Said, hop: u32) -> WentOn {
         let mut seen = self.0[part].take().map(|it| it.stood());
         let mut told = WentOn::default();
         for account in &said.vm_reports {
-            // The first is the one that was watched.
+            // The first machine is the watched one.
             let seen = seen.take();
             if let (Some(stood), Some(moved_us)) = (seen, account.moved_us()) {
                 told.probes.push(clock(stood.map(|it| it.released_us - it.held_us), moved_us, account.apart_us));
@@ -128,12 +128,12 @@ fn recorded(account: &luqual_protocol::VmReport, hop: u32, seen: Option<PauseTim
     }
 }
 
-/// Whether a machine's own clock moved as long as the host saw it hold.
+/// Compares the advance of a machine's own clock with the time for which the host saw it paused.
 fn clock(held_us: Option<u64>, moved_us: u64, apart_us: u64) -> Probe {
     let name = "machine host: clock over the update".to_owned();
     let moved_ms = moved_us / 1000;
     let Some(held_ms) = held_us.map(|us| us / 1000) else {
-        let (expected, observed) = ("as long as the host saw it hold", "the host did not see its end");
+        let (expected, observed) = ("as long as the host saw it paused", "the host did not see the pause end");
         return Probe { name, expected: expected.to_owned(), observed: observed.to_owned(), passed: false };
     };
     let tolerance_ms = clock_tolerance_ms(held_ms, apart_us / 1000);

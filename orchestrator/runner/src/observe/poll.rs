@@ -1,5 +1,5 @@
-//! Looking again and again where nothing tells of a change: into the guest's memory. On a thread of its own, so that nothing that the
-//! host does besides makes a look late; how late each was is recorded all the same, since the host may be busy.
+//! Polls the guest's memory, which has no notification of changes. A thread of its own does it, so that other work of
+//! the host does not delay a read. The delay of each read is recorded, since the host may be busy.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often.
+/// The period.
 pub(crate) const PERIOD: Duration = Duration::from_millis(1);
 
-/// Looks until it is dropped.
+/// Polls until it is dropped.
 pub(crate) struct Poller {
     shared: Arc<Shared>,
 }
@@ -18,12 +18,12 @@ pub(crate) struct Poller {
 #[derive(Default)]
 struct Shared {
     ended: AtomicBool,
-    /// By how many microseconds the latest look came late.
+    /// The delay of the latest read, in microseconds.
     late_us: AtomicU64,
 }
 
 impl Poller {
-    /// Calls `look` each [`PERIOD`], until it has seen enough, too.
+    /// Calls `look` each [`PERIOD`], until it breaks or the poller is dropped.
     pub(crate) fn start(mut look: impl FnMut() -> ControlFlow<()> + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         thread::spawn({
@@ -36,7 +36,7 @@ impl Poller {
                     if look().is_break() {
                         return;
                     }
-                    // A look that came late is not made up for.
+                    // A late read is not repeated.
                     due = Instant::now() + PERIOD;
                     thread::sleep(PERIOD);
                 }
@@ -45,12 +45,12 @@ impl Poller {
         Self { shared }
     }
 
-    /// Looks no longer.
+    /// Stops.
     pub(crate) fn end(&self) {
         self.shared.ended.store(true, Ordering::Relaxed);
     }
 
-    /// By how much the latest look came late.
+    /// The delay of the latest read.
     pub(crate) fn late(&self) -> Duration {
         Duration::from_micros(self.shared.late_us.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! The guest's ticks as the host sees them in the RAM file: no device, no network, no question asked.
+//! Watches the guest's ticks through the RAM file, without a device, a network or a request.
 
 use super::poll::{PERIOD, Poller};
 use luqual_model::Blackout;
@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A tick page as it is read, and when.
+/// The content of a tick page, and when it was read.
 type Look = ([u8; tick_page::LENGTH], u64);
 
-/// Who looks at the page.
+/// How the page is read.
 enum Looks {
-    /// A thread.
+    /// By a polling thread.
     Thread(Poller),
-    /// Whoever asks; a fake machine has no memory that would change by itself.
+    /// On request: a fake machine's memory only changes on request.
     #[cfg_attr(not(any(test, feature = "fake")), expect(dead_code, reason = "only a fake machine makes it"))]
     Asked(Box<dyn Fn() -> Vec<Look>>),
 }
@@ -46,20 +46,20 @@ impl Ticks {
         Self { seen, looks: Looks::Thread(poller) }
     }
 
-    /// Watches no longer; what was seen stands.
+    /// Stops; the results remain.
     pub(crate) fn end(&self) {
         if let Looks::Thread(poller) = &self.looks {
             poller.end();
         }
     }
 
-    /// Ticks that are read when somebody asks for them.
+    /// Ticks that are read on request.
     #[cfg(any(test, feature = "fake"))]
     pub(crate) fn asked(read: Box<dyn Fn() -> Vec<Look>>) -> Self {
         Self { seen: Arc::default(), looks: Looks::Asked(read) }
     }
 
-    /// For how long there was no tick; `None` before the first. A time in which nobody looked is no silence.
+    /// The time since the last tick, in microseconds; `None` before the first. Time without reads does not count.
     pub(crate) fn silent_us(&self) -> Option<u64> {
         let seen = self.seen();
         (seen.count > 0).then(|| seen.last_look_us.saturating_sub(seen.last_change_us))
@@ -80,7 +80,7 @@ impl Ticks {
         seen
     }
 
-    /// How late a tick may be seen.
+    /// The largest delay with which a tick can be seen, in microseconds.
     fn late_us(&self) -> u64 {
         let late = match &self.looks {
             Looks::Thread(poller) => poller.late(),
@@ -93,30 +93,30 @@ impl Ticks {
         self.seen().span()
     }
 
-    /// When the last tick was seen.
+    /// When the last tick was seen, in microseconds since the start.
     pub(crate) fn last_seen_us(&self) -> u64 {
         self.seen().last_change_us
     }
 
-    /// The last tick, on the host's clock.
+    /// The time of the last tick on the host's clock, in microseconds since the start.
     pub(crate) fn last_us(&self) -> Option<u64> {
         self.span().map(|span| span.last_us)
     }
 }
 
-/// From the last tick of `source` to the first of `target`, where both ticked.
+/// The blackout: from the last tick of `source` to the first tick of `target`. `None` if one has no ticks.
 pub(crate) fn blackout(source: &Ticks, target: &Ticks) -> Option<Blackout> {
     let late_us = source.late_us() + target.late_us();
     let (source, target) = (source.span()?, target.span()?);
     Some(Blackout {
         duration_us: target.first_us.saturating_sub(source.last_us),
-        // Each end is off by at most a tick that was not seen and a look that came late.
+        // The error of each end is at most one tick period, plus the delay of a read.
         resolution_us: 2 * TICK_PERIOD_MS * 1000 + late_us,
         last_tick: source.count,
     })
 }
 
-/// A poisoned lock means that a poller panicked; what it saw before still stands.
+/// A poisoned lock means that a poller panicked; its earlier results are still valid.
 fn lock(seen: &Mutex<TickStats>) -> MutexGuard<'_, TickStats> {
     seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -131,10 +131,10 @@ struct TickStats {
     first_ns: u64,
     last_ns: u64,
     last_change_us: u64,
-    /// When the page was looked at last.
+    /// When the page was last read.
     last_look_us: u64,
-    /// The smallest difference seen between the host's clock and the guest's, in nanoseconds: a tick is never seen
-    /// before it is made, so the smallest is the one that was seen soonest.
+    /// The smallest observed difference between the host's clock and the guest's, in nanoseconds. A tick is never
+    /// seen before it is made, so that the smallest difference is the most exact.
     offset_ns: Option<i64>,
 }
 
@@ -156,7 +156,7 @@ impl TickStats {
             page.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
         };
         let count = word(tick_page::OFFSET_COUNT);
-        // Once the guest has left its kernel the page may be anything: it counts only while it is a tick page that grows.
+        // After the kexec, the page can have any content. It counts only while it is a tick page whose count grows.
         if word(tick_page::OFFSET_MAGIC) != tick_page::MAGIC || count <= self.count {
             return;
         }

@@ -1,4 +1,4 @@
-//! A whole run: what is scheduled tells its events, and one dispatcher writes them down.
+//! A whole run: the scheduled boots send events, and one dispatcher writes them.
 
 use super::schedule::{Arrival, Slots, schedule};
 use crate::journal::Dispatcher;
@@ -7,9 +7,9 @@ use std::cell::Cell;
 use std::io;
 use tokio::sync::{mpsc, watch};
 
-/// Starts the boots that `arrivals` brings, by the numbers in which they arrive from 0, as [`schedule`] says, and takes in all that
-/// they tell until the last of them has ended. Nothing more is started once the journal cannot be written. A run of which a part
-/// did not arrive has not finished: it can be resumed.
+/// Starts the boots that `arrivals` brings, numbered from 0 in the order of arrival, as [`schedule`] says, and
+/// records their events until the last one has ended. If the journal cannot be written, no further boot starts. A run
+/// whose boots did not all arrive is not finished; it can be resumed.
 pub async fn run_all<F: Future<Output = bool>>(
     mut dispatcher: Dispatcher<'_>,
     slots: Slots,
@@ -21,7 +21,7 @@ pub async fn run_all<F: Future<Output = bool>>(
     let (is_written, arrived, ended) = (Cell::new(true), Cell::new(0), Cell::new(0));
     let is_open = Cell::new(true);
     let run = async {
-        // It is gone with the last boot's, so that the dispatcher's loop ends.
+        // Dropped with the last boot's sender, so that the dispatcher's loop ends.
         let events = events;
         let arrive = async || {
             let arrival = arrivals(&events).await;
@@ -41,7 +41,7 @@ pub async fn run_all<F: Future<Output = bool>>(
             }
         };
         if schedule(arrive, slots, start).await {
-            // A run whose cells had all ended was not cut short.
+            // A run whose cells have all ended is not interrupted.
             let interrupted = *interrupt.borrow() && (is_open.get() || ended.get() < arrived.get());
             let _ = events.send(Event::RunFinished { interrupted });
         }

@@ -1,4 +1,4 @@
-//! What several attempts at a cell come to. Pure.
+//! Combines several attempts at a cell. Pure.
 
 use crate::boot::Attempts;
 use luqual_model::{Attempt, CellRecord, Status};
@@ -11,20 +11,20 @@ impl Attempts {
     }
 }
 
-/// The worst of the attempts, with all of them in it; those after the first `repeat` are retries. One that was good never
-/// hides one that was not: where they differ the cell is flaky, whatever the last one was.
+/// The record of the worst attempt, with all attempts in it; those after the first `repeat` are retries. If attempts
+/// differ, the cell is flaky, whatever the last one was.
 pub(super) fn worst(done: Vec<CellRecord>, repeat: usize) -> Option<CellRecord> {
     let attempts: Vec<Attempt> =
         done.iter().enumerate().flat_map(|(number, record)| attempts_of(record, number >= repeat)).collect();
-    // Of the same end other probes may tell, of which an expectation knows some.
+    // Attempts with the same outcome can have other failed probes, of which an expectation may know some.
     let differ = attempts.iter().any(|one| (one.outcome, one.tainted) != (attempts[0].outcome, attempts[0].tainted))
         || done.iter().any(|one| one.status != done[0].status);
-    // What it did to the host comes before whether that was expected: an expected crash is worse than a survival.
+    // The severity comes before the status: an expected crash is worse than a survival.
     let badness = |record: &CellRecord| {
         let (known, worse) = (record.status == Status::Expected, record.status == Status::Regression);
         (record.outcome.severity(), !record.tainted.is_empty(), !known, worse)
     };
-    // The first of the worst.
+    // The first of the worst attempts.
     let mut worst = done.into_iter().rev().max_by_key(badness)?;
     if differ {
         worst.status = Status::Flaky;
@@ -35,7 +35,7 @@ pub(super) fn worst(done: Vec<CellRecord>, repeat: usize) -> Option<CellRecord> 
     Some(worst)
 }
 
-/// A record that comes from several attempts already has them all.
+/// A record of several attempts has all of them already.
 fn attempts_of(record: &CellRecord, retry: bool) -> Vec<Attempt> {
     if record.attempts.is_empty() { vec![attempt(record, retry)] } else { record.attempts.clone() }
 }

@@ -1,10 +1,10 @@
-//! What a shared boot that did not end well says of each of its cells. Pure.
+//! Decides which cells caused the bad end of a shared boot. Pure.
 
 use super::attempts::worst;
 use luqual_model::{CellRecord, Outcome, Status};
 use std::collections::HashSet;
 
-/// Why a shared boot did not end well, if so.
+/// Why a shared boot did not end as expected; `None` if it did.
 pub(super) fn unexpected_end(records: &[CellRecord]) -> Option<String> {
     let bad = records.iter().find(|record| !is_as_expected(record))?;
     let outcome = if bad.outcome == Outcome::Survived { "tainted".to_owned() } else { bad.outcome.to_string() };
@@ -12,9 +12,10 @@ pub(super) fn unexpected_end(records: &[CellRecord]) -> Option<String> {
     Some(format!("{}: {outcome}: {why}", bad.plan.key.workload))
 }
 
-/// Of a boot that did not end well, what its cells did alone. Where one of them ends alone as a cell did in the boot, with
-/// the same words, that is the reason, and the boot says nothing of the cell. Else nobody knows the reason, and it is not
-/// forgotten: what the cell did in the boot is an attempt at it. So is what its own probes found there.
+/// Combines the records of a shared boot that did not end as expected with those of its cells alone. If a cell alone
+/// ends as a cell did in the boot, with the same title, that cell is the cause, and the boot says nothing about the
+/// others. Otherwise the cause is unknown, and the cell's result in the shared boot counts as an attempt. So do its
+/// own failed probes there.
 pub(super) fn attributed(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec<CellRecord> {
     let known: HashSet<End> = alone.iter().flat_map(ends).collect();
     let told = |(shared, alone): (CellRecord, CellRecord)| {
@@ -28,19 +29,19 @@ pub(super) fn attributed(shared: Vec<CellRecord>, alone: Vec<CellRecord>) -> Vec
     shared.into_iter().zip(alone).filter_map(told).collect()
 }
 
-/// A cell that ended in a shared boot as it should has said what there is to say.
+/// A cell that ended as expected in the shared boot.
 fn is_as_expected(record: &CellRecord) -> bool {
     record.outcome.is_conclusive() && record.against_expectation() == Status::Expected
 }
 
-/// Outcome, whether it was tainted, and its title.
+/// The outcome, whether the cell is tainted, and its title.
 type End = (Outcome, bool, String);
 
 fn end(record: &CellRecord) -> End {
     (record.outcome, !record.tainted.is_empty(), record.title.clone())
 }
 
-/// That of a cell, and of each attempt at it.
+/// The end of a cell, and of each of its attempts.
 fn ends(record: &CellRecord) -> Vec<End> {
     let attempts = record.attempts.iter().map(|attempt| (attempt.outcome, attempt.tainted, attempt.title.clone()));
     attempts.chain([end(record)]).collect()

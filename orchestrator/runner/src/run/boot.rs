@@ -1,4 +1,4 @@
-//! A boot as often as it was asked for.
+//! Runs a boot as often as requested.
 
 use super::attempts::worst;
 use super::attribution::{attributed, unexpected_end};
@@ -7,7 +7,7 @@ use crate::seed::Seed;
 use luqual_model::{CellRecord, Event};
 use tokio::sync::mpsc;
 
-/// Runs the cells of a boot and tells how they ended. False when the user ended the run before that.
+/// Runs the cells of a boot and sends their records. Returns false if the user ended the run first.
 pub async fn run_boot(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSender<Event>) -> bool {
     let records = match boot.parts.as_slice() {
         [_] => run_alone(boot, host, events).await.map(|record| vec![record]),
@@ -15,7 +15,7 @@ pub async fn run_boot(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::Unbounded
     };
     let Some(records) = records else { return false };
     for record in records {
-        // A closed channel means that nobody listens any more; the cells were still ended in order.
+        // A closed channel means that the listener has ended; the cells have still ended in order.
         let _ = events.send(Event::CellFinished { record: Box::new(record) });
     }
     true
@@ -35,7 +35,8 @@ async fn run_alone(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
     worst(done, host.attempts.repeat as usize)
 }
 
-/// All in one boot, as often as was asked for; and each again alone as soon as it does not end well.
+/// Runs all cells in one boot, as often as requested. If a round does not end as expected, each cell runs again
+/// alone.
 async fn run_shared(
     boot: &Boot<'_>,
     host: &Host<'_>,
@@ -50,7 +51,7 @@ async fn run_shared(
     let mut of_each: Vec<Vec<CellRecord>> = boot.parts.iter().map(|_| Vec::new()).collect();
     for round in 0..host.attempts.repeat as usize {
         let records = run_once(boot, host, round, events).await?;
-        // One that is made again is not looked into.
+        // A reproduced boot has no attribution.
         let is_looked_into = matches!(host.seed, Seed::OfRun(_));
         if let Some(why) = unexpected_end(&records).filter(|_| is_looked_into) {
             let _ = events.send(Event::BootEnded { boot: id, why: Some(why) });
@@ -58,7 +59,7 @@ async fn run_shared(
             for part in &boot.parts {
                 alone.push(run_alone(&Boot { parts: vec![*part], ..boot.clone() }, host, events).await?);
             }
-            // The rounds before it were good, and count as what they were.
+            // The earlier rounds ended as expected, and count.
             of_each.iter_mut().zip(attributed(records, alone)).for_each(|(of_one, record)| of_one.push(record));
             return Some(all_of(of_each));
         }
@@ -68,7 +69,7 @@ async fn run_shared(
     Some(all_of(of_each))
 }
 
-/// What all rounds of each cell come to; none of them is a retry.
+/// Combines all rounds of each cell; none of them is a retry.
 fn all_of(rounds: Vec<Vec<CellRecord>>) -> Vec<CellRecord> {
     let all = |of_one: Vec<CellRecord>| {
         let count = of_one.len();

@@ -1,4 +1,4 @@
-//! Which cells share a boot. Pure.
+//! Decides which cells share a boot. Pure.
 
 use crate::requirements::machine_lacks;
 use luqual_model::{Outcome, PlannedCell};
@@ -6,15 +6,16 @@ use luqual_protocol::Workload;
 use luqual_vm::profile;
 use std::collections::HashMap;
 
-/// More workloads are not run in one boot: what they hold together has to fit into the guest.
+/// The most workloads in one boot: their memory together has to fit into the guest.
 const MOST: usize = 32;
 
-/// The places in the plan of the cells of each boot, in plan order. A boot is shared by cells that the kernels' strings predict
-/// to survive, of which some may be known to lose something of their own; or by cells of which the target should refuse the
-/// handover as a whole. A boot that ends otherwise is run again for each of them. `find` knows the workloads by name.
+/// Groups the cells into boots, in plan order; each boot has the indices of its cells in the plan. Cells share a boot
+/// if the ABI strings predict that they survive (some may be known to fail probes of their own), or if the target
+/// should refuse the whole handover of each. If such a boot ends otherwise, each of its cells runs again alone.
+/// `find` returns a workload by name.
 pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
-    // The boots that may take more, with what is in them.
+    // The boots that can take more cells, with their workloads.
     let mut open: HashMap<GroupKey<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
         let workload = find(&plan.key.workload);
@@ -23,7 +24,7 @@ pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&
             continue;
         };
         let open = open.entry(shared).or_default();
-        // Devices of one IOMMU group have one owner at a time.
+        // The devices of one IOMMU group can only have one owner at a time.
         let one_group = profile::find(&plan.key.profile).is_some_and(|it| it.bus.is_one_group());
         let beside = |it: &&Workload| it.goes_with(workload) && !(one_group && it.device.is_some());
         let takes = |taken: &[&Workload]| taken.len() < MOST && taken.iter().all(beside);
@@ -41,13 +42,13 @@ pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&
     boots
 }
 
-/// What cells of one boot have in common: the pair and the profile, and how it should end.
+/// What the cells of a boot have in common: the pair, the profile, and the expected end.
 type GroupKey<'a> = (&'a str, &'a str, &'a str, Outcome);
 
 fn group_key<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<GroupKey<'a>> {
     let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
     let lacks = profile::find(&plan.key.profile).and_then(|profile| machine_lacks(profile, workload));
-    // What is skipped takes no others with it.
+    // A cell that will be skipped must not end the boot of others.
     if warns || !workload.shares_boot || lacks.is_some() {
         return None;
     }
@@ -56,11 +57,11 @@ fn group_key<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<GroupKey<
     Some((&key.source, &key.target, &key.profile, end))
 }
 
-/// How a boot should end for the cell, if it can end so for others too.
+/// The end of a boot that this cell expects, if other cells can share it.
 fn group_outcome(plan: &PlannedCell) -> Option<Outcome> {
     let predicted = plan.prediction.as_ref().map_or(Outcome::Survived, |it| it.outcome);
     let as_one = match predicted {
-        // What a cell alone loses does not touch the others; what warns or crashes does.
+        // A loss of its own does not affect other cells; warnings and crashes do.
         Outcome::Survived => matches!(expected(plan), (Outcome::Survived | Outcome::Lost, false)),
         Outcome::Incompatible => expected(plan) == (Outcome::Incompatible, false),
         _ => false,
@@ -68,7 +69,7 @@ fn group_outcome(plan: &PlannedCell) -> Option<Outcome> {
     as_one.then_some(predicted)
 }
 
-/// How a cell should end, and whether warnings taint it.
+/// The expected outcome of a cell, and whether warnings are expected.
 fn expected(plan: &PlannedCell) -> (Outcome, bool) {
     plan.expectation.as_ref().map_or((Outcome::Survived, false), |it| (it.outcome, it.tainted))
 }

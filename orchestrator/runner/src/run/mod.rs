@@ -1,4 +1,4 @@
-//! A whole run: which cells share a boot, which boots run when, how often, and what several attempts come to.
+//! A whole run: which cells share a boot, the order of the boots, repetitions, and the combination of attempts.
 
 mod all;
 mod attempts;

@@ -1,4 +1,4 @@
-//! Which boots run when: as many at once as the budget allows, those that take longest first.
+//! Schedules the boots: as many at once as the budget allows, the longest first.
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use std::cmp::Reverse;
@@ -6,39 +6,40 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
-/// What a boot takes of the host.
+/// The resources of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Memory of its machine, in MiB.
     pub memory_mib: u64,
-    /// How long it took when it was last run; zero if nobody knows.
+    /// Its last duration; zero if it is unknown.
     pub usual: Duration,
 }
 
-/// How much of the host there is for machines.
+/// The resources of the host for machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// Machines at once.
+    /// The number of machines at once.
     pub jobs: u64,
-    /// Their memory together, in MiB.
+    /// The memory of all machines, in MiB.
     pub memory_mib: u64,
 }
 
-/// What comes next of the boots of a run.
+/// The next arrival of boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// Boots that can be started.
     Boots(Vec<Load>),
-    /// There are no more.
+    /// All boots have arrived.
     All,
-    /// The user ended the run before the rest came.
+    /// The user ended the run before the rest arrived.
     Interrupted,
-    /// The rest does not come.
+    /// The rest will not arrive.
     Failed,
 }
 
-/// Starts each boot that arrives by its number, in an order and as many at once as fit into `slots`, until one says that it was
-/// ended by the user. Boots arrive while others run. What can never fit has to be found before. False if the rest did not come.
+/// Starts each arriving boot by its number, as many at once as fit into `slots`, until one reports that the user
+/// ended it. Boots arrive while others run. A boot that can never fit has to be rejected before. Returns false if the
+/// rest did not arrive.
 pub(super) async fn schedule<F: Future<Output = bool>>(
     arrivals: impl AsyncFnMut() -> Arrival,
     slots: Slots,
@@ -75,7 +76,7 @@ pub(super) async fn schedule<F: Future<Output = bool>>(
                 Arrival::Boots(more) => {
                     waiting.extend(loads.len()..loads.len() + more.len());
                     loads.extend(more);
-                    // Stable: what is not known goes on in plan order.
+                    // The sort is stable: boots of unknown duration stay in plan order.
                     waiting.make_contiguous().sort_by_key(|index| Reverse(loads[*index].usual));
                 }
                 Arrival::All | Arrival::Interrupted => is_open = false,

@@ -1,10 +1,10 @@
-//! What one message of the kernel tells, by its start. The texts are the kernels' format strings, 6.1 to 7.3.
+//! Classifies a kernel message by its start. The texts are the kernels' format strings, 6.1 to 7.3.
 
 use luqual_model::FindingKind;
 
-/// What a message tells, if it is one that matters. `message` is without time stamp and caller.
+/// The kind of a message, if it is a finding. `message` has no time stamp and no caller.
 pub(super) fn classify(message: &str) -> Option<FindingKind> {
-    // Some write it behind the cut line, without an end of line in between.
+    // Some kernels print it after the cut line, without a newline.
     let message = message.strip_prefix("------------[ cut here ]------------").map_or(message, str::trim_start);
     crash(message).or_else(|| handover(message)).or_else(|| splat(message).then_some(FindingKind::Warning))
 }
@@ -49,7 +49,8 @@ fn crash(message: &str) -> Option<FindingKind> {
     None
 }
 
-/// `invalid opcode: 0000 [#1] PREEMPT SMP`: how x86 before 6.10 says what it now says behind `Oops: `.
+/// Whether a message has the form `invalid opcode: 0000 [#1] PREEMPT SMP`, which x86 printed before 6.10; it now
+/// prints it after `Oops: `.
 fn numbered_die(message: &str) -> bool {
     message.split_once(" [#").is_some_and(|(before, after)| {
         let code = before.rsplit_once(": ").map(|(_, code)| code);
@@ -58,8 +59,8 @@ fn numbered_die(message: &str) -> bool {
     })
 }
 
-/// KHO and LUO (kernel/liveupdate/; 6.18: kernel/kexec_handover.c). Whatever makes kho_populate() or
-/// luo_early_startup() give up refuses the handover as a whole.
+/// Classifies messages of KHO and LUO (kernel/liveupdate/; 6.18: kernel/kexec_handover.c). A failure of
+/// kho_populate() or luo_early_startup() refuses the whole handover.
 fn handover(message: &str) -> Option<FindingKind> {
     if let Some(said) = message.strip_prefix("KHO: ") {
         let refused =
@@ -68,7 +69,7 @@ fn handover(message: &str) -> Option<FindingKind> {
                 .any(|refusal| said.starts_with(refusal));
         return Some(if refused { FindingKind::HandoverRefused } else { FindingKind::Kho });
     }
-    // KBUILD_MODNAME of what speaks: luo-y in kernel/liveupdate/Makefile, mm/memfd_luo.c.
+    // The KBUILD_MODNAME of the source file: luo-y in kernel/liveupdate/Makefile, mm/memfd_luo.c.
     let (speaker, said) = message.split_once(": ")?;
     if speaker == "liveupdate" || speaker.starts_with("luo") || speaker == "memfd_luo" {
         let refused = is_luo_refusal(said);
@@ -87,8 +88,8 @@ fn is_luo_refusal(said: &str) -> bool {
         || starts(&["Unable to get live update number ", "Unable to get session ", "Unable to get FLB "])
 }
 
-/// Warnings that come with a trace. The kernel also begins harmless advice with `WARNING: ` (mitigations, mount options,
-/// BIOS bugs), so the word alone says nothing.
+/// Whether a message is a warning with a trace. The kernel also begins harmless advice with `WARNING: ` (mitigations,
+/// mount options, BIOS bugs), so that the word alone is not enough.
 fn splat(message: &str) -> bool {
     if message.starts_with("UBSAN: ") || message.starts_with("INFO: trying to register non-static key") {
         return true;

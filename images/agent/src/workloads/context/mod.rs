@@ -90,7 +90,9 @@ impl Context {
 
     /// The PCI address of the case's device.
     pub(crate) fn address(&self) -> Result<&str, StepError> {
-        self.address.as_deref().ok_or_else(|| StepError::Agent("the host did not say where the device is".to_owned()))
+        self.address
+            .as_deref()
+            .ok_or_else(|| StepError::Agent("the host did not send the address of the device".to_owned()))
     }
 
     /// Which virtual machines the case has.

@@ -35,7 +35,8 @@ pub(super) struct DeviceUnderTest {
 pub(super) fn device_under_test(context: &Context) -> Result<DeviceUnderTest, StepError> {
     let workload = luqual_protocol::find_workload(context.name());
     let found = workload.and_then(|workload| Some((drivers::find(workload.device?)?, workload.busy)));
-    let (driver, is_busy) =
-        found.ok_or_else(|| StepError::Agent(format!("{} names no device with a driver here", context.name())))?;
+    let (driver, is_busy) = found.ok_or_else(|| {
+        StepError::Agent(format!("{} names no device that the agent has a driver for", context.name()))
+    })?;
     Ok(DeviceUnderTest { driver, is_busy, function: Function { address: context.address()?.to_owned() } })
 }

@@ -33,7 +33,7 @@ pub(super) fn boot(context: &mut Context) -> Done {
             if attempts_left == 0 {
                 return Err(StepError::Agent(told));
             }
-            say(&format!("luqual-agent: {told}; it is started again"));
+            say(&format!("luqual-agent: {told}; it starts again"));
             vm = start(spec, vm.number, seed)?;
         }
         context.vms.push(vm);

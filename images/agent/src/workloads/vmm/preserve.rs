@@ -72,7 +72,7 @@ impl Handover {
     fn bring(&mut self, stage: Stage, control_plane: &ControlPlane, all: &[Vm]) -> Done {
         for vm in all {
             if stage == Stage::Paused && vm.holds() && !vm.is_held() && !(0..vm.cpus).all(|cpu| vm.hold(cpu)) {
-                return Err(StepError::Agent(format!("the {} does not hold: {}", vm.name, vm.summary())));
+                return Err(StepError::Agent(format!("the {} did not pause: {}", vm.name, vm.summary())));
             }
             // Read before the pause, as the host counts too: on a busy host the saving takes a second.
             let (held, holding) = (tsc::read(), Instant::now());

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// What to show of runs.
 #[derive(Subcommand, Debug)]
 #[command(after_help = "\
-RUN is a run's folder, or the id of one in luqual-runs/. Of a run that goes on or was killed, what has ended is shown.")]
+RUN is the folder of a run, or the id of a run in luqual-runs/. If the run is incomplete, the cells that have ended are shown.")]
 pub(crate) enum Report {
     /// The grid and what needs attention, as at the end of the run
     Show(One),
@@ -62,19 +62,19 @@ pub(crate) enum Report {
 }
 
 const LEVELS_HELP: &str = "\
-The workloads vfio.DEVICE.CASE look after a device. The name of each of their probes begins with
-the level that it belongs to:
-  D0 present  the device is there
-  D1 usable   it can be used anew
-  D2 quiet    it did nothing to anybody's memory, and none of its accesses faulted
-  D3 state    what it was told before the update it still knows
-  D4 fd       its descriptor was handed over and given out again
-  D5 running  it ran on all the while
+The workloads vfio.DEVICE.CASE test a device. The name of each of their probes begins with
+the level of the probe:
+  D0 present  the device exists
+  D1 usable   it works when it is opened again
+  D2 quiet    it did not write to memory of others, and none of its accesses faulted
+  D3 state    it kept the state that it had before the update
+  D4 fd       its descriptor was preserved and retrieved
+  D5 running  it ran through the whole update
 
-A field says `yes` where all probes of the level held, in all cases of the device; `no (2 of 5)`
-where two of five did not; `–` where there is none. What did not get as far as its probes has its
-outcome and title instead. Below the table each way in which a probe did not hold is told once, with
-the count of the rows where it was so.
+A field says `yes` if all probes of the level passed, in all cases of the device; `no (2 of 5)`
+if two of five failed; `–` if there is none. A cell that ended before its probes has its
+outcome and title instead. Below the table, each failure of a probe is shown once, with
+the number of rows that have it.
 
 Examples:
   luqual run --source 7.2.12 --target 7.3.4 --workload 'vfio.*' --report-dir out
@@ -82,8 +82,8 @@ Examples:
 
 const CURVE_HELP: &str = "\
 The workloads scale.curve-files, scale.curve-sessions and scale.curve-bytes measure: a size for each of five updates in a row.
-Preserve, retrieve and finish are the kernel's own calls, by the guest's clock; kexec is from the request to leave to the
-handshake with the next kernel, by the host's.
+Preserve, retrieve and finish are the times of the kernel's calls, by the guest's clock; kexec is the time from the kexec
+request to the handshake with the next kernel, by the host's.
 
 Examples:
   luqual run --matrix curves --report-dir out
@@ -101,7 +101,7 @@ pub(crate) enum CurveFormat {
 /// What KCIDB takes for an origin.
 fn origin(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-    if fits { Ok(text.to_owned()) } else { Err("an origin is made of a-z, 0-9 and _".to_owned()) }
+    if fits { Ok(text.to_owned()) } else { Err("an origin can only have a-z, 0-9 and _".to_owned()) }
 }
 
 /// Several runs, and where the text goes.

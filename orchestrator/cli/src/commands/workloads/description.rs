@@ -29,17 +29,17 @@ pub(super) fn description(workload: &Workload) -> String {
         format!("  finds     {finds}"),
         format!(
             "  runs on   {profile}{}",
-            if *shares_boot { ", beside others in one boot" } else { ", in a boot of its own" }
+            if *shares_boot { ", in one boot with others" } else { ", in a boot of its own" }
         ),
         format!("  requires  a source with {}", requires.join(", ")),
     ];
     if let Some(device) = device {
         let unplugged = match unplug {
             None => "",
-            Some(Unplug::WhilePreserved) => ", unplugged in the source once all is preserved",
-            Some(Unplug::Afterwards) => ", unplugged in the target at the end",
+            Some(Unplug::WhilePreserved) => ", unplugged in the source after preserve",
+            Some(Unplug::Afterwards) => ", unplugged in the target after finish",
         };
-        let busy = if *busy { ", in the middle of DMA" } else { "" };
+        let busy = if *busy { ", with DMA under way" } else { "" };
         lines.push(format!("  device    {device}{busy}{unplugged}"));
     }
     let mut made = Vec::new();
@@ -59,10 +59,10 @@ pub(super) fn description(workload: &Workload) -> String {
         lines.push(format!("  update    {}", made.join("; ")));
     }
     if !qualifies {
-        lines.push("  qualify   does not ask it, unless it is named: no released kernel passes".to_owned());
+        lines.push("  qualify   runs it only if it is named: no released kernel passes".to_owned());
     }
     if *long {
-        lines.push("  long      takes minutes: it is run only by its own name, by no `*`".to_owned());
+        lines.push("  long      takes minutes: it runs only if it is named in full; `*` does not match it".to_owned());
     }
     lines.push("  outcomes".to_owned());
     lines.extend(Outcome::ALL.map(|outcome| format!("    {:<14}  {}", outcome.word(), meaning(outcome))));
@@ -77,13 +77,13 @@ fn short(text: &str) -> String {
 /// What an outcome says of a workload.
 fn meaning(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Survived => "all that was preserved came back, and everything asserted held",
-        Outcome::Lost => "the target runs; the first probe that did not hold says what is missing or what was not kept",
-        Outcome::Incompatible => "the target refused the handover as a whole; nothing can be said of the rule",
-        Outcome::Refused => "the source would not preserve or leave, and kept what it had",
-        Outcome::Crashed => "a kernel died or hung on the way; the title is its first word of it",
-        Outcome::Skipped => "the kernel or the machine does not have what it is about",
-        Outcome::HarnessFailed => "luqual or the host failed; nothing is said of the kernels",
+        Outcome::Survived => "everything that was preserved came back, and all probes passed",
+        Outcome::Lost => "the target runs; the first failed probe names what is missing or was not kept",
+        Outcome::Incompatible => "the target refused the whole handover; the rule was not tested",
+        Outcome::Refused => "the source refused to preserve or to kexec, and kept its state",
+        Outcome::Crashed => "a kernel crashed or hung; the title is the first line that says so",
+        Outcome::Skipped => "the kernel or the machine lacks a requirement",
+        Outcome::HarnessFailed => "luqual or the host failed; this says nothing about the kernels",
     }
 }
 

@@ -42,7 +42,7 @@ fn mistakes_have_their_positions() {
     let told = read("m.toml", &text, &KNOWN).unwrap_err().to_string();
     for line in [
         "m.toml:6:10: `7.9` matches no kernel of any matrix",
-        "m.toml:7:10: `new` is no range of versions",
+        "m.toml:7:10: `new` is not a range of versions",
         "m.toml:8:12: unknown workload `vfio.*`",
         "m.toml:9:11: `skipped` says nothing about a kernel\n  hint: expect one of survived, lost, incompatible",
         "m.toml:10:10: the reason is empty\n  hint: say why",

@@ -113,7 +113,7 @@ fn the_panic_that_the_host_asked_for_is_no_cause() {
     let late = |silent_ms| judged(Stop::Deadline { phase: Phase::Reconnect, seconds: 60, silent_ms, link: None });
     assert_eq!(late(Some(3)).outcome, Outcome::HarnessFailed);
     assert_eq!(late(None).outcome, Outcome::Crashed);
-    assert!(late(None).title.starts_with("hang: the agent was never heard"), "{}", late(None).title);
+    assert!(late(None).title.starts_with("hang: the agent never answered"), "{}", late(None).title);
     // Where nobody asked, an NMI is the machine's.
     assert!(judged(Stop::Machine(MachineEnd::Panicked)).title.contains("NMI: Not continuing"));
 }
@@ -183,12 +183,12 @@ fn who_was_heard_before_is_not_said_to_be_never_heard() {
         verdict.title
     };
     for phase in [Phase::Boot, Phase::Reconnect] {
-        assert_eq!(late(phase), format!("hang: the agent was never heard; {phase} was given 2 s"));
+        assert_eq!(late(phase), format!("hang: the agent never answered; the deadline of {phase} is 2 s"));
     }
-    let unknown = "no answer, and no ticks to tell a kernel that hangs from an agent that is late";
+    let unknown = "no answer; without ticks, a kernel that hangs cannot be told from an agent that is late";
     // Whatever phase a probe was broken in before.
     for phase in [Phase::Kexec, Phase::Verify] {
-        assert_eq!(late(phase), format!("{unknown}; {phase} was given 2 s"));
+        assert_eq!(late(phase), format!("{unknown}; the deadline of {phase} is 2 s"));
     }
 }
 

@@ -75,14 +75,14 @@ async fn a_source_that_refused_and_has_not_kept_its_state_has_lost_it() {
     let tried = Trial::of(refuses_then(fails())).run().await;
     let (outcome, phase, title) = tried.told();
     assert_eq!((outcome, phase), (Outcome::Lost, Phase::Preserve));
-    assert!(title.contains("after it the source had not kept: memfd 4k content"), "{title}");
+    assert!(title.contains("then the source had lost state: memfd 4k content"), "{title}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_refused_and_answers_no_more_has_lost_it() {
     let tried = Trial::of(refuses_then(Play::Silent)).run().await;
     let (outcome, _, title) = tried.told();
-    assert!(outcome == Outcome::Lost && title.ends_with("had not kept: no answer"), "{title}");
+    assert!(outcome == Outcome::Lost && title.ends_with("had lost state: no answer"), "{title}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,7 @@ async fn a_kernel_that_never_listens_is_a_hang() {
         let tried = Trial::of(Script { boots_in, ..Script::default() }).run().await;
         let (outcome, at, title) = tried.told();
         assert_eq!((outcome, at), (Outcome::Crashed, phase), "{title}");
-        assert!(title.starts_with("hang: the agent was never heard;"), "{title}");
+        assert!(title.starts_with("hang: the agent never answered;"), "{title}");
     }
 }
 
@@ -117,7 +117,7 @@ async fn a_guest_that_listens_and_is_not_reached_is_not_held_against_its_kernel(
         let tried = Trial::of(Script { connects: Box::new(connects), ..Script::default() }).run().await;
         let (outcome, _, title) = tried.told();
         assert_eq!(outcome, Outcome::HarnessFailed, "{title}");
-        assert!(title.contains("said that it listens") && title.contains("SSH: key exchange"), "{title}");
+        assert!(title.contains("the agent listens") && title.contains("SSH: key exchange"), "{title}");
     }
 }
 

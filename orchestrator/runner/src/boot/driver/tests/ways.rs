@@ -60,13 +60,13 @@ macro_rules! asked {
             a_reset_is_a_crash: Play::End(MachineEnd::Reset), Crashed, "the guest reset the machine";
             a_power_off_is_a_crash: Play::End(MachineEnd::PoweredOff), Crashed, "powered the machine off";
             a_qemu_that_ends_is_no_crash: Play::End(MachineEnd::Qemu("QEMU ended".into())), HarnessFailed, "QEMU ended";
-            a_guest_that_ticks_is_no_hang: Play::Silent, HarnessFailed, "the guest lives and its agent did not answer";
+            a_guest_that_ticks_is_no_hang: Play::Silent, HarnessFailed, "the guest runs, but its agent did not answer";
             an_agent_that_fails_is_no_crash:
                 Play::Reply(Reply::Failed { message: "no memory".into() }), HarnessFailed, "no memory";
             what_is_missing_is_named: Play::Reply(Reply::Missing { what: "no device".into() }), Skipped, "no device";
             a_refusal_names_call_and_errno: refused(), $refused, "EBUSY";
             an_answer_out_of_turn_is_the_agents_fault:
-                Play::Reply(Reply::Located(Located { address: None })), HarnessFailed, "out of turn";
+                Play::Reply(Reply::Located(Located { address: None })), HarnessFailed, "a reply of the wrong kind";
         }
     };
 }
@@ -79,7 +79,7 @@ asked!(verify, Phase::Verify, Lost);
 asked!(finish, Phase::Finish, Lost);
 
 ways! { silence, Phase::Verify;
-    without_ticks_is_a_hang: Play::Hang, Crashed, "hang: no ticks any more; verify was given";
+    without_ticks_is_a_hang: Play::Hang, Crashed, "hang: the ticks stopped; the deadline of verify is";
     of_a_connection_that_ended_is_no_hang: Play::Cut, HarnessFailed, "the connection ended";
     after_an_oops_is_a_crash: Play::Say(OOPS, Box::new(Play::Cut)), Crashed, "NULL pointer dereference";
     beyond_the_deadline_is_not_waited_for:
@@ -92,24 +92,24 @@ ways! { agents_death, Phase::Preserve;
 
 ways! { handshake, Phase::Handshake;
     a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
-    silence_is_held_against_the_kernel: Play::Silent, Crashed, "handshake was given";
+    silence_is_held_against_the_kernel: Play::Silent, Crashed, "the deadline of handshake is";
     an_agent_of_another_version_is_no_crash:
         Play::Reply(Reply::Failed { message: "protocol version 6".into() }), HarnessFailed, "protocol version 6";
-    another_answer_is_no_handshake: refused(), HarnessFailed, "no handshake";
+    another_answer_is_no_handshake: refused(), HarnessFailed, "answered the handshake with";
 }
 
 ways! { reconnect, Phase::Reconnect;
     a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
     a_reset_is_a_crash: Play::End(MachineEnd::Reset), Crashed, "the guest reset the machine";
     a_qemu_that_ends_is_no_crash: Play::End(MachineEnd::Qemu("QEMU ended".into())), HarnessFailed, "QEMU ended";
-    an_agent_that_listens_and_never_answers_is_told: Play::Silent, HarnessFailed, "said that it listens";
+    an_agent_that_listens_and_never_answers_is_told: Play::Silent, HarnessFailed, "the agent listens";
     the_error_of_the_last_connection_is_told: Play::Cut, HarnessFailed, "the connection ended before the command did";
 }
 
 ways! { collect, Phase::Collect;
     a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
     a_connection_that_ends_is_no_crash: Play::Cut, HarnessFailed, "the connection ended";
-    a_guest_that_ticks_is_no_hang: Play::Silent, HarnessFailed, "the guest lives";
+    a_guest_that_ticks_is_no_hang: Play::Silent, HarnessFailed, "the guest runs";
 }
 
 #[tokio::test(start_paused = true)]
