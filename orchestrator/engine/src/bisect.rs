@@ -6,10 +6,9 @@ mod verdict;
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{IfExists, of_runs, read_folder};
-use crate::interactive::Interactive;
 use crate::kernels::open_store;
 use crate::plan;
-use crate::request::{Execution, KernelSource, MachineChoice, Otherwise, Pairs, RunRequest, Selection};
+use crate::request::{Otherwise, Pairs, RunRequest, RunsOptions};
 use crate::run::run_chosen;
 use luqual_kernels::{GitTree, Store, digest};
 use luqual_model::{CellRecord, Outcome};
@@ -36,18 +35,8 @@ pub struct BisectRequest {
     pub source: Option<String>,
     /// The target of each cell; the source is bisected.
     pub target: Option<String>,
-    /// The selection of the cell.
-    pub selection: Selection,
-    /// How the cell is run; all attempts count.
-    pub execution: Execution,
-    /// The QEMU and the accelerator.
-    pub machine: MachineChoice,
-    /// Where kernels come from.
-    pub kernels: KernelSource,
-    /// The folder of the runs, one for each kernel.
-    pub report_dir: Option<PathBuf>,
-    /// The interactive options.
-    pub interactive: Interactive,
+    /// How the cell of each kernel is selected and run; all attempts count.
+    pub runs: RunsOptions,
 }
 
 /// The progress of a bisection. Kernels have their names for the user.
@@ -98,7 +87,7 @@ pub async fn bisect(
     request: &BisectRequest,
     tell: &dyn Fn(Look<'_>),
 ) -> Result<Bisected, EngineError> {
-    let store = open_store(&request.kernels)?;
+    let store = open_store(&request.runs.kernels)?;
     let order = match &request.tree {
         Some(tree) => Order::of_tree(GitTree::open(tree)?, &request.good, &request.bad)?,
         None => Order::of_catalog(store.catalog(), &request.good, &request.bad, &request.among)?,
@@ -199,10 +188,10 @@ impl BisectRequest {
     /// The folder of a bisection. The same request has the same folder, so that it finds earlier results.
     fn folder(&self, order: &Order) -> Result<PathBuf, EngineError> {
         let (good, bad) = order.ends();
-        let selection = serde_json::to_string(&self.selection).map_err(EngineError::own("JSON"))?;
+        let selection = serde_json::to_string(&self.runs.selection).map_err(EngineError::own("JSON"))?;
         let requested = format!("{good} {bad} {:?} {:?} {:?} {selection}", self.tree, self.source, self.target);
         let id = digest::of_bytes(requested.as_bytes());
-        Ok(of_runs(self.report_dir.as_deref(), &format!("bisect-{}", &id[..8])))
+        Ok(of_runs(self.runs.report_dir.as_deref(), &format!("bisect-{}", &id[..8])))
     }
 }
 
@@ -246,7 +235,7 @@ impl Judge for Runs<'_> {
             return Err(EngineError::usage(why).hint("name one workload, and one profile if it has several"));
         }
         forget_what_says_nothing(&place)?;
-        let interactive = self.request.interactive;
+        let interactive = self.request.runs.interactive;
         let run = run_chosen(self.context, self.store, &chosen, &request, IfExists::Resume, interactive).await?;
         if run.record.run.interrupted {
             return Err(EngineError::interrupted());
@@ -263,16 +252,11 @@ impl Runs<'_> {
 
     /// The request of the run for one kernel.
     fn run_of(&self, spec: &str, place: &Path) -> RunRequest {
-        let BisectRequest { source, target, selection, execution, machine, kernels, .. } = self.request;
+        let BisectRequest { source, target, runs, .. } = self.request;
         let of = |named: &Option<String>| named.clone().unwrap_or_else(|| spec.to_owned());
-        RunRequest {
-            selection: Selection { otherwise: Otherwise::Only(WORKLOAD.to_owned()), ..selection.clone() },
-            execution: execution.clone(),
-            machine: machine.clone(),
-            kernels: kernels.clone(),
-            report_dir: Some(place.to_owned()),
-            ..RunRequest::of(Pairs::One(of(source), of(target)))
-        }
+        let mut run = runs.run(Pairs::One(of(source), of(target)), place.to_owned());
+        run.selection.otherwise = Otherwise::Only(WORKLOAD.to_owned());
+        run
     }
 }
 

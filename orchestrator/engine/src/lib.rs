@@ -8,6 +8,7 @@
 mod host;
 
 mod error;
+mod interactive;
 mod notice;
 mod request;
 
@@ -28,7 +29,6 @@ mod plan;
 
 mod conclusion;
 mod folder;
-mod interactive;
 mod report_files;
 mod scale;
 
@@ -79,7 +79,7 @@ pub use report_files::{evidence, write_report};
 pub use repro::{Comparison, ReproRequest, Reproduction, repro};
 pub use request::{
     AccelWanted, Demand, Execution, KeepOptions, KernelSource, MachineChoice, Otherwise, Pairs, Part, REQUEST_VERSION,
-    RunRequest, Selection,
+    RunRequest, RunsOptions, Selection,
 };
 pub use resume::resume;
 pub use run::run;

@@ -3,9 +3,8 @@
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{IfExists, of_runs};
-use crate::interactive::Interactive;
 use crate::kernels::{open_store, store_with};
-use crate::request::{Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
+use crate::request::{Pairs, RunsOptions};
 use crate::run::run_chosen;
 use crate::selection::Chosen;
 use luqual_config::matches;
@@ -28,18 +27,8 @@ pub struct MutantsRequest {
     pub build: bool,
     /// Whether to run only the workloads that the patches name.
     pub named: bool,
-    /// The selection of each mutant's cells.
-    pub selection: Selection,
-    /// How they are run.
-    pub execution: Execution,
-    /// The QEMU and the accelerator.
-    pub machine: MachineChoice,
-    /// Where kernels come from.
-    pub kernels: KernelSource,
-    /// The folder of the runs, one or two for each mutant.
-    pub report_dir: Option<PathBuf>,
-    /// The interactive options.
-    pub interactive: Interactive,
+    /// How each mutant's cells are selected and run; one or two runs for each.
+    pub runs: RunsOptions,
 }
 
 /// The result of a mutant.
@@ -72,7 +61,7 @@ pub async fn mutants(
     request: &MutantsRequest,
     tell: &dyn Fn(&MutantResult),
 ) -> Result<Option<Score>, EngineError> {
-    let plain = open_store(&request.kernels)?;
+    let plain = open_store(&request.runs.kernels)?;
     let found = read_mutants(plain.catalog(), &request.of, &request.patches)?;
     let wanted =
         |mutant: &&Mutant| request.names.is_empty() || request.names.iter().any(|glob| matches(glob, &mutant.name));
@@ -81,12 +70,12 @@ pub async fn mutants(
         let why = format!("no mutant in {} was asked for", request.patches.display());
         return Err(EngineError::usage(why).hint("a mutant is a *.patch; names are those of the files"));
     }
-    let store = store_with(&request.kernels, found.iter().map(|mutant| mutant.entry.clone()))?;
+    let store = store_with(&request.runs.kernels, found.iter().map(|mutant| mutant.entry.clone()))?;
     context.unless_interrupted(build(context, &store, &request.of, &chosen)).await?;
     if request.build {
         return Ok(None);
     }
-    let folder = of_runs(request.report_dir.as_deref(), "mutants");
+    let folder = of_runs(request.runs.report_dir.as_deref(), "mutants");
     let mut fates = Vec::new();
     for mutant in chosen {
         let fate = MutantResult {
@@ -131,7 +120,7 @@ async fn killers(
 ) -> Result<Vec<String>, EngineError> {
     let name = mutant.entry.version.as_str();
     let pair = Pairs::One(name.to_owned(), name.to_owned());
-    let mut all = request.selection.choose(store, &pair)?;
+    let mut all = request.runs.selection.choose(store, &pair)?;
     let is_named = |workload: &str| mutant.found_by.iter().any(|named| named == workload);
     let cells = std::mem::take(&mut all.cells);
     let (first, rest): (Vec<_>, Vec<_>) = cells.into_iter().partition(|key| is_named(&key.workload));
@@ -140,14 +129,9 @@ async fn killers(
             continue;
         }
         let chosen = Chosen { cells, ..all.clone() };
-        let run = RunRequest {
-            execution: request.execution.clone(),
-            machine: request.machine.clone(),
-            kernels: request.kernels.clone(),
-            report_dir: Some(folder.join(format!("{}{suffix}", mutant.name))),
-            ..RunRequest::of(pair.clone())
-        };
-        let record = run_chosen(context, store, &chosen, &run, IfExists::Resume, request.interactive).await?.record;
+        let run = request.runs.run(pair.clone(), folder.join(format!("{}{suffix}", mutant.name)));
+        let record =
+            run_chosen(context, store, &chosen, &run, IfExists::Resume, request.runs.interactive).await?.record;
         if record.run.interrupted {
             return Err(EngineError::interrupted());
         }

@@ -1,6 +1,7 @@
 //! Requests as values: the command line creates them, and the tasks of a job array read them from a file.
 
 use crate::error::EngineError;
+use crate::interactive::Interactive;
 use luqual_model::Vmcore;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -129,6 +130,37 @@ impl Default for Execution {
             kept: KeepOptions::default(),
             inject: None,
             deterministic: false,
+        }
+    }
+}
+
+/// How the cells of several runs are selected and run, such as those of a bisection.
+#[derive(Clone, Debug)]
+pub struct RunsOptions {
+    /// The selection of each run's cells.
+    pub selection: Selection,
+    /// How they are run.
+    pub execution: Execution,
+    /// The QEMU and the accelerator.
+    pub machine: MachineChoice,
+    /// Where kernels come from.
+    pub kernels: KernelSource,
+    /// The folder of the runs.
+    pub report_dir: Option<PathBuf>,
+    /// The interactive options.
+    pub interactive: Interactive,
+}
+
+impl RunsOptions {
+    /// The request of one of the runs.
+    pub(crate) fn run(&self, pairs: Pairs, folder: PathBuf) -> RunRequest {
+        RunRequest {
+            selection: self.selection.clone(),
+            execution: self.execution.clone(),
+            machine: self.machine.clone(),
+            kernels: self.kernels.clone(),
+            report_dir: Some(folder),
+            ..RunRequest::of(pairs)
         }
     }
 }

@@ -28,16 +28,6 @@ pub(crate) async fn build(
 ) -> Result<PathBuf, KernelError> {
     fs::create_dir_all(folder).map_err(KernelError::file(folder))?;
     can_build(folder)?;
-    build_in(entry, (tree, id), folder, log, progress).await
-}
-
-async fn build_in(
-    entry: &Entry,
-    (tree, id): (&Path, &str),
-    folder: &Path,
-    log: &Path,
-    progress: &dyn BuildProgress,
-) -> Result<PathBuf, KernelError> {
     let clone = folder.join("tree");
     let failed = |failed: Failed| if failed.is_full() { KernelError::full(folder) } else { failed.of(tree) };
     progress.start(&format!("checking out {}", entry.version), None);

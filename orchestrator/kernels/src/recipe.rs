@@ -113,11 +113,12 @@ fn state_of(tree: &Path) -> Result<String, KernelError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn entry() -> Entry {
+    /// An entry that is in no catalog.
+    pub(crate) fn entry() -> Entry {
         Entry {
             version: "9.9.9".into(),
             source: Source::Tarball { url: "x".into(), sha256: "ab".into() },

@@ -79,6 +79,18 @@ impl Execution {
         })
     }
 
+    /// Several runs with the same options.
+    pub(crate) fn runs(&self, selection: engine::Selection, repeat: u32) -> Result<engine::RunsOptions, CliError> {
+        Ok(engine::RunsOptions {
+            selection,
+            execution: self.execution(repeat)?,
+            machine: self.machine(),
+            kernels: self.kernels.source(),
+            report_dir: self.report_dir.clone(),
+            interactive: self.interactive(),
+        })
+    }
+
     pub(crate) fn interactive(&self) -> engine::Interactive {
         InteractiveArgs { console: self.console, gdb: false }.wanted()
     }

@@ -57,7 +57,6 @@ pub(crate) struct Bisect {
 
 /// Runs it.
 pub(crate) async fn run(command: &Bisect, here: &Here<'_>) -> Result<Exit, CliError> {
-    let execution = &command.execution;
     let request = BisectRequest {
         good: command.good.clone(),
         bad: command.bad.clone(),
@@ -65,14 +64,9 @@ pub(crate) async fn run(command: &Bisect, here: &Here<'_>) -> Result<Exit, CliEr
         among: command.among.clone(),
         source: command.source.clone(),
         target: command.target.clone(),
-        selection: command.selection.selection(Otherwise::All),
-        execution: execution.execution(command.repeat)?,
-        machine: execution.machine(),
-        kernels: execution.kernels.source(),
-        report_dir: execution.report_dir.clone(),
-        interactive: execution.interactive(),
+        runs: command.execution.runs(command.selection.selection(Otherwise::All), command.repeat)?,
     };
-    here.words.be_plain(request.interactive.console.is_some());
+    here.words.be_plain(request.runs.interactive.console.is_some());
     let lines = Lines::default();
     let tell_look = |look: Look<'_>| match look {
         Look::End(kernel, cell) => lines.write(format_args!("end: {kernel}: {}", end(cell))),

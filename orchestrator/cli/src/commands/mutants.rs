@@ -51,21 +51,15 @@ pub(crate) struct Mutants {
 
 /// Runs it.
 pub(crate) async fn run(command: &Mutants, here: &Here<'_>) -> Result<Exit, CliError> {
-    let execution = &command.execution;
     let request = MutantsRequest {
         names: command.names.clone(),
         of: command.of.clone(),
         patches: command.patches.clone(),
         build: command.build,
         named: command.named,
-        selection: command.selection.selection(Otherwise::All),
-        execution: execution.execution(1)?,
-        machine: execution.machine(),
-        kernels: execution.kernels.source(),
-        report_dir: execution.report_dir.clone(),
-        interactive: execution.interactive(),
+        runs: command.execution.runs(command.selection.selection(Otherwise::All), 1)?,
     };
-    here.words.be_plain(request.interactive.console.is_some());
+    here.words.be_plain(request.runs.interactive.console.is_some());
     let lines = Lines::default();
     let score = mutants(&here.engine, &request, &|fate| lines.write(line(fate))).await?;
     lines.end()?;

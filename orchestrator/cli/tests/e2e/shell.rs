@@ -32,7 +32,7 @@ fn lines_are_commands_in_a_source_and_in_the_target_that_it_is_left_for() {
     assert_eq!(said.matches("7.2.12\n").count(), 2, "{}", text(&output));
     assert!(said.contains("passed  memfd 64m content: expected ") && !said.contains("FAILED"), "{}", text(&output));
     assert!(!said.contains("Linux version"), "it went on after exit: {}", text(&output));
-    assert!(text(&output).contains("nonsense: there is no such command or program"), "{}", text(&output));
+    assert!(text(&output).contains("nonsense: no such command or program"), "{}", text(&output));
     assert!(fs::read_to_string(folder.path().join("logs/console.log")).unwrap().contains("Linux version 7.2.12"));
     assert_nothing_left(folder.path());
 }

@@ -231,6 +231,6 @@ fn workloads_are_known_where_nothing_can_be_built() {
     assert!(text(&listed).contains("7.0.13          not built"), "{}", text(&listed));
     assert!(text(&listed).contains("git is not installed") && !text(&listed).contains("gcc"), "{}", text(&listed));
     let output = without(&["workloads", "show", "external.kexec-simple"]);
-    let told = "skipped luo_kexec_simple of 7.3.4 is not built; run `luqual selftests build 7.3.4`";
+    let told = "skipped   luo_kexec_simple of 7.3.4 is not built; run `luqual selftests build 7.3.4`";
     assert!(output.status.success() && text(&output).contains(told), "{}", text(&output));
 }

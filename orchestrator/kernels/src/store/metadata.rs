@@ -118,20 +118,8 @@ fn read_artifacts(folder: &Path) -> Result<(String, String, Option<String>, Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Base, Source};
+    use crate::recipe::tests::entry;
     use std::path::PathBuf;
-
-    fn entry() -> Entry {
-        Entry {
-            version: "9.9.9".into(),
-            source: Source::Tarball { url: "x".into(), sha256: "ab".into() },
-            patches: None,
-            base: Base::AllNo,
-            fragment: "CONFIG_A=y\n".into(),
-            not_applicable: BTreeMap::new(),
-            command_line: "console=ttyS0".into(),
-        }
-    }
 
     fn patch() -> Patch {
         Patch { subject: "a: change".into(), diff: "b".into() }
