@@ -16,16 +16,11 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         workload: "memfd.basic".into(),
     };
     let survived = outcome == Outcome::Survived;
+    let plan = PlannedCell { key, prediction: None, expectation: None };
+    let status = Status::of(outcome, false, &ProbeNames::default(), None);
     CellRecord {
-        id: key.id(),
-        outcome,
-        status: Status::of(outcome, false, &ProbeNames::default(), None),
         title: title.into(),
-        tainted: Vec::new(),
-        phase: Phase::Finish,
         seed: 7,
-        digest: None,
-        injected: None,
         phases: vec![
             PhaseRecord { phase: Phase::Boot, hop: 0, started_us: 0, duration_us: 1_100_000, end: PhaseEnd::Done },
             PhaseRecord {
@@ -55,13 +50,8 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
             text: "KHO: <script>alert(1)</script>".into(),
         }],
         duration_us: 3_210_000,
-        folder: format!("cells/{}", key.id()),
-        plan: PlannedCell { key, prediction: None, expectation: None },
-        shared_with: Vec::new(),
-        measures: Vec::new(),
-        vm_reports: Vec::new(),
-        frames: None,
-        attempts: Vec::new(),
+        folder: format!("cells/{}", plan.key.id()),
+        ..CellRecord::new(plan, outcome, status)
     }
 }
 

@@ -190,28 +190,17 @@ fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
         events.push(Event::PhaseEnded { cell: id.clone(), phase, hop, duration_us: us, end });
     }
     let probes: Vec<Probe> = (0..15).map(probe).collect();
+    let status = Status::of(outcome, false, &ProbeNames::of(&probes), plan.expectation.as_ref());
     let record = CellRecord {
-        status: Status::of(outcome, false, &ProbeNames::of(&probes), plan.expectation.as_ref()),
         title: if lost { "memfd 0 content: expected every byte as it was".to_owned() } else { String::new() },
-        tainted: Vec::new(),
-        phase: Phase::Finish,
         seed: number as u64,
-        digest: None,
-        injected: None,
         duration_us: us * phases.len() as u64,
         phases,
         probes,
         blackout: Some(Blackout { duration_us: 5 * us, resolution_us: 2000, last_tick: 1000 }),
         findings: (0..6).map(finding).collect(),
         folder: format!("cells/{id}"),
-        shared_with: Vec::new(),
-        measures: Vec::new(),
-        frames: None,
-        vm_reports: Vec::new(),
-        attempts: Vec::new(),
-        outcome,
-        id,
-        plan,
+        ..CellRecord::new(plan, outcome, status)
     };
     events.push(Event::CellFinished { record: Box::new(record) });
     events

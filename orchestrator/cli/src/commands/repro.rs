@@ -103,28 +103,12 @@ mod tests {
 
     fn cell(outcome: Outcome, title: &str, digest: Option<&str>) -> CellRecord {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
+        let plan = PlannedCell { key, prediction: None, expectation: None };
         CellRecord {
-            id: key.id(),
-            plan: PlannedCell { key, prediction: None, expectation: None },
-            outcome,
-            status: Status::Unexpected,
             title: title.to_owned(),
-            tainted: Vec::new(),
             phase: Phase::Verify,
-            seed: 1,
             digest: digest.map(str::to_owned),
-            injected: None,
-            phases: Vec::new(),
-            probes: Vec::new(),
-            blackout: None,
-            findings: Vec::new(),
-            duration_us: 1,
-            folder: String::new(),
-            shared_with: Vec::new(),
-            measures: Vec::new(),
-            frames: None,
-            vm_reports: Vec::new(),
-            attempts: Vec::new(),
+            ..CellRecord::new(plan, outcome, Status::Unexpected)
         }
     }
 

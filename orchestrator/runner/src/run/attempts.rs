@@ -57,33 +57,13 @@ fn attempt(record: &CellRecord, retry: bool) -> Attempt {
 pub(crate) mod tests {
     use super::*;
     use luqual_model::ProbeNames;
-    use luqual_model::{CellKey, Outcome, Phase, PlannedCell};
+    use luqual_model::{CellKey, Outcome, PlannedCell};
 
     pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
-        CellRecord {
-            id: key.id(),
-            plan: PlannedCell { key, prediction: None, expectation: None },
-            outcome,
-            status: Status::of(outcome, false, &ProbeNames::default(), None),
-            title: String::new(),
-            tainted: Vec::new(),
-            phase: Phase::Finish,
-            seed: 1,
-            digest: None,
-            injected: None,
-            phases: Vec::new(),
-            probes: Vec::new(),
-            blackout: None,
-            findings: Vec::new(),
-            duration_us: 1,
-            folder: folder.into(),
-            shared_with: Vec::new(),
-            measures: Vec::new(),
-            frames: None,
-            vm_reports: Vec::new(),
-            attempts: Vec::new(),
-        }
+        let plan = PlannedCell { key, prediction: None, expectation: None };
+        let status = Status::of(outcome, false, &ProbeNames::default(), None);
+        CellRecord { seed: 1, duration_us: 1, folder: folder.into(), ..CellRecord::new(plan, outcome, status) }
     }
 
     #[test]
