@@ -1,6 +1,6 @@
 //! A cell of a run is made again with what it was made with, and compared; and an update is qualified.
 
-use super::room::{NEW, OLD, Room, ended};
+use super::room::{CHANGES, Room, ended};
 use crate::error::{EngineError, ErrorKind};
 use crate::fakes::Ends;
 use crate::interactive::Interactive;
@@ -8,7 +8,6 @@ use crate::qualify::qualify;
 use crate::repro::{Comparison, ReproRequest, Reproduction, repro};
 use crate::request::{KeepOptions, KernelSource, MachineChoice};
 use luqual_model::{Outcome, Reproduced};
-use luqual_vm::{Accel, QemuVersion};
 use std::fs;
 
 const ONE: [&str; 1] = ["kexec.long-command-line"];
@@ -100,15 +99,7 @@ async fn a_cell_of_a_shared_boot_is_made_again_with_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_made_again_with_what_is_another_unless_that_is_asked_for() {
-    type Change<'a> = &'a dyn Fn(&Room);
-    let changes: [(Change<'_>, &str); 5] = [
-        (&|room| *room.tool.borrow_mut() = "luqual other".into(), "another luqual"),
-        (&|room| room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 1, 0), "another QEMU"),
-        (&|room| room.machines.found.borrow_mut().accel.accel = Accel::Kvm, "another accelerator"),
-        (&|room| room.kernel(OLD, "9.1.1"), "is not the one that the run was started with"),
-        (&|room| room.kernel(NEW, "9.2.0-other"), "is not the one that the run was started with"),
-    ];
-    for (change, told) in changes {
+    for (change, told) in CHANGES {
         let room = Room::whose(|_, _| Ends::Lost);
         room.run(&room.request(&ONE)).await;
         change(&room);

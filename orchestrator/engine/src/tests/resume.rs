@@ -1,6 +1,6 @@
 //! A run that was cut off is resumed, wherever it was; and what is not that run is refused.
 
-use super::room::{Essence, NEW, OLD, Room, concluded, copy_cut, ended};
+use super::room::{CHANGES, Essence, NEW, OLD, Room, concluded, copy_cut, ended};
 use crate::conclusion::Conclusion;
 use crate::error::ErrorKind;
 use crate::fakes::Ends;
@@ -8,7 +8,7 @@ use crate::folder::IfExists;
 use crate::request::{AccelWanted, Part, RunRequest};
 use luqual_model::Event;
 use luqual_runner::JOURNAL;
-use luqual_vm::{Accel, QemuVersion};
+use luqual_vm::QemuVersion;
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -127,15 +127,7 @@ async fn cut_off(room: &Room) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_is_not_resumed_with_anything_that_is_another() {
-    type Change<'a> = &'a dyn Fn(&Room);
-    let changes: [(Change<'_>, &str); 5] = [
-        (&|room| *room.tool.borrow_mut() = "luqual other".into(), "another luqual"),
-        (&|room| room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 1, 0), "another QEMU"),
-        (&|room| room.machines.found.borrow_mut().accel.accel = Accel::Kvm, "another accelerator"),
-        (&|room| room.kernel(OLD, "9.1.1"), "is not the one that the run was started with"),
-        (&|room| room.kernel(NEW, "9.2.0-other"), "is not the one that the run was started with"),
-    ];
-    for (change, told) in changes {
+    for (change, told) in CHANGES {
         let room = Room::new();
         let journal = cut_off(&room).await;
         change(&room);

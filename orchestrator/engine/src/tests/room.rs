@@ -9,6 +9,7 @@ use crate::interactive::Interactive;
 use crate::notice::{Listener, Notice};
 use crate::request::{Demand, Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
 use luqual_model::{CellRecord, Event, Outcome, RunRecord, Stamped, Status};
+use luqual_vm::{Accel, QemuVersion};
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -206,6 +207,18 @@ impl Room {
         serde_json::from_slice(&fs::read(self.path(name).join("run.json")).unwrap()).unwrap()
     }
 }
+
+/// A change of a room after a run, and how the refusal to go on with the run names it.
+type Change = (fn(&Room), &'static str);
+
+/// Each thing that a run is resumed or reproduced with, changed.
+pub(super) const CHANGES: [Change; 5] = [
+    (|room| *room.tool.borrow_mut() = "luqual other".into(), "another luqual"),
+    (|room| room.machines.found.borrow_mut().qemu.version = QemuVersion(99, 1, 0), "another QEMU"),
+    (|room| room.machines.found.borrow_mut().accel.accel = Accel::Kvm, "another accelerator"),
+    (|room| room.kernel(OLD, "9.1.1"), "is not the one that the run was started with"),
+    (|room| room.kernel(NEW, "9.2.0-other"), "is not the one that the run was started with"),
+];
 
 /// A folder in memory, if there is one: runs make hundreds of files.
 fn quick() -> PathBuf {
