@@ -37,7 +37,7 @@ impl Steps {
     /// One begins; `total` is in its unit, if it is known. Beside a run, whose line moves, it has no line of its own.
     pub(crate) fn start(&self, step: &str, total: Option<u64>, beside_run: bool) {
         *self.step.borrow_mut() = step.to_owned();
-        self.total.set(total);
+        self.total.set(total.filter(|total| *total > 0));
         self.done.set(0);
         self.told.set(Instant::now());
         if !self.terminal {
@@ -66,10 +66,7 @@ impl Steps {
         self.done.set(done);
         if let Some(bar) = self.bar.borrow().as_ref() {
             bar.set_position(done);
-        } else if !self.terminal
-            && self.told.get().elapsed() >= EVERY
-            && self.total.get().is_some_and(|total| total > 0)
-        {
+        } else if !self.terminal && self.told.get().elapsed() >= EVERY && self.total.get().is_some() {
             self.told.set(Instant::now());
             tell(format_args!("{}\n", self.words()));
         }
@@ -78,7 +75,7 @@ impl Steps {
     /// The step, and how much of it is done if that is known.
     pub(crate) fn words(&self) -> String {
         let step = self.step.borrow();
-        match self.total.get().filter(|total| *total > 0) {
+        match self.total.get() {
             Some(total) => format!("{step}: {} %", (self.done.get() * 100 / total).min(99)),
             None => step.clone(),
         }

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::kernels::{bootable, build_kernel};
 use luqual_kernels::{Kernel, Store, predict};
-use luqual_model::{CellId, Event, KernelInfo, PlannedCell, Prediction};
+use luqual_model::{Event, KernelInfo, PlannedCell};
 use luqual_runner::BootKernel;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -67,27 +67,27 @@ impl<'a> Supply<'a> {
     /// Adds a kernel, with which more cells can be predicted.
     fn add(&mut self, name: String, kernel: Kernel) -> Event {
         let kernel = Rc::new(bootable(kernel));
-        self.kernels.insert(name.clone(), kernel.clone());
-        let predictions = predictions(&mut self.waiting, &name, |name| self.kernels.get(name).map(|it| &it.info));
-        Event::KernelAdded { kernel: Box::new(kernel.info.clone()), predictions }
+        self.kernels.insert(name, kernel.clone());
+        kernel_added(&kernel.info, &mut self.waiting, |name| self.kernels.get(name).map(|it| &it.info))
     }
 }
 
-/// The new predictions for these cells after the kernel with that name was built.
-fn predictions<'k>(
+/// The event for a kernel that was built after the run had started. The cells get the predictions that are possible
+/// with it; `info` has all kernels so far.
+fn kernel_added<'k>(
+    kernel: &KernelInfo,
     cells: &mut [PlannedCell],
-    name: &str,
     info: impl Fn(&str) -> Option<&'k KernelInfo>,
-) -> BTreeMap<CellId, Prediction> {
-    let mut made = BTreeMap::new();
-    for cell in cells.iter_mut().filter(|cell| cell.key.source == name || cell.key.target == name) {
+) -> Event {
+    let mut predictions = BTreeMap::new();
+    for cell in cells.iter_mut().filter(|cell| [&cell.key.source, &cell.key.target].contains(&&kernel.name)) {
         let pair = info(&cell.key.source).zip(info(&cell.key.target));
         if let Some(prediction) = pair.and_then(|(source, target)| predict(source, target)) {
-            made.insert(cell.key.id(), prediction.clone());
+            predictions.insert(cell.key.id(), prediction.clone());
             cell.prediction = Some(prediction);
         }
     }
-    made
+    Event::KernelAdded { kernel: Box::new(kernel.clone()), predictions }
 }
 
 /// The events for kernels that were built after the run was interrupted, for its journal.
@@ -98,9 +98,5 @@ pub(crate) fn late_kernels(
 ) -> Vec<Event> {
     let late = kernels.iter().filter(|(name, _)| !known.contains_key(*name));
     let info = |name: &str| kernels.get(name).map(|kernel| &kernel.info);
-    late.map(|(name, kernel)| {
-        let predictions = predictions(cells, name, info);
-        Event::KernelAdded { kernel: Box::new(kernel.info.clone()), predictions }
-    })
-    .collect()
+    late.map(|(_, kernel)| kernel_added(&kernel.info, cells, info)).collect()
 }
