@@ -135,7 +135,7 @@ impl Default for Execution {
 }
 
 /// How the cells of several runs are selected and run, such as those of a bisection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunsOptions {
     /// The selection of each run's cells.
     pub selection: Selection,

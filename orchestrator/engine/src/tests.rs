@@ -1,5 +1,6 @@
 //! Whole runs on machines that are not there ([`crate::fakes`]): what the engine makes of cells, whatever they do.
 
+mod bisect;
 mod interrupt;
 mod late;
 mod parts;
