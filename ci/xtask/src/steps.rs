@@ -62,7 +62,7 @@ macro_rules! matrix {
                 "run",
                 "--matrix",
                 $name,
-                "--go-on",
+                "--resume-if-exists",
                 "--report-dir",
                 concat!("{runs}/", $name),
             ]),

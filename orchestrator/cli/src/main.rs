@@ -2,6 +2,8 @@
 
 mod arguments;
 mod commands;
+#[cfg(test)]
+mod documented;
 mod error;
 mod exit;
 mod gdb;
@@ -34,8 +36,9 @@ const TOOL: &str = concat!("luqual ", env!("CARGO_PKG_VERSION"), " (", env!("LUQ
 #[command(name = "luqual", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LUQUAL_COMMIT"), ")"))]
 #[command(about = "Qualifies live updates of the Linux kernel: what survives a kexec from one version into another")]
 #[command(after_help = "\
-Exit codes: 0 every cell is as expected; 1 a cell is not, or none ran; 2 a mistake in the arguments;
-3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP).")]
+Exit codes: 0 every cell is as expected; 1 a cell is not, or none ran; 2 a
+mistake in the arguments; 3 the tool or its host failed; 130 ended by the user
+(SIGINT, SIGTERM or SIGHUP).")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -11,11 +11,12 @@ use luqual_engine::{BenchRequest, Cost, Measured, ScaleTotals, Taken, bench, sca
 /// What to measure.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each round runs one cell with luqual, and the same kernels and the same work with a bare shell script around QEMU, one after the
-other, and divides the two times. Compare the ratio between hosts; the seconds depend on the machine.
+Each round runs one cell with luqual, and the same kernels and the same work
+with a bare shell script around QEMU, one after the other, and divides the two
+times. Compare the ratio between hosts; the seconds depend on the machine.
 
-With --cells nothing is booted: that many cells are planned, run on a simulated machine, and reported, to measure how much
-time and memory luqual itself needs.")]
+With --cells nothing is booted: that many cells are planned, run on a simulated
+machine, and reported, to measure how much time and memory luqual itself needs.")]
 pub(crate) struct Bench {
     /// The kernel before the kexec
     #[arg(long, value_name = "KERNEL", default_value = "7.2.12")]

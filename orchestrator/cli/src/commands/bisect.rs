@@ -13,20 +13,27 @@ use std::path::PathBuf;
 /// Among which kernels, and which cell.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A kernel is good if its cell ends as the cell of --good does, in each of --repeat attempts: with the same outcome, tainted or not.
-Otherwise it is bad. A kernel whose attempts differ is reported as flaky, and is bad. Both ends are tested first; --good must not
-be flaky. A kernel that does not build is skipped, and so is one that does not boot, unless the kernel of --bad ends in the
-same way. Kernels are built when they are needed, and kept; the commits of a tree are built incrementally.
+A kernel is good if its cell ends as the cell of --good does, in each of
+--repeat attempts: with the same outcome, tainted or not. Otherwise it is bad. A
+kernel whose attempts differ is reported as flaky, and is bad. Both ends are
+tested first; --good must not be flaky. A kernel that does not build is skipped,
+and so is one that does not boot, unless the kernel of --bad ends in the same
+way. Kernels are built when they are needed, and kept; the commits of a tree are
+built incrementally.
 
 Examples:
-  luqual bisect --source 7.3.4 --good 6.18.15 --bad 7.3.4          (from 7.3.4 into each kernel of the catalog)
-  luqual bisect --good 7.2.12 --bad 7.3.4 --workload memfd.seals   (each into itself)
-  luqual bisect --tree ~/linux --good v7.3 --bad HEAD --source 7.2.12 --workload 'memfd.basic'
+  luqual bisect --source 7.3.4 --good 6.18.15 --bad 7.3.4
+      (from 7.3.4 into each kernel of the catalog)
+  luqual bisect --good 7.2.12 --bad 7.3.4 --workload memfd.seals
+      (each into itself)
+  luqual bisect --tree ~/linux --good v7.3 --bad HEAD --source 7.2.12
 
-Each kernel has a run of its own in the folder. The same command resumes the bisection in that folder.
+Each kernel has a run of its own in the folder. The same command resumes the
+bisection in that folder.
 
-Exit codes: 0 the first bad kernel was found; 1 both ends end alike, or the rest cannot be tested; 2 a mistake in the arguments;
-3 the tool or its host failed; 130 ended by the user.")]
+Exit codes: 0 the first bad kernel was found; 1 both ends end alike, or the rest
+cannot be tested; 2 a mistake in the arguments; 3 the tool or its host failed;
+130 ended by the user.")]
 pub(crate) struct Bisect {
     /// A kernel at which the cell is still good: of the catalog, or a commit of --tree
     #[arg(long, value_name = "KERNEL")]

@@ -12,12 +12,14 @@ use std::path::PathBuf;
 /// What to pack.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The file has the record of the cell and of the cells in the same boot, their kernels with symbols, the programs of the
-matrix file, and the logs. `luqual repro FILE` runs the cell again on any host with the same luqual and QEMU. The file is a
-gzipped tar; unpacked, it is the folder of a run: `luqual report show FOLDER`. The bundle leaves out kept memory (ram, initrd, vmcore).
+The file has the record of the cell and of the cells in the same boot, their
+kernels with symbols, the programs of the matrix file, and the logs. `luqual
+repro FILE` runs the cell again on any host with the same luqual and QEMU. The
+file is a gzipped tar; unpacked, it is the folder of a run: `luqual report show
+FOLDER`. The bundle leaves out kept memory (ram, initrd, vmcore).
 
 Examples:
-  luqual bundle 20261126-061541-2f31 7.2.12_7.3.4_q35-intel_memfd.basic -o red.tar.gz
+  luqual bundle 20261126-061541-2f31 7.3.4_q35-intel_memfd.basic -o red.tar.gz
   luqual repro red.tar.gz")]
 pub(crate) struct Bundle {
     /// The run's folder, or its id

@@ -19,11 +19,14 @@ use std::path::PathBuf;
 pub(crate) enum Expect {
     /// Propose the smallest addition to the matrix file that makes a run as expected
     #[command(after_help = "\
-The addition is printed; with --write it is also appended to the file. Its ranges match only cells that ran and ended so.
-Where the file names the failing probes of a loss (`failed`), the addition names them too, with the other probes that failed.
-Harness failures are left out; run those cells again. Flaky cells are left out, too: they cannot have an expectation.
+The addition is printed; with --write it is also appended to the file. Its
+ranges match only cells that ran and ended so. Where the file names the failing
+probes of a loss (`failed`), the addition names them too, with the other probes
+that failed. Harness failures are left out; run those cells again. Flaky cells
+are left out, too: they cannot have an expectation.
 
-Exit codes: 0 there is an addition, or none is needed; 2 a mistake in the arguments.")]
+Exit codes: 0 there is an addition, or none is needed; 2 a mistake in the
+arguments.")]
     Update {
         /// The run's folder, or its id
         #[arg(value_name = "RUN")]

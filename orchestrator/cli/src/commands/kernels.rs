@@ -22,8 +22,9 @@ pub(crate) enum Kernels {
     },
     /// Build kernels of the catalog into the store, if they are not there
     #[command(after_help = "\
-A kernel needs a download of about 165 MB, 3 GB of disk during the build, 90 MB afterwards, and six minutes on two cores.
-The same catalog entry and the same compiler give the same bytes on every host.")]
+A kernel needs a download of about 165 MB, 3 GB of disk during the build, 90 MB
+afterwards, and six minutes on two cores. The same catalog entry and the same
+compiler give the same bytes on every host.")]
     Build {
         /// Names of `luqual kernels list`
         #[arg(required = true, value_name = "VERSION")]

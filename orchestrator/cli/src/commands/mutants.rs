@@ -12,21 +12,26 @@ use std::path::PathBuf;
 /// Which mutants, and how they are run.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A mutant is a kernel with one fault: a patch breaks one line of the live update code. Each mutant is built in a tree
-that is kept, and updated into itself: first with the workloads that its patch names (Found-by:), then, if these find nothing,
-with all. A mutant is killed if a cell differs from what is expected of the kernel without the fault. A mutant that survives
-is a fault that luqual would not find in a kernel.
+A mutant is a kernel with one fault: a patch breaks one line of the live update
+code. Each mutant is built in a tree that is kept, and updated into itself:
+first with the workloads that its patch names (Found-by:), then, if these find
+nothing, with all. A mutant is killed if a cell differs from what is expected of
+the kernel without the fault. A mutant that survives is a fault that luqual
+would not find in a kernel.
 
 Examples:
-  luqual mutants                                  (in luqual's source tree: all of kernels/mutants)
-  luqual mutants 'memfd-*' --report-dir out       (some; the mutants that are already in `out` do not run again)
-  luqual mutants --named                          (quick: only the workloads that each patch names)
+  luqual mutants   (in luqual's source tree: all of kernels/mutants)
+  luqual mutants 'memfd-*' --report-dir out
+      (some; the mutants that are already in `out` do not run again)
+  luqual mutants --named   (quick: only the workloads that each patch names)
   luqual mutants --build                          (build them, and run nothing)
 
-The first build takes as long as the build of a kernel, each further mutant half a minute, and a run up to a minute.
+The first build takes as long as the build of a kernel, each further mutant half
+a minute, and a run up to a minute.
 
-Exit codes: 0 all were killed, except those whose patch explains why it cannot be (Survives:); 1 some survived;
-2 a mistake in the arguments; 3 the tool or its host failed; 130 ended by the user.")]
+Exit codes: 0 all were killed, except those whose patch explains why it cannot
+be (Survives:); 1 some survived; 2 a mistake in the arguments; 3 the tool or its
+host failed; 130 ended by the user.")]
 pub(crate) struct Mutants {
     /// Mutants: names of patches without `.patch`, or globs [default: all]
     #[arg(value_name = "NAME")]

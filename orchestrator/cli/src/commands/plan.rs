@@ -11,8 +11,9 @@ use luqual_model::PlannedCell;
 /// What to plan.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is built and nothing is run. Each cell is shown with its expectation (matrix.toml) and with the prediction from the kernels'
-ABI strings; a cell with a kernel that is not built yet has no prediction.")]
+Nothing is built and nothing is run. Each cell is shown with its expectation
+(matrix.toml) and with the prediction from the kernels' ABI strings; a cell with
+a kernel that is not built yet has no prediction.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     what: What,

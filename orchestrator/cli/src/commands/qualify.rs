@@ -11,14 +11,16 @@ use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, qualify};
 /// From what to what.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Every workload runs, except those that no released kernel passes, which --workload '*' includes, and those that take
-minutes, which run only if they are named in full (`luqual workloads show` says so). The result is GO only if every cell
-survived, untainted, every time. Anything else is NO-GO, even if it was expected: the reasons come worst first, then the
-cells that could not be tested. The page is also written into the run's folder as
-qualification.txt and qualification.html, beside the run's report.
+Every workload runs, except those that no released kernel passes, which
+--workload '*' includes, and those that take minutes, which run only if they are
+named in full (`luqual workloads show` says so). The result is GO only if every
+cell survived, untainted, every time. Anything else is NO-GO, even if it was
+expected: the reasons come worst first, then the cells that could not be tested.
+The page is also written into the run's folder as qualification.txt and
+qualification.html, beside the run's report.
 
-Exit codes: 0 GO; 1 NO-GO; 2 a mistake in the arguments; 3 the tool or its host failed before there was a result;
-130 ended by the user.")]
+Exit codes: 0 GO; 1 NO-GO; 2 a mistake in the arguments; 3 the tool or its host
+failed before there was a result; 130 ended by the user.")]
 pub(crate) struct Qualify {
     /// The kernel that the hosts run: a name of `luqual kernels list`, or a path
     #[arg(value_name = "SOURCE")]

@@ -15,19 +15,25 @@ use std::path::PathBuf;
 /// What to make again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Kernels, profile, workloads, seed, delays, deadlines and injected faults are those of the run, not of today's configuration. If a
-cell ran several times, the attempt that the run's report shows is run again; if it shared its boot, the whole boot. A kernel
-that is missing is built, and its image has to have the same digest.
+Kernels, profile, workloads, seed, delays, deadlines and injected faults are
+those of the run, not of today's configuration. If a cell ran several times, the
+attempt that the run's report shows is run again; if it shared its boot, the
+whole boot. A kernel that is missing is built, and its image has to have the
+same digest.
 
-Behaviour that does not depend on the seed, such as the order in which the guest's processors run, can differ.
+Behaviour that does not depend on the seed, such as the order in which the
+guest's processors run, can differ.
 
 Examples:
   luqual repro 20261126-061541-2f31 7.2.12_7.3.4_q35-intel_memfd.basic
-  luqual repro out memfd.basic                 (a part of the id that no other cell of the run has)
-  luqual repro red.tar.gz                      (a bundle, which brings its kernels; luqual bundle makes one)
+  luqual repro out memfd.basic
+      (a part of the id that no other cell of the run has)
+  luqual repro red.tar.gz
+      (a bundle, which brings its kernels; luqual bundle makes one)
 
-Exit codes: 0 it ended as in the run: the same outcome, and the same failed probes; 1 it did not; 2 a mistake in the arguments;
-3 the tool or its host failed; 130 ended by the user.")]
+Exit codes: 0 it ended as in the run: the same outcome, and the same failed
+probes; 1 it did not; 2 a mistake in the arguments; 3 the tool or its host
+failed; 130 ended by the user.")]
 pub(crate) struct Repro {
     /// The run's folder or id, or the file of a bundle
     #[arg(value_name = "RUN|BUNDLE")]

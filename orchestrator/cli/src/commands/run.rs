@@ -15,19 +15,24 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  luqual run                                        (the matrix `default`)
+  luqual run   (the matrix `default`)
   luqual run --source 7.2.12 --target 7.3.4
-  luqual run --source 7.3.4 --target .              (a kernel that was built in this folder)
+  luqual run --source 7.3.4 --target .
+      (a kernel that was built in this folder)
   luqual run --matrix quick --report-dir out
   luqual run --matrix full --executor slurm --parts 8 --sbatch-option=--mem=8G
   luqual run --filter 'source(<7.1) & target(>=7.1)'
-  luqual run --source 7.2.12 --target 7.3.4 --inject flip:64m:3:17    (see the tool find a corruption)
+  luqual run --source 7.2.12 --target 7.3.4 --inject flip:64m:3:17
+      (see the tool find a corruption)
 
-Kernels of the catalog that are not built yet are built first. The run's folder has run.json, report.html, events.jsonl
-(written while it runs) and, for each cell, the console, QEMU's command line and messages, and the output of the agent.
+Kernels of the catalog that are not built yet are built first. The run's folder
+has run.json, report.html, events.jsonl (written while it runs) and, for each
+cell, the console, QEMU's command line and messages, and the output of the
+agent.
 
-Exit codes: 0 every cell is as expected; 1 a cell is not, or none ran; 2 a mistake in the arguments;
-3 the tool or its host failed; 130 ended by the user (SIGINT, SIGTERM or SIGHUP), after the reports are written.")]
+Exit codes: 0 every cell is as expected; 1 a cell is not, or none ran; 2 a
+mistake in the arguments; 3 the tool or its host failed; 130 ended by the user
+(SIGINT, SIGTERM or SIGHUP), after the reports are written.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     what: What,

@@ -20,15 +20,18 @@ pub(crate) enum Selftests {
     },
     /// Build the programs in tools/testing/selftests/liveupdate of kernels of the catalog, if they are not there
     #[command(after_help = "\
-They are linked statically, with the headers of their own kernel, and kept beside the kernels that luqual builds. It takes the
-kernel's source (165 MB of download, 3 GB of disk while they are built) and a minute, but not the kernel. A program of two
-stages (-s 1 before the kexec, -s 2 after it) is a workload once a matrix file says so:
+They are linked statically, with the headers of their own kernel, and kept
+beside the kernels that luqual builds. It takes the kernel's source (165 MB of
+download, 3 GB of disk while they are built) and a minute, but not the kernel. A
+program of two stages (-s 1 before the kexec, -s 2 after it) is a workload once
+a matrix file says so:
 
     [program.kexec-simple]
     selftest = \"luo_kexec_simple\"
     version = \"7.3.4\"
 
-luqual's own matrix.toml has the four of 7.3.4 as external.*; `path = \"FILE\"` in place of both takes any static program.")]
+luqual's own matrix.toml has the four of 7.3.4 as external.*; `path = \"FILE\"`
+in place of both takes any static program.")]
     Build {
         /// Names of `luqual kernels list`
         #[arg(required = true, value_name = "VERSION")]

@@ -17,20 +17,24 @@ use std::path::{Path, PathBuf};
 /// Where to look around.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-With one kernel, the prompt is in that kernel. With two, the phases of a cell run up to the phase of --at, and the prompt opens
-before that phase. `help` at the prompt lists the commands: the requests that luqual sends to a guest, and the programs that
-were added. Ctrl-D ends the session and the machine; Ctrl-] does the same if the guest does not answer.
+With one kernel, the prompt is in that kernel. With two, the phases of a cell
+run up to the phase of --at, and the prompt opens before that phase. `help` at
+the prompt lists the commands: the requests that luqual sends to a guest, and
+the programs that were added. Ctrl-D ends the session and the machine; Ctrl-]
+does the same if the guest does not answer.
 
 If standard input is no terminal, each of its lines is a command.
 
 Examples:
   luqual shell 7.3.4
-  luqual shell 7.2.12 7.3.4 --workload memfd.basic            (in the target, before anything is retrieved)
-  luqual shell 7.2.12 7.3.4 --at kexec --add /bin/busybox     (in the source, all is preserved; `busybox sh` is a shell)
+  luqual shell 7.2.12 7.3.4 --workload memfd.basic
+      (in the target, before anything is retrieved)
+  luqual shell 7.2.12 7.3.4 --at kexec --add /bin/busybox
+      (in the source, all is preserved; `busybox sh` is a shell)
   echo 'verify memfd.basic' | luqual shell 7.2.12 7.3.4 --at verify
 
-Exit codes: 0 you left the prompt; 1 the guest ended before that; 2 a mistake in the arguments;
-3 the tool or its host failed; 130 ended by the user.")]
+Exit codes: 0 you left the prompt; 1 the guest ended before that; 2 a mistake in
+the arguments; 3 the tool or its host failed; 130 ended by the user.")]
 pub(crate) struct Shell {
     /// The kernel to boot
     #[arg(value_name = "SOURCE")]

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 /// What to show of runs.
 #[derive(Subcommand, Debug)]
 #[command(after_help = "\
-RUN is the folder of a run, or the id of a run in luqual-runs/. If the run is incomplete, the cells that have ended are shown.")]
+RUN is the folder of a run, or the id of a run in luqual-runs/. If the run is
+incomplete, the cells that have ended are shown.")]
 pub(crate) enum Report {
     /// The grid and what needs attention, as at the end of the run
     Show(One),
@@ -62,28 +63,29 @@ pub(crate) enum Report {
 }
 
 const LEVELS_HELP: &str = "\
-The workloads vfio.DEVICE.CASE test a device. The name of each of their probes begins with
-the level of the probe:
+The workloads vfio.DEVICE.CASE test a device. The name of each of their probes
+begins with its level:
   D0 present  the device exists
   D1 usable   it works when it is opened again
-  D2 quiet    it did not write to memory of others, and none of its accesses faulted
+  D2 quiet    it wrote to no memory of others, and no access of it faulted
   D3 state    it kept the state that it had before the update
   D4 fd       its descriptor was preserved and retrieved
   D5 running  it ran through the whole update
 
-A field says `yes` if all probes of the level passed, in all cases of the device; `no (2 of 5)`
-if two of five failed; `–` if there is none. A cell that ended before its probes has its
-outcome and title instead. Below the table, each failure of a probe is shown once, with
-the number of rows that have it.
+A field says `yes` if all probes of the level passed, in all cases of the
+device; `no (2 of 5)` if two of five failed; `–` if there is none. A cell that
+ended before its probes has its outcome and title instead. Below the table, each
+failure of a probe is shown once, with the number of rows that have it.
 
 Examples:
   luqual run --source 7.2.12 --target 7.3.4 --workload 'vfio.*' --report-dir out
   luqual report levels out";
 
 const CURVE_HELP: &str = "\
-The workloads scale.curve-files, scale.curve-sessions and scale.curve-bytes measure: a size for each of five updates in a row.
-Preserve, retrieve and finish are the times of the kernel's calls, by the guest's clock; kexec is the time from the kexec
-request to the handshake with the next kernel, by the host's.
+The workloads scale.curve-files, scale.curve-sessions and scale.curve-bytes
+measure: a size for each of five updates in a row. Preserve, retrieve and finish
+are the times of the kernel's calls, by the guest's clock; kexec is the time
+from the kexec request to the handshake with the next kernel, by the host's.
 
 Examples:
   luqual run --matrix curves --report-dir out
