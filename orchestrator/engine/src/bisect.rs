@@ -115,8 +115,11 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
     let first = end_of(order, judge, good, tell).await?;
     if let Some((count, of)) = flaky(&first) {
         let told = order.told(good);
-        return Err(EngineError::usage(format!("{told} is flaky: in {count} of {of} attempts {}", end(&first)))
-            .hint("nothing can be told from a good end that is not good each time: name another"));
+        return Err(EngineError::usage(format!(
+            "the good end {told} is flaky: {} in {count} of {of} attempts",
+            end(&first)
+        ))
+        .hint("the good end has to end in the same way in each attempt; name another one"));
     }
     let last = end_of(order, judge, bad, tell).await?;
     if is_alike(&first, &last) {
@@ -131,7 +134,10 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
             }
             Next::First(name) => {
                 let KernelResult::Cell(cell) = judge.look(&name).await? else {
-                    return Err(EngineError::harness(format!("{} is not there any more", order.told(&name))));
+                    return Err(EngineError::harness(format!(
+                        "the earlier result of {} was removed meanwhile",
+                        order.told(&name)
+                    )));
                 };
                 return Ok(Found::First { name, cell, before: Box::new(first) });
             }
@@ -157,11 +163,11 @@ async fn look_for(order: &Order, judge: &impl Judge, tell: &dyn Fn(Look<'_>)) ->
 fn told(cell: &CellRecord) -> String {
     match flaky(cell) {
         None => end(cell),
-        Some((count, of)) => format!("flaky, in {count} of {of} attempts {}", end(cell)),
+        Some((count, of)) => format!("flaky: {} in {count} of {of} attempts", end(cell)),
     }
 }
 
-/// The cell of an end; an error if it says nothing.
+/// The cell of an end; an error if it was skipped or the harness failed.
 async fn end_of(
     order: &Order,
     judge: &impl Judge,
@@ -178,7 +184,7 @@ async fn end_of(
     tell(Look::End(&told, &cell));
     match cell.outcome {
         Outcome::HarnessFailed => Err(EngineError::harness(&cell.title)),
-        Outcome::Skipped => Err(EngineError::usage(format!("{told} says nothing: {}", cell.title))
+        Outcome::Skipped => Err(EngineError::usage(format!("the cell of {told} was skipped: {}", cell.title))
             .hint("name another end, or another workload")),
         _ => Ok(*cell),
     }
@@ -231,10 +237,10 @@ impl Judge for Runs<'_> {
         let request = self.run_of(&spec, &place);
         let chosen = plan::choose(self.store, &request)?;
         if chosen.cells.len() != 1 {
-            let why = format!("a bisection follows one cell, and these are {}", chosen.cells.len());
+            let why = format!("a bisection follows one cell, but the selection has {}", chosen.cells.len());
             return Err(EngineError::usage(why).hint("name one workload, and one profile if it has several"));
         }
-        forget_what_says_nothing(&place)?;
+        remove_failed(&place)?;
         let interactive = self.request.runs.interactive;
         let run = run_chosen(self.context, self.store, &chosen, &request, IfExists::Resume, interactive).await?;
         if run.record.run.interrupted {
@@ -263,8 +269,8 @@ impl Runs<'_> {
 /// The default workload.
 const WORKLOAD: &str = "memfd.basic";
 
-/// Removes an earlier run that says nothing, so that it runs again.
-fn forget_what_says_nothing(place: &Path) -> Result<(), EngineError> {
+/// Removes an earlier run in which the harness failed, so that it runs again.
+fn remove_failed(place: &Path) -> Result<(), EngineError> {
     let Ok(record) = read_folder(place) else { return Ok(()) };
     let is_broken = record.briefs().any(|(_, brief)| brief.is_some_and(|it| it.outcome == Outcome::HarnessFailed));
     drop(record);
@@ -322,9 +328,9 @@ mod tests {
         let (found, told) = bisected(&kernels).await;
         // By one attempt, c might have been taken for good, and e for the first.
         assert_eq!(first(found), "c");
-        assert!(told[0].starts_with("c Bad: flaky, in 1 of 2 attempts lost"), "{told:?}");
+        assert!(told[0].starts_with("c Bad: flaky: lost"), "{told:?}");
         let (found, _) = bisected(&[("a", flaky), ("b", &[Lost, Lost])]).await;
-        assert!(first(found).starts_with("a is flaky: in 1 of 2 attempts lost"));
+        assert!(first(found).contains(" a is flaky: "));
         // An end that is bad now and then is one.
         let (found, _) = bisected(&[("a", good), ("b", good), ("c", flaky)]).await;
         assert_eq!(first(found), "c");

@@ -102,7 +102,7 @@ pub(crate) async fn run_cells(
         let boot = boots.borrow()[number].clone();
         async move { run_boot(&boot.boot(), host, &events).await }
     };
-    let ran = run_all(dispatcher, slots, &context.interrupt, arrive, start).await;
+    let ran = run_all(dispatcher, slots, arrive, start).await;
     ran.map_err(EngineError::own(folder.join(JOURNAL).display()))?;
     let record = write_reports(folder)?;
     Durations::add(&record);

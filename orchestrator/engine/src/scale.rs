@@ -107,7 +107,7 @@ pub async fn scale(
     };
     let mut all = Some(loads);
     let arrive = async |_: &mpsc::UnboundedSender<Event>| all.take().map_or(Arrival::All, Arrival::Boots);
-    run_all(dispatcher, slots, &context.interrupt, arrive, start).await.map_err(EngineError::own("the journal"))?;
+    run_all(dispatcher, slots, arrive, start).await.map_err(EngineError::own("the journal"))?;
     drop(run);
 
     let record = read_folder(folder)?;

@@ -37,7 +37,7 @@ impl<'a> Supply<'a> {
     /// The kernel with that name.
     pub(crate) fn kernel(&self, name: &str) -> Result<Rc<BootKernel>, EngineError> {
         let found = self.kernels.get(name).cloned();
-        found.ok_or_else(|| EngineError::harness(format!("kernel {name} was not looked for")))
+        found.ok_or_else(|| EngineError::harness(format!("kernel {name} was not resolved before its cells")))
     }
 
     /// The cells that can run next; `None` after the last. Builds kernels until there are some, and sends an event
@@ -56,7 +56,7 @@ impl<'a> Supply<'a> {
             }
             let Some((name, (context, store))) = self.missing.pop_front().zip(self.builder) else {
                 return self.waiting.first().map_or(Ok(None), |cell| {
-                    Err(EngineError::harness(format!("the kernels of {} were not looked for", cell.key.id())))
+                    Err(EngineError::harness(format!("the kernels of {} were not resolved", cell.key.id())))
                 });
             };
             let kernel = build_kernel(context, store, &name).await?;

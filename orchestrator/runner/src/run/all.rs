@@ -1,11 +1,11 @@
 //! A whole run: the scheduled boots send events, and one dispatcher writes them.
 
-use super::schedule::{Arrival, Slots, schedule};
+use super::schedule::{Arrival, Scheduled, Slots, schedule};
 use crate::journal::Dispatcher;
 use luqual_model::Event;
 use std::cell::Cell;
 use std::io;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// Starts the boots that `arrivals` brings, numbered from 0 in the order of arrival, as [`schedule`] says, and
 /// records their events until the last one has ended. If the journal cannot be written, no further boot starts. A run
@@ -13,37 +13,22 @@ use tokio::sync::{mpsc, watch};
 pub async fn run_all<F: Future<Output = bool>>(
     mut dispatcher: Dispatcher<'_>,
     slots: Slots,
-    interrupt: &watch::Receiver<bool>,
     mut arrivals: impl AsyncFnMut(&mpsc::UnboundedSender<Event>) -> Arrival,
     mut start: impl FnMut(usize, mpsc::UnboundedSender<Event>) -> F,
 ) -> io::Result<()> {
     let (events, mut taken) = mpsc::unbounded_channel();
-    let (is_written, arrived, ended) = (Cell::new(true), Cell::new(0), Cell::new(0));
-    let is_open = Cell::new(true);
+    let is_written = Cell::new(true);
     let run = async {
         // Dropped with the last boot's sender, so that the dispatcher's loop ends.
         let events = events;
-        let arrive = async || {
-            let arrival = arrivals(&events).await;
-            match &arrival {
-                Arrival::Boots(loads) => arrived.set(arrived.get() + loads.len()),
-                Arrival::All => is_open.set(false),
-                Arrival::Interrupted | Arrival::Failed => {}
-            }
-            arrival
-        };
         let start = |index| {
-            let (run, is_written, ended) = (start(index, events.clone()), &is_written, &ended);
-            async move {
-                let has_ended = run.await;
-                ended.set(ended.get() + usize::from(has_ended));
-                has_ended && is_written.get()
-            }
+            let (run, is_written) = (start(index, events.clone()), &is_written);
+            async move { run.await && is_written.get() }
         };
-        if schedule(arrive, slots, start).await {
-            // A run whose cells have all ended is not interrupted.
-            let interrupted = *interrupt.borrow() && (is_open.get() || ended.get() < arrived.get());
-            let _ = events.send(Event::RunFinished { interrupted });
+        let end = schedule(async || arrivals(&events).await, slots, start).await;
+        // A run whose cells have all ended is not interrupted, and one whose kernels did not all come is not finished.
+        if end != Scheduled::Failed {
+            let _ = events.send(Event::RunFinished { interrupted: end == Scheduled::Interrupted });
         }
     };
     let dispatch = async {
@@ -76,7 +61,6 @@ mod tests {
         let (mut seen, started) = (0, Cell::new(0));
         let mut observer = |_: &Stamped| seen += 1;
         let dispatcher = Dispatcher::on_a_full_disk(&mut observer);
-        let (_keep, interrupt) = watch::channel(false);
         let start = |_, events: mpsc::UnboundedSender<Event>| {
             started.set(started.get() + 1);
             async move {
@@ -85,7 +69,7 @@ mod tests {
                 true
             }
         };
-        let ran = run_all(dispatcher, ONE_AT_A_TIME, &interrupt, all_at_once(), start).await;
+        let ran = run_all(dispatcher, ONE_AT_A_TIME, all_at_once(), start).await;
         assert_eq!(ran.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!((started.get(), seen), (1, 0));
     }
@@ -97,17 +81,17 @@ mod tests {
         let mut observer = |stamped: &Stamped| last = Some(stamped.event.clone());
         let run = RunInfo::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
         let dispatcher = Dispatcher::create(folder.path(), &run, &mut observer).unwrap();
-        let (user, interrupt) = watch::channel(false);
+        let is_ended = Cell::new(false);
         let start = |index, _| {
             started.set(started.get() + 1);
             if Some(index) == number {
-                user.send_replace(true);
+                is_ended.set(true);
             }
             // One that has ended all the same; the next ones are not made any more.
-            let is_made = !*interrupt.borrow() || Some(index) == number;
+            let is_made = !is_ended.get() || Some(index) == number;
             async move { is_made }
         };
-        run_all(dispatcher, ONE_AT_A_TIME, &interrupt, all_at_once(), start).await.unwrap();
+        run_all(dispatcher, ONE_AT_A_TIME, all_at_once(), start).await.unwrap();
         (started.get(), last.unwrap())
     }
 

@@ -37,20 +37,37 @@ pub enum Arrival {
     Failed,
 }
 
+/// How the boots of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheduled {
+    /// All have arrived and run to their end.
+    Whole,
+    /// Some were cut off or not started, because the user ended the run.
+    Interrupted,
+    /// Some did not arrive.
+    Failed,
+}
+
+impl Scheduled {
+    /// The first reason why it is not whole.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Whole { other } else { self }
+    }
+}
+
 /// Starts each arriving boot by its number, as many at once as fit into `slots`, until one reports that the user
-/// ended it. Boots arrive while others run. A boot that can never fit has to be rejected before. Returns false if the
-/// rest did not arrive.
+/// ended it. Boots arrive while others run. A boot that can never fit has to be rejected before.
 pub(super) async fn schedule<F: Future<Output = bool>>(
     arrivals: impl AsyncFnMut() -> Arrival,
     slots: Slots,
     mut start: impl FnMut(usize) -> F,
-) -> bool {
+) -> Scheduled {
     let arriving = stream::unfold(arrivals, |mut arrivals| async move { Some((arrivals().await, arrivals)) });
     let mut arriving = pin!(arriving);
     let (mut loads, mut waiting) = (Vec::new(), VecDeque::new());
     let mut running = FuturesUnordered::new();
     let (mut count, mut memory) = (0, 0);
-    let (mut is_open, mut is_whole) = (true, true);
+    let (mut is_open, mut end) = (true, Scheduled::Whole);
     loop {
         let fits = |index: &usize| {
             let load: &Load = &loads[*index];
@@ -65,11 +82,12 @@ pub(super) async fn schedule<F: Future<Output = bool>>(
         }
         tokio::select! {
             biased;
-            Some((index, go_on)) = running.next(), if !running.is_empty() => {
+            Some((index, has_ended)) = running.next(), if !running.is_empty() => {
                 (count, memory) = (count - 1, memory - loads[index].memory_mib);
-                if !go_on {
+                if !has_ended {
                     waiting.clear();
                     is_open = false;
+                    end = end.or(Scheduled::Interrupted);
                 }
             }
             Some(arrival) = arriving.next(), if is_open => match arrival {
@@ -79,10 +97,11 @@ pub(super) async fn schedule<F: Future<Output = bool>>(
                     // The sort is stable: boots of unknown duration stay in plan order.
                     waiting.make_contiguous().sort_by_key(|index| Reverse(loads[*index].usual));
                 }
-                Arrival::All | Arrival::Interrupted => is_open = false,
-                Arrival::Failed => (is_open, is_whole) = (false, false),
+                Arrival::All => is_open = false,
+                Arrival::Interrupted => (is_open, end) = (false, end.or(Scheduled::Interrupted)),
+                Arrival::Failed => (is_open, end) = (false, end.or(Scheduled::Failed)),
             },
-            else => return is_whole,
+            else => return end,
         }
     }
 }
@@ -104,7 +123,7 @@ mod tests {
         let (order, now) = (RefCell::new(Vec::new()), RefCell::new((0, 0)));
         let most = RefCell::new((0, 0));
         let mut arrivals = VecDeque::from([Arrival::Boots(loads.to_vec()), Arrival::All]);
-        schedule(
+        let end = schedule(
             async || arrivals.pop_front().unwrap(),
             slots,
             |index| {
@@ -125,6 +144,7 @@ mod tests {
             },
         )
         .await;
+        assert_eq!(end, if stop_at.is_some() { Scheduled::Interrupted } else { Scheduled::Whole });
         let (memory, count) = most.into_inner();
         (order.into_inner(), memory, count)
     }
@@ -149,7 +169,7 @@ mod tests {
     }
 
     /// Boots arrive while others run; the last arrival is as said.
-    async fn late(last: Arrival) -> (Vec<usize>, bool) {
+    async fn late(last: Arrival) -> (Vec<usize>, Scheduled) {
         let (order, release) = (RefCell::new(Vec::new()), Notify::new());
         let mut arrivals = VecDeque::from([vec![load(1000, 1)], vec![load(1000, 2), load(1000, 3)]]);
         let arrive = async || match arrivals.pop_front() {
@@ -160,7 +180,7 @@ mod tests {
                 last.clone()
             }
         };
-        let whole = schedule(arrive, Slots { jobs: 3, ..SLOTS }, |index| {
+        let end = schedule(arrive, Slots { jobs: 3, ..SLOTS }, |index| {
             order.borrow_mut().push(index);
             let released = release.notified();
             async move {
@@ -168,14 +188,15 @@ mod tests {
                 true
             }
         });
-        let whole = whole.await;
-        (order.into_inner(), whole)
+        let end = end.await;
+        (order.into_inner(), end)
     }
 
     #[tokio::test]
     async fn boots_that_arrive_late_start_beside_those_that_run() {
-        assert_eq!(late(Arrival::All).await, (vec![0, 2, 1], true));
-        assert_eq!(late(Arrival::Failed).await, (vec![0, 2, 1], false));
+        assert_eq!(late(Arrival::All).await, (vec![0, 2, 1], Scheduled::Whole));
+        assert_eq!(late(Arrival::Failed).await, (vec![0, 2, 1], Scheduled::Failed));
+        assert_eq!(late(Arrival::Interrupted).await, (vec![0, 2, 1], Scheduled::Interrupted));
     }
 
     #[tokio::test]
@@ -190,7 +211,7 @@ mod tests {
             tokio::task::yield_now().await;
             false
         };
-        assert!(schedule(arrive, SLOTS, ended).await);
+        assert_eq!(schedule(arrive, SLOTS, ended).await, Scheduled::Interrupted);
         assert_eq!(asked, 2);
     }
 }
