@@ -66,9 +66,9 @@ impl Brief {
         (known, std::cmp::Reverse(self.outcome.severity()))
     }
 
-    /// The outcome, with a mark on a tainted survival.
+    /// The outcome, with a mark if the cell is tainted.
     pub fn word(&self) -> String {
-        let mark = if self.tainted && self.outcome == Outcome::Survived { "+tainted" } else { "" };
+        let mark = if self.tainted { "+tainted" } else { "" };
         format!("{}{mark}", self.outcome)
     }
 

@@ -2,8 +2,8 @@
 
 use crate::brief::{Brief, TestResult};
 use crate::record::Record;
-use luqual_model::{CellId, CellRecord};
-use std::collections::{HashMap, HashSet};
+use luqual_model::{CellId, CellRecord, ProbeNames};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
 
@@ -76,8 +76,13 @@ const TITLES: [&str; 6] =
 /// What became of a cell that ended in both runs; `None` if it is as before.
 fn change(then: &CellRecord, now: &CellRecord) -> Option<(Section, String)> {
     let is_good = |cell: &CellRecord| Brief::of(cell).standing() == TestResult::Passed;
-    let is_alike = end(then) == end(now) && is_as_often(then, now);
-    let how = if is_alike { told(now) } else { format!("{} → {}", told(then), told(now)) };
+    let others = other_probes(then, now);
+    let is_alike = end(then) == end(now) && others.is_none() && is_as_often(then, now);
+    let how = match others.filter(|_| end(then) == end(now)) {
+        Some(others) => format!("{}; {others}", told(now)),
+        None if is_alike => told(now),
+        None => format!("{} → {}", told(then), told(now)),
+    };
     // Of two equal outcomes only what is thought of them differs, and that is to be told.
     let is_same_outcome = end(then).0 == end(now).0;
     let how = match then.status == now.status {
@@ -92,6 +97,24 @@ fn change(then: &CellRecord, now: &CellRecord) -> Option<(Section, String)> {
         _ => Section::Changed,
     };
     Some((part, how))
+}
+
+/// Which probes fail now and did not then, and the other way round; `None` if they are the same.
+fn other_probes(then: &CellRecord, now: &CellRecord) -> Option<String> {
+    let failed = |cell: &CellRecord| -> BTreeSet<String> {
+        ProbeNames::of(&cell.probes).failed.into_iter().map(str::to_owned).collect()
+    };
+    let (was, is) = (failed(then), failed(now));
+    let names =
+        |one: &BTreeSet<String>, other: &BTreeSet<String>| -> Vec<String> { one.difference(other).cloned().collect() };
+    let (new, gone) = (names(&is, &was), names(&was, &is));
+    let parts = [("now failed", new), ("no longer failed", gone)];
+    let told: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what}: {}", names.join(", ")))
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Whether the same part of its attempts failed, of however many: more repetitions are no change.
@@ -178,6 +201,17 @@ mod tests {
         flaky.status = Status::Flaky;
         let (_, how) = told(often(1), flaky).unwrap();
         assert!(how.contains("1 of 100 failed") && how.ends_with(": unexpected → flaky"), "{how}");
+    }
+
+    #[test]
+    fn another_probe_that_fails_is_a_change_though_the_first_is_the_same() {
+        let then = cell("a", "b", Outcome::Lost, "x");
+        let mut now = then.clone();
+        now.probes.push(luqual_model::Probe { name: "memfd 4k size".into(), ..then.probes[0].clone() });
+        let how = "lost (x); now failed: memfd 4k size".to_owned();
+        assert_eq!(change(&then, &now), Some((Section::Changed, how)));
+        let how = "lost (x); no longer failed: memfd 4k size".to_owned();
+        assert_eq!(change(&now, &then), Some((Section::Changed, how)));
     }
 
     #[test]

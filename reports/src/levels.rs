@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_cell_counts_in_the_last_run_and_a_kernel_is_patched_once() {
         let run = |outcome, title: &str| {
-            let mut run = record_of(vec![device("vfio.nvme.idle", "7.3.4", outcome, title, &[])]);
+            let mut run = record_of(vec![device("vfio.nvme.idle", "7.3.4", outcome, title, &[("D0 BARs", "6", "6")])]);
             let patch = Patch { subject: "PCI: leave it on".into(), sha256: "ab".into() };
             run.run.kernels.get_mut("7.3.4").unwrap().patches.push(patch.clone());
             // No cell of a device is on it.

@@ -39,10 +39,12 @@ impl Record {
         }
         let mut ended = vec![None; run.planned.len()];
         for line in lines.by_ref() {
-            let (place, stamped) = line?;
-            if let Event::CellFinished { record } = &stamped.event {
+            let (place, mut stamped) = line?;
+            if let Event::CellFinished { record } = &mut stamped.event {
                 let number =
                     *planned.get(&record.id).ok_or_else(|| invalid(format!("{} is not planned", record.id)))?;
+                check(record, &run.planned[number])?;
+                record.status = record.derived_status();
                 if ended[number].replace((place, Brief::of(record))).is_some() {
                     return Err(invalid(format!("{} ended twice", record.id)));
                 }
@@ -79,7 +81,10 @@ impl Record {
         let mut line = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
         self.journal.read_exact_at(&mut line, place.offset)?;
         match serde_json::from_slice::<Stamped>(&line)?.event {
-            Event::CellFinished { record } => Ok(*record),
+            Event::CellFinished { mut record } => {
+                record.status = record.derived_status();
+                Ok(*record)
+            }
             _ => Err(invalid("the journal was changed while it was read".to_owned())),
         }
     }
@@ -139,6 +144,16 @@ impl Serialize for Cells<'_> {
     }
 }
 
+/// An error if the record contradicts itself or the plan: a journal may come from anybody.
+fn check(record: &CellRecord, planned: &PlannedCell) -> io::Result<()> {
+    let other = (record.plan.key != planned.key || record.plan.expectation != planned.expectation)
+        .then(|| "it is not as the run planned it".to_owned());
+    match other.or_else(|| record.contradiction()) {
+        Some(why) => Err(invalid(format!("the journal contradicts itself: {}: {why}", record.id))),
+        None => Ok(()),
+    }
+}
+
 fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
@@ -146,7 +161,8 @@ fn invalid(why: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cells, record, record_of};
+    use crate::samples::{attempt, cells, record, record_of, try_written};
+    use luqual_model::{Expectation, Finding, FindingKind, Status};
 
     #[test]
     fn run_json_has_the_run_and_its_cells_in_plan_order() {
@@ -162,6 +178,72 @@ mod tests {
         assert_eq!(written(cells()).run, record().run);
         // The plan of `record_of` is the order in which the cells ended.
         assert_eq!(written(shuffled).cells.first(), cells().last());
+    }
+
+    /// The first sample, which survived, changed.
+    fn changed(change: impl Fn(&mut CellRecord)) -> CellRecord {
+        let mut cell = cells().remove(0);
+        change(&mut cell);
+        cell
+    }
+
+    /// Why a journal with that cell is refused.
+    fn refused(cell: CellRecord) -> String {
+        let read = try_written(vec![cells().remove(0).plan], vec![cell]);
+        read.err().unwrap_or_else(|| panic!("it was read")).to_string()
+    }
+
+    #[test]
+    fn a_journal_that_contradicts_itself_is_refused() {
+        let said = |kind, text: &str| Finding { kind, text: text.into(), ..cells()[0].findings[0].clone() };
+        for (cell, why) in [
+            (changed(|cell| cell.probes[0].passed = false), "it survived, and the probe `memfd 64m content` failed"),
+            (changed(|cell| cell.probes.clear()), "it survived, and has no probes"),
+            (
+                changed(|cell| cell.findings.push(said(FindingKind::Oops, "Oops: x"))),
+                "it survived, and a kernel said: Oops: x",
+            ),
+            (
+                changed(|cell| cell.findings.push(said(FindingKind::Warning, "WARNING: x"))),
+                "it survived untainted, and a kernel said: WARNING: x",
+            ),
+            (
+                changed(|cell| cell.attempts = vec![attempt(Outcome::Survived, false), attempt(Outcome::Lost, false)]),
+                "it survived, and an attempt ended worse or none so",
+            ),
+            (changed(|cell| cell.plan.key.workload = "memfd.other".into()), "it is not as the run planned it"),
+            (
+                changed(|cell| {
+                    cell.outcome = Outcome::Crashed;
+                    cell.plan.expectation = Some(Expectation::of(Outcome::Crashed));
+                }),
+                "it is not as the run planned it",
+            ),
+        ] {
+            let told = refused(cell);
+            assert!(told.contains(why), "{told}; not {why}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_derived_whatever_the_journal_says() {
+        let read = |cell: CellRecord| try_written(vec![cell.plan.clone()], vec![cell]).unwrap();
+        let status = |cell: CellRecord| {
+            let record = read(cell);
+            assert_eq!(record.cell(0).unwrap().status, record.brief(0).unwrap().status);
+            record.brief(0).unwrap().status
+        };
+        for said in [Status::Expected, Status::Improvement, Status::Regression, Status::Unexpected, Status::Flaky] {
+            assert_eq!(status(changed(|cell| cell.status = said)), Status::Expected);
+            let crashed = changed(|cell| (cell.outcome, cell.status) = (Outcome::Crashed, said));
+            assert_eq!(status(crashed.clone()), Status::Unexpected);
+            let attempts = vec![attempt(Outcome::Crashed, false), attempt(Outcome::Survived, false)];
+            assert_eq!(status(CellRecord { attempts, ..crashed }), Status::Flaky);
+        }
+        // Attempts that lost other things.
+        let attempts = vec![attempt(Outcome::Lost, false), attempt(Outcome::Lost, false)];
+        let lost = changed(|cell| (cell.outcome, cell.status) = (Outcome::Lost, Status::Flaky));
+        assert_eq!(status(CellRecord { attempts, ..lost }), Status::Flaky);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use crate::record::Record;
 use luqual_model::{
-    Attempt, Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Frames, HostInfo, KernelInfo, Outcome, Phase,
-    PhaseEnd, PhaseRecord, PlannedCell, Probe, ProbeNames, RunInfo, Side, Span, Stamped, Status,
+    Attempt, Blackout, CellKey, CellRecord, End, Event, Finding, FindingKind, Frames, HostInfo, KernelInfo, Outcome,
+    Phase, PhaseEnd, PhaseRecord, PlannedCell, Probe, RunInfo, Side, Span, Stamped, Status,
 };
 use std::collections::BTreeMap;
-use std::io::{Seek, Write};
+use std::io::{self, Seek, Write};
 
 pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) -> CellRecord {
     let key = CellKey {
@@ -17,7 +17,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     };
     let survived = outcome == Outcome::Survived;
     let plan = PlannedCell { key, prediction: None, expectation: None };
-    let status = Status::of(outcome, false, &ProbeNames::default(), None);
+    let status = Status::of(&End::of(outcome, false), None);
     CellRecord {
         title: title.into(),
         seed: 7,
@@ -45,9 +45,11 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
         findings: vec![Finding {
             kind: FindingKind::Kho,
             side: Side::Target,
+            hop: 1,
             at_us: 2_000_000,
             line: 200,
             text: "KHO: <script>alert(1)</script>".into(),
+            function: None,
         }],
         duration_us: 3_210_000,
         folder: format!("cells/{}", plan.key.id()),
@@ -199,16 +201,21 @@ pub(crate) fn record_of(cells: Vec<CellRecord>) -> Record {
 
 /// A run of which no cell has ended.
 pub(crate) fn planned(run: RunInfo) -> Record {
-    journal(run, Vec::new())
+    journal(run, Vec::new()).unwrap()
 }
 
 /// A run of which these ended.
 pub(crate) fn written(planned: Vec<PlannedCell>, cells: Vec<CellRecord>) -> Record {
+    try_written(planned, cells).unwrap()
+}
+
+/// The same of cells that may contradict themselves.
+pub(crate) fn try_written(planned: Vec<PlannedCell>, cells: Vec<CellRecord>) -> io::Result<Record> {
     journal(RunInfo { planned, ..run() }, cells)
 }
 
 /// A journal, as a run writes it, read again.
-fn journal(run: RunInfo, cells: Vec<CellRecord>) -> Record {
+fn journal(run: RunInfo, cells: Vec<CellRecord>) -> io::Result<Record> {
     let started = Event::RunStarted { run: Box::new(run) };
     let ended = cells.into_iter().map(|record| Event::CellFinished { record: Box::new(record) });
     let finished = Event::RunFinished { interrupted: false };
@@ -218,7 +225,7 @@ fn journal(run: RunInfo, cells: Vec<CellRecord>) -> Record {
         writeln!(file, "{line}").unwrap();
     }
     file.rewind().unwrap();
-    Record::read(file).unwrap()
+    Record::read(file)
 }
 
 fn run() -> RunInfo {

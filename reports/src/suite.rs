@@ -4,7 +4,7 @@ use crate::brief::Brief;
 use crate::latest::Latest;
 use crate::markdown::plain;
 use crate::record::{Record, Totals};
-use crate::words::{end, probe_mismatch};
+use crate::words::{end, mismatch};
 use luqual_model::{CellKey, Outcome, PlannedCell, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -89,7 +89,7 @@ fn reasons(records: &[Record], counts: impl Fn(usize, &PlannedCell) -> bool) -> 
                 continue;
             }
             let reason = cell.plan.expectation.as_ref().map(|expected| expected.reason.clone());
-            let why = reason.into_iter().chain(probe_mismatch(&cell)).collect::<Vec<_>>().join("; ");
+            let why = reason.into_iter().chain(mismatch(&cell)).collect::<Vec<_>>().join("; ");
             let pairs = ends.entry((end(&cell), why)).or_default().entry(cell.plan.key.workload.clone()).or_default();
             pairs.push(pair(&cell.plan.key));
         }

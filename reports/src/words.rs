@@ -25,7 +25,8 @@ pub(crate) fn standing(cell: &CellRecord) -> String {
 pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
     let mut notes: Vec<String> = cell.injected.iter().map(|fault| format!("injected fault: {fault}")).collect();
     notes.extend(cell.digest.iter().map(|digest| format!("deterministic: digest {digest}")));
-    notes.extend(cell.tainted.iter().skip(1).cloned());
+    // The title of a survival is the first line that taints it.
+    notes.extend(cell.tainted.iter().skip(usize::from(cell.outcome == Outcome::Survived)).cloned());
     if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {
         notes.push(format!("predicted: {}: {}", prediction.outcome, prediction.why));
         // A title is the kernel's own words; who did better than was predicted has none.
@@ -37,7 +38,7 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
         let tainted = if expected.tainted { "+tainted" } else { "" };
         notes.push(format!("expected: {}{tainted}: {}{link}", expected.outcome, expected.reason));
     }
-    notes.extend(probe_mismatch(cell));
+    notes.extend(mismatch(cell));
     let attempts = cell.attempts.iter().map(|attempt| {
         let (tainted, retry) =
             (if attempt.tainted { "+tainted" } else { "" }, if attempt.retry { ", a retry" } else { "" });
@@ -65,8 +66,11 @@ pub fn command(words: &[&str]) -> String {
     shlex::try_join(words.iter().copied()).unwrap_or_default()
 }
 
-/// Why a loss that is expected is not the one that is known.
-pub(crate) fn probe_mismatch(cell: &CellRecord) -> Option<String> {
+/// Why an end with the expected outcome is not the one that is known.
+pub(crate) fn mismatch(cell: &CellRecord) -> Option<String> {
+    if let Some(other) = cell.end_mismatch() {
+        return Some(other);
+    }
     let other = cell.probe_mismatch()?;
     let known = cell.plan.expectation.as_ref().map_or_else(String::new, |known| known.failed.join(", "));
     Some(format!("expected to fail: {known}; {other}"))
@@ -91,7 +95,7 @@ pub(crate) fn line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::samples::{attempt, cell};
-    use luqual_model::{Expectation, Outcome, Prediction, Probe};
+    use luqual_model::{Expectation, Outcome, Prediction, Probe, Refusal};
 
     #[test]
     fn all_that_is_known_is_told() {
@@ -100,14 +104,7 @@ mod tests {
         told.tainted = vec!["first".into(), "second".into()];
         told.plan.prediction = Some(Prediction { outcome: Outcome::Crashed, why: "strings".into() });
         let link = Some("https://example.org".into());
-        told.plan.expectation = Some(Expectation {
-            outcome: Outcome::Lost,
-            tainted: false,
-            failed: Vec::new(),
-            unstable: Vec::new(),
-            reason: "known".into(),
-            link,
-        });
+        told.plan.expectation = Some(Expectation { reason: "known".into(), link, ..Expectation::of(Outcome::Lost) });
         told.attempts = vec![attempt(Outcome::Lost, false), attempt(Outcome::Survived, true)];
         assert_eq!(
             notes(&told),
@@ -152,16 +149,19 @@ mod tests {
         assert_eq!([identical("1", written("1")), identical("1", written("2"))], [Some(true), Some(false)]);
         assert_eq!(identical("1", cell("a", "b", Outcome::Survived, "")), None, "one was not deterministic");
         let skipped = |why| cell("a", "b", Outcome::Skipped, why);
+        let refused = |errno: &str| CellRecord {
+            refusal: Some(Refusal { call: "ioctl".into(), errno: errno.into(), about: "x".into() }),
+            ..cell("a", "b", Outcome::Refused, "x")
+        };
+        assert!(refused("EBUSY").ended_as(&refused("EBUSY")) && !refused("EBUSY").ended_as(&refused("EEXIST")));
         assert!(skipped("a").ended_as(&skipped("a")) && !skipped("a").ended_as(&skipped("b")));
     }
 
     #[test]
     fn a_loss_names_the_probes_by_which_it_is_another() {
         let mut told = cell("a", "b", Outcome::Lost, "");
-        let failed = vec!["D3 *".into(), "D4 *".into()];
-        let (outcome, reason) = (Outcome::Lost, "known".to_owned());
-        told.plan.expectation =
-            Some(Expectation { outcome, tainted: false, failed, unstable: Vec::new(), reason, link: None });
+        let (failed, reason) = (vec!["D3 *".into(), "D4 *".into()], "known".to_owned());
+        told.plan.expectation = Some(Expectation { failed, reason, ..Expectation::of(Outcome::Lost) });
         told.probes[0].name = "D3 state".into();
         told.probes.push(Probe { name: "D0 BARs".into(), ..told.probes[0].clone() });
         assert_eq!(

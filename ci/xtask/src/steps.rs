@@ -63,6 +63,7 @@ macro_rules! matrix {
                 "--matrix",
                 $name,
                 "--resume-if-exists",
+                "--allow-skips",
                 "--report-dir",
                 concat!("{runs}/", $name),
             ]),

@@ -65,7 +65,7 @@ fn went_well(reply: &Reply) -> bool {
     match reply {
         Reply::Hello(_) | Reply::Located(_) | Reply::KernelLog(_) => true,
         Reply::Done { said, .. } => said.probes.iter().all(|probe| probe.passed),
-        Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => false,
+        Reply::NotDone { .. } => false,
     }
 }
 
@@ -84,6 +84,6 @@ mod tests {
     fn a_broken_probe_or_a_refusal_is_not_well() {
         assert!(went_well(&done(1)));
         assert!(!went_well(&done(2)));
-        assert!(!went_well(&Reply::Failed { message: String::new() }));
+        assert!(!went_well(&Reply::failed("")));
     }
 }

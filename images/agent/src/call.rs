@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// Carries out a request, or has the holder carry it out.
 pub(crate) fn answer(request: &Request) -> Reply {
-    let failed = |message| Reply::Failed { message };
+    let failed = |message: String| Reply::failed(message);
     match request {
         Request::Hello { protocol } if *protocol != VERSION => {
             failed(format!("the host uses protocol version {protocol}, and this agent uses version {VERSION}"))
@@ -27,11 +27,14 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
         Request::Load { kernel, carry, command_line } => match kexec::load(*kernel, carry, command_line) {
             Ok(()) => facts::done(Said::default()),
-            Err(error) => StepError::from(error).into(),
+            Err(error) => facts::not_done(error.into(), Said::default()),
         },
         Request::Kexec => match holder::ask(request) {
             Ok(Reply::Done { .. }) => match kexec::go() {
-                Some(errno) => StepError::refused("reboot LINUX_REBOOT_CMD_KEXEC", "the target kernel")(errno).into(),
+                Some(errno) => {
+                    let refused = StepError::refused("reboot LINUX_REBOOT_CMD_KEXEC", "the target kernel")(errno);
+                    facts::not_done(refused, Said::default())
+                }
                 None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0, but the kernel still runs".to_owned()),
             },
             Ok(reply) => failed(format!("the holder process is not ready: {reply:?}")),

@@ -1,5 +1,6 @@
 //! Facts about the guest and its kernel, read from /proc and /sys.
 
+use crate::workloads::StepError;
 use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Reply, Said, VERSION};
 use std::fs;
 use std::io::Read;
@@ -24,7 +25,15 @@ pub(crate) fn hello() -> Result<Hello, String> {
 pub(crate) fn done(said: Said) -> Reply {
     match taint() {
         Ok(taint) => Reply::Done { said, taint },
-        Err(message) => Reply::Failed { message },
+        Err(message) => Reply::failed(message),
+    }
+}
+
+/// The reply to a step that was not carried out to its end, with what it found before.
+pub(crate) fn not_done(error: StepError, said: Said) -> Reply {
+    match taint() {
+        Ok(taint) => Reply::NotDone { why: error.into(), said, taint },
+        Err(message) => Reply::failed(message),
     }
 }
 

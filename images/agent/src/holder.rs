@@ -1,7 +1,7 @@
 //! The process that holds what the workloads preserve. The kernel drops a session when its descriptor is closed, so this process
 //! lives until the kexec, whatever becomes of the SSH connection.
 
-use crate::workloads::{self, Context};
+use crate::workloads::{self, Context, StepError};
 use luqual_protocol::{Located, Reply, Request, Said};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -41,42 +41,49 @@ fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
 }
 
 fn answer(held: &mut Held, request: Request) -> Reply {
-    let done = match request {
+    match request {
         // The workload was retrieved in this boot, and is preserved for the next kernel.
         Request::Preserve { workload, .. } if held.contains_key(&workload) => {
-            later_step(held, &workload).map(Context::preserve)
+            carry_out(later_step(held, &workload), Context::preserve)
         }
         Request::Preserve { workload, seed, device } => {
-            first_step(held, &workload, seed, 0, device).map(Context::preserve)
+            carry_out(first_step(held, &workload, seed, 0, device), Context::preserve)
         }
         Request::Retrieve { workload, seed, hop, device } => {
-            first_step(held, &workload, seed, hop, device).map(Context::retrieve)
+            carry_out(first_step(held, &workload, seed, hop, device), Context::retrieve)
         }
-        Request::Verify { workload } => later_step(held, &workload).map(Context::verify),
-        Request::Finish { workload } => later_step(held, &workload).map(Context::finish),
+        Request::Verify { workload } => carry_out(later_step(held, &workload), Context::verify),
+        Request::Finish { workload } => carry_out(later_step(held, &workload), Context::finish),
         Request::Inject { workload, item } => {
-            later_step(held, &workload).map(|context| workloads::corrupt(context, item))
+            carry_out(later_step(held, &workload), |context| workloads::corrupt(context, item))
         }
         Request::Flip { workload, place, offset } => {
-            later_step(held, &workload).map(|context| context.flip(&place, offset))
+            carry_out(later_step(held, &workload), |context| context.flip(&place, offset))
         }
-        Request::Locate { workload, place } => {
-            return match later_step(held, &workload).map(|it| it.locate(&place)) {
-                Ok(Ok(address)) => Reply::Located(Located { address }),
-                Ok(Err(error)) => error.into(),
-                Err(message) => Reply::Failed { message },
-            };
-        }
+        Request::Locate { workload, place } => match later_step(held, &workload).map(|it| it.locate(&place)) {
+            Ok(Ok(address)) => Reply::Located(Located { address }),
+            Ok(Err(error)) => crate::facts::not_done(error, Said::default()),
+            Err(message) => Reply::failed(message),
+        },
         // `call` asks this before the kexec, to see that the holder still answers.
-        Request::Kexec => Ok(Ok(Said::default())),
+        Request::Kexec => crate::facts::done(Said::default()),
         Request::Hello { .. } | Request::Load { .. } | Request::KernelLog | Request::Panic => {
-            Err("the holder process does not handle this request".to_owned())
+            Reply::failed("the holder process does not handle this request")
         }
+    }
+}
+
+/// Carries out a step. What it found counts, whether it came to its end or not.
+fn carry_out(context: Result<&mut Context, String>, step: impl FnOnce(&mut Context) -> Result<(), StepError>) -> Reply {
+    let context = match context {
+        Ok(context) => context,
+        Err(message) => return Reply::failed(message),
     };
+    let done = step(context);
+    let said = context.end_step();
     match done {
-        Ok(Ok(said)) => crate::facts::done(said),
-        Ok(Err(error)) => error.into(),
-        Err(message) => Reply::Failed { message },
+        Ok(()) => crate::facts::done(said),
+        Err(error) => crate::facts::not_done(error, said),
     }
 }
 
@@ -121,14 +128,19 @@ pub(crate) fn ask(request: &Request) -> Result<Reply, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use luqual_protocol::NotDone;
 
     #[test]
     fn steps_out_of_order_are_refused() {
         let mut held = Held::new();
         let verify = Request::Verify { workload: "memfd.basic".into() };
-        assert!(matches!(answer(&mut held, verify), Reply::Failed { message } if message.contains("not started")));
+        assert!(
+            matches!(answer(&mut held, verify), Reply::NotDone { why: NotDone::Failed { message }, .. } if message.contains("not started"))
+        );
         let unknown = Request::Retrieve { workload: "memfd.unknown".into(), seed: 1, hop: 1, device: None };
-        assert!(matches!(answer(&mut held, unknown), Reply::Failed { message } if message.contains("no workload")));
-        assert!(matches!(answer(&mut held, Request::KernelLog), Reply::Failed { .. }));
+        assert!(
+            matches!(answer(&mut held, unknown), Reply::NotDone { why: NotDone::Failed { message }, .. } if message.contains("no workload"))
+        );
+        assert!(matches!(answer(&mut held, Request::KernelLog), Reply::NotDone { .. }));
     }
 }

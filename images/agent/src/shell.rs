@@ -1,7 +1,7 @@
 //! An interactive prompt: the host's requests as commands, and programs.
 
 use crate::call::answer;
-use luqual_protocol::{PROGRAMS, PROMPT, Prompt, Reply, Request, Said, workloads};
+use luqual_protocol::{NotDone, PROGRAMS, PROMPT, Probe, Prompt, Reply, Request, Said, workloads};
 use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::termios::isatty;
 use std::fs;
@@ -207,22 +207,28 @@ fn act(order: ShellCommand) -> Result<(), String> {
 fn told(reply: &Reply) -> String {
     match reply {
         Reply::Done { said, taint } => {
-            let probes: String = said
-                .probes
-                .iter()
-                .map(|it| {
-                    let word = if it.passed { "passed" } else { "FAILED" };
-                    format!("{word}  {}: expected {}, observed {}\n", it.name, it.expected, it.observed)
-                })
-                .collect();
             let taint = if *taint == 0 { String::new() } else { format!("; the kernel is tainted: {taint}") };
-            format!("{probes}done: {}{taint}\n", counted(said))
+            format!("{}done: {}{taint}\n", probes(said), counted(said))
         }
-        Reply::Refused { call, errno, about } => format!("the kernel refused: {call}: {errno} ({about})"),
-        Reply::Missing { what } => format!("missing: {what}"),
-        Reply::Failed { message } => message.clone(),
+        Reply::NotDone { why, said, .. } => {
+            let why = match why {
+                NotDone::Refused { call, errno, about } => format!("the kernel refused: {call}: {errno} ({about})"),
+                NotDone::Missing { what } => format!("missing: {what}"),
+                NotDone::Failed { message } => message.clone(),
+            };
+            probes(said) + &why
+        }
         other => format!("{other:?}"),
     }
+}
+
+/// The probes of a step, a line each.
+fn probes(said: &Said) -> String {
+    let line = |it: &Probe| {
+        let word = if it.passed { "passed" } else { "FAILED" };
+        format!("{word}  {}: expected {}, observed {}\n", it.name, it.expected, it.observed)
+    };
+    said.probes.iter().map(line).collect()
 }
 
 fn counted(said: &Said) -> String {

@@ -16,8 +16,8 @@ pub use digest::digest;
 pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{
-    Hello, Item, Kernel, KernelLog, Located, Measure, PausedMachine, Probe, Reaches, Reply, Request, Said, VmReport,
-    WorkloadPage, Written,
+    Hello, Item, Kernel, KernelLog, Located, Measure, NotDone, PausedMachine, Probe, Reaches, Reply, Request, Said,
+    VmReport, WorkloadPage, Written,
 };
 pub use workload::{
     Device, EXTERNAL, LoadTime, Requirement, Unplug, Update, Workload, external, find as find_workload, program_path,
@@ -25,7 +25,7 @@ pub use workload::{
 };
 
 /// The version of the protocol. It rises with every incompatible change; both sides must have the same version.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// The agent's path in the guest; it is also /init.
 pub const AGENT: &str = "/bin/luqual-agent";

@@ -1,7 +1,7 @@
 //! Which requests still follow after a reply. The host uses this when it sends requests one by one, and the agent
 //! uses it in a guest without a connection.
 
-use crate::{Reply, Request};
+use crate::{NotDone, Reply, Request};
 use std::collections::BTreeSet;
 
 /// The progress of a boot. Pure.
@@ -59,8 +59,10 @@ impl Progression {
     pub fn after(&mut self, request: &Request, reply: &Reply) -> Next {
         self.begin(request);
         match reply {
-            Reply::Refused { .. } if request.is_of_a_source() => Next::LookAgain(self.verified()),
-            Reply::Refused { .. } | Reply::Missing { .. } | Reply::Failed { .. } => Next::Stop,
+            Reply::NotDone { why: NotDone::Refused { .. }, .. } if request.is_of_a_source() => {
+                Next::LookAgain(self.verified())
+            }
+            Reply::NotDone { .. } => Next::Stop,
             Reply::Done { said, .. } => {
                 if let Some(workload) = request.workload() {
                     if said.probes.iter().any(|probe| !probe.passed) {
@@ -125,7 +127,7 @@ mod tests {
     const HELLO: Request = Request::Hello { protocol: 1 };
 
     fn refused() -> Reply {
-        Reply::Refused { call: "x".into(), errno: "EBUSY".into(), about: String::new() }
+        NotDone::Refused { call: "x".into(), errno: "EBUSY".into(), about: String::new() }.into()
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
         let mut progression = Progression::default();
         let retrieve = Request::Retrieve { workload: "a".into(), seed: 1, hop: 1, device: None };
         assert_eq!(progression.after(&retrieve, &refused()), Next::Stop);
-        assert_eq!(progression.after(&preserve("a"), &Reply::Failed { message: String::new() }), Next::Stop);
-        assert_eq!(progression.after(&preserve("a"), &Reply::Missing { what: String::new() }), Next::Stop);
+        assert_eq!(progression.after(&preserve("a"), &Reply::failed("")), Next::Stop);
+        assert_eq!(progression.after(&preserve("a"), &NotDone::Missing { what: String::new() }.into()), Next::Stop);
     }
 }

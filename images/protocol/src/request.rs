@@ -209,8 +209,27 @@ pub enum Reply {
         /// The value of /proc/sys/kernel/tainted after the step.
         taint: u64,
     },
+    /// The step was not done. What it found before that counts.
+    NotDone {
+        /// The reason.
+        why: NotDone,
+        /// The results of the step before it ended.
+        #[serde(flatten)]
+        said: Said,
+        /// The value of /proc/sys/kernel/tainted then; 0 if no step was begun.
+        #[serde(default)]
+        taint: u64,
+    },
     /// To [`Request::Locate`].
     Located(Located),
+    /// To [`Request::KernelLog`].
+    KernelLog(KernelLog),
+}
+
+/// Why a step was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotDone {
     /// The kernel refused a call.
     Refused {
         /// The call, such as `ioctl LIVEUPDATE_SESSION_PRESERVE_FD`.
@@ -225,8 +244,6 @@ pub enum Reply {
         /// What is missing.
         what: String,
     },
-    /// To [`Request::KernelLog`].
-    KernelLog(KernelLog),
     /// The agent failed. This says nothing about the kernel.
     Failed {
         /// The error message.
@@ -234,10 +251,25 @@ pub enum Reply {
     },
 }
 
+impl From<NotDone> for Reply {
+    /// The reply without any results.
+    fn from(why: NotDone) -> Self {
+        Self::NotDone { why, said: Said::default(), taint: 0 }
+    }
+}
+
+impl Reply {
+    /// The reply of an agent that failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        NotDone::Failed { message: message.into() }.into()
+    }
+}
+
 /// The results of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     /// The probes of the step.
+    #[serde(default)]
     pub probes: Vec<Probe>,
     /// The measured times of the kernel's calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,7 +4,7 @@ use crate::document::{Table, Text};
 use crate::filter::{KernelPattern, Named, Subject};
 use crate::names::{KnownNames, is_path, unknown};
 use crate::pairs::Matrix;
-use luqual_model::{Expectation, Outcome, RANGE_SYNTAX, matches};
+use luqual_model::{Expectation, Outcome, Phase, RANGE_SYNTAX, Side, matches};
 
 /// Rules for cells. The last rule that matches a cell counts, so a later rule refines an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,14 +87,58 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &KnownNames<'_
     let tainted = table.flag("tainted");
     let failed = failed(table.renamed_texts("failed", "broken"), outcome);
     let unstable = unstable(table.renamed_texts("unstable", "unsteady"), &failed);
+    let known = known_end(table, outcome);
     let reason = table.needed_text("reason");
     if let Some(reason) = reason.as_ref().filter(|reason| reason.text.trim().is_empty()) {
         reason.wrong("the reason is empty", Some("say why the cell is known to end so".to_owned()));
     }
     let link = table.text("link").map(|link| link.text.to_owned());
-    let expectation =
-        Expectation { outcome: outcome?, tainted, failed, unstable, reason: reason?.text.to_owned(), link };
+    let reason = reason?.text.to_owned();
+    let expectation = Expectation { outcome: outcome?, tainted, failed, unstable, reason, link, ..known };
     Some(Rule { source: source?, target: target?, profile, workload, expectation })
+}
+
+/// The keys that say which refusal or which crash is known.
+fn known_end(table: &Table<'_>, outcome: Option<Outcome>) -> Expectation {
+    let text = |key, of: &[Outcome]| {
+        let text: Text<'_> = table.text(key)?;
+        if text.text.trim().is_empty() {
+            text.wrong(
+                format!("`{key}` is empty"),
+                Some("write it as reports have it; * and ? are wildcards".to_owned()),
+            );
+        } else if let Some(outcome) = outcome.filter(|outcome| !of.contains(outcome)) {
+            let words: Vec<&str> = of.iter().map(|outcome| outcome.word()).collect();
+            let hint = format!("`{key}` is for {}", words.join(", "));
+            text.wrong(format!("`{key}` says nothing of a cell that is `{outcome}`"), Some(hint));
+        }
+        Some(text)
+    };
+    let refused = [Outcome::Refused, Outcome::Incompatible, Outcome::Lost];
+    let by_line = [Outcome::Crashed, Outcome::Incompatible];
+    let side = text("side", &[Outcome::Crashed, Outcome::Refused, Outcome::Incompatible, Outcome::Lost]);
+    let phase = text("phase", &[Outcome::Crashed, Outcome::Refused, Outcome::Incompatible, Outcome::Lost]);
+    let owned = |text: Option<Text<'_>>| text.map(|text| text.text.to_owned());
+    Expectation {
+        call: owned(text("call", &refused)),
+        errno: owned(text("errno", &refused)),
+        signature: owned(text("signature", &by_line)),
+        side: side.and_then(|text| {
+            let side = Side::from_word(text.text);
+            if side.is_none() {
+                unknown(&text, "side", &["source", "target"], "");
+            }
+            side
+        }),
+        phase: phase.and_then(|text| {
+            let phase = Phase::from_word(text.text);
+            if phase.is_none() {
+                unknown(&text, "phase", &Phase::ALL.map(Phase::word), "");
+            }
+            phase
+        }),
+        ..Expectation::of(Outcome::Survived)
+    }
 }
 
 /// The probes that fail. Their names are only known once a kernel has run.

@@ -3,7 +3,7 @@
 use crate::expect::Expectations;
 use crate::filter::{KernelPattern, Named, Subject};
 use crate::names::is_path;
-use luqual_model::{Expectation, Outcome, ProbeNames, Status, Version};
+use luqual_model::{End, Expectation, Outcome, Phase, ProbeNames, Refusal, Side, Status, Version};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -18,30 +18,56 @@ pub struct Observed<'a> {
     pub tainted: bool,
     /// The names of the failed probes.
     pub failed: &'a [String],
+    /// The title.
+    pub title: &'a str,
+    /// The call that a kernel refused.
+    pub refusal: Option<&'a Refusal>,
+    /// The side of the kernel that refused or crashed.
+    pub side: Option<Side>,
+    /// The phase that decided the outcome.
+    pub phase: Phase,
 }
 
 impl Observed<'_> {
     fn is_as(&self, expectation: Option<&Expectation>) -> bool {
-        // The passed probes only tell a regression from an improvement, and neither is as expected.
-        let told = ProbeNames { failed: self.names(), passed: Vec::new() };
-        Status::of(self.outcome, self.tainted, &told, expectation) == Status::Expected
+        // The passed probes only tell a regression from another end, and neither is as expected.
+        let probes = ProbeNames { failed: self.names(), passed: Vec::new() };
+        let Self { outcome, tainted, title, refusal, side, phase, .. } = *self;
+        Status::of(&End { outcome, tainted, probes, title, refusal, side, phase }, expectation) == Status::Expected
     }
 
-    /// What would make it expected. Of a loss that was known, the probes stay named: those that still do not hold as
-    /// they were, and the others by their own names.
-    fn end(&self, expectation: Option<&Expectation>) -> End {
-        let mut end = End { outcome: self.outcome, tainted: self.tainted, failed: Vec::new(), unstable: Vec::new() };
-        if let Some(known) = expectation.filter(|known| known.outcome == self.outcome) {
-            let names = self.names();
-            let other = known.probe_mismatch(&names);
-            let still = known.failed.iter().map(String::as_str).filter(|glob| !other.did_not_fail.contains(glob));
-            end.failed = still.chain(other.also_failed).map(str::to_owned).collect();
-            // They say nothing where none is named.
-            if !end.failed.is_empty() {
-                end.unstable.clone_from(&known.unstable);
+    /// What would make it expected: the probes of a loss, the call and errno of a refusal, the signature of a crash.
+    /// Of a loss that was known, the probes stay named as they were, as far as they still fail.
+    fn known(&self, expectation: Option<&Expectation>) -> Expectation {
+        let mut known = Expectation { tainted: self.tainted, ..Expectation::of(self.outcome) };
+        let names = self.names();
+        match expectation.filter(|before| before.outcome == self.outcome && !before.failed.is_empty()) {
+            Some(before) => {
+                let other = before.probe_mismatch(&names);
+                let still = before.failed.iter().map(String::as_str).filter(|glob| !other.did_not_fail.contains(glob));
+                known.failed = still.chain(other.also_failed).map(str::to_owned).collect();
+                known.unstable.clone_from(&before.unstable);
+            }
+            None => {
+                let each: BTreeSet<&str> = names.into_iter().collect();
+                known.failed = each.into_iter().map(str::to_owned).collect();
             }
         }
-        end
+        let is_crash = self.outcome == Outcome::Crashed;
+        match self.refusal.filter(|_| known.failed.is_empty() && !is_crash) {
+            Some(Refusal { call, errno, .. }) => {
+                (known.call, known.errno) = (Some(call.clone()), Some(errno.clone()));
+                known.phase = Some(self.phase);
+            }
+            None if is_crash || self.outcome == Outcome::Incompatible => {
+                known.signature = Some(self.title.to_owned()).filter(|title| !title.is_empty());
+            }
+            None => {}
+        }
+        if is_crash {
+            (known.side, known.phase) = (self.side, Some(self.phase));
+        }
+        known
     }
 
     fn names(&self) -> Vec<&str> {
@@ -67,9 +93,7 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             let new = grid.rules();
             for Rule { sources, targets, end } in &new {
                 let (source, target) = (grid.range(sources), grid.range(targets));
-                let End { outcome, tainted, failed, unstable } = end.clone();
-                let reason = reason.to_owned();
-                let expectation = Expectation { outcome, tainted, failed, unstable, reason, link: None };
+                let expectation = Expectation { reason: reason.to_owned(), ..end.clone() };
                 known.add(&source, &target, profile, workload, expectation);
                 rules.push((source, target, end.clone()));
             }
@@ -97,6 +121,14 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             if !end.unstable.is_empty() {
                 say("unstable", end.unstable.into());
             }
+            let side = end.side.map(|side| side.to_string());
+            let phase = end.phase.map(|phase| phase.to_string());
+            let parts = [("call", end.call), ("errno", end.errno), ("signature", end.signature), ("side", side)];
+            for (name, value) in parts.into_iter().chain([("phase", phase)]) {
+                if let Some(value) = value {
+                    say(name, value.into());
+                }
+            }
             say("reason", reason.into());
             if let Some(link) = link {
                 say("link", link.into());
@@ -109,27 +141,19 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
 /// Each round adds narrower rules for the cells that a rule of the round before should not have matched.
 const ROUNDS: usize = 4;
 
-/// What a rule expects of its cells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct End {
-    outcome: Outcome,
-    tainted: bool,
-    failed: Vec<String>,
-    unstable: Vec<String>,
-}
-
 type Range = std::ops::RangeInclusive<usize>;
 
 struct Rule {
     sources: Range,
     targets: Range,
-    end: End,
+    /// What it expects, without a reason.
+    end: Expectation,
 }
 
 /// The cells of one workload on one profile, by kernels in version order.
 struct Grid<'a> {
     kernels: Vec<Named<'a>>,
-    ends: Vec<Vec<Option<End>>>,
+    ends: Vec<Vec<Option<Expectation>>>,
     /// The cells that are not as expected: source, target.
     wanted: BTreeSet<(usize, usize)>,
 }
@@ -150,7 +174,7 @@ impl<'a> Grid<'a> {
         for it in observed {
             let at = (place(it.subject.source), place(it.subject.target));
             let expectation = expectations.of(&it.subject);
-            ends[at.0][at.1] = Some(it.end(expectation));
+            ends[at.0][at.1] = Some(it.known(expectation));
             if it.outcome.is_conclusive() && !it.is_as(expectation) {
                 wanted.insert(at);
             }
@@ -190,13 +214,13 @@ impl<'a> Grid<'a> {
             (taken(sources, targets), std::cmp::Reverse(size(sources) + size(targets)))
         };
         let (sources, targets) = pairs.filter(fits).max_by_key(value).unwrap_or((source..=source, target..=target));
-        let survived = || End { outcome: Outcome::Survived, tainted: false, failed: Vec::new(), unstable: Vec::new() };
-        Rule { sources, targets, end: end.cloned().unwrap_or_else(survived) }
+        let end = end.cloned().unwrap_or_else(|| Expectation::of(Outcome::Survived));
+        Rule { sources, targets, end }
     }
 
     /// Whether ranges take, by their versions, a kernel beside them that did not end so: a path, or a variant of a
     /// version.
-    fn takes_another(&self, sources: &Range, targets: &Range, end: Option<&End>) -> bool {
+    fn takes_another(&self, sources: &Range, targets: &Range, end: Option<&Expectation>) -> bool {
         let pattern = |range: &Range| self.range(range).parse::<KernelPattern>().ok();
         let (Some(from), Some(to)) = (pattern(sources), pattern(targets)) else { return false };
         let taken = |pattern: &KernelPattern, at: usize| pattern.takes(self.kernels[at]);
@@ -249,6 +273,10 @@ mod tests {
                 },
                 tainted: letter == 't',
                 failed: &[],
+                title: "x",
+                refusal: None,
+                side: None,
+                phase: Phase::Verify,
             })
             .collect()
     }
@@ -274,6 +302,44 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_call_and_errno_and_a_crash_its_signature_side_and_phase() {
+        let refusal = Refusal { call: "ioctl PRESERVE".into(), errno: "EEXIST".into(), about: "x".into() };
+        let one = |outcome, refused: bool| {
+            let subject = observed(["s000", "0000", "0000", "0000"])[0].subject;
+            let (title, side, phase) = ("Oops: x, in y", Some(Side::Source), Phase::Preserve);
+            let refusal = Some(&refusal).filter(|_| refused);
+            Observed { subject, outcome, tainted: false, failed: &[], title, refusal, side, phase }
+        };
+        const CALL: &str = "call = \"ioctl PRESERVE\"\nerrno = \"EEXIST\"\nphase = \"preserve\"\nreason";
+        for (seen, told) in [
+            (one(Outcome::Refused, true), CALL),
+            (one(Outcome::Lost, true), CALL),
+            (one(Outcome::Incompatible, true), CALL),
+            (one(Outcome::Incompatible, false), "signature = \"Oops: x, in y\"\nreason"),
+            (
+                one(Outcome::Crashed, false),
+                "signature = \"Oops: x, in y\"\nside = \"source\"\nphase = \"preserve\"\nreason",
+            ),
+        ] {
+            let rules = propose(&[seen], &Expectations::default(), "now", None);
+            assert!(rules.contains(told), "{rules}");
+            // It is as expected by that, and nothing else is.
+            let known = file(&rules);
+            let is_as = |seen: &Observed<'_>| seen.is_as(known.of(&seen.subject));
+            assert!(is_as(&seen), "{rules}");
+            let other = Refusal { errno: "EBUSY".into(), ..refusal.clone() };
+            let others = match seen.refusal {
+                Some(_) => vec![Observed { refusal: Some(&other), ..seen }, Observed { phase: Phase::Load, ..seen }],
+                None if seen.outcome == Outcome::Crashed => {
+                    vec![Observed { title: "BUG: z", ..seen }, Observed { side: Some(Side::Target), ..seen }]
+                }
+                None => vec![Observed { title: "BUG: z", ..seen }],
+            };
+            assert!(others.iter().all(|other| !is_as(other)), "{rules}");
+        }
+    }
+
+    #[test]
     fn any_reason_can_be_read_again() {
         let run = observed(["icii", "iiii", "iiii", "iiii"]);
         for reason in ["\"quoted\" and 'single'", "two\nlines", "a tab\t, a bell\u{7}, a \\ and \u{1b}[1m", "»é«"] {
@@ -295,6 +361,10 @@ mod tests {
             outcome,
             tainted: false,
             failed: &[],
+            title: "x",
+            refusal: None,
+            side: None,
+            phase: Phase::Verify,
         };
         let (bad, good) = (Outcome::Incompatible, Outcome::Survived);
         let run = [
@@ -309,15 +379,7 @@ mod tests {
             let value: toml::Table = rule.parse().unwrap();
             let text = |key: &str| value[key].as_str().unwrap();
             let outcome = Outcome::from_word(text("outcome")).unwrap();
-            let failed = Vec::new();
-            let expectation = Expectation {
-                outcome,
-                tainted: false,
-                failed,
-                unstable: Vec::new(),
-                reason: String::new(),
-                link: None,
-            };
+            let expectation = Expectation::of(outcome);
             known.add(text("source"), text("target"), text("profile"), text("workload"), expectation);
         }
         for cell in &run {
@@ -332,7 +394,17 @@ mod tests {
             let named = Named { name: KERNELS[at], release: KERNELS[at] };
             let (profile, workload) = ("q35-intel", "memfd.basic");
             let subject = Subject { source: named, target: named, profile, workload };
-            Observed { subject, outcome: Outcome::Lost, tainted: false, failed }
+            let (title, phase) = ("x", Phase::Verify);
+            Observed {
+                subject,
+                outcome: Outcome::Lost,
+                tainted: false,
+                failed,
+                title,
+                refusal: None,
+                side: None,
+                phase,
+            }
         };
         const THEN: &str = "[[expect]]\nsource = \"*\"\ntarget = \"*\"\noutcome = \"lost\"\n\
                             broken = [\"D3 *\", \"D4 *\"]\nreason = \"then\"\n";
@@ -348,8 +420,10 @@ mod tests {
         assert_eq!(propose(&[lost(0, &other)], &file(&unstable), "now", None), "");
         let told = propose(&[lost(0, &fewer)], &file(&unstable), "now", None);
         assert!(told.contains("failed = [\"D4 *\"]\nunstable = [\"D0 *\"]\nreason"), "{told}");
-        // A cell whose expectation names no probes gets none, and takes no list from a neighbour.
-        assert!(!propose(&[lost(0, &other)], &Expectations::default(), "now", None).contains("failed"));
+        // A cell whose expectation names no probes gets all, each once.
+        let twice = probes(&["b", "a", "b"]);
+        let told = propose(&[lost(0, &twice)], &Expectations::default(), "now", None);
+        assert!(told.contains("failed = [\"a\", \"b\"]\nreason"), "{told}");
         let run = [lost(0, &other), lost(1, &known), lost(2, &other)];
         let rules = propose(&run, &before, "now", None);
         assert_eq!(rules.matches("[[expect]]").count(), 2, "{rules}");

@@ -26,6 +26,8 @@ impl Conclusion {
         let nothing_to_run = record.run.planned.is_empty() && record.run.partition.is_some();
         let ran = nothing_to_run || ended().any(|cell| cell.outcome != Outcome::Skipped);
         let content = ended().all(|cell| match cell.status {
+            // A cell whose attempts were skipped and not is flaky.
+            Status::Unexpected if cell.outcome == Outcome::Skipped => demand.allow_skips,
             _ if demand.survived => cell.clean(),
             Status::Expected => true,
             Status::Improvement => !demand.strict,

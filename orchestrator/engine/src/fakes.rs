@@ -4,7 +4,7 @@ use crate::error::EngineError;
 use crate::machine::{Found, Machines};
 use luqual_kernels::image;
 use luqual_model::KernelInfo;
-use luqual_protocol::{Kernel, Probe, Reply, Request, Said};
+use luqual_protocol::{Kernel, NotDone, Probe, Reply, Request, Said};
 use luqual_runner::fake::{FakeLab, Play, Script};
 use luqual_runner::{Lab, Machine, Start, Waiting};
 use luqual_vm::{Accel, AccelChoice, AccelFound, MachineEnd, Qemu, QemuVersion};
@@ -126,7 +126,8 @@ fn script(ending: Ending, booted: Booted) -> Script {
     let does_not_start = (ending(&booted, "") == Ends::Unstarted).then(|| "there is no room".to_owned());
     let plays = move |_: u32, request: &Request| match request {
         Request::Preserve { workload, .. } if ending(&booted, workload) == Ends::Refused => {
-            Play::Reply(Reply::Refused { call: "ioctl".into(), errno: "EBUSY".into(), about: "a session".into() })
+            let (call, errno, about) = ("ioctl".to_owned(), "EBUSY".to_owned(), "a session".to_owned());
+            Play::Reply(NotDone::Refused { call, errno, about }.into())
         }
         Request::Verify { workload } => match ending(&booted, workload) {
             Ends::Lost => {

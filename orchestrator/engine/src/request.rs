@@ -212,6 +212,9 @@ pub struct Demand {
     pub survived: bool,
     /// An improvement is a failure, too.
     pub strict: bool,
+    /// A skipped cell is no failure.
+    #[serde(default)]
+    pub allow_skips: bool,
 }
 
 impl RunRequest {
@@ -288,7 +291,7 @@ mod tests {
             },
             machine: MachineChoice { accel: AccelWanted::Tcg, qemu: Some("/q".into()) },
             kernels: KernelSource { catalog: Some("c.toml".into()), debian_mirror: Some("/m".into()) },
-            demand: Demand { survived: true, strict: true },
+            demand: Demand { survived: true, strict: true, allow_skips: true },
             report_dir: Some("it's 100 %".into()),
             ..RunRequest::of(Pairs::One("./a b".into(), "7.3.4".into()))
         };

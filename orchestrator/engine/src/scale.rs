@@ -12,8 +12,8 @@ use crate::request::KernelSource;
 use crate::selection::Chosen;
 use luqual_config::{Budget, Deadlines, Expectations};
 use luqual_model::{
-    Blackout, CellKey, CellRecord, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord, PlannedCell,
-    Probe, ProbeNames, Settings, Side, Stamped, Status,
+    Blackout, CellKey, CellRecord, End, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord,
+    PlannedCell, Probe, ProbeNames, Settings, Side, Stamped, Status,
 };
 use luqual_runner::{Arrival, Dispatcher, JOURNAL, Slots, run_all};
 use luqual_vm::profile::PROFILES;
@@ -177,9 +177,11 @@ fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
     let finding = |line: u64| Finding {
         kind: FindingKind::Luo,
         side: Side::Target,
+        hop: 1,
         at_us: 9 * us,
         line,
         text: "luo: restored 2 sessions from the previous kernel".to_owned(),
+        function: None,
     };
     let started = Event::CellStarted { cell: id.clone(), key: plan.key.clone() };
     let mut events = vec![started];
@@ -190,7 +192,8 @@ fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
         events.push(Event::PhaseEnded { cell: id.clone(), phase, hop, duration_us: us, end });
     }
     let probes: Vec<Probe> = (0..15).map(probe).collect();
-    let status = Status::of(outcome, false, &ProbeNames::of(&probes), plan.expectation.as_ref());
+    let status =
+        Status::of(&End { probes: ProbeNames::of(&probes), ..End::of(outcome, false) }, plan.expectation.as_ref());
     let record = CellRecord {
         title: if lost { "memfd 0 content: expected every byte as it was".to_owned() } else { String::new() },
         seed: number as u64,

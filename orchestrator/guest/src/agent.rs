@@ -50,7 +50,7 @@ impl Agent {
         self.link.exec(&command, &[(PROMPT, &prompt)], b"").await
     }
 
-    /// Sends a request. Output that is not a reply is returned as [`Reply::Failed`].
+    /// Sends a request. Output that is not a reply is returned as [`Reply::failed`].
     pub async fn ask(&self, request: &Request) -> Result<Reply, LinkError> {
         self.log.write("request", &serde_json::to_value(request).unwrap_or_default());
         let mut text = serde_json::to_vec(request).unwrap_or_default();
@@ -67,13 +67,11 @@ impl Agent {
 fn read_reply(status: u32, stdout: &[u8], stderr: &[u8]) -> Reply {
     match serde_json::from_slice(stdout) {
         Ok(reply) if status == 0 => reply,
-        _ => Reply::Failed {
-            message: format!(
-                "the agent exited with status {status} and wrote `{}` and, on standard error, `{}`",
-                String::from_utf8_lossy(stdout).trim_end(),
-                String::from_utf8_lossy(stderr).trim_end()
-            ),
-        },
+        _ => Reply::failed(format!(
+            "the agent exited with status {status} and wrote `{}` and, on standard error, `{}`",
+            String::from_utf8_lossy(stdout).trim_end(),
+            String::from_utf8_lossy(stderr).trim_end()
+        )),
     }
 }
 
@@ -100,15 +98,17 @@ impl AgentLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_protocol::Said;
+    use luqual_protocol::{NotDone, Said};
 
     #[test]
     fn only_a_whole_reply_of_a_command_that_succeeded_counts() {
         let done = br#"{"reply":"done","probes":[],"taint":0}"#;
         assert_eq!(read_reply(0, done, b""), Reply::Done { said: Said::default(), taint: 0 });
-        assert!(matches!(read_reply(137, done, b""), Reply::Failed { message } if message.contains("137")));
-        assert!(
-            matches!(read_reply(0, b"", b"no such request"), Reply::Failed { message } if message.contains("no such"))
-        );
+        let fails = |reply, why: &str| match reply {
+            Reply::NotDone { why: NotDone::Failed { message }, .. } => message.contains(why),
+            _ => false,
+        };
+        assert!(fails(read_reply(137, done, b""), "137"));
+        assert!(fails(read_reply(0, b"", b"no such request"), "no such"));
     }
 }

@@ -134,7 +134,7 @@ mod tests {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
         let cell = key.id();
         let (kind, side) = (FindingKind::Kho, Side::Target);
-        let finding = Finding { kind, side, at_us: 5, line: 7, text: "KHO: x".into() };
+        let finding = Finding { kind, side, hop: 1, at_us: 5, line: 7, text: "KHO: x".into(), function: None };
         let (phase, hop) = (Phase::Kexec, 0);
         let end = PhaseEnd::Failed("why".into());
         for event in [

@@ -3,6 +3,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The name of a kernel of a cell, by the number of kexecs before it.
+pub fn kernel_after(hop: u32) -> String {
+    match hop {
+        0 | 1 => Side::after(hop).to_string(),
+        _ => format!("after kexec {hop}"),
+    }
+}
+
 /// A console line that matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
@@ -10,12 +18,19 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The kernel that printed the line.
     pub side: Side,
+    /// The number of kexecs before that kernel: 0 for the source, 1 for the target of a plain cell.
+    #[serde(default)]
+    pub hop: u32,
     /// When the host read the line, in microseconds since the start of the cell.
     pub at_us: u64,
     /// The line's number in `console.log`, from 1.
     pub line: u64,
     /// The line, without its time stamp.
     pub text: String,
+    /// The kernel's function in which a crash or a warning was: of its RIP line, or else of the first frame of its
+    /// trace that does more than report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
 }
 
 /// What a console line says.

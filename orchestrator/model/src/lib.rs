@@ -26,13 +26,13 @@ mod vm_report;
 
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
-pub use finding::{Finding, FindingKind};
+pub use finding::{Finding, FindingKind, kernel_after};
 pub use frames::{Frames, Span};
 pub use glob::matches;
 pub use journal::{ByteRange, Journal};
 pub use kernel::{Capability, KernelInfo, Patch, Refusal};
 pub use level::Level;
-pub use outcome::{Expectation, Outcome, Prediction, ProbeMismatch, ProbeNames, Status};
+pub use outcome::{End, Expectation, Outcome, Prediction, ProbeMismatch, ProbeNames, Status};
 pub use phase::{Phase, Side};
 pub use planned::PlannedCell;
 pub use probe::{Observer, Probe, ProbeKind};

@@ -100,6 +100,18 @@ pub enum Side {
     Target,
 }
 
+impl Side {
+    /// The side of that name.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Source, Self::Target].into_iter().find(|side| side.to_string() == word)
+    }
+
+    /// The side of the kernel that runs after `hop` kexecs.
+    pub const fn after(hop: u32) -> Self {
+        if hop == 0 { Self::Source } else { Self::Target }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -1,5 +1,6 @@
 use crate::{
-    CellId, Finding, Frames, Outcome, Phase, PlannedCell, Probe, ProbeMismatch, ProbeNames, Rate, Status, VmReport,
+    CellId, End, Finding, FindingKind, Frames, Outcome, Phase, PlannedCell, Probe, ProbeMismatch, ProbeNames, Rate,
+    Refusal, Side, Status, VmReport,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,12 @@ pub struct CellRecord {
     pub status: Status,
     /// The reason for the outcome, in one line; for a crash, its signature. Empty for an untainted survival.
     pub title: String,
+    /// The call that a kernel refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// The side of the kernel that refused or crashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
     /// What taints the cell: the lines of new warnings and splats, and new taint flags.
     pub tainted: Vec<String>,
     /// The phase that decided the outcome.
@@ -73,6 +80,8 @@ impl CellRecord {
             outcome,
             status,
             title: String::new(),
+            refusal: None,
+            side: None,
             tainted: Vec::new(),
             phase: Phase::Finish,
             seed: 0,
@@ -97,10 +106,61 @@ impl CellRecord {
         self.outcome == Outcome::Survived && self.tainted.is_empty()
     }
 
-    /// The status of the outcome and the probes against the expectation.
+    /// How the cell ended.
+    pub fn end(&self) -> End<'_> {
+        End {
+            outcome: self.outcome,
+            tainted: !self.tainted.is_empty(),
+            probes: ProbeNames::of(&self.probes),
+            title: &self.title,
+            refusal: self.refusal.as_ref(),
+            side: self.side,
+            phase: self.phase,
+        }
+    }
+
+    /// The status of the end against the expectation.
     pub fn against_expectation(&self) -> Status {
-        let told = ProbeNames::of(&self.probes);
-        Status::of(self.outcome, !self.tainted.is_empty(), &told, self.plan.expectation.as_ref())
+        Status::of(&self.end(), self.plan.expectation.as_ref())
+    }
+
+    /// What of a refusal or a crash is not as expected, if the outcome is.
+    pub fn end_mismatch(&self) -> Option<String> {
+        let known = self.plan.expectation.as_ref().filter(|known| known.outcome == self.outcome)?;
+        known.end_mismatch(&self.end())
+    }
+
+    /// The status as it follows from the rest of the record, whatever a journal says that somebody may have written.
+    /// Attempts with the same outcome can differ in their probes, which the record does not have.
+    pub fn derived_status(&self) -> Status {
+        let ends = || self.attempts.iter().map(|attempt| (attempt.outcome, attempt.tainted));
+        let differ = ends().any(|end| Some(end) != ends().next());
+        let is_flaky = differ || self.status == Status::Flaky && self.attempts.len() > 1;
+        if is_flaky { Status::Flaky } else { self.against_expectation() }
+    }
+
+    /// What in the record contradicts the rest of it; `None` if nothing does. Such a record is not luqual's.
+    pub fn contradiction(&self) -> Option<String> {
+        let worst = self.attempts.iter().map(|attempt| attempt.outcome.severity()).max();
+        if worst.is_some_and(|worst| worst != self.outcome.severity()) {
+            return Some(format!("it {}, and an attempt ended worse or none so", self.outcome));
+        }
+        if self.outcome != Outcome::Survived {
+            return None;
+        }
+        if let Some(probe) = self.probes.iter().find(|probe| !probe.passed) {
+            return Some(format!("it survived, and the probe `{}` failed", probe.name));
+        }
+        if self.probes.is_empty() {
+            return Some("it survived, and has no probes".to_owned());
+        }
+        let crash =
+            |finding: &&Finding| matches!(finding.kind, FindingKind::Panic | FindingKind::Oops | FindingKind::Bug);
+        if let Some(finding) = self.findings.iter().find(crash) {
+            return Some(format!("it survived, and a kernel said: {}", finding.text));
+        }
+        let taints = self.findings.iter().find(|finding| finding.kind.taints()).filter(|_| self.tainted.is_empty());
+        taints.map(|finding| format!("it survived untainted, and a kernel said: {}", finding.text))
     }
 
     /// How the failed probes differ from the expected ones, if the outcome is as expected and they do.
@@ -115,14 +175,15 @@ impl CellRecord {
         std::iter::once(self.outcome).chain(self.attempts.iter().map(|attempt| attempt.outcome))
     }
 
-    /// Whether two attempts ended alike: the same outcome and the same failed probes, and for a crash or an
-    /// inconclusive outcome the same reason. The observed values may differ.
+    /// Whether two attempts ended alike: the same outcome, taint and failed probes, the same call and errno of a
+    /// refusal, and for a crash or an inconclusive outcome the same reason. The observed values may differ.
     pub fn ended_as(&self, other: &Self) -> bool {
         let end = |it: &Self| {
             let failed: BTreeSet<String> = ProbeNames::of(&it.probes).failed.into_iter().map(str::to_owned).collect();
             let has_reason = it.outcome == Outcome::Crashed || !it.outcome.is_conclusive();
             let line = Some(it.title.clone()).filter(|_| has_reason);
-            (it.outcome, it.tainted.is_empty(), line, failed)
+            let refusal = it.refusal.as_ref().map(|refusal| (refusal.call.clone(), refusal.errno.clone()));
+            (it.outcome, it.tainted.is_empty(), line, refusal, failed)
         };
         end(self) == end(other)
     }

@@ -2,7 +2,7 @@
 
 use crate::follow::Follow;
 use crate::scan::Scanner;
-use luqual_model::{Finding, Side};
+use luqual_model::Finding;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
@@ -121,9 +121,10 @@ impl Console {
         lock(&self.state).told = Some(to);
     }
 
-    /// Sets the side of the kernel that prints from now on, if the host knows it better than the banner shows.
-    pub fn set_side(&self, side: Side) {
-        lock(&self.state).scanner.set_side(side);
+    /// The kernel that prints from now on runs after so many kexecs. Kernels that print no banner are not noticed
+    /// otherwise.
+    pub fn set_hop(&self, hop: u32) {
+        lock(&self.state).scanner.set_hop(hop);
     }
 }
 

@@ -7,8 +7,10 @@
 //! A kernel without CONFIG_PRINTK_TIME is recognised by its banner; each of its lines counts as a message.
 
 mod classify;
+mod function;
 
 use classify::classify;
+use function::Trace;
 use luqual_model::{Finding, FindingKind, Side};
 
 /// Scans lines one by one.
@@ -16,7 +18,8 @@ use luqual_model::{Finding, FindingKind, Side};
 pub struct Scanner {
     findings: Vec<Finding>,
     banners: u32,
-    side: Option<Side>,
+    /// The number of kexecs before the kernel that prints.
+    hop: u32,
     /// The last message with its time stamp, and the lines without one that followed; empty if it is too long.
     open: String,
     /// The kind of that message; its finding is then the last one.
@@ -25,6 +28,8 @@ pub struct Scanner {
     bare_banner: bool,
     /// Whether the current kernel prints no time stamps.
     bare: bool,
+    /// What is known of the function of the last finding.
+    trace: Trace,
 }
 
 /// The longest joined message in bytes; its kind is at its start.
@@ -43,9 +48,9 @@ impl Scanner {
         self.banners
     }
 
-    /// Sets the side of the kernel that prints from now on.
-    pub fn set_side(&mut self, side: Side) {
-        self.side = Some(side);
+    /// The kernel that prints from now on runs after so many kexecs. The number only grows.
+    pub fn set_hop(&mut self, hop: u32) {
+        self.hop = self.hop.max(hop);
     }
 
     /// Scans a line with its number, which was read at `at_us`.
@@ -102,6 +107,8 @@ impl Scanner {
         self.open_kind = classify(message);
         if let Some(kind) = self.open_kind {
             self.report(kind, message, place);
+        } else if let (Some(function), Some(finding)) = (self.trace.take(message), self.findings.last_mut()) {
+            finding.function = Some(function);
         }
     }
 
@@ -120,16 +127,15 @@ impl Scanner {
     }
 
     fn report(&mut self, kind: FindingKind, message: &str, ConsolePosition { line, at_us }: ConsolePosition) {
-        let (side, text) = (self.side.unwrap_or(Side::Source), message.trim_end().to_owned());
-        self.findings.push(Finding { kind, side, at_us, line, text });
+        let (hop, text) = (self.hop, message.trim_end().to_owned());
+        self.trace = Trace::after(kind);
+        self.findings.push(Finding { kind, side: Side::after(hop), hop, at_us, line, text, function: None });
     }
 
-    /// The second banner is the target's first.
+    /// The first banner is the source's.
     fn banner(&mut self) {
         self.banners += 1;
-        if self.banners > 1 {
-            self.side = Some(Side::Target);
-        }
+        self.set_hop(self.banners - 1);
     }
 
     /// /proc/version has the text of the banner, too; only the kernel prints its command line after it.

@@ -53,7 +53,7 @@ async fn a_guest_speaks_and_quits() -> Outcome {
     let fixture = Fixture::new("w")?;
     let machine = fixture.start().await?;
     assert!(machine.ssh_port().is_some());
-    machine.console().set_side(Side::Target);
+    machine.console().set_hop(1);
     assert_eq!(machine.hmp("info status").await?.trim(), "VM status: paused (prelaunch)");
     machine.resume().await?;
     machine.console().saw("luo: hello", 1).await;

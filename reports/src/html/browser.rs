@@ -127,7 +127,7 @@ fn a_page_is_opened_filtered_and_read() {
 
     // By status, and by what only the title says.
     open.tab.find_element(".filters input[value=unexpected]").unwrap().click().unwrap();
-    assert_eq!(open.cells_in_sight(), 2);
+    assert_eq!(open.cells_in_sight(), 1);
     open.tab.find_element(".filters input[value=unexpected]").unwrap().click().unwrap();
     filter.click().unwrap();
     open.tab.type_str("panic").unwrap();

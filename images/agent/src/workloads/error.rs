@@ -1,8 +1,8 @@
-//! Why a step of a workload was not done, and the reply that says so.
+//! Why a step of a workload was not done.
 
 use crate::errno::errno_name;
 use crate::kexec::LoadError;
-use luqual_protocol::Reply;
+use luqual_protocol::NotDone;
 use rustix::io::Errno;
 
 /// Why a step was not done.
@@ -40,7 +40,7 @@ impl From<LoadError> for StepError {
     }
 }
 
-impl From<StepError> for Reply {
+impl From<StepError> for NotDone {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Refused { call, errno, about } => {

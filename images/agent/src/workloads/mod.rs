@@ -21,7 +21,7 @@ pub(crate) use context::Context;
 pub(crate) use error::StepError;
 
 use case::Case;
-use luqual_protocol::{Item, Said};
+use luqual_protocol::Item;
 
 const FAMILIES: [&[Case]; 13] = [
     broker::CASES,
@@ -46,9 +46,8 @@ pub(crate) fn find(name: &str) -> Option<&'static Case> {
 }
 
 /// Corrupts a part of a virtual machine's saved state, for a fault that is injected on purpose.
-pub(crate) fn corrupt(context: &mut Context, item: Item) -> Result<Said, StepError> {
-    vmm::corrupt(context, item)?;
-    Ok(context.end_step())
+pub(crate) fn corrupt(context: &mut Context, item: Item) -> Result<(), StepError> {
+    vmm::corrupt(context, item)
 }
 
 #[cfg(test)]

@@ -188,6 +188,9 @@ pub(crate) struct Demand {
     /// Count an improvement as a failure of the run, too
     #[arg(long)]
     strict: bool,
+    /// Count a skipped cell, whose workload requires what this kernel, QEMU or host lacks, as no failure of the run
+    #[arg(long)]
+    allow_skips: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -198,7 +201,8 @@ enum Require {
 
 impl Demand {
     pub(crate) fn demand(self) -> engine::Demand {
-        engine::Demand { survived: matches!(self.require, Some(Require::Survived)), strict: self.strict }
+        let survived = matches!(self.require, Some(Require::Survived));
+        engine::Demand { survived, strict: self.strict, allow_skips: self.allow_skips }
     }
 }
 

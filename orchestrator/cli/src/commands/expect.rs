@@ -7,7 +7,7 @@ use crate::output::{self, plural, tell};
 use clap::Subcommand;
 use luqual_config::{Observed, propose};
 use luqual_engine::{EngineError, open_store, parse_matrix_file, read_matrix_file, read_run, subject};
-use luqual_model::{CellId, Outcome, ProbeNames, Status};
+use luqual_model::{CellId, CellRecord, Outcome, Phase, ProbeNames, Refusal, Side, Status};
 use luqual_reports::Record;
 use std::collections::HashMap;
 use std::fs::File;
@@ -63,15 +63,17 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
         )));
     }
     let release = |name: &str| record.run.kernels.get(name).map_or("", |info| info.release.as_str());
-    let failed = failed(&record).map_err(EngineError::named(run))?;
+    let ends = ends(&record).map_err(EngineError::named(run))?;
     let observed: Vec<Observed<'_>> = record
         .briefs()
         .filter_map(|(planned, brief)| Some((&planned.key, brief?)))
         .filter(|(_, brief)| brief.status != Status::Flaky)
-        .map(|(key, brief)| {
+        .filter_map(|(key, brief)| {
             let subject = subject(key, release(&key.source), release(&key.target));
-            let failed = failed.get(&key.id()).map_or(&[][..], Vec::as_slice);
-            Observed { subject, outcome: brief.outcome, tainted: brief.tainted, failed }
+            let KnownEnd { failed, title, refusal, side, phase } = ends.get(&key.id())?;
+            let (outcome, tainted) = (brief.outcome, brief.tainted);
+            let (refusal, side, phase) = (refusal.as_ref(), *side, *phase);
+            Some(Observed { subject, outcome, tainted, failed, title, refusal, side, phase })
         })
         .collect();
     let addition = propose(&observed, &file.expectations, reason, link.as_deref());
@@ -97,14 +99,22 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// The probes that did not hold, of the cells that lost something.
-fn failed(record: &Record) -> io::Result<HashMap<CellId, Vec<String>>> {
-    let mut failed = HashMap::new();
-    for cell in record.cells() {
-        let cell = cell?;
-        if cell.outcome == Outcome::Lost {
-            failed.insert(cell.id, ProbeNames::of(&cell.probes).failed.into_iter().map(str::to_owned).collect());
-        }
-    }
-    Ok(failed)
+/// How a cell ended, as far as an expectation names it.
+struct KnownEnd {
+    /// The failed probes of a loss.
+    failed: Vec<String>,
+    title: String,
+    refusal: Option<Refusal>,
+    side: Option<Side>,
+    phase: Phase,
+}
+
+fn ends(record: &Record) -> io::Result<HashMap<CellId, KnownEnd>> {
+    let end = |cell: io::Result<CellRecord>| {
+        let CellRecord { id, outcome, probes, title, refusal, side, phase, .. } = cell?;
+        let names = ProbeNames::of(&probes).failed;
+        let failed = names.into_iter().filter(|_| outcome == Outcome::Lost).map(str::to_owned).collect();
+        Ok((id, KnownEnd { failed, title, refusal, side, phase }))
+    };
+    record.cells().map(end).collect()
 }

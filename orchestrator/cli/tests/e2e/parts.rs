@@ -105,7 +105,7 @@ fn a_shard_fails_with_its_host_and_a_merge_with_its_cells() {
     let merged = ci(folder, "merge", &["whole", "part"]);
     assert_eq!(merged.status.code(), Some(1), "{}", text(&merged));
     let summary = fs::read_to_string(folder.join("whole/summary.md")).unwrap();
-    assert!(summary.contains("| 6.18.15 | skipped |"), "{summary}");
+    assert!(summary.contains("| 6.18.15 | **skipped** |"), "{summary}");
     assert!(folder.join("whole/junit.xml").exists());
     let failed = [&["1", "1", "broken"][..], &ONE[1..], &["--qemu", "/nowhere/qemu"]].concat();
     let shard = ci(folder, "shard", &failed);

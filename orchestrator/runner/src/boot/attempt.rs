@@ -6,7 +6,7 @@ use super::{Boot, BootCell, Host, alone};
 use crate::inject::Fault;
 use crate::journal::folder_of;
 use crate::judge::{Evidence, Stop, judge};
-use luqual_model::{CellId, CellRecord, Event, ProbeNames, Status};
+use luqual_model::{CellId, CellRecord, Event, Status};
 use luqual_vm::MachineEnd;
 use tokio::sync::mpsc;
 
@@ -44,27 +44,28 @@ pub(crate) async fn run_once(
     }
     let (duration_us, entered) = (driver.guard().now_us(), driver.guard().decided_in());
     let (seed, blackout) = (driver.seed(), driver.blackout());
-    let (source_taint, target_taint) = driver.taints();
+    let (side, taints) = (driver.side(), driver.taints());
     let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
     let record = |(number, ((part, checked), phases)): (usize, ((&BootCell<'_>, Checked), _))| {
         let evidence = Evidence {
             // The phase of the first failed probe decides, though the boot continued.
             phase: checked.first_failed.unwrap_or(entered),
             stop: stop.clone(),
+            side,
             probes: checked.probes,
             findings: findings.clone(),
-            source_taint,
-            target_taint,
+            taints: taints.clone(),
         };
         let verdict = judge(&evidence);
-        let (tainted, told) = (!verdict.tainted.is_empty(), ProbeNames::of(&evidence.probes));
         let others = boot.parts.iter().enumerate().filter(|(other, _)| *other != number);
-        CellRecord {
+        let mut record = CellRecord {
             id: part.plan.key.id(),
             plan: part.plan.clone(),
             outcome: verdict.outcome,
-            status: Status::of(verdict.outcome, tainted, &told, part.plan.expectation.as_ref()),
+            status: Status::Unexpected,
             title: verdict.title,
+            refusal: verdict.refusal,
+            side: verdict.side,
             tainted: verdict.tainted,
             phase: evidence.phase,
             seed,
@@ -81,7 +82,9 @@ pub(crate) async fn run_once(
             folder: folder.clone(),
             shared_with: others.map(|(_, part)| part.workload.name.to_owned()).collect(),
             attempts: Vec::new(),
-        }
+        };
+        record.status = record.against_expectation();
+        record
     };
     Some(boot.parts.iter().zip(driver.into_checked()).zip(phases).enumerate().map(record).collect())
 }

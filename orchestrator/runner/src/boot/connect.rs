@@ -4,7 +4,7 @@ use super::identity::Identity;
 use crate::judge::{Link, Stop};
 use crate::lab::{Guest, Machine};
 use luqual_guest::{AgentLog, Keys};
-use luqual_protocol::{Hello, Reply, Request, VERSION};
+use luqual_protocol::{Hello, NotDone, Reply, Request, VERSION};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ pub(crate) async fn connect_next(
 pub(crate) async fn hello(guest: &dyn Guest) -> Result<Hello, Stop> {
     match ask(guest, &Request::Hello { protocol: VERSION }).await? {
         Reply::Hello(hello) => Ok(hello),
-        Reply::Failed { message } => Err(Stop::Agent(message)),
+        Reply::NotDone { why: NotDone::Failed { message }, .. } => Err(Stop::Agent(message)),
         reply => {
             Err(Stop::Agent(format!("the agent answered the handshake with a reply of the wrong kind: {reply:?}")))
         }

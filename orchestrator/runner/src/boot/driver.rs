@@ -13,7 +13,7 @@ use crate::observe::{Devices, NestedVms, Ticks, blackout, epoch_us, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
-use luqual_protocol::{Hello, Next, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
+use luqual_protocol::{Hello, Next, NotDone, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
 use luqual_vm::Mode;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -58,13 +58,21 @@ pub(super) struct Going {
     pub(super) reply: Pin<Box<dyn Future<Output = Reply>>>,
 }
 
-/// The logs and taint flags of the kernels of a boot.
+/// What the kernels of a boot reported of themselves, each by the number of kexecs before it. Nothing is overwritten.
 #[derive(Default)]
 pub(super) struct Kernels {
-    pub(super) source_taint: u64,
-    pub(super) target_taint: u64,
-    /// The log of the last kernel.
-    pub(super) log: Vec<String>,
+    /// The taint flags; those of a kernel that reported several times are added up.
+    taints: Vec<u64>,
+    /// The kernels' logs.
+    pub(super) logs: Vec<(u32, Vec<String>)>,
+}
+
+impl Kernels {
+    pub(super) fn add_taint(&mut self, hop: u32, taint: u64) {
+        let place = hop as usize;
+        self.taints.resize(self.taints.len().max(place + 1), 0);
+        self.taints[place] |= taint;
+    }
 }
 
 /// The means to connect to a guest.
@@ -116,9 +124,9 @@ impl<'a> BootDriver<'a> {
         self.seed
     }
 
-    /// The taint flags of the source and of the target.
-    pub(super) fn taints(&self) -> (u64, u64) {
-        (self.kernels.source_taint, self.kernels.target_taint)
+    /// The taint flags of each kernel, by the number of kexecs before it.
+    pub(super) fn taints(&self) -> Vec<u64> {
+        self.kernels.taints.clone()
     }
 
     /// The blackout of the first update.
@@ -176,7 +184,7 @@ impl<'a> BootDriver<'a> {
 
     /// The side of the kernel that runs.
     pub(super) fn side(&self) -> Side {
-        if self.hop == 0 { Side::Source } else { Side::Target }
+        Side::after(self.hop)
     }
 
     /// The side of a phase: a target that preserves for a further update acts as a source.
@@ -209,7 +217,7 @@ impl<'a> BootDriver<'a> {
                 let hello = self.guarded(at, Some(guest_), async { hello(guest_).await }).await?;
                 let source = &line.identities[0];
                 source.check(&hello).map_err(Stop::WrongKernel)?;
-                self.kernels.source_taint = hello.taint;
+                self.kernels.add_taint(0, hello.taint);
                 if self.boot.needs(Requirement::Luo) && !hello.liveupdate {
                     return Err(no_device(source.kernel));
                 }
@@ -261,7 +269,8 @@ impl<'a> BootDriver<'a> {
                 let injected = inject::into_device(self.live_fault(), *moment, machine, self.devices.of_part(0));
                 self.guard.within(*phase, unwatched, injected).await
             }
-            Act::Collect => self.collect(step, &**guest).await,
+            Act::Collect if *phase == Phase::Collect => self.collect(step, &**guest).await,
+            Act::Collect => self.collect_before_kexec(step, &**guest).await,
         }
     }
 
@@ -288,8 +297,8 @@ impl<'a> BootDriver<'a> {
     /// Records that the next kernel has proved its identity.
     pub(super) fn arrived(&mut self, hop: u32, hello: &Hello) -> Result<(), Stop> {
         self.hop = hop;
-        self.kernels.target_taint = hello.taint;
-        self.machine()?.console().set_side(Side::Target);
+        self.kernels.add_taint(hop, hello.taint);
+        self.machine()?.console().set_hop(hop);
         self.progression.begins_a_kernel();
         self.watch_ticks(hello)
     }
@@ -341,13 +350,19 @@ impl<'a> BootDriver<'a> {
         let reply = self.guarded(at, Some(guest), ask(guest, request)).await?;
         match (self.progression.after(request, &reply), reply) {
             (Next::GoOn, Reply::Done { said, taint }) => {
-                match self.side() {
-                    Side::Source => self.kernels.source_taint = taint,
-                    Side::Target => self.kernels.target_taint = taint,
-                }
+                self.kernels.add_taint(self.hop, taint);
                 Ok(said)
             }
-            (next, reply) => Err(self.not_done(step.phase, reply, next, guest).await),
+            (next, mut reply) => {
+                if let Reply::NotDone { said, taint, .. } = &mut reply {
+                    self.kernels.add_taint(self.hop, *taint);
+                    // What was found before the step ended counts.
+                    if let Some(number) = step.part {
+                        self.checked[number].take(std::mem::take(said), step.phase, self.hop);
+                    }
+                }
+                Err(self.not_done(step.phase, reply, next, guest).await)
+            }
         }
     }
 
@@ -381,7 +396,7 @@ impl<'a> BootDriver<'a> {
             None => Ok(()),
             Some(reply) => {
                 let next = match reply {
-                    Reply::Refused { .. } => Next::LookAgain(self.progression.verified()),
+                    Reply::NotDone { why: NotDone::Refused { .. }, .. } => Next::LookAgain(self.progression.verified()),
                     _ => Next::Stop,
                 };
                 Err(self.not_done(phase, reply, next, guest).await)

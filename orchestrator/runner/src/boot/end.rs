@@ -5,7 +5,7 @@ use super::guard::At;
 use super::vmcore::{dump, is_wanted};
 use crate::judge::Stop;
 use crate::lab::Machine;
-use luqual_model::{Finding, Phase, Side};
+use luqual_model::{Finding, Phase};
 use luqual_vm::{MachineEnd, Scanner};
 use std::fs;
 use std::path::Path;
@@ -49,7 +49,9 @@ impl BootDriver<'_> {
         let at = At { phase: Phase::Teardown, hop: self.hop, part: None };
         let _: Result<(), Stop> = self.guard.last_phase(at, deadline, ending).await;
         let mut findings = console.findings();
-        add_lost_lines(&mut findings, &self.kernels.log, self.guard.now_us());
+        for (hop, log) in &self.kernels.logs {
+            add_lost_lines(&mut findings, *hop, log, self.guard.now_us());
+        }
         (findings, late)
     }
 }
@@ -61,7 +63,8 @@ fn is_crash(stop: &Stop) -> bool {
             true
         }
         Stop::Machine(MachineEnd::Qemu(_)) => false,
-        Stop::Complete | Stop::Requirement(_) | Stop::Refused { .. } | Stop::WrongKernel(_) => false,
+        Stop::Complete | Stop::Requirement(_) | Stop::Lacks { .. } | Stop::Refused { .. } => false,
+        Stop::WrongKernel(_) => false,
         Stop::Agent(_) | Stop::Host(_) | Stop::Interrupted | Stop::SessionClosed => false,
     }
 }
@@ -95,15 +98,15 @@ async fn ask_why_it_hangs(machine: &dyn Machine) {
     }
 }
 
-/// Adds the findings that only the target's own log has, with line 0.
-fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64) {
+/// Adds the findings that only a kernel's own log has, with line 0.
+fn add_lost_lines(findings: &mut Vec<Finding>, hop: u32, kernel_log: &[String], at_us: u64) {
     let mut scanner = Scanner::default();
-    scanner.set_side(Side::Target);
+    scanner.set_hop(hop);
     for line in kernel_log {
         scanner.take(&format!("[    0.000000] {line}"), 0, at_us);
     }
     for finding in scanner.findings() {
-        let known = findings.iter().any(|known| known.text == finding.text);
+        let known = findings.iter().any(|known| (known.hop, &known.text) == (hop, &finding.text));
         if !known {
             findings.push(finding.clone());
         }
@@ -113,7 +116,7 @@ fn add_lost_lines(findings: &mut Vec<Finding>, kernel_log: &[String], at_us: u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_model::FindingKind;
+    use luqual_model::{FindingKind, Side};
 
     #[test]
     fn what_ends_a_kernel_is_looked_into() {
@@ -128,9 +131,12 @@ mod tests {
     fn what_the_console_lost_comes_from_the_kernels_log_once() {
         let line = "KHO: disabling KHO revival".to_owned();
         let mut findings = Vec::new();
-        add_lost_lines(&mut findings, &[line.clone(), "nothing".to_owned()], 7);
-        add_lost_lines(&mut findings, &[line], 8);
+        add_lost_lines(&mut findings, 1, &[line.clone(), "nothing".to_owned()], 7);
+        add_lost_lines(&mut findings, 1, std::slice::from_ref(&line), 8);
         assert_eq!(findings.len(), 1);
+        // Another kernel said the same.
+        add_lost_lines(&mut findings, 2, &[line], 9);
+        assert_eq!((findings.len(), findings[1].hop), (2, 2));
         assert_eq!(
             (findings[0].kind, findings[0].side, findings[0].line),
             (FindingKind::HandoverRefused, Side::Target, 0)

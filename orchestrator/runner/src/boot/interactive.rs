@@ -27,9 +27,9 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
         Stop::Interrupted => SessionEnd::Interrupted,
         stop => {
             let phase = driver.guard().decided_in();
-            let (source_taint, target_taint) = driver.taints();
+            let (side, taints) = (driver.side(), driver.taints());
             let probes = driver.into_checked().into_iter().flat_map(|checked| checked.probes).collect();
-            let verdict = judge(&Evidence { phase, stop, probes, findings, source_taint, target_taint });
+            let verdict = judge(&Evidence { phase, stop, side, probes, findings, taints });
             SessionEnd::Ended(verdict.outcome, verdict.title)
         }
     }

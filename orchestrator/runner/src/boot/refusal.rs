@@ -6,7 +6,7 @@ use super::guard::Watched;
 use crate::judge::Stop;
 use crate::lab::Guest;
 use luqual_model::{Phase, Refusal};
-use luqual_protocol::{Next, Reply, Request};
+use luqual_protocol::{Next, NotDone, Reply, Request};
 
 impl BootDriver<'_> {
     /// The stop that follows from a reply other than `Done`.
@@ -27,12 +27,16 @@ impl BootDriver<'_> {
             let _ = self.guard.within(Phase::Teardown, Watched::default(), end).await;
         }
         match reply {
-            Reply::Refused { call, errno, about } => {
-                let side = self.side_in(phase);
-                Stop::Refused { refused: Refusal { call, errno, about }, side, intact }
-            }
-            Reply::Missing { what } => Stop::Requirement(what),
-            Reply::Failed { message } => Stop::Agent(message),
+            Reply::NotDone { why, .. } => match why {
+                NotDone::Refused { call, errno, about } => {
+                    let side = self.side_in(phase);
+                    Stop::Refused { refused: Refusal { call, errno, about }, side, intact }
+                }
+                // Preserve is the first that a workload is asked for.
+                NotDone::Missing { what } if phase == Phase::Preserve && self.hop == 0 => Stop::Requirement(what),
+                NotDone::Missing { what } => Stop::Lacks { what, side: self.side_in(phase) },
+                NotDone::Failed { message } => Stop::Agent(message),
+            },
             other => Stop::Agent(format!("the agent sent a reply of the wrong kind: {other:?}")),
         }
     }

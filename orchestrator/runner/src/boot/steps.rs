@@ -39,7 +39,7 @@ pub(super) enum Act {
     Inject,
     /// Injects a fault into a device.
     InjectIntoDevice(InjectionPoint),
-    /// Copies the kernel's log to the host.
+    /// Copies the log of the kernel that runs to the host.
     Collect,
 }
 
@@ -82,6 +82,8 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
         if update.load == LoadTime::AfterPreserve {
             list.add(Phase::Load, before, load);
         }
+        // Of the phase that is done last before the kexec, whose own time is measured.
+        list.add(Phase::Load, before, Act::Collect);
         list.add(Phase::Kexec, before, Act::Kexec);
         if is_first {
             list.add(Phase::Reconnect, before, Act::InjectIntoDevice(InjectionPoint::Blackout));

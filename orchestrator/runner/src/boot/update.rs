@@ -80,7 +80,20 @@ impl BootDriver<'_> {
         }
     }
 
-    /// The collect phase: the kernel's own log has lines that the console lost.
+    /// Collects the log of a kernel that is about to be left: the console can have lost lines, and with `quiet` it has
+    /// no warnings at all.
+    pub(super) async fn collect_before_kexec(&mut self, step: &BootStep, guest: &dyn Guest) -> Result<(), Stop> {
+        let at = At { phase: step.phase, hop: self.hop, part: None };
+        let machine = self.machine.as_deref().ok_or_else(no_machine)?;
+        let (ticks, last_words) = (self.ticks.last(), self.last_words());
+        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
+        match self.guard.phase(at, watched, ask(guest, &Request::KernelLog)).await? {
+            Reply::KernelLog(log) => self.collected(log, &format!("kmsg-{}.log", self.hop)),
+            reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
+        }
+    }
+
+    /// The collect phase: the log of the last kernel.
     pub(super) async fn collect(&mut self, step: &BootStep, guest: &dyn Guest) -> Result<(), Stop> {
         let at = At { phase: step.phase, hop: self.hop, part: None };
         let is_alone = self.host.deterministic;
@@ -101,15 +114,15 @@ impl BootDriver<'_> {
             Ok(reply)
         };
         match self.guard.phase(at, watched, body).await? {
-            Reply::KernelLog(log) => self.collected(log),
+            Reply::KernelLog(log) => self.collected(log, "kmsg.log"),
             reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
         }
     }
 
-    fn collected(&mut self, log: KernelLog) -> Result<(), Stop> {
-        self.kernels.target_taint = log.taint;
-        fs::write(self.logs.join("kmsg.log"), log.lines.join("\n") + "\n").map_err(Stop::host("kmsg.log"))?;
-        self.kernels.log = log.lines;
+    fn collected(&mut self, log: KernelLog, name: &str) -> Result<(), Stop> {
+        self.kernels.add_taint(self.hop, log.taint);
+        fs::write(self.logs.join(name), log.lines.join("\n") + "\n").map_err(Stop::host(name))?;
+        self.kernels.logs.push((self.hop, log.lines));
         Ok(())
     }
 }

@@ -8,8 +8,15 @@ use luqual_vm::MachineEnd;
 pub(crate) enum Stop {
     /// All phases ended well.
     Complete,
-    /// A requirement of the workload is missing.
+    /// A requirement of the workload is missing. Nothing was preserved.
     Requirement(String),
+    /// A kernel lacks something that is needed after something was preserved.
+    Lacks {
+        /// What is missing.
+        what: String,
+        /// The side of the kernel.
+        side: Side,
+    },
     /// A kernel refused a call.
     Refused {
         /// The call, its errno and its object.
@@ -55,6 +62,7 @@ impl Stop {
         match self {
             Self::Complete => "complete".to_owned(),
             Self::Requirement(why) | Self::WrongKernel(why) | Self::Agent(why) | Self::Host(why) => why.clone(),
+            Self::Lacks { what, side } => format!("the {side} lacks something: {what}"),
             Self::Refused { refused, .. } => refused.to_string(),
             Self::Machine(end) => match end {
                 MachineEnd::Panicked => "the guest panicked".to_owned(),
@@ -88,12 +96,12 @@ pub(crate) struct Evidence {
     pub phase: Phase,
     /// Why the boot stopped.
     pub stop: Stop,
+    /// The side of the kernel that ran then.
+    pub side: Side,
     /// The probes.
     pub probes: Vec<Probe>,
     /// The findings of the consoles and of the kernels' logs.
     pub findings: Vec<Finding>,
-    /// The source's taint flags when last asked.
-    pub source_taint: u64,
-    /// The target's taint flags when last asked.
-    pub target_taint: u64,
+    /// The taint flags that each kernel reported, by the number of kexecs before it.
+    pub taints: Vec<u64>,
 }

@@ -1,6 +1,17 @@
 //! Crash signatures: a console line without the parts that vary from boot to boot, so that equal crashes have equal
 //! signatures.
 
+use luqual_model::Finding;
+
+/// The signature of a crash or a warning: of its line, and the function, unless the line has it.
+pub(crate) fn crash_signature(finding: &Finding) -> String {
+    let line = signature(&finding.text);
+    match &finding.function {
+        Some(function) if !line.contains(function.as_str()) => format!("{line}, in {function}"),
+        _ => line,
+    }
+}
+
 /// Replaces addresses, other long hexadecimal numbers, and the numbers of processes and processors by `…`; in a
 /// report of a stall, all numbers.
 pub(crate) fn signature(line: &str) -> String {

@@ -2,8 +2,8 @@
 //! bug that luqual can have.
 
 use super::evidence::{Evidence, Link, Stop};
-use super::signature::signature;
-use luqual_model::{Finding, FindingKind, Outcome, Phase, ProbeKind, Refusal, Side};
+use super::signature::{crash_signature, signature};
+use luqual_model::{Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, kernel_after};
 use luqual_vm::MachineEnd;
 
 /// The verdict on a cell.
@@ -13,6 +13,10 @@ pub(crate) struct Verdict {
     pub outcome: Outcome,
     /// The reason, in one line; empty for an untainted survival.
     pub title: String,
+    /// The call that a kernel refused.
+    pub refusal: Option<Refusal>,
+    /// The side of the kernel that refused or crashed.
+    pub side: Option<Side>,
     /// The lines and flags that taint the cell.
     pub tainted: Vec<String>,
 }
@@ -20,9 +24,32 @@ pub(crate) struct Verdict {
 /// Judges the evidence. The rules are in the order of their reliability: first failures of the harness, then the
 /// kernels' own crash lines, then refusals, then probes.
 pub(crate) fn judge(evidence: &Evidence) -> Verdict {
+    let (outcome, title) = outcome(evidence);
+    // Whatever the outcome, a warning or a taint of any kernel counts.
+    let tainted = taints(evidence);
+    let title = if outcome == Outcome::Survived {
+        tainted.first().map(|line| signature(line)).unwrap_or_default()
+    } else {
+        title
+    };
+    let refused = match &evidence.stop {
+        Stop::Refused { refused, side, .. } if outcome.is_conclusive() && outcome != Outcome::Crashed => {
+            Some((refused.clone(), *side))
+        }
+        _ => None,
+    };
+    // A machine can end without a line of its kernel.
+    let crashed = || crash_line(evidence).map_or(evidence.side, |line| line.side);
+    let side = refused.as_ref().map(|(_, side)| *side).or_else(|| (outcome == Outcome::Crashed).then(crashed));
+    Verdict { outcome, title, refusal: refused.map(|(refused, _)| refused), side, tainted }
+}
+
+/// The outcome, and the reason in one line.
+fn outcome(evidence: &Evidence) -> (Outcome, String) {
     match &evidence.stop {
         // A requirement that is missing because the kernel crashed is a crash.
         Stop::Requirement(what) => death(evidence).unwrap_or_else(|| say(Outcome::Skipped, what)),
+        Stop::Lacks { what, side } => death(evidence).unwrap_or_else(|| lacks(evidence, what, *side)),
         Stop::Interrupted | Stop::SessionClosed => say(Outcome::HarnessFailed, evidence.stop.in_words()),
         Stop::Host(why) | Stop::Machine(MachineEnd::Qemu(why)) => say(Outcome::HarnessFailed, why),
         Stop::WrongKernel(who) => death(evidence).unwrap_or_else(|| say(Outcome::HarnessFailed, who)),
@@ -36,7 +63,11 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
             death(evidence).unwrap_or_else(|| late(*phase, *seconds, *silent_ms, link.as_ref()))
         }
         Stop::Refused { refused, side, intact } => death(evidence).unwrap_or_else(|| match (side, intact) {
-            (Side::Source, Ok(())) => say(Outcome::Refused, refused),
+            // A source that had lost something before has not just refused.
+            (Side::Source, Ok(())) => failed_probe(evidence).map_or_else(
+                || say(Outcome::Refused, refused),
+                |(lost, why)| say(lost, format!("{why}; then {refused}")),
+            ),
             (Side::Source, Err(what)) => {
                 say(Outcome::Lost, format!("{refused}; then the source had lost state: {what}"))
             }
@@ -46,16 +77,27 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     }
 }
 
-fn say(outcome: Outcome, title: impl ToString) -> Verdict {
-    Verdict { outcome, title: title.to_string(), tainted: Vec::new() }
+fn say(outcome: Outcome, title: impl ToString) -> (Outcome, String) {
+    (outcome, title.to_string())
 }
 
-fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> Verdict {
+/// The outcome if a kernel lacks something after something was preserved: a target that cannot use what it was given
+/// has lost it. A source that lacks something has to be asked before.
+fn lacks(evidence: &Evidence, what: &str, side: Side) -> (Outcome, String) {
+    if side == Side::Source {
+        return say(Outcome::HarnessFailed, format!("the workload asked too late for what the source lacks: {what}"));
+    }
+    refused_as_a_whole(evidence).or_else(|| failed_probe(evidence)).unwrap_or_else(|| {
+        say(Outcome::Lost, format!("the target lacks what is needed for what was preserved: {what}"))
+    })
+}
+
+fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> (Outcome, String) {
     if got_something(evidence) {
         return say(Outcome::Lost, format!("{refused}, after some of it was retrieved"));
     }
-    if let Some(line) = first_of(evidence, FindingKind::HandoverRefused) {
-        return say(Outcome::Incompatible, signature(&line.text));
+    if let Some(refused) = refused_as_a_whole(evidence) {
+        return refused;
     }
     // A target without the device has accepted the handover, but cannot give it out.
     if refused.call == "open" && refused.errno == "ENOENT" {
@@ -67,20 +109,28 @@ fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> Verdict {
     say(Outcome::Incompatible, refused)
 }
 
-/// The verdict if the target ran to the end of the cell: by the probes.
-fn checked(evidence: &Evidence) -> Verdict {
-    let Some(failed) = evidence.probes.iter().find(|probe| !probe.passed) else {
+/// The outcome if the target ran to the end of the cell: by the probes.
+fn checked(evidence: &Evidence) -> (Outcome, String) {
+    let Some(lost) = failed_probe(evidence) else {
         if evidence.probes.is_empty() {
             return say(Outcome::HarnessFailed, "the workload has no probes");
         }
-        let tainted = taints(evidence);
-        let title = tainted.first().map(|line| signature(line)).unwrap_or_default();
-        return Verdict { outcome: Outcome::Survived, title, tainted };
+        return say(Outcome::Survived, "");
     };
-    if let (Some(line), false) = (first_of(evidence, FindingKind::HandoverRefused), got_something(evidence)) {
-        return say(Outcome::Incompatible, signature(&line.text));
-    }
-    say(Outcome::Lost, format!("{}: expected {}, observed {}", failed.name, failed.expected, failed.observed))
+    refused_as_a_whole(evidence).unwrap_or(lost)
+}
+
+/// The outcome from the first failed probe.
+fn failed_probe(evidence: &Evidence) -> Option<(Outcome, String)> {
+    let failed = evidence.probes.iter().find(|probe| !probe.passed)?;
+    let Probe { name, expected, observed, .. } = failed;
+    Some(say(Outcome::Lost, format!("{name}: expected {expected}, observed {observed}")))
+}
+
+/// The outcome if the target's log says that it refused the handover, and nothing was given out.
+fn refused_as_a_whole(evidence: &Evidence) -> Option<(Outcome, String)> {
+    let line = first_of(evidence, FindingKind::HandoverRefused).filter(|_| !got_something(evidence))?;
+    Some(say(Outcome::Incompatible, signature(&line.text)))
 }
 
 /// Whether the target gave out any preserved state.
@@ -88,22 +138,31 @@ fn got_something(evidence: &Evidence) -> bool {
     evidence.probes.iter().any(|probe| probe.passed && probe.kind() == ProbeKind::Retrieve)
 }
 
-/// The verdict from a crash line of a kernel. A stall that the kernel recovered from is not a crash.
-fn death(evidence: &Evidence) -> Option<Verdict> {
-    let ended_well = evidence.stop == Stop::Complete;
-    let asked = matches!(evidence.stop, Stop::Deadline { .. });
-    let deadly = |finding: &&Finding| match finding.kind {
-        FindingKind::Stall | FindingKind::HungTask => !ended_well,
-        FindingKind::Panic if asked && is_answer_to_nmi(finding) => false,
+/// Whether a line says that a kernel crashed. A stall that the kernel recovered from is not a crash.
+fn is_deadly(evidence: &Evidence, finding: &Finding) -> bool {
+    match finding.kind {
+        FindingKind::Stall | FindingKind::HungTask => evidence.stop != Stop::Complete,
+        FindingKind::Panic if is_answer_to_nmi(finding) => !matches!(evidence.stop, Stop::Deadline { .. }),
         kind => kind.is_crash(),
-    };
-    // An oops or a BUG comes before the panic that it leads to; the first line is the cause.
-    evidence.findings.iter().find(deadly).map(|line| {
-        if is_agents_death(line) {
-            return say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text));
-        }
-        say(Outcome::Crashed, signature(&line.text))
-    })
+    }
+}
+
+/// The outcome from a crash line of a kernel.
+fn death(evidence: &Evidence) -> Option<(Outcome, String)> {
+    let line = crash_line(evidence)?;
+    if is_agents_death(line) {
+        return Some(say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text)));
+    }
+    Some(say(Outcome::Crashed, crash_signature(line)))
+}
+
+/// The line of the crash. An oops or a BUG comes before the panic that it leads to; the first line is the cause. With
+/// panic_on_warn each panic says the same: the warning is the cause (kernel/panic.c, check_panic_on_warn()).
+fn crash_line(evidence: &Evidence) -> Option<&Finding> {
+    let at = evidence.findings.iter().position(|finding| is_deadly(evidence, finding))?;
+    let line = &evidence.findings[at];
+    let warning = || evidence.findings[..at].iter().rfind(|it| it.kind == FindingKind::Warning && it.hop == line.hop);
+    Some(line).filter(|line| !line.text.contains("panic_on_warn set")).or_else(warning).or(Some(line))
 }
 
 /// Whether the panic is only due to the end of process 1, which is the agent.
@@ -124,7 +183,7 @@ fn first_of(evidence: &Evidence, kind: FindingKind) -> Option<&Finding> {
 
 /// The verdict after a deadline. If the guest ticks, its agent did not answer, and nothing is said about the kernel.
 /// The same is true if the agent listens but the connection failed.
-fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>) -> Verdict {
+fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>) -> (Outcome, String) {
     let (outcome, why) = match (silent_ms, link) {
         (Some(silent), _) if silent < LIVES_MS => {
             (Outcome::HarnessFailed, "the guest runs, but its agent did not answer".to_owned())
@@ -152,15 +211,17 @@ fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>)
 const LIVES_MS: u64 = 1000;
 
 fn taints(evidence: &Evidence) -> Vec<String> {
-    let lines = evidence
-        .findings
+    // What led to a crash, or came of it, is the crash.
+    let crashed_at = evidence.findings.iter().position(|finding| is_deadly(evidence, finding));
+    let before = &evidence.findings[..crashed_at.unwrap_or(evidence.findings.len())];
+    let lines = before
         .iter()
         .filter(|finding| finding.kind.taints())
-        .map(|finding| format!("{}: {}", finding.side, finding.text));
-    let flags = [(Side::Source, evidence.source_taint), (Side::Target, evidence.target_taint)]
-        .into_iter()
-        .filter(|(_, taint)| *taint != 0)
-        .map(|(side, taint)| format!("{side}: taint {taint} ({})", taint_letters(taint)));
+        .map(|finding| format!("{}: {}", kernel_after(finding.hop), finding.text));
+    let flags = (0_u32..)
+        .zip(&evidence.taints)
+        .filter(|(_, taint)| **taint != 0)
+        .map(|(hop, taint)| format!("{}: taint {taint} ({})", kernel_after(hop), taint_letters(*taint)));
     lines.chain(flags).collect()
 }
 

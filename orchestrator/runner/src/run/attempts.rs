@@ -1,12 +1,14 @@
 //! Combines several attempts at a cell. Pure.
 
 use crate::boot::Attempts;
-use luqual_model::{Attempt, CellRecord, Status};
+use luqual_model::{Attempt, CellRecord, Outcome, Status};
 
 impl Attempts {
     pub(super) fn one_more(self, done: &[CellRecord]) -> bool {
         let number = u32::try_from(done.len()).unwrap_or(u32::MAX);
-        let failed = done.last().is_none_or(|last| last.status != Status::Expected);
+        // A requirement that is missing is missing in the next attempt, too.
+        let is_red = |last: &CellRecord| last.status != Status::Expected && last.outcome != Outcome::Skipped;
+        let failed = done.last().is_none_or(is_red);
         number < self.repeat || (failed && number < self.repeat.saturating_add(self.retries))
     }
 }
@@ -56,13 +58,13 @@ fn attempt(record: &CellRecord, retry: bool) -> Attempt {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use luqual_model::ProbeNames;
+    use luqual_model::End;
     use luqual_model::{CellKey, Outcome, PlannedCell};
 
     pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
         let plan = PlannedCell { key, prediction: None, expectation: None };
-        let status = Status::of(outcome, false, &ProbeNames::default(), None);
+        let status = Status::of(&End::of(outcome, false), None);
         CellRecord { seed: 1, duration_us: 1, folder: folder.into(), ..CellRecord::new(plan, outcome, status) }
     }
 

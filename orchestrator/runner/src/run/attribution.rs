@@ -8,7 +8,8 @@ use std::collections::HashSet;
 pub(super) fn unexpected_end(records: &[CellRecord]) -> Option<String> {
     let bad = records.iter().find(|record| !is_as_expected(record))?;
     let outcome = if bad.outcome == Outcome::Survived { "tainted".to_owned() } else { bad.outcome.to_string() };
-    let why = bad.probe_mismatch().map_or_else(|| bad.title.clone(), |other| other.to_string());
+    let other = bad.end_mismatch().or_else(|| bad.probe_mismatch().map(|other| other.to_string()));
+    let why = other.unwrap_or_else(|| bad.title.clone());
     Some(format!("{}: {outcome}: {why}", bad.plan.key.workload))
 }
 
@@ -55,14 +56,7 @@ mod tests {
 
     #[test]
     fn each_cell_is_held_against_what_is_known_of_itself() {
-        let expectation = Expectation {
-            outcome: Outcome::Lost,
-            tainted: false,
-            failed: Vec::new(),
-            unstable: Vec::new(),
-            reason: String::new(),
-            link: None,
-        };
+        let expectation = Expectation::of(Outcome::Lost);
         // Each is held against what is known of itself.
         let mut lost = record(Outcome::Lost, "");
         assert!(unexpected_end(&[lost.clone()]).is_some());

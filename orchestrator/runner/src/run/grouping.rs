@@ -106,15 +106,7 @@ mod tests {
         let known = |predicted, expected| {
             let mut known = plan("a", "memfd.basic");
             known.prediction = Some(Prediction { outcome: predicted, why: String::new() });
-            let (failed, reason) = (Vec::new(), String::new());
-            known.expectation = Some(Expectation {
-                outcome: expected,
-                tainted: false,
-                failed,
-                unstable: Vec::new(),
-                reason,
-                link: None,
-            });
+            known.expectation = Some(Expectation::of(expected));
             known
         };
         let mut elsewhere = plan("a", "kexec.no-kaslr");

@@ -30,6 +30,37 @@ fn expected_and_text(file: &str) -> (Vec<(String, String)>, String) {
     (expected.collect(), text)
 }
 
+/// The functions of the findings.
+fn functions(lines: &str) -> Vec<Option<String>> {
+    let mut scanner = Scanner::default();
+    for (number, line) in lines.lines().enumerate() {
+        scanner.take(line, number as u64 + 1, 0);
+    }
+    scanner.findings().iter().map(|finding| finding.function.clone()).collect()
+}
+
+#[test]
+fn a_crash_and_a_warning_know_their_function() {
+    let of = |lines: &[&str]| {
+        let text: String = lines.iter().map(|line| format!("[    1.000000] {line}\n")).collect();
+        functions(&text).into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    let oops = "Oops: int3: 0000 [#1] SMP NOPTI";
+    assert_eq!(of(&[oops, "CPU: 1 PID: 1", "RIP: 0010:sched_clock_cpu+0x9/0x1c0", "Call Trace:"]), ["sched_clock_cpu"]);
+    // The next crash has its own.
+    assert_eq!(of(&[oops, "RIP: 0010:a+0x1/0x2", oops, "RIP: 0010:b.isra.0+0x1/0x2"]), ["a", "b"]);
+    let kasan = "BUG: KASAN: slab-out-of-bounds in x+0x1/0x2";
+    let frames = ["Call Trace:", " <TASK>", " dump_stack_lvl+0x60/0x90", " ? nothing+0x1/0x2", " kasan_report+0x1/0x2"];
+    let of_trace = [&[kasan][..], &frames, &[" kho_restore_page+0xb1/0x140", " ksys_ioctl+0x1/0x2"]].concat();
+    assert_eq!(of(&of_trace), ["kho_restore_page"]);
+    // Registers of a program are no place in the kernel.
+    assert_eq!(of(&[oops, "RIP: 0033:0x7f0000000000"]), [""]);
+    // No line that only reads so, before or after.
+    assert_eq!(of(&["RIP: 0010:a+0x1/0x2", oops, "a+0x1/0x2", "luo: x", "RIP: 0010:b+0x1/0x2"]), ["", ""]);
+    let far = [&[oops][..], &["Modules linked in: x"; 80], &["RIP: 0010:a+0x1/0x2"]].concat();
+    assert_eq!(of(&far), [""]);
+}
+
 #[test]
 fn every_crash_of_the_corpus_is_found_once() {
     for (path, file) in corpus("bad") {

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 impl Context {
     /// Preserves the state and holds it. In a target that is the next source, the state is what was retrieved.
-    pub(crate) fn preserve(&mut self) -> Result<Said, StepError> {
+    pub(crate) fn preserve(&mut self) -> Result<(), StepError> {
         self.is_preserved = true;
         if self.hop == 0 {
             self.unpreserved = Some(Mapping::locked_page().map_err(StepError::agent("a page of memory"))?);
@@ -32,12 +32,11 @@ impl Context {
             let memfd = self.kept(kept.memfd.name)?;
             self.preserve_fd(&session, memfd.as_fd(), kept.token, kept.memfd.name)?;
         }
-        (self.case.source)(self)?;
-        Ok(self.end_step())
+        (self.case.source)(self)
     }
 
     /// Retrieves what is kept.
-    pub(crate) fn retrieve(&mut self) -> Result<Said, StepError> {
+    pub(crate) fn retrieve(&mut self) -> Result<(), StepError> {
         for label in labels(self.case) {
             self.retrieve_session(label)?;
         }
@@ -50,12 +49,11 @@ impl Context {
                 self.memfds.insert(kept.memfd.name, Rc::new(File::from(memfd)));
             }
         }
-        (self.case.retrieved)(self)?;
-        Ok(self.end_step())
+        (self.case.retrieved)(self)
     }
 
     /// Compares what is held with its expected content, in a source or in a target.
-    pub(crate) fn verify(&mut self) -> Result<Said, StepError> {
+    pub(crate) fn verify(&mut self) -> Result<(), StepError> {
         for kept in self.case.kept {
             // For a memfd that was not retrieved another probe has failed.
             if let Some(file) = self.memfds.get(kept.memfd.name).cloned() {
@@ -65,11 +63,11 @@ impl Context {
         if self.hop > 0 && !self.is_preserved {
             (self.case.target)(self)?;
         }
-        Ok(self.end_step())
+        Ok(())
     }
 
     /// Finishes the sessions, and checks that the kernel has forgotten them.
-    pub(crate) fn finish(&mut self) -> Result<Said, StepError> {
+    pub(crate) fn finish(&mut self) -> Result<(), StepError> {
         for label in labels(self.case) {
             // The session is closed here, after it was finished.
             if let Some(session) = self.sessions.remove(label) {
@@ -86,8 +84,7 @@ impl Context {
             self.check(format!("session {label} after finish"), "ENOENT", success_or_errno(&again, "still there"));
         }
         drop(device);
-        (self.case.finished)(self)?;
-        Ok(self.end_step())
+        (self.case.finished)(self)
     }
 
     /// The memfd that has this page, and the byte offset of the page in it.
@@ -98,7 +95,7 @@ impl Context {
     }
 
     /// Flips the lowest bit of a byte, for a fault that is injected on purpose.
-    pub(crate) fn flip(&mut self, place: &WorkloadPage, offset: u64) -> Result<Said, StepError> {
+    pub(crate) fn flip(&mut self, place: &WorkloadPage, offset: u64) -> Result<(), StepError> {
         let flipped = match place {
             WorkloadPage::Unpreserved => self.unpreserved.as_mut().map(|page| {
                 page.store(0, 1);
@@ -110,16 +107,9 @@ impl Context {
                 file.write_all_at(&[byte[0] ^ 1], at + offset)
             }),
         };
-        match flipped {
-            Some(flipped) => flipped.map_err(StepError::agent(format!("a bit of {place}")))?,
-            None => {
-                return Err(StepError::Missing(format!(
-                    "{} has no {place} into which a fault could be injected",
-                    self.case.name
-                )));
-            }
-        }
-        Ok(self.end_step())
+        let name = self.case.name;
+        let nothing = || StepError::Missing(format!("{name} has no {place} into which a fault could be injected"));
+        flipped.ok_or_else(nothing)?.map_err(StepError::agent(format!("a bit of {place}")))
     }
 
     /// The guest-physical address of a page, if the case has such a page.
@@ -133,7 +123,7 @@ impl Context {
         address.transpose().map_err(StepError::agent(format!("the address of {place:?}")))
     }
 
-    /// Ends a step: closes /dev/liveupdate, and returns the findings.
+    /// Ends a step, whether it was done or not: closes /dev/liveupdate, and returns the findings.
     pub(crate) fn end_step(&mut self) -> Said {
         self.device = None;
         std::mem::take(&mut self.said)

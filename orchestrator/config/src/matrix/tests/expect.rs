@@ -1,7 +1,7 @@
 use crate::filter::{Named, Subject};
 use crate::matrix::read;
 use crate::names::KnownNames;
-use luqual_model::Outcome;
+use luqual_model::{Outcome, Phase, Side};
 
 const KNOWN: KnownNames<'_> =
     KnownNames { kernels: &["7.0.13", "7.2.12", "7.3.4"], workloads: &["memfd.basic"], profiles: &["q35-intel"] };
@@ -66,6 +66,31 @@ fn mistakes_have_their_positions() {
 }
 
 #[test]
+fn a_refusal_and_a_crash_are_named() {
+    let rule = |rest: &str| {
+        let text = format!("{MATRIX}[[expect]]\nsource = \"7.0\"\ntarget = \"7.3\"\nreason = \"x\"\n{rest}\n");
+        read("m.toml", &text, &KNOWN).map(|file| file.expectations).map_err(|mistakes| mistakes.to_string())
+    };
+    let of = |rest: &str| rule(rest).unwrap().of(&subject("7.0.13", "7.3.4")).unwrap().clone();
+    let refused = of("outcome = \"refused\"\ncall = \"ioctl P*\"\nerrno = \"EEXIST\"\nphase = \"preserve\"");
+    assert_eq!((refused.call.as_deref(), refused.errno.as_deref()), (Some("ioctl P*"), Some("EEXIST")));
+    assert_eq!((refused.phase, refused.side, refused.signature), (Some(Phase::Preserve), None, None));
+    let crashed = of("outcome = \"crashed\"\nsignature = \"Oops*\"\nside = \"target\"\nphase = \"boot\"");
+    assert_eq!((crashed.signature.as_deref(), crashed.side), (Some("Oops*"), Some(Side::Target)));
+    for (rest, told) in [
+        ("outcome = \"crashed\"\ncall = \"x\"", "`call` says nothing of a cell that is `crashed`"),
+        ("outcome = \"lost\"\nsignature = \"x\"", "`signature` says nothing of a cell that is `lost`"),
+        ("outcome = \"survived\"\nphase = \"load\"", "`phase` says nothing of a cell that is `survived`"),
+        ("outcome = \"crashed\"\nside = \"left\"", "unknown side `left`"),
+        ("outcome = \"crashed\"\nphase = \"tea\"", "unknown phase `tea`"),
+        ("outcome = \"refused\"\nerrno = \" \"", "`errno` is empty"),
+    ] {
+        let mistake = rule(rest).unwrap_err();
+        assert!(mistake.contains(told), "{mistake}");
+    }
+}
+
+#[test]
 fn the_probes_of_a_loss_are_named() {
     let rule = |rest: &str| {
         let text = format!("{MATRIX}[[expect]]\nsource = \"7.0\"\ntarget = \"7.3\"\nreason = \"x\"\n{rest}\n");
@@ -87,7 +112,7 @@ fn the_probes_of_a_loss_are_named() {
         (
             "outcome = \"lost\"\nunsteadi = [\"D3 *\"]",
             "m.toml:10:1: unknown key `unsteadi`\n  hint: valid keys: source, target, profile, workload, outcome, \
-             tainted, failed, unstable, reason, link",
+             tainted, failed, unstable, side, phase, call, errno, signature, reason, link",
         ),
         (
             "outcome = \"crashed\"\nfailed = [\"D3 *\"]",

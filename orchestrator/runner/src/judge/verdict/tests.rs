@@ -5,10 +5,10 @@ fn complete() -> Evidence {
     Evidence {
         phase: Phase::Finish,
         stop: Stop::Complete,
+        side: Side::Target,
         probes: vec![passed("memfd 1 retrieve"), passed("memfd 1 content")],
         findings: Vec::new(),
-        source_taint: 0,
-        target_taint: 0,
+        taints: vec![0, 0],
     }
 }
 
@@ -21,7 +21,7 @@ fn failed(name: &str) -> Probe {
 }
 
 fn said(kind: FindingKind, side: Side, text: &str) -> Finding {
-    Finding { kind, side, at_us: 0, line: 1, text: text.into() }
+    Finding { kind, side, hop: u32::from(side == Side::Target), at_us: 0, line: 1, text: text.into(), function: None }
 }
 
 fn refused(call: &str, errno: &str) -> Refusal {
@@ -35,7 +35,8 @@ fn outcome(evidence: &Evidence) -> Outcome {
 #[test]
 fn all_probes_held_is_a_survival() {
     let verdict = judge(&complete());
-    assert_eq!(verdict, Verdict { outcome: Outcome::Survived, title: String::new(), tainted: Vec::new() });
+    let (title, tainted) = (String::new(), Vec::new());
+    assert_eq!(verdict, Verdict { outcome: Outcome::Survived, title, refusal: None, side: None, tainted });
 }
 
 #[test]
@@ -70,8 +71,55 @@ fn a_warning_a_stall_or_a_taint_taints_a_survival() {
             (Outcome::Survived, &["source: the line".to_owned()][..])
         );
     }
-    let verdict = judge(&Evidence { target_taint: 1 << 9 | 1 << 7, ..complete() });
+    let verdict = judge(&Evidence { taints: vec![0, 1 << 9 | 1 << 7], ..complete() });
     assert_eq!(verdict.tainted, ["target: taint 640 (DW)"]);
+}
+
+/// Each way to end, with what it ends in.
+fn ends() -> Vec<(Outcome, Evidence)> {
+    let refused = |side| Stop::Refused { refused: refused("ioctl X", "EBUSY"), side, intact: Ok(()) };
+    let stopped = |stop| Evidence { stop, probes: Vec::new(), ..complete() };
+    vec![
+        (Outcome::Survived, complete()),
+        (Outcome::Lost, Evidence { probes: vec![failed("x")], ..complete() }),
+        (Outcome::Incompatible, stopped(refused(Side::Target))),
+        (Outcome::Refused, stopped(refused(Side::Source))),
+        (Outcome::Crashed, stopped(Stop::Machine(MachineEnd::Panicked))),
+        (Outcome::Skipped, stopped(Stop::Requirement("LUO".into()))),
+        (Outcome::HarnessFailed, stopped(Stop::Agent("x".into()))),
+    ]
+}
+
+#[test]
+fn whatever_the_outcome_a_warning_and_a_taint_of_any_kernel_count() {
+    let ends = ends();
+    assert_eq!(ends.iter().map(|(outcome, _)| *outcome).collect::<Vec<_>>(), Outcome::ALL);
+    for (ends_as, evidence) in ends {
+        for (hop, name) in [(0, "source"), (1, "target"), (2, "after kexec 2")] {
+            let mut warned = evidence.clone();
+            warned.findings = vec![Finding { hop, ..said(FindingKind::Warning, Side::Target, "WARNING: x") }];
+            let verdict = judge(&warned);
+            assert_eq!((verdict.outcome, verdict.tainted), (ends_as, vec![format!("{name}: WARNING: x")]));
+            let mut tainted = evidence.clone();
+            tainted.taints = vec![0; 3];
+            tainted.taints[hop as usize] = 512;
+            let verdict = judge(&tainted);
+            assert_eq!((verdict.outcome, verdict.tainted), (ends_as, vec![format!("{name}: taint 512 (W)")]));
+        }
+    }
+}
+
+#[test]
+fn a_crash_is_not_tainted_by_itself_but_by_what_came_before() {
+    let warning = said(FindingKind::Warning, Side::Source, "WARNING: x");
+    let oops = said(FindingKind::Oops, Side::Target, "Oops: y");
+    let after = said(FindingKind::Warning, Side::Target, "WARNING: z");
+    let panic = said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: Fatal exception");
+    let crashed = |findings| judge(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() });
+    assert_eq!(crashed(vec![oops.clone(), after.clone(), panic.clone()]).tainted, Vec::<String>::new());
+    let verdict = crashed(vec![warning, oops, after, panic]);
+    assert_eq!((verdict.outcome, verdict.title.as_str()), (Outcome::Crashed, "Oops: y"));
+    assert_eq!(verdict.tainted, ["source: WARNING: x"]);
 }
 
 #[test]
@@ -83,6 +131,50 @@ fn the_first_line_of_a_crash_is_its_title() {
     ];
     let evidence = Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() };
     assert_eq!(judge(&evidence).title, "BUG: kernel NULL pointer dereference");
+}
+
+#[test]
+fn a_crash_is_known_by_its_line_and_its_function_and_panic_on_warn_by_the_warning() {
+    let crashed = |findings| judge(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() });
+    let at = |kind, text: &str, function: &str| Finding {
+        function: Some(function.to_owned()),
+        ..said(kind, Side::Target, text)
+    };
+    let int3 = |function| at(FindingKind::Oops, "Oops: int3: 0000 [#1] SMP NOPTI", function);
+    assert_eq!(crashed(vec![int3("sched_clock_cpu")]).title, "Oops: int3: 0000 [#1] SMP NOPTI, in sched_clock_cpu");
+    assert_ne!(crashed(vec![int3("a")]).title, crashed(vec![int3("b")]).title);
+    // The line has it.
+    let warning = at(FindingKind::Warning, "WARNING: at kho_restore_page+0xb1/0x140, CPU#1: a/48", "kho_restore_page");
+    let other = said(FindingKind::Warning, Side::Source, "WARNING: at other+0x1/0x2");
+    let panic = said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: kernel: panic_on_warn set ...");
+    let verdict = crashed(vec![other.clone(), warning, panic.clone()]);
+    assert_eq!(verdict.outcome, Outcome::Crashed);
+    assert_eq!(verdict.title, "WARNING: at kho_restore_page+…/…, CPU#…: a/…");
+    // Another kernel's warning is not its cause.
+    assert_eq!(crashed(vec![other, panic.clone()]).title, panic.text);
+}
+
+#[test]
+fn who_refused_what_and_who_crashed_is_told() {
+    let stop = |side, errno| Stop::Refused { refused: refused("ioctl X", errno), side, intact: Ok(()) };
+    for (side, probes, outcome) in [
+        (Side::Source, vec![passed("x")], Outcome::Refused),
+        (Side::Target, Vec::new(), Outcome::Incompatible),
+        (Side::Target, vec![passed("x retrieve")], Outcome::Lost),
+    ] {
+        let verdict = judge(&Evidence { stop: stop(side, "EIO"), probes, ..complete() });
+        assert_eq!((verdict.outcome, verdict.side), (outcome, Some(side)));
+        assert_eq!(verdict.refusal, Some(refused("ioctl X", "EIO")));
+    }
+    for ran in [Side::Source, Side::Target] {
+        let stop = Stop::Machine(MachineEnd::Reset);
+        let silent = judge(&Evidence { stop: stop.clone(), side: ran, findings: Vec::new(), ..complete() });
+        assert_eq!((silent.outcome, silent.side, silent.refusal), (Outcome::Crashed, Some(ran), None));
+        // A line says whose it was, whoever is thought to run.
+        let findings = vec![said(FindingKind::Oops, Side::Source, "Oops: x")];
+        assert_eq!(judge(&Evidence { stop, side: ran, findings, ..complete() }).side, Some(Side::Source));
+    }
+    assert_eq!(judge(&Evidence { probes: vec![failed("x")], ..complete() }).side, None);
 }
 
 #[test]
@@ -123,6 +215,9 @@ fn a_refusal_in_the_source_needs_an_intact_source() {
     let stop = |intact| Stop::Refused { refused: refused("ioctl X", "EBUSY"), side: Side::Source, intact };
     assert_eq!(outcome(&Evidence { stop: stop(Ok(())), ..complete() }), Outcome::Refused);
     assert_eq!(outcome(&Evidence { stop: stop(Err("memfd 1".into())), ..complete() }), Outcome::Lost);
+    let verdict = judge(&Evidence { stop: stop(Ok(())), probes: vec![passed("x"), failed("y")], ..complete() });
+    assert_eq!(verdict.outcome, Outcome::Lost);
+    assert_eq!(verdict.title, "y: expected a, observed b; then ioctl X: EBUSY (/dev/liveupdate)");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::boot::{Boot, BootCell, BootKernel, Host, run_once};
 use crate::fake::{FakeLab, Play, Script};
 use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, PlannedCell};
-use luqual_protocol::{Probe, Reply, Said, find_workload};
+use luqual_protocol::{NotDone, Probe, Reply, Said, find_workload};
 use luqual_vm::profile;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -106,7 +106,9 @@ impl Tried {
             Event::PhaseEnded { phase, end: PhaseEnd::Done, .. } => Some(*phase),
             _ => None,
         };
-        self.events.iter().filter_map(passed).collect()
+        let mut all: Vec<Phase> = self.events.iter().filter_map(passed).collect();
+        all.dedup();
+        all
     }
 
     fn each_phase_has_ended(&self) {
@@ -124,7 +126,7 @@ impl Tried {
 
 /// The kernel says no.
 pub(super) fn refused() -> Play {
-    Play::Reply(Reply::Refused { call: "ioctl".into(), errno: "EBUSY".into(), about: "a session".into() })
+    Play::Reply(NotDone::Refused { call: "ioctl".into(), errno: "EBUSY".into(), about: "a session".into() }.into())
 }
 
 /// A step that is done, with a probe that fails.

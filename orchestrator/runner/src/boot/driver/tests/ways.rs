@@ -2,8 +2,8 @@
 
 use super::trial::{Trial, fails, refused};
 use crate::fake::{Play, Script};
-use luqual_model::{Outcome, Phase};
-use luqual_protocol::{Located, Reply, Request};
+use luqual_model::{Outcome, Phase, kernel_after};
+use luqual_protocol::{KernelLog, Located, NotDone, Probe, Reply, Request, Said, find_workload};
 use luqual_vm::MachineEnd;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ fn phase_of(hop: u32, request: &Request) -> Phase {
         Request::Preserve { .. } => Phase::Preserve,
         Request::Load { .. } => Phase::Load,
         Request::Kexec => Phase::Kexec,
+        // The log of a kernel that is about to be left.
+        Request::KernelLog if hop == 0 => Phase::Boot,
         Request::Retrieve { .. } => Phase::Retrieve,
         Request::Verify { .. } => Phase::Verify,
         Request::Finish { .. } => Phase::Finish,
@@ -52,9 +54,9 @@ macro_rules! ways {
     };
 }
 
-/// A phase in which a guest that ticks is asked for something, and what its refusal comes to.
+/// A phase in which a guest that ticks is asked for something, and what its refusal comes to, and a lack of something.
 macro_rules! asked {
-    ($module:ident, $phase:expr, $refused:ident) => {
+    ($module:ident, $phase:expr, $refused:ident, $missing:ident) => {
         ways! { $module, $phase;
             a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
             a_reset_is_a_crash: Play::End(MachineEnd::Reset), Crashed, "the guest reset the machine";
@@ -62,8 +64,8 @@ macro_rules! asked {
             a_qemu_that_ends_is_no_crash: Play::End(MachineEnd::Qemu("QEMU ended".into())), HarnessFailed, "QEMU ended";
             a_guest_that_ticks_is_no_hang: Play::Silent, HarnessFailed, "the guest runs, but its agent did not answer";
             an_agent_that_fails_is_no_crash:
-                Play::Reply(Reply::Failed { message: "no memory".into() }), HarnessFailed, "no memory";
-            what_is_missing_is_named: Play::Reply(Reply::Missing { what: "no device".into() }), Skipped, "no device";
+                Play::Reply(Reply::failed("no memory")), HarnessFailed, "no memory";
+            what_is_missing_is_named: Play::Reply(NotDone::Missing { what: "no device".into() }.into()), $missing, "no device";
             a_refusal_names_call_and_errno: refused(), $refused, "EBUSY";
             an_answer_out_of_turn_is_the_agents_fault:
                 Play::Reply(Reply::Located(Located { address: None })), HarnessFailed, "a reply of the wrong kind";
@@ -71,12 +73,12 @@ macro_rules! asked {
     };
 }
 
-asked!(preserve, Phase::Preserve, Refused);
-asked!(load, Phase::Load, Refused);
-asked!(kexec, Phase::Kexec, Refused);
-asked!(retrieve, Phase::Retrieve, Incompatible);
-asked!(verify, Phase::Verify, Lost);
-asked!(finish, Phase::Finish, Lost);
+asked!(preserve, Phase::Preserve, Refused, Skipped);
+asked!(load, Phase::Load, Refused, HarnessFailed);
+asked!(kexec, Phase::Kexec, Refused, HarnessFailed);
+asked!(retrieve, Phase::Retrieve, Incompatible, Lost);
+asked!(verify, Phase::Verify, Lost, Lost);
+asked!(finish, Phase::Finish, Lost, Lost);
 
 ways! { silence, Phase::Verify;
     without_ticks_is_a_hang: Play::Hang, Crashed, "hang: the ticks stopped; the deadline of verify is";
@@ -94,7 +96,7 @@ ways! { handshake, Phase::Handshake;
     a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
     silence_is_held_against_the_kernel: Play::Silent, Crashed, "the deadline of handshake is";
     an_agent_of_another_version_is_no_crash:
-        Play::Reply(Reply::Failed { message: "protocol version 6".into() }), HarnessFailed, "protocol version 6";
+        Play::Reply(Reply::failed("protocol version 6")), HarnessFailed, "protocol version 6";
     another_answer_is_no_handshake: refused(), HarnessFailed, "answered the handshake with";
 }
 
@@ -131,4 +133,78 @@ async fn a_failed_probe_is_a_loss_where_it_failed_and_the_rest_is_still_done() {
 async fn an_answer_that_comes_just_in_time_counts() {
     let late = Play::After(Duration::from_secs(119), Box::new(Play::Well));
     assert_eq!(but_in(Phase::Verify, late).run().await.told().0, Outcome::Survived);
+}
+
+/// A guest whose kernel after `hop` kexecs has these words in its log, and is tainted so when its log is read.
+fn told_by(hop: u32, line: &'static str, taint: u64, workload: &'static str) -> Trial {
+    let plays = move |now, request: &Request| match request {
+        Request::KernelLog if now == hop => {
+            Play::Reply(Reply::KernelLog(KernelLog { lines: vec![line.to_owned()], taint }))
+        }
+        _ => Play::Well,
+    };
+    Trial { workload: Some(workload), ..Trial::of(Script::plays(plays)) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_any_kernel_says_of_itself_counts() {
+    const WARNING: &str = "WARNING: kernel/liveupdate/luo_file.c:1 at luo_freeze, CPU#0: a/1";
+    for workload in ["memfd.basic", "lifecycle.there-and-back"] {
+        let hops = find_workload(workload).unwrap().update.hops;
+        for hop in 0..=hops {
+            for (line, taint) in [(WARNING, 0), ("nothing", 512)] {
+                let record = told_by(hop, line, taint, workload).run().await.record.unwrap();
+                assert_eq!(record.outcome, Outcome::Survived);
+                let [told] = record.tainted.as_slice() else { panic!("{workload} {hop}: {:?}", record.tainted) };
+                let what = if taint == 0 { line } else { "taint 512 (W)" };
+                assert_eq!(*told, format!("{}: {what}", kernel_after(hop)));
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_of_a_kernel_that_is_left_is_read_under_the_guard() {
+    for (play, outcome, title) in [
+        (Play::End(MachineEnd::Panicked), Outcome::Crashed, "the guest panicked"),
+        (Play::Silent, Outcome::HarnessFailed, "the guest runs"),
+        (Play::Cut, Outcome::HarnessFailed, "the connection ended"),
+        (Play::Reply(Reply::failed("no memory")), Outcome::HarnessFailed, "no memory"),
+    ] {
+        let told = but_in(Phase::Boot, play).run().await;
+        let told = told.told();
+        assert!(told.0 == outcome && told.2.contains(title), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_step_found_before_it_ended_counts() {
+    let [call, errno, about] = ["ioctl", "EBUSY", "a session"].map(str::to_owned);
+    let refused = NotDone::Refused { call, errno, about };
+    let missing = NotDone::Missing { what: "a device".into() };
+    let failed = NotDone::Failed { message: "no memory".into() };
+    let got = Probe::compare("memfd 1 retrieve", "yes", "yes");
+    let lost = Probe::compare("memfd 1 content", "as it was", "another");
+    for (phase, why, probe, outcome, title) in [
+        (
+            Phase::Preserve,
+            &refused,
+            &lost,
+            Outcome::Lost,
+            "memfd 1 content: expected as it was, observed another; then",
+        ),
+        (Phase::Preserve, &refused, &got, Outcome::Refused, "EBUSY"),
+        (Phase::Retrieve, &refused, &got, Outcome::Lost, "after some of it was retrieved"),
+        (Phase::Verify, &missing, &lost, Outcome::Lost, "memfd 1 content"),
+        (Phase::Verify, &missing, &got, Outcome::Lost, "was preserved: a device"),
+        (Phase::Verify, &failed, &lost, Outcome::HarnessFailed, "no memory"),
+    ] {
+        let said = Said { probes: vec![probe.clone()], ..Said::default() };
+        let play = Play::Reply(Reply::NotDone { why: why.clone(), said, taint: 512 });
+        let record = but_in(phase, play).run().await.record.unwrap();
+        assert!(record.outcome == outcome && record.title.contains(title), "{}: {}", record.outcome, record.title);
+        assert!(record.probes.iter().any(|it| it.name == probe.name), "{:?}", record.probes);
+        let side = if phase == Phase::Preserve { "source" } else { "target" };
+        assert_eq!(record.tainted, [format!("{side}: taint 512 (W)")]);
+    }
 }
