@@ -49,6 +49,9 @@ pub enum FindingKind {
     HungTask,
     /// A soft or hard lockup or an RCU stall.
     Stall,
+    /// An error that a kernel reports and lives with: no memory, a process that it killed, a lost interrupt, a fault of
+    /// the IOMMU, a failure of KHO or LUO.
+    Error,
     /// The target refused the handover as a whole.
     HandoverRefused,
     /// Any other line of KHO.
@@ -63,7 +66,12 @@ impl FindingKind {
         matches!(self, Self::Panic | Self::Oops | Self::Bug | Self::HungTask | Self::Stall)
     }
 
-    /// Whether the line taints a cell that survives.
+    /// Whether the line taints a cell only if it survives: what was lost or refused can be the reason for the line.
+    pub const fn taints_survival(self) -> bool {
+        matches!(self, Self::Error)
+    }
+
+    /// Whether the line taints a cell, whatever its outcome.
     pub const fn taints(self) -> bool {
         self.is_crash() || matches!(self, Self::Warning)
     }
@@ -77,6 +85,7 @@ impl FindingKind {
             Self::Warning => "warning",
             Self::HungTask => "hung-task",
             Self::Stall => "stall",
+            Self::Error => "error",
             Self::HandoverRefused => "handover-refused",
             Self::Kho => "kho",
             Self::Luo => "luo",

@@ -22,6 +22,9 @@ pub struct Workload {
     /// Whether a kernel that breaks the rule warns, which taints the other cells of the boot. Where that is expected,
     /// the workload has a boot of its own.
     pub warns: bool,
+    /// Parts of error messages that a kernel prints because of what the workload asks of it; they taint no cell of the
+    /// boot.
+    pub provokes: &'static [&'static str],
     /// How the update is made.
     pub update: Update,
     /// The device that the workload owns, if any.
@@ -101,6 +104,7 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
         requires: &[Requirement::Luo],
         shares_boot: true,
         warns: false,
+        provokes: &[],
         update: Update::PLAIN,
         busy: false,
         control: false,
@@ -125,6 +129,11 @@ impl Workload {
     /// Declares that a kernel that breaks the rule warns.
     pub(super) const fn warns_where_not_kept(self) -> Self {
         Self { warns: true, ..self }
+    }
+
+    /// Declares the error messages that the workload provokes.
+    pub(super) const fn provokes(self, messages: &'static [&'static str]) -> Self {
+        Self { provokes: messages, ..self }
     }
 
     /// Adds a device, which is the second part of the name.

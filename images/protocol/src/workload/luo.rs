@@ -245,7 +245,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "include/uapi/linux/liveupdate.h, LIVEUPDATE_SESSION_RETRIEVE_FD: failed retrieves are not retried",
         "a second try with what the first has freed",
     )
-    .warns_where_not_kept(),
+    .warns_where_not_kept()
+    // mm/memfd_luo.c, memfd_luo_retrieve_folios()
+    .provokes(&["shmem: failed to account folio index "]),
     w(
         "luo.retrieve-in-source",
         "a session of this kernel cannot be retrieved in it (ENOENT), nor its files (EINVAL)",

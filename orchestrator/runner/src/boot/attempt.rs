@@ -45,6 +45,7 @@ pub(crate) async fn run_once(
     let (duration_us, entered) = (driver.guard().now_us(), driver.guard().decided_in());
     let (seed, blackout) = (driver.seed(), driver.blackout());
     let (side, taints) = (driver.side(), driver.taints());
+    let provoked: Vec<&str> = boot.parts.iter().flat_map(|part| part.workload.provokes).copied().collect();
     let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
     let record = |(number, ((part, checked), phases)): (usize, ((&BootCell<'_>, Checked), _))| {
         let evidence = Evidence {
@@ -54,6 +55,7 @@ pub(crate) async fn run_once(
             side,
             probes: checked.probes,
             findings: findings.clone(),
+            provoked: provoked.clone(),
             taints: taints.clone(),
         };
         let verdict = judge(&evidence);

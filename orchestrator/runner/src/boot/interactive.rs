@@ -29,7 +29,7 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
             let phase = driver.guard().decided_in();
             let (side, taints) = (driver.side(), driver.taints());
             let probes = driver.into_checked().into_iter().flat_map(|checked| checked.probes).collect();
-            let verdict = judge(&Evidence { phase, stop, side, probes, findings, taints });
+            let verdict = judge(&Evidence { phase, stop, side, probes, findings, provoked: Vec::new(), taints });
             SessionEnd::Ended(verdict.outcome, verdict.title)
         }
     }

@@ -102,6 +102,8 @@ pub(crate) struct Evidence {
     pub probes: Vec<Probe>,
     /// The findings of the consoles and of the kernels' logs.
     pub findings: Vec<Finding>,
+    /// Parts of error messages that the workloads of the boot provoke.
+    pub provoked: Vec<&'static str>,
     /// The taint flags that each kernel reported, by the number of kexecs before it.
     pub taints: Vec<u64>,
 }

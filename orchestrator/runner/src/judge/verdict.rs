@@ -26,7 +26,7 @@ pub(crate) struct Verdict {
 pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     let (outcome, title) = outcome(evidence);
     // Whatever the outcome, a warning or a taint of any kernel counts.
-    let tainted = taints(evidence);
+    let tainted = taints(evidence, outcome == Outcome::Survived);
     let title = if outcome == Outcome::Survived {
         tainted.first().map(|line| signature(line)).unwrap_or_default()
     } else {
@@ -101,7 +101,8 @@ fn refused_by_target(evidence: &Evidence, refused: &Refusal) -> (Outcome, String
     }
     // A target without the device has accepted the handover, but cannot give it out.
     if refused.call == "open" && refused.errno == "ENOENT" {
-        let words = first_of(evidence, FindingKind::Luo)
+        let words = first_of(evidence, FindingKind::Error)
+            .or_else(|| first_of(evidence, FindingKind::Luo))
             .or_else(|| first_of(evidence, FindingKind::Kho))
             .map_or_else(String::new, |line| format!("; its console: {}", line.text));
         return say(Outcome::Lost, format!("the target has no {}{words}", refused.about));
@@ -210,13 +211,15 @@ fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>)
 /// host.
 const LIVES_MS: u64 = 1000;
 
-fn taints(evidence: &Evidence) -> Vec<String> {
+/// The lines and flags that taint the cell.
+fn taints(evidence: &Evidence, survived: bool) -> Vec<String> {
     // What led to a crash, or came of it, is the crash.
     let crashed_at = evidence.findings.iter().position(|finding| is_deadly(evidence, finding));
     let before = &evidence.findings[..crashed_at.unwrap_or(evidence.findings.len())];
+    let is_provoked = |finding: &Finding| evidence.provoked.iter().any(|part| finding.text.contains(part));
     let lines = before
         .iter()
-        .filter(|finding| finding.kind.taints())
+        .filter(|finding| finding.kind.taints() || survived && finding.kind.taints_survival() && !is_provoked(finding))
         .map(|finding| format!("{}: {}", kernel_after(finding.hop), finding.text));
     let flags = (0_u32..)
         .zip(&evidence.taints)

@@ -6,7 +6,10 @@ use luqual_model::FindingKind;
 pub(super) fn classify(message: &str) -> Option<FindingKind> {
     // Some kernels print it after the cut line, without a newline.
     let message = message.strip_prefix("------------[ cut here ]------------").map_or(message, str::trim_start);
-    crash(message).or_else(|| handover(message)).or_else(|| splat(message).then_some(FindingKind::Warning))
+    crash(message)
+        .or_else(|| handover(message))
+        .or_else(|| splat(message).then_some(FindingKind::Warning))
+        .or_else(|| error(message).then_some(FindingKind::Error))
 }
 
 fn crash(message: &str) -> Option<FindingKind> {
@@ -67,13 +70,20 @@ fn handover(message: &str) -> Option<FindingKind> {
             ["setup: ", "disabling KHO revival", "failed to get preserved ", "failed to mark the scratch region "]
                 .iter()
                 .any(|refusal| said.starts_with(refusal));
-        return Some(if refused { FindingKind::HandoverRefused } else { FindingKind::Kho });
+        return Some(match () {
+            () if refused => FindingKind::HandoverRefused,
+            () if is_failure(said) => FindingKind::Error,
+            () => FindingKind::Kho,
+        });
     }
     // The KBUILD_MODNAME of the source file: luo-y in kernel/liveupdate/Makefile, mm/memfd_luo.c.
     let (speaker, said) = message.split_once(": ")?;
     if speaker == "liveupdate" || speaker.starts_with("luo") || speaker == "memfd_luo" {
-        let refused = is_luo_refusal(said);
-        return Some(if refused { FindingKind::HandoverRefused } else { FindingKind::Luo });
+        return Some(match () {
+            () if is_luo_refusal(said) => FindingKind::HandoverRefused,
+            () if is_failure(said) => FindingKind::Error,
+            () => FindingKind::Luo,
+        });
     }
     None
 }
@@ -86,6 +96,35 @@ fn is_luo_refusal(said: &str) -> bool {
         || starts(&["failed to retrieve FDT ", "Session node incompatible ", "FLB node is incompatible with "])
         || starts(&["FDT "]) && said.contains(" is incompatible with ")
         || starts(&["Unable to get live update number ", "Unable to get session ", "Unable to get FLB "])
+}
+
+/// Whether KHO or LUO says that it could not do something. Both say so by these words, and by no others.
+fn is_failure(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    const WORDS: &[&str] =
+        &["failed", "failure", "unable to ", "cannot ", "could not ", "no registered ", "error", "invalid"];
+    WORDS.iter().any(|word| said.contains(word))
+}
+
+/// Whether a message is an error that the kernel lives with.
+fn error(message: &str) -> bool {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| message.starts_with(prefix));
+    let has = |part: &str| message.contains(part);
+    // mm/oom_kill.c, __oom_kill_process(); mm/memory-failure.c
+    starts(&["Out of memory: Killed process ", "Memory cgroup out of memory: Killed process ", "Memory failure: "])
+        // mm/page_alloc.c, warn_alloc(): the name of a process is before it.
+        || has(": page allocation failure: order:")
+        // mm/swapfile.c and mm/memory.c: the name of a function is before it.
+        || message.split_once(": ").is_some_and(|(by, said)| !by.contains(' ') && said.starts_with("Bad swap "))
+        // kernel/irq/spurious.c
+        || starts(&["irq "]) && has(": nobody cared")
+        // arch/x86/mm/fault.c, show_signal_msg(), show_fault_oops(); arch/x86/kernel/traps.c
+        || has("]: segfault at ")
+        || starts(&["traps: "]) && has(" ip:") && has(" trap ")
+        || starts(&["kernel tried to execute NX-protected page", "unable to execute userspace code"])
+        // drivers/iommu/intel/dmar.c, drivers/iommu/amd/iommu.c
+        || starts(&["DMAR: ["]) && has("fault addr")
+        || starts(&["AMD-Vi: Event logged "])
 }
 
 /// Whether a message is a warning with a trace. The kernel also begins harmless advice with `WARNING: ` (mitigations,

@@ -8,6 +8,7 @@ fn complete() -> Evidence {
         side: Side::Target,
         probes: vec![passed("memfd 1 retrieve"), passed("memfd 1 content")],
         findings: Vec::new(),
+        provoked: Vec::new(),
         taints: vec![0, 0],
     }
 }
@@ -107,6 +108,23 @@ fn whatever_the_outcome_a_warning_and_a_taint_of_any_kernel_count() {
             assert_eq!((verdict.outcome, verdict.tainted), (ends_as, vec![format!("{name}: taint 512 (W)")]));
         }
     }
+}
+
+#[test]
+fn an_error_that_a_kernel_lives_with_taints_a_survival_and_no_loss() {
+    let error = said(FindingKind::Error, Side::Source, "Out of memory: Killed process 71 (hold)");
+    for (outcome, evidence) in ends() {
+        let verdict = judge(&Evidence { findings: vec![error.clone()], ..evidence });
+        let tainted = if outcome == Outcome::Survived { vec![format!("source: {}", error.text)] } else { Vec::new() };
+        assert_eq!((verdict.outcome, verdict.tainted), (outcome, tainted));
+    }
+    // What the workload asked for is no sign of anything; a warning always is.
+    let provoked = |finding: &Finding| {
+        let (findings, provoked) = (vec![finding.clone()], vec!["Killed process 71"]);
+        judge(&Evidence { findings, provoked, ..complete() }).tainted.len()
+    };
+    let warning = said(FindingKind::Warning, Side::Source, "WARNING: Killed process 71");
+    assert_eq!((provoked(&error), provoked(&warning)), (0, 1));
 }
 
 #[test]
