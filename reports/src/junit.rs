@@ -102,7 +102,7 @@ fn details(record: &Record, cell: &CellRecord) -> String {
     lines.extend(notes(cell));
     let failed = cell.probes.iter().filter(|probe| !probe.passed);
     lines.extend(failed.map(|it| format!("{}: expected {}, observed {}", it.name, it.expected, it.observed)));
-    lines.extend(cell.findings.iter().map(|it| format!("{} {}: {}", it.side, it.kind, it.text)));
+    lines.extend(cell.findings.iter().map(|it| format!("{} {}: {}", it.kernel(), it.kind, it.text)));
     lines.push(format!("evidence: {}", cell.folder));
     lines.extend(repro(record, cell).map(|command| format!("again: {command}")));
     lines.join("\n")

@@ -13,6 +13,8 @@ pub(crate) fn name(key: &CellKey) -> String {
 pub(crate) fn standing(cell: &CellRecord) -> String {
     let status = match cell.status {
         Status::Regression | Status::Improvement | Status::Flaky => format!(", {}", cell.status),
+        // Without an expectation, the outcome says it.
+        Status::Unexpected if cell.plan.expectation.is_some() => format!(", {}", cell.status),
         Status::Expected | Status::Unexpected => String::new(),
     };
     let rate = cell.rate().map_or_else(String::new, |rate| format!(", {rate}"));

@@ -72,12 +72,12 @@ fn kept_by_processors(zones: &str) -> u64 {
     counts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
 }
 
-/// The size of KHO's scratch areas in KiB; 0 on a kernel without CONFIG_KEXEC_HANDOVER_DEBUGFS, which does not tell.
+/// The size of KHO's scratch areas in KiB.
 pub(crate) fn scratch_kib() -> Result<u64, String> {
-    Ok(scratch_lengths().map_or(0, |lengths| lengths.iter().sum::<u64>() >> 10))
+    Ok(scratch_lengths()?.iter().sum::<u64>() >> 10)
 }
 
-/// The length of each scratch area, in bytes.
+/// The length of each scratch area, in bytes. A kernel without CONFIG_KEXEC_HANDOVER_DEBUGFS does not tell it.
 pub(crate) fn scratch_lengths() -> Result<Vec<u64>, String> {
     const LENGTHS: &str = "/sys/kernel/debug/kho/out/scratch_len";
     let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);

@@ -33,6 +33,13 @@ pub struct Finding {
     pub function: Option<String>,
 }
 
+impl Finding {
+    /// The name of the kernel that printed the line. A record of an earlier luqual has the side alone.
+    pub fn kernel(&self) -> String {
+        kernel_after(self.hop.max(u32::from(self.side == Side::Target)))
+    }
+}
+
 /// What a console line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -81,19 +81,36 @@ fn whole(cell: &CellRecord, evidence: Evidence<'_>) -> Markup {
             } }
         } } }
         @if !cell.findings.is_empty() { div.wide { table {
-            tr { @for title in ["console", "side", "line", "text"] { th scope="col" { (title) } } }
+            tr { @for title in ["console", "kernel", "line", "text"] { th scope="col" { (title) } } }
             @for finding in &cell.findings { tr class=(if finding.kind.taints() { "crashed" } else { "" }) {
-                td { (finding.kind) } td { (finding.side) } td { (finding.line) } td { code { (finding.text) } }
+                td { (finding.kind) } td { (finding.kernel()) } td { (finding.line) } td { code { (finding.text) } }
             } }
         } } }
         @if let Some(console) = &console { (console_of(cell, console)) }
         @if let Some(command) = read(cell, "command.txt") { details { summary { "QEMU's command line" } pre { (command) } } }
-        p { "evidence in " (cell.folder) ": " @for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "qemu.stderr", "registers.txt", "vmcore.txt", "command.txt"] {
+        p { "evidence in " (cell.folder) ": " @for name in &evidence_files(cell) {
             @if read(cell, name).is_some() {
                 @if linked { a href=(format!("{}/{name}", cell.folder)) { (name) } " " } @else { (name) " " }
             }
         } }
     }
+}
+
+/// The names of the files that a cell can have, with the logs of the kernels before the last.
+fn evidence_files(cell: &CellRecord) -> Vec<String> {
+    const NAMES: [&str; 8] = [
+        "console.log",
+        "kmsg.log",
+        "agent.jsonl",
+        "qmp.jsonl",
+        "qemu.stderr",
+        "registers.txt",
+        "vmcore.txt",
+        "command.txt",
+    ];
+    let hops = cell.phases.iter().map(|phase| phase.hop).max().unwrap_or(0);
+    let earlier = (0..hops).map(|hop| format!("kmsg-{hop}.log"));
+    NAMES.into_iter().map(str::to_owned).chain(earlier).collect()
 }
 
 /// Ten thousand cells of which nothing is to be told are a page of some MiB only if they are told so.
@@ -114,7 +131,7 @@ fn in_few_words(cell: &CellRecord) -> Markup {
             p.lost { "✗ " (probe.name) ": expected " (probe.expected) ", observed " (probe.observed) }
         }
         @for finding in &cell.findings {
-            div { (finding.side) ", line " (finding.line) ": " code { (finding.text) } }
+            div { (finding.kernel()) ", line " (finding.line) ": " code { (finding.text) } }
         }
         p { "evidence in " (cell.folder) }
     }

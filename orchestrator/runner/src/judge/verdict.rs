@@ -166,9 +166,20 @@ fn crash_line(evidence: &Evidence) -> Option<&Finding> {
     Some(line).filter(|line| !line.text.contains("panic_on_warn set")).or_else(warning).or(Some(line))
 }
 
-/// Whether the panic is only due to the end of process 1, which is the agent.
+/// Whether the panic is only due to the end of process 1, which is the agent. After an update, an agent that a kernel
+/// killed since its memory was wrong is the kernel's failure until somebody shows otherwise.
 fn is_agents_death(finding: &Finding) -> bool {
-    finding.kind == FindingKind::Panic && finding.text.contains("Attempted to kill init")
+    let is_of_init = finding.kind == FindingKind::Panic && finding.text.contains("Attempted to kill init");
+    is_of_init && !(finding.side == Side::Target && is_killed_by_memory(&finding.text))
+}
+
+/// Whether process 1 was ended by SIGILL, SIGBUS or SIGSEGV (kernel/exit.c, do_exit(): "exitcode=0x%08x", as wait(2)
+/// has it).
+fn is_killed_by_memory(line: &str) -> bool {
+    const SIGNALS: [u32; 3] = [4, 7, 11];
+    let code = line.split_once("exitcode=0x").map(|(_, code)| code.trim_end());
+    let code = code.and_then(|code| u32::from_str_radix(code.get(..8).unwrap_or(code), 16).ok());
+    code.is_some_and(|code| SIGNALS.contains(&(code & 0x7f)))
 }
 
 /// Whether the panic answers luqual's NMI, which was sent since the kernel or its agent was late
@@ -220,7 +231,7 @@ fn taints(evidence: &Evidence, survived: bool) -> Vec<String> {
     let lines = before
         .iter()
         .filter(|finding| finding.kind.taints() || survived && finding.kind.taints_survival() && !is_provoked(finding))
-        .map(|finding| format!("{}: {}", kernel_after(finding.hop), finding.text));
+        .map(|finding| format!("{}: {}", finding.kernel(), finding.text));
     let flags = (0_u32..)
         .zip(&evidence.taints)
         .filter(|(_, taint)| **taint != 0)

@@ -34,16 +34,20 @@ pub(super) fn numbered(tag: u64) -> Result<File, StepError> {
     Ok(memfd)
 }
 
+/// Whether a memfd is as it was made: its number, and nothing else.
+fn is_numbered(memfd: &File, tag: u64) -> bool {
+    let mut bytes = [0; 8];
+    let is_whole = memfd.metadata().is_ok_and(|metadata| metadata.len() == bytes.len() as u64);
+    is_whole && memfd.read_exact_at(&mut bytes, 0).is_ok_and(|()| u64::from_ne_bytes(bytes) == tag)
+}
+
 /// The observed value for these numbers and what was retrieved for each: how many match, and what became of the first that does
 /// not.
 pub(super) fn whole(back: impl Iterator<Item = (u64, Result<OwnedFd, Errno>)>) -> String {
     let mut first_wrong = String::new();
     let mut whole = 0;
     for (place, (expected, memfd)) in back.enumerate() {
-        let matches = memfd.map(File::from).map(|memfd| {
-            let mut bytes = [0; 8];
-            memfd.read_exact_at(&mut bytes, 0).is_ok_and(|()| u64::from_ne_bytes(bytes) == expected)
-        });
+        let matches = memfd.map(File::from).map(|memfd| is_numbered(&memfd, expected));
         match matches {
             Ok(true) => whole += 1,
             other if first_wrong.is_empty() => {
@@ -53,4 +57,23 @@ pub(super) fn whole(back: impl Iterator<Item = (u64, Result<OwnedFd, Errno>)>) -
         }
     }
     format!("{whole} whole{first_wrong}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memfd_of_another_number_or_size_is_not_whole() {
+        let back = |change: fn(&File)| {
+            let memfd = numbered(7).unwrap();
+            change(&memfd);
+            whole([(7, Ok(OwnedFd::from(memfd)))].into_iter())
+        };
+        assert_eq!(back(|_| {}), "1 whole");
+        assert_eq!(back(|memfd| memfd.set_len(9).unwrap()), "0 whole; 0: another content");
+        assert_eq!(back(|memfd| memfd.set_len(7).unwrap()), "0 whole; 0: another content");
+        assert_eq!(back(|memfd| memfd.write_all_at(&[1], 0).unwrap()), "0 whole; 0: another content");
+        assert_eq!(whole([(7, Err(Errno::NOENT))].into_iter()), "0 whole; 0: ENOENT");
+    }
 }

@@ -98,7 +98,7 @@ fn whatever_the_outcome_a_warning_and_a_taint_of_any_kernel_count() {
     for (ends_as, evidence) in ends {
         for (hop, name) in [(0, "source"), (1, "target"), (2, "after kexec 2")] {
             let mut warned = evidence.clone();
-            warned.findings = vec![Finding { hop, ..said(FindingKind::Warning, Side::Target, "WARNING: x") }];
+            warned.findings = vec![Finding { hop, ..said(FindingKind::Warning, Side::after(hop), "WARNING: x") }];
             let verdict = judge(&warned);
             assert_eq!((verdict.outcome, verdict.tainted), (ends_as, vec![format!("{name}: WARNING: x")]));
             let mut tainted = evidence.clone();
@@ -203,6 +203,24 @@ fn the_death_of_init_is_the_agents() {
         outcome(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() }),
         Outcome::HarnessFailed
     );
+}
+
+#[test]
+fn an_agent_that_was_killed_for_its_memory_after_an_update_is_the_kernels() {
+    let ended = |side, exitcode: &str| {
+        let line = format!("Kernel panic - not syncing: Attempted to kill init! exitcode={exitcode}");
+        let findings = vec![said(FindingKind::Panic, side, &line)];
+        outcome(&Evidence { stop: Stop::Machine(MachineEnd::Panicked), findings, ..complete() })
+    };
+    // SIGSEGV, SIGBUS, SIGILL; with a core, too.
+    for exitcode in ["0x0000000b", "0x00000007", "0x00000004", "0x0000008b"] {
+        assert_eq!(ended(Side::Target, exitcode), Outcome::Crashed, "{exitcode}");
+        assert_eq!(ended(Side::Source, exitcode), Outcome::HarnessFailed, "{exitcode}");
+    }
+    // An exit, SIGABRT, and what cannot be read.
+    for exitcode in ["0x00000100", "0x00000b00", "0x00000006", "0x", "?"] {
+        assert_eq!(ended(Side::Target, exitcode), Outcome::HarnessFailed, "{exitcode}");
+    }
 }
 
 #[test]
