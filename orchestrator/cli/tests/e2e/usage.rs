@@ -59,8 +59,8 @@ impl Asked {
 
     /// All that was said, without what is another text each time.
     fn said(&self) -> String {
-        let folder = self.folder().canonicalize().unwrap().display().to_string();
-        self.said.replace(&folder, "FOLDER")
+        let folders = [self.folder().canonicalize().unwrap(), self.folder().to_owned()];
+        folders.iter().fold(self.said.clone(), |said, folder| said.replace(&folder.display().to_string(), "FOLDER"))
     }
 }
 
