@@ -18,35 +18,34 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// Carries out a request, or has the holder carry it out.
 pub(crate) fn answer(request: &Request) -> Reply {
-    let failed = |message: String| Reply::failed(message);
     match request {
         Request::Hello { protocol } if *protocol != VERSION => {
-            failed(format!("the host uses protocol version {protocol}, and this agent uses version {VERSION}"))
+            Reply::failed(format!("the host uses protocol version {protocol}, and this agent uses version {VERSION}"))
         }
-        Request::Hello { .. } => facts::hello().map_or_else(failed, Reply::Hello),
-        Request::KernelLog => facts::kernel_log().map_or_else(failed, Reply::KernelLog),
+        Request::Hello { .. } => facts::hello().map_or_else(Reply::failed, Reply::Hello),
+        Request::KernelLog => facts::kernel_log().map_or_else(Reply::failed, Reply::KernelLog),
         Request::Load { kernel, carry, command_line } => match kexec::load(*kernel, carry, command_line) {
             Ok(()) => facts::done(Said::default()),
-            Err(error) => facts::not_done(error.into(), Said::default()),
+            Err(error) => facts::not_done(StepError::from(error).into(), Said::default()),
         },
         Request::Kexec => match holder::ask(request) {
             Ok(Reply::Done { .. }) => match kexec::go() {
                 Some(errno) => {
                     let refused = StepError::refused("reboot LINUX_REBOOT_CMD_KEXEC", "the target kernel")(errno);
-                    facts::not_done(refused, Said::default())
+                    facts::not_done(refused.into(), Said::default())
                 }
-                None => failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0, but the kernel still runs".to_owned()),
+                None => Reply::failed("reboot LINUX_REBOOT_CMD_KEXEC returned 0, but the kernel still runs"),
             },
-            Ok(reply) => failed(format!("the holder process is not ready: {reply:?}")),
-            Err(message) => failed(message),
+            Ok(reply) => Reply::failed(format!("the holder process is not ready: {reply:?}")),
+            Err(message) => Reply::failed(message),
         },
-        Request::Panic => failed(inject::panic().err().unwrap_or_default()),
+        Request::Panic => Reply::failed(inject::panic().err().unwrap_or_default()),
         Request::Preserve { .. }
         | Request::Flip { .. }
         | Request::Inject { .. }
         | Request::Locate { .. }
         | Request::Retrieve { .. }
         | Request::Verify { .. }
-        | Request::Finish { .. } => holder::ask(request).unwrap_or_else(failed),
+        | Request::Finish { .. } => holder::ask(request).unwrap_or_else(Reply::failed),
     }
 }

@@ -1,7 +1,6 @@
 //! Facts about the guest and its kernel, read from /proc and /sys.
 
-use crate::workloads::StepError;
-use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, Reply, Said, VERSION};
+use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, NotDone, Reply, Said, VERSION};
 use std::fs;
 use std::io::Read;
 
@@ -30,9 +29,9 @@ pub(crate) fn done(said: Said) -> Reply {
 }
 
 /// The reply to a step that was not carried out to its end, with what it found before.
-pub(crate) fn not_done(error: StepError, said: Said) -> Reply {
+pub(crate) fn not_done(why: NotDone, said: Said) -> Reply {
     match taint() {
-        Ok(taint) => Reply::NotDone { why: error.into(), said, taint },
+        Ok(taint) => Reply::NotDone { why, said, taint },
         Err(message) => Reply::failed(message),
     }
 }

@@ -62,7 +62,7 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         }
         Request::Locate { workload, place } => match later_step(held, &workload).map(|it| it.locate(&place)) {
             Ok(Ok(address)) => Reply::Located(Located { address }),
-            Ok(Err(error)) => crate::facts::not_done(error, Said::default()),
+            Ok(Err(error)) => crate::facts::not_done(error.into(), Said::default()),
             Err(message) => Reply::failed(message),
         },
         // `call` asks this before the kexec, to see that the holder still answers.
@@ -83,7 +83,7 @@ fn carry_out(context: Result<&mut Context, String>, step: impl FnOnce(&mut Conte
     let said = context.end_step();
     match done {
         Ok(()) => crate::facts::done(said),
-        Err(error) => crate::facts::not_done(error, said),
+        Err(error) => crate::facts::not_done(error.into(), said),
     }
 }
 
