@@ -2,8 +2,8 @@
 
 use crate::brief::{Brief, TestResult};
 use crate::record::Record;
-use luqual_model::{CellId, CellRecord, ProbeNames};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use luqual_model::{CellId, CellRecord};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
 
@@ -101,19 +101,11 @@ fn change(then: &CellRecord, now: &CellRecord) -> Option<(Section, String)> {
 
 /// Which probes fail now and did not then, and the other way round; `None` if they are the same.
 fn other_probes(then: &CellRecord, now: &CellRecord) -> Option<String> {
-    let failed = |cell: &CellRecord| -> BTreeSet<String> {
-        ProbeNames::of(&cell.probes).failed.into_iter().map(str::to_owned).collect()
-    };
-    let (was, is) = (failed(then), failed(now));
-    let names =
-        |one: &BTreeSet<String>, other: &BTreeSet<String>| -> Vec<String> { one.difference(other).cloned().collect() };
-    let (new, gone) = (names(&is, &was), names(&was, &is));
-    let parts = [("now failed", new), ("no longer failed", gone)];
-    let told: Vec<String> = parts
-        .into_iter()
-        .filter(|(_, names)| !names.is_empty())
-        .map(|(what, names)| format!("{what}: {}", names.join(", ")))
-        .collect();
+    let (was, is) = (then.failed_probes(), now.failed_probes());
+    let parts = [("now failed", &is - &was), ("no longer failed", &was - &is)];
+    let told = parts.into_iter().filter(|(_, names)| !names.is_empty());
+    let told: Vec<String> =
+        told.map(|(what, names)| format!("{what}: {}", names.into_iter().collect::<Vec<_>>().join(", "))).collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 

@@ -179,13 +179,17 @@ impl CellRecord {
     /// refusal, and for a crash or an inconclusive outcome the same reason. The observed values may differ.
     pub fn ended_as(&self, other: &Self) -> bool {
         let end = |it: &Self| {
-            let failed: BTreeSet<String> = ProbeNames::of(&it.probes).failed.into_iter().map(str::to_owned).collect();
             let has_reason = it.outcome == Outcome::Crashed || !it.outcome.is_conclusive();
             let line = Some(it.title.clone()).filter(|_| has_reason);
             let refusal = it.refusal.as_ref().map(|refusal| (refusal.call.clone(), refusal.errno.clone()));
-            (it.outcome, it.tainted.is_empty(), line, refusal, failed)
+            (it.outcome, it.tainted.is_empty(), line, refusal)
         };
-        end(self) == end(other)
+        end(self) == end(other) && self.failed_probes() == other.failed_probes()
+    }
+
+    /// The names of the failed probes, each once.
+    pub fn failed_probes(&self) -> BTreeSet<&str> {
+        ProbeNames::of(&self.probes).failed.into_iter().collect()
     }
 
     /// Whether two deterministic boots are equal bit for bit; `None` unless both have a digest.

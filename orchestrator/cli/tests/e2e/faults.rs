@@ -1,6 +1,6 @@
 //! Injected faults: each is found where it is, and nowhere else.
 
-use crate::common::{NEW, OLD, assert_nothing_left, failed, luqual, run_in, run_pair, text};
+use crate::common::{NEW, OLD, assert_nothing_left, luqual, run_in, run_pair, text};
 use luqual_model::{CellRecord, Outcome, Phase, Status};
 use std::path::Path;
 use std::process::Output;
@@ -64,7 +64,7 @@ fn device_fault(fault: &str, workload: &str, profile: &str, probes: &[&str]) {
     let inject = ["--profile", profile, "--inject", &format!("device:{fault}")];
     let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &inject);
     assert_eq!((cell.outcome, cell.status), (Outcome::Lost, Status::Regression), "{}", text(&output));
-    let mut failed = failed(&cell);
+    let mut failed = cell.failed_probes();
     // No released kernel preserves a VFIO descriptor.
     failed.retain(|name| !name.starts_with("D4 "));
     assert_eq!(failed, probes.iter().copied().collect(), "{fault}: {cell:?}");
@@ -132,7 +132,7 @@ fn machine_fault(fault: Option<&str>, probes: &[&str]) {
     let (cell, output) = run_cell(folder.path(), [OLD, NEW], "vmm.basic-program", &inject);
     let end = if fault.is_some() { Outcome::Lost } else { Outcome::Survived };
     assert_eq!(cell.outcome, end, "{}", text(&output));
-    assert_eq!(failed(&cell), probes.iter().copied().collect(), "{fault:?}: {cell:?}");
+    assert_eq!(cell.failed_probes(), probes.iter().copied().collect(), "{fault:?}: {cell:?}");
 }
 
 #[test]

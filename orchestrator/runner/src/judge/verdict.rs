@@ -157,10 +157,15 @@ fn death(evidence: &Evidence) -> Option<(Outcome, String)> {
     Some(say(Outcome::Crashed, crash_signature(line)))
 }
 
+/// Where the first line is that says that a kernel crashed.
+fn crash_at(evidence: &Evidence) -> Option<usize> {
+    evidence.findings.iter().position(|finding| is_deadly(evidence, finding))
+}
+
 /// The line of the crash. An oops or a BUG comes before the panic that it leads to; the first line is the cause. With
 /// panic_on_warn each panic says the same: the warning is the cause (kernel/panic.c, check_panic_on_warn()).
 fn crash_line(evidence: &Evidence) -> Option<&Finding> {
-    let at = evidence.findings.iter().position(|finding| is_deadly(evidence, finding))?;
+    let at = crash_at(evidence)?;
     let line = &evidence.findings[at];
     let warning = || evidence.findings[..at].iter().rfind(|it| it.kind == FindingKind::Warning && it.hop == line.hop);
     Some(line).filter(|line| !line.text.contains("panic_on_warn set")).or_else(warning).or(Some(line))
@@ -225,8 +230,7 @@ const LIVES_MS: u64 = 1000;
 /// The lines and flags that taint the cell.
 fn taints(evidence: &Evidence, survived: bool) -> Vec<String> {
     // What led to a crash, or came of it, is the crash.
-    let crashed_at = evidence.findings.iter().position(|finding| is_deadly(evidence, finding));
-    let before = &evidence.findings[..crashed_at.unwrap_or(evidence.findings.len())];
+    let before = &evidence.findings[..crash_at(evidence).unwrap_or(evidence.findings.len())];
     let is_provoked = |finding: &Finding| evidence.provoked.iter().any(|part| finding.text.contains(part));
     let lines = before
         .iter()

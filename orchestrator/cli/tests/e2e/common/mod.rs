@@ -3,7 +3,7 @@
 pub(crate) mod cluster;
 mod record;
 
-pub(crate) use record::{count, events, failed, finished, run_in};
+pub(crate) use record::{count, events, finished, run_in};
 
 use luqual_model::CellRecord;
 use std::path::Path;

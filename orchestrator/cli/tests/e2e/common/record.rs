@@ -1,7 +1,6 @@
 //! A run as its files have it, read as the types that wrote them.
 
-use luqual_model::{CellRecord, Event, RunRecord, Stamped};
-use std::collections::BTreeSet;
+use luqual_model::{Event, RunRecord, Stamped};
 use std::fs;
 use std::path::Path;
 
@@ -28,9 +27,4 @@ pub(crate) fn events(run: &Path) -> Vec<Event> {
 /// How many of a journal's events are wanted.
 pub(crate) fn count(run: &Path, wanted: impl Fn(&Event) -> bool) -> usize {
     events(run).iter().filter(|event| wanted(event)).count()
-}
-
-/// The probes of a cell that did not hold.
-pub(crate) fn failed(cell: &CellRecord) -> BTreeSet<&str> {
-    cell.probes.iter().filter(|probe| !probe.passed).map(|probe| probe.name.as_str()).collect()
 }
