@@ -17,7 +17,7 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
     };
     let survived = outcome == Outcome::Survived;
     let plan = PlannedCell { key, prediction: None, expectation: None };
-    let status = Status::of(&End::of(outcome, false), None);
+    let status = Status::of(&End::of(outcome, &[]), None);
     CellRecord {
         title: title.into(),
         seed: 7,

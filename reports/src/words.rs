@@ -37,7 +37,7 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
     }
     if let Some(expected) = &cell.plan.expectation {
         let link = expected.link.as_ref().map_or_else(String::new, |link| format!(" ({link})"));
-        let tainted = if expected.tainted { "+tainted" } else { "" };
+        let tainted = if expected.tainted.is_empty() { "" } else { "+tainted" };
         notes.push(format!("expected: {}{tainted}: {}{link}", expected.outcome, expected.reason));
     }
     notes.extend(mismatch(cell));

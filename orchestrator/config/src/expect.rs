@@ -45,6 +45,12 @@ impl Expectations {
         self.0.push(Rule { source, target, profile, workload, expectation });
     }
 
+    /// Every expectation of the file, in its order.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Expectation> {
+        self.0.iter().map(|rule| &rule.expectation)
+    }
+
     /// The expectation of a cell; `None` if no rule matches.
     pub fn of(&self, subject: &Subject<'_>) -> Option<&Expectation> {
         self.0.iter().rev().find(|rule| rule.takes(subject)).map(|rule| &rule.expectation)
@@ -65,6 +71,7 @@ pub(crate) fn read(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &Kn
 }
 
 fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &KnownNames<'_>) -> Option<Rule> {
+    let before = table.mistakes();
     let source = kernel(table.needed_text("source"), matrices);
     let target = kernel(table.needed_text("target"), matrices);
     let profile = name(table.text("profile"), "profile", known.profiles);
@@ -84,7 +91,7 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &KnownNames<'_
         }
         outcome
     });
-    let tainted = table.flag("tainted");
+    let tainted = tainted(table);
     let failed = failed(table.renamed_texts("failed", "broken"), outcome);
     let unstable = unstable(table.renamed_texts("unstable", "unsteady"), &failed);
     let known = known_end(table, outcome);
@@ -95,18 +102,66 @@ fn rule(table: &Table<'_>, matrices: Option<&Vec<Matrix>>, known: &KnownNames<'_
     let link = table.text("link").map(|link| link.text.to_owned());
     let reason = reason?.text.to_owned();
     let expectation = Expectation { outcome: outcome?, tainted, failed, unstable, reason, link, ..known };
+    if table.mistakes() == before {
+        named(table, &expectation);
+    }
     Some(Rule { source: source?, target: target?, profile, workload, expectation })
+}
+
+/// An expectation that takes any end with its outcome hides the next fault behind a known one.
+fn named(table: &Table<'_>, expectation: &Expectation) {
+    let unnamed = expectation.unnamed();
+    if unnamed.is_empty() {
+        return;
+    }
+    let lines: Vec<&str> = unnamed
+        .iter()
+        .map(|key| match *key {
+            "call" => "call = \"the refused call\"",
+            "errno" => "errno = \"its errno\"",
+            "failed" => "failed = [\"a probe that fails\"]",
+            "signature" => "signature = \"the title of the cell\"",
+            "side" => "side = \"source or target\"",
+            _ => "phase = \"the phase in which it ends\"",
+        })
+        .collect();
+    let hint = format!(
+        "add {}, as reports have {}; or delete the rule: `luqual expect update RUN` writes it whole",
+        lines.join(" and "),
+        if lines.len() == 1 { "it" } else { "them" }
+    );
+    let outcome = expectation.outcome;
+    table.wrong(format!("this rule takes any cell that is `{outcome}`, whatever the reason"), Some(hint));
+}
+
+/// Whether a pattern is empty, or takes everything.
+fn names_nothing(glob: &str) -> bool {
+    glob.trim_matches(['*', '?', ' ']).is_empty()
+}
+
+/// What taints the cell, as globs.
+fn tainted(table: &Table<'_>) -> Vec<String> {
+    let example = "tainted = [\"target: WARNING: at kho_restore_page*\", \"target: taint 512 (W)\"]";
+    if table.has_flag("tainted") {
+        let hint = format!("name what taints the cell, as reports have it: {example}");
+        table.wrong("`tainted` takes any warning and any taint", Some(hint));
+        return Vec::new();
+    }
+    let globs = table.texts("tainted");
+    for glob in globs.iter().filter(|glob| names_nothing(glob.text)) {
+        let hint = format!("write a line as reports have it: {example}");
+        glob.wrong(format!("`{}` names no line", glob.text), Some(hint));
+    }
+    globs.into_iter().map(|glob| glob.text.to_owned()).collect()
 }
 
 /// The keys that say which refusal or which crash is known.
 fn known_end(table: &Table<'_>, outcome: Option<Outcome>) -> Expectation {
     let text = |key, of: &[Outcome]| {
         let text: Text<'_> = table.text(key)?;
-        if text.text.trim().is_empty() {
-            text.wrong(
-                format!("`{key}` is empty"),
-                Some("write it as reports have it; * and ? are wildcards".to_owned()),
-            );
+        if names_nothing(text.text) {
+            let hint = "write it as reports have it; * and ? are wildcards".to_owned();
+            text.wrong(format!("`{}` names no {key}", text.text), Some(hint));
         } else if let Some(outcome) = outcome.filter(|outcome| !of.contains(outcome)) {
             let words: Vec<&str> = of.iter().map(|outcome| outcome.word()).collect();
             let hint = format!("`{key}` is for {}", words.join(", "));
@@ -115,7 +170,7 @@ fn known_end(table: &Table<'_>, outcome: Option<Outcome>) -> Expectation {
         Some(text)
     };
     let refused = [Outcome::Refused, Outcome::Incompatible, Outcome::Lost];
-    let by_line = [Outcome::Crashed, Outcome::Incompatible];
+    let by_line = [Outcome::Crashed, Outcome::Incompatible, Outcome::Lost];
     let side = text("side", &[Outcome::Crashed, Outcome::Refused, Outcome::Incompatible, Outcome::Lost]);
     let phase = text("phase", &[Outcome::Crashed, Outcome::Refused, Outcome::Incompatible, Outcome::Lost]);
     let owned = |text: Option<Text<'_>>| text.map(|text| text.text.to_owned());
@@ -160,9 +215,9 @@ fn unstable(globs: Vec<Text<'_>>, failed: &[String]) -> Vec<String> {
 }
 
 fn probes(globs: Vec<Text<'_>>) -> Vec<String> {
-    for glob in globs.iter().filter(|glob| glob.text.trim().is_empty()) {
+    for glob in globs.iter().filter(|glob| names_nothing(glob.text)) {
         let hint = "write the name of a probe as reports have it; * and ? are wildcards, as in \"D4 *\"".to_owned();
-        glob.wrong("an empty pattern matches no probe", Some(hint));
+        glob.wrong(format!("`{}` names no probe", glob.text), Some(hint));
     }
     globs.into_iter().map(|glob| glob.text.to_owned()).collect()
 }

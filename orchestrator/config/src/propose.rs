@@ -3,7 +3,7 @@
 use crate::expect::Expectations;
 use crate::filter::{KernelPattern, Named, Subject};
 use crate::names::is_path;
-use luqual_model::{End, Expectation, Outcome, Phase, ProbeNames, Refusal, Side, Status, Version};
+use luqual_model::{End, Expectation, Outcome, Phase, ProbeNames, Refusal, Side, Status, Version, line_glob, matches};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -14,8 +14,8 @@ pub struct Observed<'a> {
     pub subject: Subject<'a>,
     /// The outcome.
     pub outcome: Outcome,
-    /// Whether the cell was tainted.
-    pub tainted: bool,
+    /// What tainted the cell.
+    pub tainted: &'a [String],
     /// The names of the failed probes.
     pub failed: &'a [String],
     /// The title.
@@ -39,7 +39,20 @@ impl Observed<'_> {
     /// What would make it expected: the probes of a loss, the call and errno of a refusal, the signature of a crash.
     /// Of a loss that was known, the probes stay named as they were, as far as they still fail.
     fn known(&self, expectation: Option<&Expectation>) -> Expectation {
-        let mut known = Expectation { tainted: self.tainted, ..Expectation::of(self.outcome) };
+        let mut known = Expectation::of(self.outcome);
+        let globs: BTreeSet<String> = self.tainted.iter().map(|line| line_glob(line)).collect();
+        known.tainted = match expectation.filter(|before| before.outcome == self.outcome) {
+            // Known globs stay, as far as they still match: a person may have written wider ones.
+            Some(before) => {
+                let takes = |glob: &String, line: &String| matches(glob, line);
+                let still = before.tainted.iter().filter(|glob| self.tainted.iter().any(|line| takes(glob, line)));
+                let is_new = |it: &String| !before.tainted.iter().any(|glob| takes(glob, it));
+                let new: BTreeSet<String> =
+                    self.tainted.iter().filter(|line| is_new(line)).map(|line| line_glob(line)).collect();
+                still.cloned().chain(new).collect()
+            }
+            None => globs.into_iter().collect(),
+        };
         let names = self.names();
         match expectation.filter(|before| before.outcome == self.outcome && !before.failed.is_empty()) {
             Some(before) => {
@@ -59,7 +72,7 @@ impl Observed<'_> {
                 (known.call, known.errno) = (Some(call.clone()), Some(errno.clone()));
                 known.phase = Some(self.phase);
             }
-            None if is_crash || self.outcome == Outcome::Incompatible => {
+            None if is_crash || self.outcome == Outcome::Incompatible || self.is_lost_without_a_probe() => {
                 known.signature = Some(self.title.to_owned()).filter(|title| !title.is_empty());
             }
             None => {}
@@ -68,6 +81,11 @@ impl Observed<'_> {
             (known.side, known.phase) = (self.side, Some(self.phase));
         }
         known
+    }
+
+    /// Such as a target that lacks what is needed for what was preserved.
+    fn is_lost_without_a_probe(&self) -> bool {
+        self.outcome == Outcome::Lost && self.failed.is_empty()
     }
 
     fn names(&self) -> Vec<&str> {
@@ -112,8 +130,8 @@ pub fn propose(observed: &[Observed<'_>], expectations: &Expectations, reason: &
             say("workload", workload.into());
             say("profile", profile.into());
             say("outcome", end.outcome.word().into());
-            if end.tainted {
-                say("tainted", true.into());
+            if !end.tainted.is_empty() {
+                say("tainted", end.tainted.into());
             }
             if !end.failed.is_empty() {
                 say("failed", end.failed.into());
@@ -250,6 +268,13 @@ mod tests {
 
     const KERNELS: [&str; 4] = ["6.19.14", "7.0.13", "7.2.12", "7.3.4"];
 
+    fn taint() -> &'static [String] {
+        static LINES: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
+            vec!["target: WARNING: at kho_restore_page+0xb1/0x140, CPU#1: a/46".to_owned()]
+        });
+        &LINES
+    }
+
     /// Rows are sources, columns targets: s, i, c, or t for a tainted survival.
     fn observed(rows: [&'static str; 4]) -> Vec<Observed<'static>> {
         let named = |index: usize| Named { name: KERNELS[index], release: KERNELS[index] };
@@ -271,11 +296,11 @@ mod tests {
                     'h' => Outcome::HarnessFailed,
                     _ => Outcome::Survived,
                 },
-                tainted: letter == 't',
+                tainted: if letter == 't' { taint() } else { &[] },
                 failed: &[],
                 title: "x",
                 refusal: None,
-                side: None,
+                side: (letter == 'c').then_some(Side::Target),
                 phase: Phase::Verify,
             })
             .collect()
@@ -297,7 +322,10 @@ mod tests {
         // Two corners, the crash, the taint; the harness's failure is left alone.
         assert_eq!(rules.matches("[[expect]]").count(), 4, "{rules}");
         assert!(rules.contains("source = \">=6.19.14,<=7.0.13\"\ntarget = \">=7.2.12,<=7.3.4\""), "{rules}");
-        assert!(rules.contains("tainted = true\nreason = \"why\""), "{rules}");
+        assert!(
+            rules.contains("tainted = [\"target: WARNING: at kho_restore_page+*/*, CPU#*: a/*\"]\nreason = \"why\""),
+            "{rules}"
+        );
         assert_eq!(propose(&run, &file(&rules), "why", None), "");
     }
 
@@ -308,7 +336,7 @@ mod tests {
             let subject = observed(["s000", "0000", "0000", "0000"])[0].subject;
             let (title, side, phase) = ("Oops: x, in y", Some(Side::Source), Phase::Preserve);
             let refusal = Some(&refusal).filter(|_| refused);
-            Observed { subject, outcome, tainted: false, failed: &[], title, refusal, side, phase }
+            Observed { subject, outcome, tainted: &[], failed: &[], title, refusal, side, phase }
         };
         const CALL: &str = "call = \"ioctl PRESERVE\"\nerrno = \"EEXIST\"\nphase = \"preserve\"\nreason";
         for (seen, told) in [
@@ -359,7 +387,7 @@ mod tests {
                 workload: "memfd.basic",
             },
             outcome,
-            tainted: false,
+            tainted: &[],
             failed: &[],
             title: "x",
             refusal: None,
@@ -395,16 +423,7 @@ mod tests {
             let (profile, workload) = ("q35-intel", "memfd.basic");
             let subject = Subject { source: named, target: named, profile, workload };
             let (title, phase) = ("x", Phase::Verify);
-            Observed {
-                subject,
-                outcome: Outcome::Lost,
-                tainted: false,
-                failed,
-                title,
-                refusal: None,
-                side: None,
-                phase,
-            }
+            Observed { subject, outcome: Outcome::Lost, tainted: &[], failed, title, refusal: None, side: None, phase }
         };
         const THEN: &str = "[[expect]]\nsource = \"*\"\ntarget = \"*\"\noutcome = \"lost\"\n\
                             broken = [\"D3 *\", \"D4 *\"]\nreason = \"then\"\n";

@@ -193,7 +193,7 @@ fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
     }
     let probes: Vec<Probe> = (0..15).map(probe).collect();
     let status =
-        Status::of(&End { probes: ProbeNames::of(&probes), ..End::of(outcome, false) }, plan.expectation.as_ref());
+        Status::of(&End { probes: ProbeNames::of(&probes), ..End::of(outcome, &[]) }, plan.expectation.as_ref());
     let record = CellRecord {
         title: if lost { "memfd 0 content: expected every byte as it was".to_owned() } else { String::new() },
         seed: number as u64,

@@ -6,6 +6,7 @@
 
 mod cell;
 mod event;
+mod expectation;
 mod finding;
 mod frames;
 mod glob;
@@ -21,18 +22,21 @@ mod rate;
 mod record;
 mod run;
 mod settings;
+mod signature;
+mod status;
 mod version;
 mod vm_report;
 
 pub use cell::{CellId, CellKey};
 pub use event::{Event, Stamped};
+pub use expectation::{End, Expectation, ProbeMismatch, ProbeNames};
 pub use finding::{Finding, FindingKind, kernel_after};
 pub use frames::{Frames, Span};
 pub use glob::matches;
 pub use journal::{ByteRange, Journal};
 pub use kernel::{Capability, KernelInfo, Patch, Refusal};
 pub use level::Level;
-pub use outcome::{End, Expectation, Outcome, Prediction, ProbeMismatch, ProbeNames, Status};
+pub use outcome::{Outcome, Prediction};
 pub use phase::{Phase, Side};
 pub use planned::PlannedCell;
 pub use probe::{Observer, Probe, ProbeKind};
@@ -41,6 +45,8 @@ pub use rate::Rate;
 pub use record::{Attempt, Blackout, CellRecord, Measure, PhaseEnd, PhaseRecord};
 pub use run::{HostInfo, Partition, RunInfo, RunRecord};
 pub use settings::{OutcomeSettings, Reproduced, Settings, Vmcore, VmcoreOf};
+pub use signature::{crash_signature, line_glob, signature};
+pub use status::Status;
 pub use version::{RANGE_SYNTAX, Version, VersionRange};
 pub use vm_report::{PauseTimes, VmCounter, VmEvent, VmReport};
 

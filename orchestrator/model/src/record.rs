@@ -110,7 +110,7 @@ impl CellRecord {
     pub fn end(&self) -> End<'_> {
         End {
             outcome: self.outcome,
-            tainted: !self.tainted.is_empty(),
+            tainted: &self.tainted,
             probes: ProbeNames::of(&self.probes),
             title: &self.title,
             refusal: self.refusal.as_ref(),

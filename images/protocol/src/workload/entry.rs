@@ -19,9 +19,6 @@ pub struct Workload {
     pub requires: &'static [Requirement],
     /// Whether it can share a boot with workloads whose updates are compatible ([`Update::goes_with`]).
     pub shares_boot: bool,
-    /// Whether a kernel that breaks the rule warns, which taints the other cells of the boot. Where that is expected,
-    /// the workload has a boot of its own.
-    pub warns: bool,
     /// Parts of error messages that a kernel prints because of what the workload asks of it; they taint no cell of the
     /// boot.
     pub provokes: &'static [&'static str],
@@ -103,7 +100,6 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
         profile: "q35-intel",
         requires: &[Requirement::Luo],
         shares_boot: true,
-        warns: false,
         provokes: &[],
         update: Update::PLAIN,
         busy: false,
@@ -124,11 +120,6 @@ impl Workload {
     /// Excludes the workload from `luqual qualify`, since no released kernel passes it.
     pub(super) const fn kept_by_none(self) -> Self {
         Self { qualifies: false, ..self }
-    }
-
-    /// Declares that a kernel that breaks the rule warns.
-    pub(super) const fn warns_where_not_kept(self) -> Self {
-        Self { warns: true, ..self }
     }
 
     /// Declares the error messages that the workload provokes.

@@ -50,8 +50,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "an outgoing session cannot be finished (EINVAL), and is handed over after that was tried",
         "kernel/liveupdate/luo_session.c, luo_ioctl_type_valid(): finish is for incoming sessions",
         "a finish that drops what is to be handed over",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "luo.finish-partial",
         "a session can be finished when one of its two memfds was retrieved: that one stays whole, and the other's memory is given back",
@@ -161,22 +160,19 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that one session preserves is refused by a second one (EBUSY)",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -EBUSY if the file descriptor is already preserved by another session",
         "a check of one session alone",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "luo.preserve-in-target",
         "an incoming session preserves nothing (EINVAL), and gives out what it has after that was tried",
         "kernel/liveupdate/luo_session.c, luo_ioctl_type_valid(): preserve is for outgoing sessions",
         "files that are mixed with those of the kernel before",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "luo.preserve-reopened",
         "a memfd that is preserved is refused (EBUSY) when it comes again by another open file",
         "mm/memfd_luo.c, memfd_luo_get_id(): a memfd is its inode",
         "two descriptions of the same memory, each with pages that the other has freed",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "luo.preserve-retrieved",
         "a retrieved memfd can be preserved for the next update when its session was finished, and not before (EBUSY)",
@@ -188,8 +184,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd is preserved once: a second token for it in the same session is refused (EBUSY), and not there in the target",
         "kernel/liveupdate/luo_file.c, luo_preserve_file(): -EBUSY",
         "two tokens for one memfd",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "luo.recreated",
         "of a session that was closed and created again, the target has what the second one preserved",
@@ -245,7 +240,6 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "include/uapi/linux/liveupdate.h, LIVEUPDATE_SESSION_RETRIEVE_FD: failed retrieves are not retried",
         "a second try with what the first has freed",
     )
-    .warns_where_not_kept()
     // mm/memfd_luo.c, memfd_luo_retrieve_folios()
     .provokes(&["shmem: failed to account folio index "]),
     w(
@@ -253,8 +247,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a session of this kernel cannot be retrieved in it (ENOENT), nor its files (EINVAL)",
         "kernel/liveupdate/luo_session.c, luo_session_retrieve(): incoming sessions; luo_ioctl_type_valid()",
         "an outgoing session that is taken for an incoming one",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "luo.retrieve-twice-fd",
         "a token that is asked for twice gives the same open file both times, which lives when the first is closed and the session finished",

@@ -95,8 +95,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd that was preserved, and of which another session gave back a page (before 7.1 two can preserve it), comes back whole or not at all",
         "mm/memfd_luo.c, memfd_luo_retrieve_folios(): an error for each folio that cannot be restored",
         "a memfd that comes back with holes where there was something, and no error",
-    )
-    .warns_where_not_kept(),
+    ),
     w(
         "memfd.offset-after",
         "the file offset is the one at the kexec, not the one when it was preserved",

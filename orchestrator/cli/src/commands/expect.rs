@@ -70,8 +70,8 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
         .filter(|(_, brief)| brief.status != Status::Flaky)
         .filter_map(|(key, brief)| {
             let subject = subject(key, release(&key.source), release(&key.target));
-            let KnownEnd { failed, title, refusal, side, phase } = ends.get(&key.id())?;
-            let (outcome, tainted) = (brief.outcome, brief.tainted);
+            let KnownEnd { failed, tainted, title, refusal, side, phase } = ends.get(&key.id())?;
+            let outcome = brief.outcome;
             let (refusal, side, phase) = (refusal.as_ref(), *side, *phase);
             Some(Observed { subject, outcome, tainted, failed, title, refusal, side, phase })
         })
@@ -103,6 +103,7 @@ pub(crate) fn run(command: &Expect) -> Result<Exit, CliError> {
 struct KnownEnd {
     /// The failed probes of a loss.
     failed: Vec<String>,
+    tainted: Vec<String>,
     title: String,
     refusal: Option<Refusal>,
     side: Option<Side>,
@@ -111,10 +112,10 @@ struct KnownEnd {
 
 fn ends(record: &Record) -> io::Result<HashMap<CellId, KnownEnd>> {
     let end = |cell: io::Result<CellRecord>| {
-        let CellRecord { id, outcome, probes, title, refusal, side, phase, .. } = cell?;
+        let CellRecord { id, outcome, probes, tainted, title, refusal, side, phase, .. } = cell?;
         let names = ProbeNames::of(&probes).failed;
         let failed = names.into_iter().filter(|_| outcome == Outcome::Lost).map(str::to_owned).collect();
-        Ok((id, KnownEnd { failed, title, refusal, side, phase }))
+        Ok((id, KnownEnd { failed, tainted, title, refusal, side, phase }))
     };
     record.cells().map(end).collect()
 }

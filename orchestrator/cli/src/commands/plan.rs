@@ -53,7 +53,7 @@ fn line(PlannedCell { key, prediction, expectation }: &PlannedCell) -> String {
         || "survived".to_owned(),
         |it| {
             let failed = if it.failed.is_empty() { String::new() } else { format!(" ({})", it.failed.join(", ")) };
-            format!("{}{}{failed}", it.outcome, if it.tainted { "+tainted" } else { "" })
+            format!("{}{}{failed}", it.outcome, if it.tainted.is_empty() { "" } else { "+tainted" })
         },
     );
     let predicted =

@@ -74,7 +74,7 @@ fn a_mistake_in_a_matrix_is_reported_once_and_not_again_by_what_builds_on_it() {
     let right = ["kernels = [\"7.2.12\", \"7.3.4\"]", "pairs = \"all\"", "workloads = [\"*\"]"];
     let told = |matrix: &str| {
         let text = format!(
-            "{matrix}\n[[expect]]\nsource = \"7.2\"\ntarget = \"7.3\"\noutcome = \"crashed\"\nreason = \"x\"\n"
+            "{matrix}\n[[expect]]\nsource = \"7.2\"\ntarget = \"7.3\"\noutcome = \"lost\"\nfailed = [\"x\"]\nreason = \"x\"\n"
         );
         read("m", &text, &KNOWN).map_or_else(|told| told.to_string(), |_| String::new())
     };

@@ -5,7 +5,7 @@ use super::part::Checked;
 use super::{Boot, BootCell, Host, alone};
 use crate::inject::Fault;
 use crate::journal::folder_of;
-use crate::judge::{Evidence, Stop, judge};
+use crate::judge::{Evidence, Stop, judge, owed};
 use luqual_model::{CellId, CellRecord, Event, Status};
 use luqual_vm::MachineEnd;
 use tokio::sync::mpsc;
@@ -49,11 +49,12 @@ pub(crate) async fn run_once(
     let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
     let record = |(number, ((part, checked), phases)): (usize, ((&BootCell<'_>, Checked), _))| {
         let evidence = Evidence {
-            // The phase of the first failed probe decides, though the boot continued.
-            phase: checked.first_failed.unwrap_or(entered),
+            phase: entered,
+            first_failed: checked.first_failed,
             stop: stop.clone(),
             side,
             probes: checked.probes,
+            owed: owed(part.workload.name),
             findings: findings.clone(),
             provoked: provoked.clone(),
             taints: taints.clone(),
@@ -69,7 +70,7 @@ pub(crate) async fn run_once(
             refusal: verdict.refusal,
             side: verdict.side,
             tainted: verdict.tainted,
-            phase: evidence.phase,
+            phase: verdict.phase,
             seed,
             digest: digest.clone(),
             injected: host.fault.as_ref().map(Fault::to_string),

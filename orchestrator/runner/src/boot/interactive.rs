@@ -29,7 +29,9 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
             let phase = driver.guard().decided_in();
             let (side, taints) = (driver.side(), driver.taints());
             let probes = driver.into_checked().into_iter().flat_map(|checked| checked.probes).collect();
-            let verdict = judge(&Evidence { phase, stop, side, probes, findings, provoked: Vec::new(), taints });
+            let (provoked, first_failed, owed) = (Vec::new(), None, None);
+            let verdict =
+                judge(&Evidence { phase, first_failed, stop, side, probes, owed, findings, provoked, taints });
             SessionEnd::Ended(verdict.outcome, verdict.title)
         }
     }

@@ -1,6 +1,6 @@
 //! The results of one part of a boot so far.
 
-use luqual_model::{Frames, Measure, Phase, Probe, VmReport};
+use luqual_model::{Frames, Measure, Observer, Phase, Probe, VmReport};
 use luqual_protocol::Said;
 
 /// The results of one part so far.
@@ -18,7 +18,12 @@ impl Checked {
     pub(super) fn take(&mut self, said: Said, phase: Phase, hop: u32) {
         let probes = said.probes.into_iter().map(|it| {
             let luqual_protocol::Probe { name, expected, observed, passed } = it;
-            Probe { name, expected, observed, passed }
+            let probe = Probe { name, expected, observed, passed };
+            // What the host sees, the host alone can say.
+            match probe.observer() {
+                Observer::Guest => probe,
+                Observer::Host => Probe { name: format!("of the guest: {}", probe.name), ..probe },
+            }
         });
         self.add(probes.collect(), phase);
         self.measures.extend(said.measures.into_iter().map(|it| {
@@ -32,5 +37,20 @@ impl Checked {
             self.first_failed = Some(phase);
         }
         self.probes.extend(probes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_speak_for_the_host() {
+        let probes = ["memfd 1 content", "D2 host: DMA of an idle device"];
+        let probes = probes.map(|name| luqual_protocol::Probe::compare(name, "a", "a")).to_vec();
+        let mut checked = Checked::default();
+        checked.take(Said { probes, ..Said::default() }, Phase::Verify, 1);
+        assert!(checked.probes.iter().all(|probe| probe.observer() == Observer::Guest), "{:?}", checked.probes);
+        assert_eq!(checked.probes[0].name, "memfd 1 content");
     }
 }

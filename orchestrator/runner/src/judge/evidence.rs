@@ -1,5 +1,6 @@
 //! The evidence of a cell, which is the only input of the verdict.
 
+use super::owed::Owed;
 use luqual_model::{Finding, Phase, Probe, Refusal, Side};
 use luqual_vm::MachineEnd;
 
@@ -94,12 +95,16 @@ pub(crate) struct Link {
 pub(crate) struct Evidence {
     /// The last phase that started.
     pub phase: Phase,
+    /// The phase of the first failed probe.
+    pub first_failed: Option<Phase>,
     /// Why the boot stopped.
     pub stop: Stop,
     /// The side of the kernel that ran then.
     pub side: Side,
     /// The probes.
     pub probes: Vec<Probe>,
+    /// The alternatives of what the workload owes; `None` for a program of somebody else.
+    pub owed: Option<Vec<Owed<'static>>>,
     /// The findings of the consoles and of the kernels' logs.
     pub findings: Vec<Finding>,
     /// Parts of error messages that the workloads of the boot provoke.

@@ -1,8 +1,9 @@
 //! From evidence to outcome. Pure.
 
 mod evidence;
-mod signature;
+mod owed;
 mod verdict;
 
 pub(crate) use evidence::{Evidence, Link, Stop};
+pub use owed::{Owed, owed, renewed};
 pub(crate) use verdict::judge;

@@ -2,8 +2,10 @@
 //! bug that luqual can have.
 
 use super::evidence::{Evidence, Link, Stop};
-use super::signature::{crash_signature, signature};
-use luqual_model::{Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, kernel_after};
+use super::owed::mismatch;
+use luqual_model::{
+    Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, crash_signature, kernel_after, signature,
+};
 use luqual_vm::MachineEnd;
 
 /// The verdict on a cell.
@@ -17,6 +19,8 @@ pub(crate) struct Verdict {
     pub refusal: Option<Refusal>,
     /// The side of the kernel that refused or crashed.
     pub side: Option<Side>,
+    /// The phase that decided the outcome.
+    pub phase: Phase,
     /// The lines and flags that taint the cell.
     pub tainted: Vec<String>,
 }
@@ -41,7 +45,12 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     // A machine can end without a line of its kernel.
     let crashed = || crash_line(evidence).map_or(evidence.side, |line| line.side);
     let side = refused.as_ref().map(|(_, side)| *side).or_else(|| (outcome == Outcome::Crashed).then(crashed));
-    Verdict { outcome, title, refusal: refused.map(|(refused, _)| refused), side, tainted }
+    // The first failed probe decides a loss, though the boot continued; any other end comes where it comes.
+    let phase = match outcome {
+        Outcome::Lost | Outcome::Incompatible => evidence.first_failed.unwrap_or(evidence.phase),
+        _ => evidence.phase,
+    };
+    Verdict { outcome, title, refusal: refused.map(|(refused, _)| refused), side, phase, tainted }
 }
 
 /// The outcome, and the reason in one line.
@@ -115,6 +124,10 @@ fn checked(evidence: &Evidence) -> (Outcome, String) {
     let Some(lost) = failed_probe(evidence) else {
         if evidence.probes.is_empty() {
             return say(Outcome::HarnessFailed, "the workload has no probes");
+        }
+        let mismatch = evidence.owed.as_ref().and_then(|owed| mismatch(owed, &evidence.probes));
+        if let Some(mismatch) = mismatch {
+            return say(Outcome::HarnessFailed, format!("the guest did not tell what the workload owes: {mismatch}"));
         }
         return say(Outcome::Survived, "");
     };

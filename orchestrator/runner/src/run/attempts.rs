@@ -64,7 +64,7 @@ pub(crate) mod tests {
     pub(crate) fn record(outcome: Outcome, folder: &str) -> CellRecord {
         let key = CellKey { source: "a".into(), target: "b".into(), profile: "p".into(), workload: "w.x".into() };
         let plan = PlannedCell { key, prediction: None, expectation: None };
-        let status = Status::of(&End::of(outcome, false), None);
+        let status = Status::of(&End::of(outcome, &[]), None);
         CellRecord { seed: 1, duration_us: 1, folder: folder.into(), ..CellRecord::new(plan, outcome, status) }
     }
 

@@ -46,10 +46,9 @@ pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&
 type GroupKey<'a> = (&'a str, &'a str, &'a str, Outcome);
 
 fn group_key<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<GroupKey<'a>> {
-    let warns = workload.warns && expected(plan) == (Outcome::Lost, false);
     let lacks = profile::find(&plan.key.profile).and_then(|profile| machine_lacks(profile, workload));
     // A cell that will be skipped must not end the boot of others.
-    if warns || !workload.shares_boot || lacks.is_some() {
+    if !workload.shares_boot || lacks.is_some() {
         return None;
     }
     let end = group_outcome(plan)?;
@@ -71,7 +70,7 @@ fn group_outcome(plan: &PlannedCell) -> Option<Outcome> {
 
 /// The expected outcome of a cell, and whether warnings are expected.
 fn expected(plan: &PlannedCell) -> (Outcome, bool) {
-    plan.expectation.as_ref().map_or((Outcome::Survived, false), |it| (it.outcome, it.tainted))
+    plan.expectation.as_ref().map_or((Outcome::Survived, false), |it| (it.outcome, !it.tainted.is_empty()))
 }
 
 #[cfg(test)]
@@ -130,9 +129,10 @@ mod tests {
             group_cells(&otherwise.iter().collect::<Vec<_>>(), find_workload),
             [vec![0, 1], vec![2], vec![3], vec![4]]
         );
-        // One that makes a kernel warn is alone where it is expected to.
+        // What makes a kernel warn would taint the others.
         let mut warns = [plan("a", "luo.preserve-twice"), plan("a", "luo.preserve-twice")];
-        warns[1].expectation = plans[1].expectation.clone();
+        let tainted = vec!["target: taint 512 (W)".to_owned()];
+        warns[1].expectation = Some(Expectation { tainted, ..Expectation::of(Outcome::Lost) });
         let planned: Vec<&PlannedCell> = warns.iter().chain([&plans[0]]).collect();
         assert_eq!(group_cells(&planned, find_workload), [vec![0, 2], vec![1]]);
     }

@@ -10,7 +10,7 @@ fn a_program_is_a_workload_of_its_file() {
                 [program.mine]\npath = \"build/mine\"\nasserts = \"all is well\"\nshares_boot = true\n\
                 [program.theirs]\nselftest = \"luo_kexec_simple\"\nversion = \"7.3.4\"\n\
                 [[expect]]\nsource = \"7.3.4\"\ntarget = \"7.3.4\"\nworkload = \"external.theirs\"\n\
-                outcome = \"lost\"\nreason = \"x\"\n";
+                outcome = \"lost\"\nfailed = [\"x\"]\nreason = \"x\"\n";
     let read = matrix::read("some/m.toml", text, &KNOWN).unwrap_or_else(|error| panic!("{error}"));
     let origins: Vec<(&str, &Origin, bool)> =
         read.programs.iter().map(|it| (it.workload.as_str(), &it.origin, it.shares_boot)).collect();

@@ -1,12 +1,15 @@
 use super::*;
+use crate::judge::Owed;
 use luqual_model::Probe;
 
 fn complete() -> Evidence {
     Evidence {
         phase: Phase::Finish,
+        first_failed: None,
         stop: Stop::Complete,
         side: Side::Target,
         probes: vec![passed("memfd 1 retrieve"), passed("memfd 1 content")],
+        owed: None,
         findings: Vec::new(),
         provoked: Vec::new(),
         taints: vec![0, 0],
@@ -37,7 +40,8 @@ fn outcome(evidence: &Evidence) -> Outcome {
 fn all_probes_held_is_a_survival() {
     let verdict = judge(&complete());
     let (title, tainted) = (String::new(), Vec::new());
-    assert_eq!(verdict, Verdict { outcome: Outcome::Survived, title, refusal: None, side: None, tainted });
+    let phase = Phase::Finish;
+    assert_eq!(verdict, Verdict { outcome: Outcome::Survived, title, refusal: None, side: None, phase, tainted });
 }
 
 #[test]
@@ -358,4 +362,32 @@ fn only_a_complete_cell_survives() {
     for stop in stops {
         assert_ne!(outcome(&Evidence { stop, ..complete() }), Outcome::Survived);
     }
+}
+
+#[test]
+fn a_loss_is_decided_by_its_first_failed_probe_and_a_crash_where_it_comes() {
+    let first_failed = Some(Phase::Preserve);
+    let probes = vec![failed("x")];
+    let lost = judge(&Evidence { first_failed, probes: probes.clone(), ..complete() });
+    assert_eq!((lost.outcome, lost.phase), (Outcome::Lost, Phase::Preserve));
+    let findings = vec![said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: x")];
+    let phase = Phase::Reconnect;
+    let crashed = judge(&Evidence { phase, first_failed, probes, findings, ..complete() });
+    assert_eq!((crashed.outcome, crashed.phase), (Outcome::Crashed, Phase::Reconnect));
+}
+
+#[test]
+fn a_survival_has_every_probe_that_the_workload_owes_and_no_other() {
+    let owed = |names: &[&'static str]| Some(vec![names.iter().map(|name| (*name, 1)).collect::<Owed<'_>>()]);
+    let whole = ["memfd 1 retrieve", "memfd 1 content"];
+    assert_eq!(outcome(&Evidence { owed: owed(&whole), ..complete() }), Outcome::Survived);
+    let more = judge(&Evidence { owed: owed(&["memfd 1 retrieve", "memfd 1 content", "memfd 1 size"]), ..complete() });
+    assert_eq!(more.outcome, Outcome::HarnessFailed);
+    assert_eq!(more.title, "the guest did not tell what the workload owes: missing: memfd 1 size");
+    let forged = vec![passed("looks good"); 5];
+    let forged = Evidence { owed: owed(&whole), probes: forged, ..complete() };
+    assert_eq!(outcome(&forged), Outcome::HarnessFailed);
+    // A probe that failed ends some workloads before their last one.
+    let lost = Evidence { owed: owed(&whole), probes: vec![failed("memfd 1 retrieve")], ..complete() };
+    assert_eq!(outcome(&lost), Outcome::Lost);
 }

@@ -1,10 +1,10 @@
 //! Crash signatures: a console line without the parts that vary from boot to boot, so that equal crashes have equal
 //! signatures.
 
-use luqual_model::Finding;
+use crate::Finding;
 
 /// The signature of a crash or a warning: of its line, and the function, unless the line has it.
-pub(crate) fn crash_signature(finding: &Finding) -> String {
+pub fn crash_signature(finding: &Finding) -> String {
     let line = signature(&finding.text);
     match &finding.function {
         Some(function) if !line.contains(function.as_str()) => format!("{line}, in {function}"),
@@ -12,9 +12,14 @@ pub(crate) fn crash_signature(finding: &Finding) -> String {
     }
 }
 
+/// A glob over the lines that are this line in another boot.
+pub fn line_glob(line: &str) -> String {
+    signature(line).replace('…', "*")
+}
+
 /// Replaces addresses, other long hexadecimal numbers, and the numbers of processes and processors by `…`; in a
 /// report of a stall, all numbers.
-pub(crate) fn signature(line: &str) -> String {
+pub fn signature(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
     let stall = lower.contains("stall") || lower.contains("lockup");
     let mut signature = String::with_capacity(line.len());
@@ -97,6 +102,7 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(signature(line), expected);
+            assert!(crate::matches(&line_glob(line), line), "{line}");
         }
     }
 }
