@@ -22,7 +22,6 @@ pub use boot::{
 };
 pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
-pub use judge::{Owed, owed, renewed as renewed_probes};
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting};
 pub use observe::Ticks;
 pub use requirements::capability;

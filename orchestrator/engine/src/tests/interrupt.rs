@@ -7,9 +7,9 @@ use crate::fakes::Ends;
 use crate::folder::IfExists;
 use luqual_model::Event;
 
-const TWO: [&str; 2] = ["kexec.kho-off", "kexec.long-command-line"];
+const TWO: [&str; 2] = ["kexec.crash-kernel", "kexec.long-command-line"];
 /// Two that share a boot, and one with its own.
-const THREE: [&str; 3] = ["kexec.kho-off", "memfd.basic", "memfd.empty-grows"];
+const THREE: [&str; 3] = ["kexec.crash-kernel", "memfd.basic", "memfd.empty-grows"];
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_ended_before_it_begins_leaves_nothing() {

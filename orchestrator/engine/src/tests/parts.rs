@@ -26,7 +26,7 @@ fn request(room: &Room, part: Option<(u32, u32)>) -> RunRequest {
 fn room() -> Room {
     Room::whose(|boot, workload| match (boot.source.as_str(), boot.target.as_str(), workload) {
         (OLD, NEW, "memfd.empty-grows") => Ends::Crashed,
-        (NEW, OLD, "kexec.kho-off") => Ends::Lost,
+        (NEW, OLD, "kexec.crash-kernel") => Ends::Lost,
         (NEW, NEW, "kexec.long-command-line") => Ends::Refused,
         _ => Ends::Well,
     })

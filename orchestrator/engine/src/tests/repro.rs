@@ -41,7 +41,7 @@ async fn compared(room: &Room, cell: &str) -> Comparison {
 #[tokio::test(start_paused = true)]
 async fn a_red_cell_is_made_again_with_its_seed_and_once() {
     let room = Room::whose(|_, _| Ends::Lost);
-    let mut run = room.request(&["kexec.kho-off", "kexec.long-command-line"]);
+    let mut run = room.request(&["kexec.crash-kernel", "kexec.long-command-line"]);
     (run.execution.repeat, run.execution.retries) = (2, 1);
     room.run(&run).await;
     let (then, boots) = (room.json("run"), room.boots());

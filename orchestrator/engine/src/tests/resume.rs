@@ -30,7 +30,7 @@ fn cuts(journal: &[u8]) -> Vec<usize> {
 /// A run with cells that end in several ways, of which two share a boot that crashes.
 fn room() -> Room {
     Room::whose(|boot, workload| match (boot.target.as_str(), workload) {
-        (NEW, "kexec.kho-off") => Ends::Lost,
+        (NEW, "kexec.crash-kernel") => Ends::Lost,
         (NEW, "memfd.empty-grows") => Ends::Crashed,
         _ => Ends::Well,
     })
@@ -84,7 +84,7 @@ impl Room {
 
 #[tokio::test(start_paused = true)]
 async fn cells_with_boots_of_their_own_are_resumed_from_every_line_of_the_journal() {
-    resumed_from_everywhere(&room(), &["kexec.kho-off", "kexec.long-command-line"]).await;
+    resumed_from_everywhere(&room(), &["kexec.crash-kernel", "kexec.long-command-line"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +95,7 @@ async fn cells_of_a_boot_that_crashed_are_resumed_from_every_line_of_the_journal
 #[tokio::test(start_paused = true)]
 async fn what_unfinished_cells_left_behind_is_removed_and_what_ended_ones_left_stays() {
     let room = Room::new();
-    let run = room.run(&room.request(&["kexec.kho-off", "kexec.long-command-line"])).await;
+    let run = room.run(&room.request(&["kexec.crash-kernel", "kexec.long-command-line"])).await;
     let journal = fs::read_to_string(run.folder.join(JOURNAL)).unwrap();
     let cells = room.json("run").cells;
     // The first has ended, and the second was killed.
@@ -116,7 +116,7 @@ async fn what_unfinished_cells_left_behind_is_removed_and_what_ended_ones_left_s
 
 /// Runs two cells and cuts the run off after the first; returns its journal.
 async fn cut_off(room: &Room) -> Vec<u8> {
-    room.run(&room.request(&["kexec.kho-off", "kexec.long-command-line"])).await;
+    room.run(&room.request(&["kexec.crash-kernel", "kexec.long-command-line"])).await;
     let path = room.path("run").join(JOURNAL);
     let journal = fs::read_to_string(&path).unwrap();
     let cut = journal.find("\"cell-finished\"").unwrap();
@@ -189,7 +189,7 @@ async fn what_is_no_run_is_not_resumed() {
 #[tokio::test(start_paused = true)]
 async fn the_same_request_resumes_what_was_cut_off_and_runs_nothing_that_ended() {
     let room = room();
-    let request = room.request(&["kexec.kho-off", "kexec.long-command-line"]);
+    let request = room.request(&["kexec.crash-kernel", "kexec.long-command-line"]);
     let first = room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
     let (whole, concluded_first) = (Essence::all(&room.json("run")), concluded(&first));
     let again = room.try_run(&request, IfExists::Resume).await.unwrap_or_else(|error| panic!("{error}"));
@@ -207,7 +207,7 @@ async fn the_same_request_resumes_what_was_cut_off_and_runs_nothing_that_ended()
 }
 
 fn request_in(room: &Room) -> RunRequest {
-    room.request(&["kexec.kho-off", "kexec.long-command-line"])
+    room.request(&["kexec.crash-kernel", "kexec.long-command-line"])
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,7 +231,7 @@ async fn another_request_is_refused_in_the_folder_with_what_differs() {
     refused(&|it| it.selection.workloads.push("memfd.basic".into()), "another selection").await;
     refused(&|it| it.selection.profiles = vec!["vfio-intel".into()], "another selection").await;
     refused(&|it| it.machine.accel = AccelWanted::Kvm, "another accelerator").await;
-    room.expect_of("kexec.kho-off", "lost");
+    room.expect_of("kexec.crash-kernel", "lost");
     refused(&|_| {}, "other expectations").await;
     room.expect("");
     room.kernel(NEW, "9.2.0-other");

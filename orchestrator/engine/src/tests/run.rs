@@ -12,7 +12,7 @@ use luqual_runner::JOURNAL;
 use std::fs;
 
 const ONE: [&str; 1] = ["kexec.long-command-line"];
-const TWO: [&str; 2] = ["kexec.kho-off", "kexec.long-command-line"];
+const TWO: [&str; 2] = ["kexec.crash-kernel", "kexec.long-command-line"];
 const SHARED: [&str; 2] = ["memfd.basic", "memfd.empty-grows"];
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn a_dead_qemu_is_never_as_expected() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_the_harness_comes_before_a_regression() {
     let room = Room::whose(|_, workload| match workload {
-        "kexec.kho-off" => Ends::Crashed,
+        "kexec.crash-kernel" => Ends::Crashed,
         "kexec.long-command-line" => Ends::WithQemu,
         _ => Ends::Well,
     });

@@ -5,5 +5,5 @@ mod owed;
 mod verdict;
 
 pub(crate) use evidence::{Evidence, Link, Stop};
-pub use owed::{Owed, owed, renewed};
+pub(crate) use owed::owed;
 pub(crate) use verdict::judge;

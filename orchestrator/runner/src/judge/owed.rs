@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 /// The probes of every workload over a whole update, as `luqual` saw them on released kernels. A block has the name of
 /// a workload in brackets, and a probe in each line; a probe that comes several times has its number in front, as in
 /// `3 × memfd late content`. Where kernels differ, a workload has several blocks, and any of them will do. The host's
-/// own probes are not in it. Written by `LUQUAL_UPDATE_PROBES=1 ci/test`.
+/// own probes are not in it. CONTRIBUTING.md says how a block is made.
 const TABLE: &str = include_str!("owed.txt");
 
 /// How often each probe comes, by name.
-pub type Owed<'a> = BTreeMap<&'a str, usize>;
+pub(crate) type Owed<'a> = BTreeMap<&'a str, usize>;
 
 /// What the workload owes: each alternative; none for a workload that no kernel has ever kept to the end. `None` for a
 /// program of somebody else, of which luqual knows nothing.
-pub fn owed(workload: &str) -> Option<Vec<Owed<'static>>> {
+pub(crate) fn owed(workload: &str) -> Option<Vec<Owed<'static>>> {
     luqual_protocol::find_workload(workload)?;
     Some(blocks(TABLE).filter(|(name, _)| *name == workload).map(|(_, owed)| owed).collect())
 }
@@ -50,7 +50,7 @@ pub(crate) fn mismatch(alternatives: &[Owed<'_>], probes: &[Probe]) -> Option<St
     let all = alternatives.iter().map(|owed| Difference::of(owed, &told));
     // The alternative that is nearest is the one that was meant.
     let Some(nearest) = all.min_by_key(|it| it.missing.len() + it.unknown.len()) else {
-        return Some("no kernel was ever seen to keep this, so that nothing is known to be owed".to_owned());
+        return Some("no kernel was ever seen to keep this, so that owed.txt has no probes of it".to_owned());
     };
     let parts = [("missing", nearest.missing), ("unknown", nearest.unknown)];
     let parts = parts.iter().filter(|(_, names)| !names.is_empty());
@@ -81,31 +81,6 @@ fn first_of(names: &[&str]) -> String {
 
 /// How many names a message has.
 const SHOWN: usize = 3;
-
-/// The table with the probes of these cells: a workload that told something else than the table has gets one block
-/// with that instead of all that it had.
-pub fn renewed<'a>(cells: impl IntoIterator<Item = (&'a str, &'a [Probe])>) -> String {
-    let mut table: BTreeMap<&str, Vec<Owed<'_>>> = BTreeMap::new();
-    for (name, owed) in blocks(TABLE) {
-        table.entry(name).or_default().push(owed);
-    }
-    for (workload, probes) in cells {
-        let known = table.entry(workload).or_default();
-        if !known.contains(&told(probes)) {
-            *known = vec![told(probes)];
-        }
-    }
-    let mut text = String::from(HEAD);
-    for (name, owed) in table.iter().flat_map(|(name, blocks)| blocks.iter().map(move |owed| (name, owed))) {
-        text += &format!("\n[{name}]\n");
-        for (probe, count) in owed {
-            text += &if *count == 1 { format!("{probe}\n") } else { format!("{count} × {probe}\n") };
-        }
-    }
-    text
-}
-
-const HEAD: &str = "The probes that each workload owes; see owed.rs.\n";
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +127,7 @@ mod tests {
             (&["one", "one", "two", "two", "two"], None),
             (&["one", "two"], Some("missing: two")),
             (&["one", "two", "two", "four"], Some("unknown: four")),
-            (&["one", "five"], Some("missing: three; unknown: five")),
+            (&["one", "five"], Some("missing: two; unknown: five")),
             (&["forged"], Some("missing: one, two; unknown: forged")),
             (&[], Some("missing: one, two")),
             // The host's probes do not stand for the guest's.
@@ -162,13 +137,5 @@ mod tests {
         }
         let many: Owed<'_> = ["a", "b", "c", "d", "e"].into_iter().map(|name| (name, 1)).collect();
         assert_eq!(mismatch(&[many], &[]).as_deref(), Some("missing: a, b, c and 2 more"));
-    }
-
-    #[test]
-    fn the_table_is_written_as_it_is_read() {
-        assert_eq!(renewed([]), TABLE);
-        let other = probes(&["x", "y", "x"]);
-        let text = renewed([("memfd.basic", other.as_slice())]);
-        assert!(text.contains("\n[memfd.basic]\n2 × x\ny\n"), "{text}");
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::judge::Owed;
+use crate::judge::owed::Owed;
 use luqual_model::Probe;
 
 fn complete() -> Evidence {
