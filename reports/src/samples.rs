@@ -254,6 +254,7 @@ fn run() -> RunInfo {
             provenance: "a package".into(),
             abi: Some(vec!["kho-v4".into()]),
             capabilities: None,
+            static_keys: None,
             command_line: "console=ttyS0".into(),
             patches: Vec::new(),
             facts: BTreeMap::new(),

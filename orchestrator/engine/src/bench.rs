@@ -139,11 +139,7 @@ fn bare(
 ) -> Result<Duration, EngineError> {
     let workload = || WORKLOAD.to_owned();
     let append = |kernel: &BootKernel| {
-        format!(
-            "{} {}",
-            kernel.info.command_line,
-            kernel_options(&profile::PROFILES[0], Mode { accel, nested: false, alone: None })
-        )
+        format!("{} {}", kernel.info.command_line, kernel_options(&profile::PROFILES[0], Mode::plain(accel)))
     };
     let requests = [
         Request::Hello { protocol: VERSION },

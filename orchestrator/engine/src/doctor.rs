@@ -7,7 +7,7 @@ use crate::kernels::open_store;
 use crate::machine::Found;
 use crate::request::{KernelSource, MachineChoice};
 use luqual_kernels::tools;
-use luqual_vm::{free_mib, work_base};
+use luqual_vm::{Accel, EMULATOR_FAULTS, QemuVersion, free_mib, work_base};
 use std::path::Path;
 
 /// One condition, and its state.
@@ -36,6 +36,7 @@ pub async fn examine(
         Ok(Found { qemu, accel }) => {
             conditions.push(good("QEMU", format!("{} {}", qemu.path.display(), qemu.version)));
             conditions.push(good("accelerator", format!("{} ({})", accel.accel.word(), accel.reason)));
+            conditions.extend(faults(qemu.version, accel.accel));
         }
         Err(error) => conditions.push(bad("QEMU", error.to_string(), error.hint_text().map(str::to_owned), false)),
     }
@@ -81,6 +82,17 @@ pub async fn examine(
         good("kernels", format!("built: {}", built.join(", ")))
     });
     Ok(conditions)
+}
+
+/// The known faults of the QEMU that guests can meet with this accelerator.
+fn faults(qemu: QemuVersion, accel: Accel) -> impl Iterator<Item = Condition> {
+    EMULATOR_FAULTS.iter().filter(move |fault| fault.is_of(qemu, accel)).map(|fault| {
+        let says = format!("{}: {}", fault.name, fault.what);
+        match fault.avoided {
+            Some(avoided) => good("fault of QEMU", format!("{says}; avoided: {avoided}; {}", fault.mended())),
+            None => bad("fault of QEMU", says, Some(fault.mended()), true),
+        }
+    })
 }
 
 impl Condition {

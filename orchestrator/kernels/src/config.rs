@@ -40,6 +40,11 @@ impl KernelConfig {
         };
         Capability::ALL.into_iter().filter(can).collect()
     }
+
+    /// Whether a kernel with this configuration has static keys, which patch its code while it runs.
+    pub fn has_static_keys(&self) -> bool {
+        self.has("CONFIG_JUMP_LABEL")
+    }
 }
 
 fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -120,6 +125,7 @@ mod tests {
     fn abilities_come_from_options() {
         let config = KernelConfig::parse("CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_AMD=y\nCONFIG_IOMMUFD=y\n");
         assert_eq!(config.capabilities().into_iter().collect::<Vec<_>>(), [Capability::Luo, Capability::Kvm]);
+        assert!(!config.has_static_keys() && KernelConfig::parse("CONFIG_JUMP_LABEL=y\n").has_static_keys());
     }
 
     #[test]

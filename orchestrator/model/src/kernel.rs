@@ -61,6 +61,9 @@ pub struct KernelInfo {
     /// What the kernel can do, from its configuration.
     #[serde(rename = "abilities")]
     pub capabilities: Option<BTreeSet<Capability>>,
+    /// Whether it has static keys, and so patches its own code while it runs: `CONFIG_JUMP_LABEL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_keys: Option<bool>,
     /// The options that the catalog adds to the kernel's command line.
     pub command_line: String,
     /// The patches that were applied to its source, in order.

@@ -38,6 +38,15 @@ pub struct Mode {
     /// The seed of a deterministic guest, which has no connection and one processor, whose instructions are its clock
     /// (QEMU docs/devel/tcg-icount.rst); `None` for any other guest.
     pub alone: Option<u64>,
+    /// Whether QEMU emulates all processors in one thread, which avoids a fault of some versions; KVM has no such mode.
+    pub one_thread: bool,
+}
+
+impl Mode {
+    /// Of a guest with a connection and without nested VMs, whose processors have a thread each.
+    pub const fn plain(accel: Accel) -> Self {
+        Self { accel, nested: false, alone: None, one_thread: false }
+    }
 }
 
 /// The trace of QEMU's devices, in [`Launch::logs`].
@@ -109,12 +118,13 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
 
     // Interrupt remapping requires interrupt controllers that are split between KVM and QEMU (QEMU
     // hw/i386/intel_iommu.c).
-    let Mode { accel, alone, .. } = launch.mode;
+    let Mode { accel, alone, one_thread, .. } = launch.mode;
     let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
     add("-machine", format!("{machine},memory-backend=ram{irqchip}"));
-    add("-accel", accel.word().to_owned());
+    let one_thread = if accel == Accel::Tcg && one_thread { ",thread=single" } else { "" };
+    add("-accel", format!("{}{one_thread}", accel.word()));
     add("-cpu", cpu.to_owned());
-    add("-smp", processors(launch).to_string());
+    add("-smp", processors(launch.profile, launch.mode).to_string());
     add("-m", format!("{memory_mib}M"));
     add("-object", format!("memory-backend-file,id=ram,size={memory_mib}M,mem-path={},share=on", file(RAM)));
     // An IOMMU has to come before the devices that it serves.
@@ -189,9 +199,8 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
 /// injected vector behind, which is then delivered again when another processor stops this one (exception_index).
 /// With two processors, one of sixteen machines triple-faulted or stood still in most runs; with one processor this
 /// cannot happen.
-fn processors(launch: &Launch<'_>) -> u32 {
-    let Mode { accel, nested, alone } = launch.mode;
-    if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { launch.profile.vcpus }
+pub(crate) fn processors(profile: &Profile, Mode { accel, nested, alone, .. }: Mode) -> u32 {
+    if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { profile.vcpus }
 }
 
 fn iommu_device(iommu: Iommu) -> Option<String> {
@@ -280,7 +289,7 @@ fn front(device: Device) -> String {
 }
 
 /// The command line options that every kernel gets for its machine.
-pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone }: Mode) -> String {
+pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone, .. }: Mode) -> String {
     // The address is fixed, so that no kernel waits for DHCP. QEMU forwards to 10.0.2.15.
     let address = Some("ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off").filter(|_| alone.is_none());
     let options = [
@@ -349,7 +358,7 @@ mod tests {
     fn launch<'a>(profile: &str, accel: Accel, folder: &'a str) -> Launch<'a> {
         Launch {
             profile: profile::find(profile).unwrap(),
-            mode: Mode { accel, nested: false, alone: None },
+            mode: Mode::plain(accel),
             kernel: Path::new("/store/a b/bzImage"),
             initrd: Path::new("/work/initrd"),
             command_line: "console=ttyS0 kho=on",
@@ -362,9 +371,8 @@ mod tests {
 
     #[test]
     fn an_emulated_guest_with_machines_of_its_own_has_one_processor() {
-        let mode = |accel, nested| Mode { accel, nested, alone: None };
-        let processors =
-            |accel, nested| processors(&Launch { mode: mode(accel, nested), ..launch("q35-intel", accel, "/work") });
+        let mode = |accel, nested| Mode { nested, ..Mode::plain(accel) };
+        let processors = |accel, nested| processors(&PROFILES[0], mode(accel, nested));
         assert_eq!(processors(Accel::Tcg, true), 1);
         assert_eq!([processors(Accel::Tcg, false), processors(Accel::Kvm, true)], [2, 2]);
         let is_periodic =
@@ -373,8 +381,20 @@ mod tests {
     }
 
     #[test]
+    fn only_an_emulator_has_one_thread_for_all_processors() {
+        let line = |accel, one_thread| {
+            let mode = Mode { one_thread, ..Mode::plain(accel) };
+            arguments(&Launch { mode, ..launch("q35-intel", accel, "/work") }).join(" ")
+        };
+        assert!(
+            line(Accel::Tcg, true).contains(" -accel tcg,thread=single ") && line(Accel::Tcg, true).contains("-smp 2")
+        );
+        assert!(line(Accel::Tcg, false).contains(" -accel tcg ") && line(Accel::Kvm, true).contains(" -accel kvm "));
+    }
+
+    #[test]
     fn a_guest_that_nobody_talks_to_has_nothing_from_outside() {
-        let mode = Mode { accel: Accel::Tcg, nested: false, alone: Some(7) };
+        let mode = Mode { alone: Some(7), ..Mode::plain(Accel::Tcg) };
         let launch = Launch { mode, ..launch("q35-intel", Accel::Tcg, "/work") };
         let line = arguments(&launch).join(" ");
         for here in ["-smp 1 ", "-icount shift=1,sleep=off ", "-seed 7 ", "file,id=answers,path=/run/answers.jsonl "] {
@@ -416,9 +436,7 @@ mod tests {
 
     #[test]
     fn only_an_emulated_clock_is_neither_watched_nor_tested() {
-        let options = |name: &str, accel| {
-            kernel_options(profile::find(name).unwrap(), Mode { accel, nested: false, alone: None })
-        };
+        let options = |name: &str, accel| kernel_options(profile::find(name).unwrap(), Mode::plain(accel));
         assert!(options("q35-intel", Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
         assert!(options("q35-intel", Accel::Kvm).ends_with("_secs=10"));
         assert!(options("vfio-intel", Accel::Kvm).ends_with("_secs=10 initcall_blacklist=nvme_init,e1000_init_module"));

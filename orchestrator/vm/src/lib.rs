@@ -5,6 +5,7 @@
 mod accel;
 mod args;
 mod console;
+mod emulator_faults;
 mod end;
 mod error;
 mod follow;
@@ -27,6 +28,9 @@ pub use args::{
     ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
 };
 pub use console::{Console, Feed};
+pub use emulator_faults::{
+    EMULATOR_FAULTS, Emulation, EmulatorFault, fault_behind_boot_hang, fault_behind_line, needs_one_thread,
+};
 pub use end::MachineEnd;
 pub use error::VmError;
 pub use follow::Lines;

@@ -226,7 +226,7 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
 async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, VmError> {
     let launch = Launch {
         profile: &PROFILES[0],
-        mode: Mode { accel: Accel::Tcg, nested: false, alone: None },
+        mode: Mode::plain(Accel::Tcg),
         kernel,
         initrd: &folder.join("initrd"),
         command_line: letter,

@@ -28,6 +28,7 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
         symbols = elf.filter(|elf| is_same(elf)).and_then(|_| fs::canonicalize(path.join("vmlinux")).ok());
     }
     let image = fs::canonicalize(&image).map_err(KernelError::named(&image))?;
+    let config = facts.config.map(|config| KernelConfig::parse(&config));
     let info = KernelInfo {
         name: spec.to_owned(),
         release: facts.release,
@@ -35,7 +36,8 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
         image_sha256: digest::of_bytes(&bytes),
         provenance: format!("file {}", image.display()),
         abi: facts.abi,
-        capabilities: facts.config.map(|config| KernelConfig::parse(&config).capabilities()),
+        capabilities: config.as_ref().map(KernelConfig::capabilities),
+        static_keys: config.as_ref().map(KernelConfig::has_static_keys),
         command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
         patches: Vec::new(),
         facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),

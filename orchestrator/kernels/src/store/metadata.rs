@@ -66,7 +66,7 @@ pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
     if digest::of_file(&image).ok()? != metadata.image_sha256 {
         return None;
     }
-    let config = fs::read_to_string(folder.join("config")).ok()?;
+    let config = KernelConfig::parse(&fs::read_to_string(folder.join("config")).ok()?);
     let mut facts = BTreeMap::from([
         ("compiler".to_owned(), metadata.compiler),
         ("build time".to_owned(), format!("{} s", metadata.build_seconds)),
@@ -79,7 +79,8 @@ pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
         image_sha256: metadata.image_sha256,
         provenance: metadata.provenance,
         abi: Some(metadata.abi),
-        capabilities: Some(KernelConfig::parse(&config).capabilities()),
+        capabilities: Some(config.capabilities()),
+        static_keys: Some(config.has_static_keys()),
         command_line: entry.command_line.clone(),
         patches: metadata.patches,
         facts,

@@ -54,11 +54,18 @@ pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Withheld;
     use luqual_model::Phase;
 
     #[test]
     fn what_the_host_ended_has_no_digest() {
-        let late = Stop::Deadline { phase: Phase::Verify, seconds: 2, silent_ms: None, link: None };
+        let late = Stop::Deadline {
+            phase: Phase::Verify,
+            seconds: 2,
+            silent_ms: None,
+            link: None,
+            withheld: Withheld::default(),
+        };
         // An NMI has it panic.
         assert!(!is_of_its_own(&late, Some(&MachineEnd::Panicked)) && !is_of_its_own(&late, None));
         let failed = Stop::Agent("x".to_owned());

@@ -14,7 +14,7 @@ use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
 use luqual_protocol::{Hello, Next, NotDone, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
-use luqual_vm::Mode;
+use luqual_vm::{Emulation, Mode};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -179,7 +179,13 @@ impl<'a> BootDriver<'a> {
 
     /// How the guest is run.
     pub(super) fn mode(&self) -> Mode {
-        self.boot.mode(self.host.lab.accel(), self.host.deterministic.then_some(self.seed))
+        let lab = self.host.lab;
+        self.boot.mode(lab.qemu(), lab.accel(), self.host.deterministic.then_some(self.seed))
+    }
+
+    /// What runs the guest.
+    pub(super) fn emulation(&self) -> Emulation {
+        Emulation::of(self.host.lab.qemu(), self.boot.profile, self.mode())
     }
 
     /// The side of the kernel that runs.
@@ -419,7 +425,7 @@ impl<'a> BootDriver<'a> {
 
     /// The machine, ticks and link that every wait for the guest is raced with.
     pub(super) fn watched(&self) -> Watched<'_> {
-        Watched { machine: self.machine.as_deref(), ticks: None, link: None, last_words: self.last_words() }
+        Watched { machine: self.machine.as_deref(), last_words: self.last_words(), ..Watched::default() }
     }
 
     pub(super) fn last_words(&self) -> Duration {
@@ -441,7 +447,7 @@ impl<'a> BootDriver<'a> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (fault, last_words) = (self.live_fault(), self.last_words());
         let ticks = self.ticks.get(self.hop as usize);
-        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
+        let watched = Watched { machine: Some(machine), ticks, last_words, ..Watched::default() };
         let body = async {
             inject::end(fault, at.phase, machine, guest).await?;
             body.await

@@ -18,7 +18,9 @@ impl BootDriver<'_> {
     pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {
         let Some(machine) = self.machine.take() else { return (Vec::new(), None) };
         let console = machine.console().clone();
-        let (hangs, crashed) = (matches!(stop, Stop::Deadline { .. }), is_crash(stop));
+        // A machine that the host does not let run answers nothing.
+        let runs = stop.not_let_run().is_none();
+        let (hangs, crashed) = (runs && matches!(stop, Stop::Deadline { .. }), runs && is_crash(stop));
         let vmcore = self.host.vmcore.filter(|it| is_wanted(*it, crashed));
         let mut deadline = self.host.deadlines.of(Phase::Teardown);
         if vmcore.is_some() {
@@ -116,6 +118,7 @@ fn add_lost_lines(findings: &mut Vec<Finding>, hop: u32, kernel_log: &[String], 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Withheld;
     use luqual_model::{FindingKind, Side};
 
     #[test]
@@ -123,7 +126,13 @@ mod tests {
         for end in [MachineEnd::Panicked, MachineEnd::Reset, MachineEnd::PoweredOff] {
             assert!(is_crash(&Stop::Machine(end)));
         }
-        assert!(is_crash(&Stop::Deadline { phase: Phase::Verify, seconds: 1, silent_ms: None, link: None }));
+        assert!(is_crash(&Stop::Deadline {
+            phase: Phase::Verify,
+            seconds: 1,
+            silent_ms: None,
+            link: None,
+            withheld: Withheld::default()
+        }));
         assert!(!is_crash(&Stop::Machine(MachineEnd::Qemu("killed".to_owned()))) && !is_crash(&Stop::Complete));
     }
 

@@ -3,10 +3,10 @@
 
 use crate::judge::{Link, Stop};
 use crate::lab::Machine;
-use crate::observe::Ticks;
+use crate::observe::{MachineTime, Ticks, Withheld};
 use luqual_config::Deadlines;
 use luqual_model::{CellId, Event, Phase, PhaseEnd, PhaseRecord};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
@@ -44,13 +44,27 @@ pub(crate) struct Watched<'a> {
     pub(crate) ticks: Option<&'a Ticks>,
     /// The link, by which a deadline reports why no connection was made.
     pub(crate) link: Option<&'a RefCell<Link>>,
+    /// The time of a machine that the wait itself starts.
+    pub(crate) time: Option<&'a OnceCell<MachineTime>>,
     /// How long after the machine's end a reply may still arrive that was sent before it.
     pub(crate) last_words: Duration,
 }
 
+/// The shortest time by which a deadline is extended, which is more than the error of what it is known from.
+const GRAIN: Duration = Duration::from_millis(250);
+
 /// How long to wait for the machine's end after a connection to its guest was lost; a lost connection is often the
 /// first sign.
 const SIGN: Duration = Duration::from_secs(2);
+
+impl Watched<'_> {
+    /// The time in which the machine could not run since its start.
+    fn withheld(&self) -> Withheld {
+        let started = || self.time.and_then(OnceCell::get).cloned();
+        let time = self.machine.map(|machine| machine.time()).or_else(started);
+        time.map(|time| time.withheld()).unwrap_or_default()
+    }
+}
 
 impl Guard {
     pub(crate) fn new(
@@ -126,7 +140,8 @@ impl Guard {
         body: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let begun = self.begin(at);
-        let late = Stop::Deadline { phase: at.phase, seconds: limit.as_secs(), silent_ms: None, link: None };
+        let withheld = Withheld::default();
+        let late = Stop::Deadline { phase: at.phase, seconds: limit.as_secs(), silent_ms: None, link: None, withheld };
         let done = timeout(limit, body).await.unwrap_or(Err(late));
         self.end(at, begun, &done);
         done
@@ -164,11 +179,23 @@ async fn race<T>(
             None => pending().await,
         }
     };
+    let before = watched.withheld();
     let late = async {
         // An infinite deadline does not overflow.
         match Instant::now().checked_add(limit) {
             Some(_) => sleep(limit).await,
             None => pending().await,
+        }
+        // Time in which the machine could not run does not count, but is not waited for without end.
+        let mut added = Duration::ZERO;
+        loop {
+            let withheld = watched.withheld().since(&before);
+            let missing = withheld.total().min(limit).saturating_sub(added);
+            if missing < GRAIN {
+                return withheld;
+            }
+            sleep(missing).await;
+            added += missing;
         }
     };
     tokio::select! {
@@ -187,10 +214,10 @@ async fn race<T>(
             }
             (done, _) => done,
         },
-        () = late => {
+        withheld = late => {
             let silent_ms = watched.ticks.and_then(Ticks::silent_us).map(|us| us / 1000);
             let link = watched.link.map(|link| link.borrow().clone());
-            Err(Stop::Deadline { phase, seconds: limit.as_secs(), silent_ms, link })
+            Err(Stop::Deadline { phase, seconds: limit.as_secs(), silent_ms, link, withheld })
         }
     }
 }

@@ -27,11 +27,21 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
         Stop::Interrupted => SessionEnd::Interrupted,
         stop => {
             let phase = driver.guard().decided_in();
-            let (side, taints) = (driver.side(), driver.taints());
+            let (side, taints, emulation) = (driver.side(), driver.taints(), driver.emulation());
             let probes = driver.into_checked().into_iter().flat_map(|checked| checked.probes).collect();
             let (provoked, first_failed, owed) = (Vec::new(), None, None);
-            let verdict =
-                judge(&Evidence { phase, first_failed, stop, side, probes, owed, findings, provoked, taints });
+            let verdict = judge(&Evidence {
+                phase,
+                first_failed,
+                stop,
+                side,
+                probes,
+                owed,
+                findings,
+                provoked,
+                taints,
+                emulation,
+            });
             SessionEnd::Ended(verdict.outcome, verdict.title)
         }
     }

@@ -29,7 +29,7 @@ use crate::requirements::machine_lacks;
 use identity::Identity;
 use luqual_model::{CellId, KernelInfo, PlannedCell};
 use luqual_protocol::{Requirement, Update, Workload, program_path};
-use luqual_vm::{Accel, Mode, Profile, QemuVersion};
+use luqual_vm::{Accel, Mode, Profile, QemuVersion, needs_one_thread};
 use std::path::PathBuf;
 
 /// A kernel that can be booted.
@@ -102,8 +102,11 @@ impl Boot<'_> {
     }
 
     /// The mode of the guest.
-    fn mode(&self, accel: Accel, alone: Option<u64>) -> Mode {
-        Mode { accel, nested: self.needs(Requirement::Kvm), alone }
+    fn mode(&self, qemu: QemuVersion, accel: Accel, alone: Option<u64>) -> Mode {
+        // Of a kernel without a configuration nothing is known.
+        let has_static_keys = [self.source, self.target].iter().any(|it| it.info.static_keys != Some(false));
+        let one_thread = has_static_keys && needs_one_thread(qemu, accel);
+        Mode { accel, nested: self.needs(Requirement::Kvm), alone, one_thread }
     }
 
     /// The programs of the parts: the path in the guest, and the content.

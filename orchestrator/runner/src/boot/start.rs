@@ -13,7 +13,7 @@ use crate::requirements::capability;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::Phase;
 use luqual_protocol::{AUTORUN, Kernel};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::rc::Rc;
 
@@ -56,7 +56,8 @@ impl BootDriver<'_> {
         let fault = host_.fault.as_ref();
         let slot = &mut self.machine;
         let link = RefCell::new(Link::default());
-        let watched = Watched { link: Some(&link), ..Watched::default() };
+        let time = OnceCell::new();
+        let watched = Watched { link: Some(&link), time: Some(&time), ..Watched::default() };
         let body = async {
             fs::create_dir_all(logs).map_err(Stop::host(logs.display()))?;
             let log =
@@ -81,6 +82,8 @@ impl BootDriver<'_> {
                 started,
             };
             let machine: &dyn Machine = &**slot.insert(host_.lab.start(start).await.map_err(Stop::Host)?);
+            // The machine was just started, so that the cell is empty.
+            let _ = time.set(machine.time());
             tokio::select! {
                 biased;
                 end = machine.wait_end() => Err(Stop::Machine(end)),

@@ -24,7 +24,7 @@ impl BootDriver<'_> {
     pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, fault, hop) = (self.ticks.last(), self.live_fault(), self.hop);
-        let watched = Watched { machine: Some(machine), ticks, link: None, last_words: self.last_words() };
+        let watched = Watched { machine: Some(machine), ticks, last_words: self.last_words(), ..Watched::default() };
         let mut going = Going::ask(guest.clone());
         let body = async {
             inject::end(fault, Phase::Kexec, machine, Some(&**guest)).await?;
@@ -55,7 +55,8 @@ impl BootDriver<'_> {
         let mut going = self.going.take();
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (fault, link) = (self.live_fault(), RefCell::new(Link::default()));
-        let watched = Watched { machine: Some(machine), ticks: None, link: Some(&link), last_words: self.last_words() };
+        let watched =
+            Watched { machine: Some(machine), link: Some(&link), last_words: self.last_words(), ..Watched::default() };
         let [now, next] = [hop - 1, hop].map(|hop| &line.identities[hop as usize]);
         let body = async {
             inject::end(fault, Phase::Reconnect, machine, None).await?;
@@ -86,7 +87,7 @@ impl BootDriver<'_> {
         let at = At { phase: step.phase, hop: self.hop, part: None };
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, last_words) = (self.ticks.last(), self.last_words());
-        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
+        let watched = Watched { machine: Some(machine), ticks, last_words, ..Watched::default() };
         match self.guard.phase(at, watched, ask(guest, &Request::KernelLog)).await? {
             Reply::KernelLog(log) => self.collected(log, &format!("kmsg-{}.log", self.hop)),
             reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
@@ -99,7 +100,7 @@ impl BootDriver<'_> {
         let is_alone = self.host.deterministic;
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, last_words) = (self.ticks.last(), self.last_words());
-        let watched = Watched { machine: Some(machine), ticks, link: None, last_words };
+        let watched = Watched { machine: Some(machine), ticks, last_words, ..Watched::default() };
         let fault = self.live_fault();
         let body = async {
             inject::end(fault, step.phase, machine, Some(guest)).await?;

@@ -3,7 +3,7 @@
 use super::guest::FakeGuest;
 use super::script::Script;
 use crate::lab::{Guest, Machine, Start, Waiting};
-use crate::observe::{Ticks, micros};
+use crate::observe::{MachineTime, Ticks, micros};
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::KernelInfo;
 use luqual_protocol::{NONCE_OPTION, TICK_PERIOD_MS, tick_page};
@@ -216,6 +216,11 @@ impl Machine for FakeMachine {
         self.state.silent_since.set(None);
         let (state, hop, first) = (self.state.clone(), self.state.hop(), Instant::now());
         Some(Ticks::asked(Box::new(move || state.tick_page(hop, first))))
+    }
+
+    fn time(&self) -> MachineTime {
+        let state = self.state.clone();
+        MachineTime::asked(move || (state.script.withheld)(state.started.elapsed()))
     }
 
     fn listens(&self, times: usize) -> Waiting<'_, ()> {

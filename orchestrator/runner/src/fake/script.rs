@@ -1,5 +1,6 @@
 //! What a fake machine does.
 
+use crate::observe::Withheld;
 use luqual_protocol::{Hello, Reply, Request};
 use luqual_vm::MachineEnd;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Script {
     pub hello: Box<dyn Fn(u32, Hello) -> Hello>,
     /// What it does when it is asked for something after so many kexecs.
     pub plays: Plays,
+    /// How long the host did not let it run in that time since its start.
+    pub withheld: Box<dyn Fn(Duration) -> Withheld>,
     /// Whether ending it takes for ever.
     pub never_quits: bool,
 }
@@ -61,6 +64,7 @@ impl Default for Script {
             connects: Box::new(|_, _| Ok(())),
             hello: Box::new(|_, hello| hello),
             plays: Box::new(|_, _| Play::Well),
+            withheld: Box::new(|_| Withheld::default()),
             never_quits: false,
         }
     }

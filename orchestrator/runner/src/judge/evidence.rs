@@ -1,8 +1,10 @@
 //! The evidence of a cell, which is the only input of the verdict.
 
 use super::owed::Owed;
+use crate::observe::Withheld;
 use luqual_model::{Finding, Phase, Probe, Refusal, Side};
-use luqual_vm::MachineEnd;
+use luqual_vm::{Emulation, MachineEnd};
+use std::time::Duration;
 
 /// Why a boot stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub(crate) enum Stop {
         silent_ms: Option<u64>,
         /// The attempts to connect, if the phase waited for that.
         link: Option<Link>,
+        /// The time of the phase in which the machine could not run. The deadline was extended by it, but at most to
+        /// twice its length.
+        withheld: Withheld,
     },
     /// The kernel that answered is not the one that was booted.
     WrongKernel(String),
@@ -56,6 +61,16 @@ impl Stop {
     /// For `map_err` on an operation of the host: a [`Stop::Host`] with the operation and the error.
     pub(crate) fn host<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
         move |error| Self::Host(format!("{what}: {error}"))
+    }
+
+    /// How long the machine could not run, if that is why a deadline passed.
+    pub(crate) fn not_let_run(&self) -> Option<Withheld> {
+        match self {
+            Self::Deadline { withheld, seconds, .. } => {
+                Some(*withheld).filter(|withheld| withheld.total() > Duration::from_secs(*seconds))
+            }
+            _ => None,
+        }
     }
 
     /// The stop in one line, for the record of the phase in which it came.
@@ -111,4 +126,6 @@ pub(crate) struct Evidence {
     pub provoked: Vec<&'static str>,
     /// The taint flags that each kernel reported, by the number of kexecs before it.
     pub taints: Vec<u64>,
+    /// What ran the guest.
+    pub emulation: Emulation,
 }

@@ -6,7 +6,7 @@ use super::owed::mismatch;
 use luqual_model::{
     Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, crash_signature, kernel_after, signature,
 };
-use luqual_vm::MachineEnd;
+use luqual_vm::{MachineEnd, fault_behind_boot_hang, fault_behind_line};
 
 /// The verdict on a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ fn outcome(evidence: &Evidence) -> (Outcome, String) {
                 || say(Outcome::Crashed, format!("{}, and its console has no line about it", evidence.stop.in_words()));
             death(evidence).unwrap_or_else(without_a_line)
         }
-        Stop::Deadline { phase, seconds, silent_ms, link } => {
-            death(evidence).unwrap_or_else(|| late(*phase, *seconds, *silent_ms, link.as_ref()))
+        Stop::Deadline { phase, seconds, silent_ms, link, .. } => {
+            death(evidence).unwrap_or_else(|| late(evidence, (*phase, *seconds), *silent_ms, link.as_ref()))
         }
         Stop::Refused { refused, side, intact } => death(evidence).unwrap_or_else(|| match (side, intact) {
             // A source that had lost something before has not just refused.
@@ -164,6 +164,9 @@ fn is_deadly(evidence: &Evidence, finding: &Finding) -> bool {
 /// The outcome from a crash line of a kernel.
 fn death(evidence: &Evidence) -> Option<(Outcome, String)> {
     let line = crash_line(evidence)?;
+    if let Some(fault) = fault_behind_line(&evidence.emulation, line) {
+        return Some(say(Outcome::HarnessFailed, format!("{fault}; the line: {}", line.text)));
+    }
     if is_agents_death(line) {
         return Some(say(Outcome::HarnessFailed, format!("the agent's /init ended: {}", line.text)));
     }
@@ -213,7 +216,16 @@ fn first_of(evidence: &Evidence, kind: FindingKind) -> Option<&Finding> {
 
 /// The verdict after a deadline. If the guest ticks, its agent did not answer, and nothing is said about the kernel.
 /// The same is true if the agent listens but the connection failed.
-fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>) -> (Outcome, String) {
+fn late(
+    evidence: &Evidence,
+    (phase, seconds): (Phase, u64),
+    silent_ms: Option<u64>,
+    link: Option<&Link>,
+) -> (Outcome, String) {
+    if let Some(withheld) = evidence.stop.not_let_run() {
+        let why = format!("the host did not let the machine run: {withheld}; the deadline of {phase} is {seconds} s");
+        return say(Outcome::HarnessFailed, why);
+    }
     let (outcome, why) = match (silent_ms, link) {
         (Some(silent), _) if silent < LIVES_MS => {
             (Outcome::HarnessFailed, "the guest runs, but its agent did not answer".to_owned())
@@ -224,7 +236,10 @@ fn late(phase: Phase, seconds: u64, silent_ms: Option<u64>, link: Option<&Link>)
             (Outcome::HarnessFailed, format!("the agent listens, but the host could not connect: {error}"))
         }
         (None, _) if matches!(phase, Phase::Boot | Phase::Reconnect) => {
-            (Outcome::Crashed, "hang: the agent never answered".to_owned())
+            match fault_behind_boot_hang(&evidence.emulation) {
+                Some(fault) => (Outcome::HarnessFailed, format!("the agent never answered; {fault}")),
+                None => (Outcome::Crashed, "hang: the agent never answered".to_owned()),
+            }
         }
         // The guest answered before, and its ticks are not watched, as in a boot without a connection. If the fault
         // cannot be assigned to the agent, the verdict is a crash of the kernel.
@@ -249,12 +264,20 @@ fn taints(evidence: &Evidence, survived: bool) -> Vec<String> {
         .iter()
         .filter(|finding| finding.kind.taints() || survived && finding.kind.taints_survival() && !is_provoked(finding))
         .map(|finding| format!("{}: {}", finding.kernel(), finding.text));
+    // The kernel marks itself after an oops, also after one that is the emulator's.
+    let emulators = crash_line(evidence).filter(|line| fault_behind_line(&evidence.emulation, line).is_some());
+    let own =
+        |hop: u32, taint: u64| if emulators.is_some_and(|line| line.hop == hop) { taint & !TAINT_DIE } else { taint };
     let flags = (0_u32..)
         .zip(&evidence.taints)
-        .filter(|(_, taint)| **taint != 0)
-        .map(|(hop, taint)| format!("{}: taint {taint} ({})", kernel_after(hop), taint_letters(*taint)));
+        .map(|(hop, taint)| (hop, own(hop, *taint)))
+        .filter(|(_, taint)| *taint != 0)
+        .map(|(hop, taint)| format!("{}: taint {taint} ({})", kernel_after(hop), taint_letters(taint)));
     lines.chain(flags).collect()
 }
+
+/// The flag of a kernel that had an oops (include/linux/panic.h).
+const TAINT_DIE: u64 = 1 << 7;
 
 /// The letters of Documentation/admin-guide/tainted-kernels.rst, bit 0 first.
 fn taint_letters(taint: u64) -> String {

@@ -6,7 +6,7 @@ mod qemu;
 
 pub use qemu::QemuLab;
 
-use crate::observe::Ticks;
+use crate::observe::{MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, Keys};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Kernel, Reply, Request};
@@ -91,6 +91,9 @@ pub trait Machine {
     /// Watches the tick page at a guest-physical address; `None` for a guest without a connection, which must not
     /// notice the host.
     fn watch_ticks(&self, page: u64) -> Option<Ticks>;
+
+    /// The time in which the host did not let it run.
+    fn time(&self) -> MachineTime;
 
     /// Waits for the guest's `times`-th ready line on the console, which can lose it.
     fn listens(&self, times: usize) -> Waiting<'_, ()>;

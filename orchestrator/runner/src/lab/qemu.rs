@@ -2,7 +2,7 @@
 
 use super::alone::Alone;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
-use crate::observe::Ticks;
+use crate::observe::{MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_protocol::{Kernel, READY_LINE, Reply, Request};
 use luqual_vm::{
@@ -66,7 +66,8 @@ impl Lab for QemuLab<'_> {
                 Some(_) => Some(Alone::new(Lines::open(&answers).map_err(at(&answers))?)),
                 None => None,
             };
-            Ok(Box::new(QemuMachine { machine, folder, alone, started: start.started }) as Box<dyn Machine>)
+            let time = MachineTime::watch(machine.pid());
+            Ok(Box::new(QemuMachine { machine, folder, alone, started: start.started, time }) as Box<dyn Machine>)
         })
     }
 }
@@ -99,6 +100,7 @@ struct QemuMachine {
     /// The guest, if it has no connection.
     alone: Option<Alone>,
     started: Instant,
+    time: MachineTime,
 }
 
 impl Machine for QemuMachine {
@@ -128,6 +130,10 @@ impl Machine for QemuMachine {
 
     fn watch_ticks(&self, page: u64) -> Option<Ticks> {
         self.alone.is_none().then(|| Ticks::watch(self.ram().clone(), page, self.started))
+    }
+
+    fn time(&self) -> MachineTime {
+        self.time.clone()
     }
 
     fn listens(&self, times: usize) -> Waiting<'_, ()> {

@@ -2,7 +2,7 @@
 
 use super::frames::{Sender, Times, account, probes};
 use super::host_view::{self, Busy, DeviceFacts};
-use super::poll::Poller;
+use super::poll::{PERIOD, Poller};
 use super::ticks::{Ticks, micros};
 use crate::judge::Stop;
 use crate::lab::Machine;
@@ -328,7 +328,7 @@ struct PageWatch {
 impl PageWatch {
     fn start(ram: Ram, at: u64, started: Instant) -> Self {
         let last_change_us = Arc::new(AtomicU64::new(0));
-        let poller = Poller::start({
+        let poller = Poller::start(PERIOD, {
             let last_change_us = last_change_us.clone();
             let mut known = page(&ram, at).unwrap_or_default();
             let started = started.into_std();

@@ -3,10 +3,12 @@
 mod devices;
 mod frames;
 mod host_view;
+mod machine_time;
 mod nested_vm;
 mod poll;
 mod ticks;
 
+pub use machine_time::{MachineTime, Withheld};
 pub use ticks::Ticks;
 
 pub(crate) use devices::{Devices, Watched, epoch_us, observed};

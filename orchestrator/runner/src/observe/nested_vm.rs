@@ -1,7 +1,7 @@
 //! Watches the nested virtual machines from the host: when each resumes after an update, and whether its own clock
 //! advanced as much as the host's.
 
-use super::poll::Poller;
+use super::poll::{PERIOD, Poller};
 use super::ticks::micros;
 use luqual_model::{Measure, PauseTimes, Probe, VmCounter, VmEvent, VmReport};
 use luqual_program::Word;
@@ -31,7 +31,7 @@ struct ResumeTimes {
 impl NestedVm {
     fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
         let seen = Arc::new(ResumeTimes::default());
-        let poller = Poller::start({
+        let poller = Poller::start(PERIOD, {
             let (seen, account, holds) = (seen.clone(), paused.account, paused.holds);
             let word = move |word: Word| {
                 let mut bytes = [0; 8];

@@ -1,4 +1,4 @@
-//! Polls the guest's memory, which has no notification of changes. A thread of its own does it, so that other work of
+//! Polls what has no notification of changes, such as the guest's memory. A thread of its own does it, so that other work of
 //! the host does not delay a read. The delay of each read is recorded, since the host may be busy.
 
 use std::ops::ControlFlow;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The period.
+/// The period of what looks at the memory of a guest.
 pub(crate) const PERIOD: Duration = Duration::from_millis(1);
 
 /// Polls until it is dropped.
@@ -23,8 +23,8 @@ struct Shared {
 }
 
 impl Poller {
-    /// Calls `look` each [`PERIOD`], until it breaks or the poller is dropped.
-    pub(crate) fn start(mut look: impl FnMut() -> ControlFlow<()> + Send + 'static) -> Self {
+    /// Calls `look` each `period`, until it breaks or the poller is dropped.
+    pub(crate) fn start(period: Duration, mut look: impl FnMut() -> ControlFlow<()> + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         thread::spawn({
             let shared = shared.clone();
@@ -37,8 +37,8 @@ impl Poller {
                         return;
                     }
                     // A late read is not repeated.
-                    due = Instant::now() + PERIOD;
-                    thread::sleep(PERIOD);
+                    due = Instant::now() + period;
+                    thread::sleep(period);
                 }
             }
         });
@@ -71,7 +71,7 @@ mod tests {
     fn it_looks_until_it_is_dropped_and_says_how_late_it_was() {
         let (sender, looks) = channel();
         let mut count = 0;
-        let poller = Poller::start(move || {
+        let poller = Poller::start(PERIOD, move || {
             count += 1;
             if count == 2 {
                 // A host that is busy.
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn it_ends_when_it_has_seen_enough() {
         let (sender, looks) = channel();
-        let _poller = Poller::start(move || {
+        let _poller = Poller::start(PERIOD, move || {
             sender.send(()).unwrap();
             ControlFlow::Break(())
         });

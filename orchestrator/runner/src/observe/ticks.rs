@@ -31,7 +31,7 @@ impl Ticks {
     /// Watches the page at guest-physical `address`; times are relative to `started`.
     pub(crate) fn watch(ram: Ram, address: u64, started: Instant) -> Self {
         let seen = Arc::new(Mutex::new(TickStats::default()));
-        let poller = Poller::start({
+        let poller = Poller::start(PERIOD, {
             let seen = seen.clone();
             let started = started.into_std();
             move || {

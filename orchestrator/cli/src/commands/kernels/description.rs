@@ -45,6 +45,7 @@ mod tests {
             provenance: "file x".into(),
             abi: None,
             capabilities: None,
+            static_keys: None,
             command_line: String::new(),
             patches: Vec::new(),
             facts: BTreeMap::new(),

@@ -51,8 +51,6 @@ fn every_boot_has_a_nonce_of_its_own_on_its_command_line() {
     let [first, second] = [1, 2].map(|nonce| Identity::new(&kernel, String::new(), nonce));
     assert_ne!(first.nonce, second.nonce);
     assert!(
-        first
-            .command_line(&PROFILES[0], Mode { accel: Accel::Tcg, nested: false, alone: None })
-            .ends_with(&format!(" luqual.nonce={}", first.nonce))
+        first.command_line(&PROFILES[0], Mode::plain(Accel::Tcg)).ends_with(&format!(" luqual.nonce={}", first.nonce))
     );
 }

@@ -3,7 +3,7 @@ use crate::boot::alone::needs_the_host;
 use crate::boot::{BootCell, BootKernel};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_protocol::find_workload;
-use luqual_vm::{Accel, profile};
+use luqual_vm::{Accel, QemuVersion, profile};
 use std::path::PathBuf;
 
 fn kernel(name: &str) -> BootKernel {
@@ -32,7 +32,7 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
         return Err(why);
     }
     let identities: Vec<Identity<'_>> = (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into())).collect();
-    let mode = boot.mode(Accel::Tcg, Some(7));
+    let mode = boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, Some(7));
     let steps = steps(&boot, 7, &identities, mode);
     let text = requests(&steps, fault.as_ref()).unwrap();
     let word =

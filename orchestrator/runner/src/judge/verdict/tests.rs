@@ -1,6 +1,9 @@
 use super::*;
 use crate::judge::owed::Owed;
+use crate::observe::Withheld;
 use luqual_model::Probe;
+use luqual_vm::{Accel, Emulation, Mode, QemuVersion, Scanner, profile};
+use std::time::Duration;
 
 fn complete() -> Evidence {
     Evidence {
@@ -13,7 +16,12 @@ fn complete() -> Evidence {
         findings: Vec::new(),
         provoked: Vec::new(),
         taints: vec![0, 0],
+        emulation: emulation("q35-intel", QemuVersion(99, 0, 0), Accel::Tcg),
     }
+}
+
+fn emulation(profile: &str, qemu: QemuVersion, accel: Accel) -> Emulation {
+    Emulation::of(qemu, profile::find(profile).unwrap(), Mode::plain(accel))
 }
 
 fn passed(name: &str) -> Probe {
@@ -242,7 +250,15 @@ fn machines_that_stop_are_crashes_unless_it_was_qemu() {
 fn the_panic_that_the_host_asked_for_is_no_cause() {
     let findings = vec![said(FindingKind::Panic, Side::Target, "Kernel panic - not syncing: NMI: Not continuing")];
     let judged = |stop| judge(&Evidence { stop, findings: findings.clone(), ..complete() });
-    let late = |silent_ms| judged(Stop::Deadline { phase: Phase::Reconnect, seconds: 60, silent_ms, link: None });
+    let late = |silent_ms| {
+        judged(Stop::Deadline {
+            phase: Phase::Reconnect,
+            seconds: 60,
+            silent_ms,
+            link: None,
+            withheld: Withheld::default(),
+        })
+    };
     assert_eq!(late(Some(3)).outcome, Outcome::HarnessFailed);
     assert_eq!(late(None).outcome, Outcome::Crashed);
     assert!(late(None).title.starts_with("hang: the agent never answered"), "{}", late(None).title);
@@ -300,7 +316,13 @@ fn a_target_without_the_device_has_lost_what_it_took() {
 
 #[test]
 fn a_deadline_is_a_hang_only_when_the_guest_is_silent() {
-    let stop = |silent_ms| Stop::Deadline { phase: Phase::Verify, seconds: 60, silent_ms, link: None };
+    let stop = |silent_ms| Stop::Deadline {
+        phase: Phase::Verify,
+        seconds: 60,
+        silent_ms,
+        link: None,
+        withheld: Withheld::default(),
+    };
     assert_eq!(outcome(&Evidence { stop: stop(Some(3)), ..complete() }), Outcome::HarnessFailed);
     assert_eq!(outcome(&Evidence { stop: stop(Some(59_000)), ..complete() }), Outcome::Crashed);
     assert_eq!(outcome(&Evidence { stop: stop(None), ..complete() }), Outcome::Crashed);
@@ -312,8 +334,10 @@ fn a_deadline_is_a_hang_only_when_the_guest_is_silent() {
 #[test]
 fn who_was_heard_before_is_not_said_to_be_never_heard() {
     let late = |phase| {
-        let verdict =
-            judge(&Evidence { stop: Stop::Deadline { phase, seconds: 2, silent_ms: None, link: None }, ..complete() });
+        let verdict = judge(&Evidence {
+            stop: Stop::Deadline { phase, seconds: 2, silent_ms: None, link: None, withheld: Withheld::default() },
+            ..complete()
+        });
         assert_eq!(verdict.outcome, Outcome::Crashed);
         verdict.title
     };
@@ -353,7 +377,13 @@ fn only_a_complete_cell_survives() {
         Stop::Requirement("x".into()),
         Stop::Refused { refused: refused("open", "EIO"), side: Side::Target, intact: Ok(()) },
         Stop::Machine(MachineEnd::Reset),
-        Stop::Deadline { phase: Phase::Verify, seconds: 1, silent_ms: Some(0), link: None },
+        Stop::Deadline {
+            phase: Phase::Verify,
+            seconds: 1,
+            silent_ms: Some(0),
+            link: None,
+            withheld: Withheld::default(),
+        },
         Stop::WrongKernel("x".into()),
         Stop::Agent("x".into()),
         Stop::Host("x".into()),
@@ -390,4 +420,85 @@ fn a_survival_has_every_probe_that_the_workload_owes_and_no_other() {
     // A probe that failed ends some workloads before their last one.
     let lost = Evidence { owed: owed(&whole), probes: vec![failed("memfd 1 retrieve")], ..complete() };
     assert_eq!(outcome(&lost), Outcome::Lost);
+}
+
+/// The findings of a console that was kept, with the host's time stamps, of the kernel after `hop` kexecs.
+fn scanned(console: &str, hop: u32) -> Vec<Finding> {
+    let mut scanner = Scanner::default();
+    scanner.set_hop(hop);
+    console.lines().zip(1..).for_each(|(line, number)| scanner.take(line, number, 0));
+    scanner.findings().to_vec()
+}
+
+#[test]
+fn an_oops_that_is_known_of_the_emulator_is_not_the_kernels() {
+    let consoles = [
+        include_str!("../../../tests/consoles/int3-source.txt"),
+        include_str!("../../../tests/consoles/int3-target.txt"),
+    ];
+    for (hop, console) in (0..).zip(consoles) {
+        let findings = scanned(console, hop);
+        assert_eq!(findings[0].function.as_deref(), Some("sched_clock_cpu"));
+        let mut taints = vec![0, 0];
+        taints[hop as usize] = 1 << 7;
+        let judged = |qemu, accel, taints: &[u64]| {
+            let stop = Stop::Machine(MachineEnd::Panicked);
+            let (findings, taints) = (findings.clone(), taints.to_vec());
+            let emulation = emulation("q35-intel", qemu, accel);
+            judge(&Evidence { stop, probes: Vec::new(), findings, taints, emulation, ..complete() })
+        };
+        let verdict = judged(QemuVersion(7, 2, 22), Accel::Tcg, &taints);
+        assert_eq!(verdict.outcome, Outcome::HarnessFailed);
+        assert!(verdict.title.contains("removed breakpoint") && verdict.title.contains("QEMU 8.1.0 mends it"));
+        assert_eq!((verdict.tainted, verdict.side), (Vec::<String>::new(), None));
+        // What the kernel says beside it counts.
+        taints[hop as usize] |= 1 << 9;
+        assert_eq!(judged(QemuVersion(7, 2, 22), Accel::Tcg, &taints).tainted.len(), 1);
+        for (qemu, accel) in [(QemuVersion(8, 1, 0), Accel::Tcg), (QemuVersion(7, 2, 22), Accel::Kvm)] {
+            let verdict = judged(qemu, accel, &taints);
+            assert_eq!(verdict.outcome, Outcome::Crashed);
+            assert_eq!((verdict.side, verdict.tainted.len()), (Some(Side::after(hop)), 1));
+        }
+    }
+}
+
+#[test]
+fn a_boot_that_hangs_as_is_known_of_the_emulator_is_not_the_kernels() {
+    let judged = |phase, profile| {
+        let stop = late(phase, 60, Withheld::default());
+        judge(&Evidence { stop, emulation: emulation(profile, QemuVersion(10, 0, 2), Accel::Tcg), ..complete() })
+    };
+    for phase in [Phase::Boot, Phase::Reconnect] {
+        let verdict = judged(phase, "vfio-amd");
+        assert_eq!(verdict.outcome, Outcome::HarnessFailed);
+        assert!(verdict.title.contains("boot with AMD's IOMMU"), "{}", verdict.title);
+        assert_eq!(judged(phase, "vfio-intel").outcome, Outcome::Crashed);
+    }
+    assert_eq!(judged(Phase::Verify, "vfio-amd").outcome, Outcome::Crashed);
+}
+
+fn late(phase: Phase, seconds: u64, withheld: Withheld) -> Stop {
+    Stop::Deadline { phase, seconds, silent_ms: None, link: None, withheld }
+}
+
+#[test]
+fn a_machine_that_the_host_did_not_let_run_says_nothing_of_its_kernel() {
+    let judged = |phase, stopped| {
+        let withheld = Withheld { stopped: Duration::from_secs(stopped), ..Withheld::default() };
+        judge(&Evidence { stop: late(phase, 60, withheld), ..complete() })
+    };
+    for phase in [Phase::Boot, Phase::Reconnect, Phase::Verify] {
+        // The deadline was extended by as much.
+        assert_eq!(judged(phase, 60).outcome, Outcome::Crashed);
+        let verdict = judged(phase, 61);
+        assert_eq!(verdict.outcome, Outcome::HarnessFailed);
+        assert!(verdict.title.contains("QEMU was stopped by a signal for 61.0 s"), "{}", verdict.title);
+    }
+    // What the kernel says of itself counts all the same.
+    let findings = vec![said(FindingKind::Oops, Side::Source, "Oops: general protection fault")];
+    let withheld = Withheld { stopped: Duration::from_secs(99), ..Withheld::default() };
+    assert_eq!(
+        outcome(&Evidence { stop: late(Phase::Verify, 60, withheld), findings, ..complete() }),
+        Outcome::Crashed
+    );
 }

@@ -2,6 +2,8 @@
 
 use super::trial::{Trial, Tried, fails, refused};
 use crate::fake::{Play, Script};
+use crate::observe::Withheld;
+use luqual_config::Deadlines;
 use luqual_model::{Outcome, Phase};
 use luqual_protocol::{Hello, Request};
 use luqual_vm::MachineEnd;
@@ -100,6 +102,34 @@ async fn a_kernel_that_never_listens_is_a_hang() {
         assert_eq!((outcome, at), (Outcome::Crashed, phase), "{title}");
         assert!(title.starts_with("hang: the agent never answered;"), "{title}");
     }
+}
+
+/// A source that listens after so many seconds, on a machine that the host stops for the first so many.
+fn stopped(listens: Option<u64>, stopped: u64) -> Script {
+    let withheld = move |since: Duration| {
+        let stopped = since.min(Duration::from_secs(stopped));
+        Withheld { stopped, ..Withheld::default() }
+    };
+    let boots_in = move |hop| if hop == 0 { listens.map(Duration::from_secs) } else { Some(SECOND) };
+    Script { boots_in: Box::new(boots_in), withheld: Box::new(withheld), ..Script::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_the_host_stops_for_a_while_has_as_much_more_time() {
+    let deadline = Deadlines::default().stretched(4).of(Phase::Boot).as_secs();
+    for (listens, expected) in [(deadline + 29, Outcome::Survived), (deadline + 31, Outcome::Crashed)] {
+        let tried = Trial::of(stopped(Some(listens), 30)).run().await;
+        let (outcome, _, title) = tried.told();
+        assert_eq!(outcome, expected, "{title}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_the_host_stops_for_ever_is_not_a_hang() {
+    let tried = Trial::of(stopped(None, u64::MAX)).run().await;
+    let (outcome, phase, title) = tried.told();
+    assert_eq!((outcome, phase), (Outcome::HarnessFailed, Phase::Boot), "{title}");
+    assert!(title.contains("the host did not let the machine run: QEMU was stopped by a signal for"), "{title}");
 }
 
 #[tokio::test(start_paused = true)]
