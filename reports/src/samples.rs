@@ -41,7 +41,12 @@ pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) ->
             },
             passed: survived,
         }],
-        blackout: survived.then_some(Blackout { duration_us: 912_345, resolution_us: 4000, last_tick: 1234 }),
+        blackout: survived.then_some(Blackout {
+            duration_us: 912_345,
+            resolution_us: 4000,
+            last_tick: 1234,
+            by_guest_us: None,
+        }),
         findings: vec![Finding {
             kind: FindingKind::Kho,
             side: Side::Target,

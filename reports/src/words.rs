@@ -27,6 +27,10 @@ pub(crate) fn standing(cell: &CellRecord) -> String {
 pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
     let mut notes: Vec<String> = cell.injected.iter().map(|fault| format!("injected fault: {fault}")).collect();
     notes.extend(cell.digest.iter().map(|digest| format!("deterministic: digest {digest}")));
+    if let Some((blackout, by_guest_us)) = cell.blackout.and_then(|it| Some((it, it.by_guest_us?))) {
+        let [host, guest] = [blackout.duration_us, by_guest_us].map(|us| us / 1000);
+        notes.push(format!("the target's clock is wrong: by it the blackout took {guest} ms, by the host's {host} ms"));
+    }
     // The title of a survival is the first line that taints it.
     notes.extend(cell.tainted.iter().skip(usize::from(cell.outcome == Outcome::Survived)).cloned());
     if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {

@@ -60,6 +60,10 @@ impl Listener for Words {
                     display.event(stamped);
                 }
             }
+            Notice::Limited { limit, machines } => {
+                let s = if machines == 1 { "" } else { "s" };
+                tell(format_args!("note: {limit}: at most {machines} machine{s} at once\n"));
+            }
             Notice::WorkFoldersRemoved(count) => {
                 tell(format_args!("removed {count} working folder(s) that a killed luqual left behind\n"));
             }

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::host::{cache_folder, free_memory_mib};
+use crate::host::{cache_folder, free_memory_mib, tight_limit};
 use crate::kernels::open_store;
 use crate::machine::Found;
 use crate::request::{KernelSource, MachineChoice};
@@ -41,6 +41,12 @@ pub async fn examine(
         Err(error) => conditions.push(bad("QEMU", error.to_string(), error.hint_text().map(str::to_owned), false)),
     }
     conditions.push(room("memory", free_memory_mib(), ONE_MACHINE_MIB, "end a program that uses much memory"));
+    let limited = tight_limit().map(|limit| {
+        let advice = "raise the limit of the container, or run with fewer machines at once";
+        let state = room("memory limit", Some(limit.free_mib), ONE_MACHINE_MIB, advice);
+        Condition { says: format!("{limit}; {}", state.says), ..state }
+    });
+    conditions.extend(limited);
     let work = work_base();
     let advice = "set LUQUAL_WORK_DIR to a folder with more room";
     conditions.push(room("working folder", free_mib(&work).ok(), ONE_MACHINE_MIB, advice).about(&work));

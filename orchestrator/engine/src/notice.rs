@@ -2,6 +2,7 @@
 
 use luqual_kernels::{BuildProgress, Kernel};
 use luqual_model::Stamped;
+use luqual_vm::MemoryLimit;
 use std::path::Path;
 
 /// Gets the notices.
@@ -28,6 +29,13 @@ pub enum Notice<'a> {
     StepEnded,
     /// An event of the run, as the journal has it.
     Event(&'a Stamped),
+    /// So many machines run at once at most, since the memory of this process is limited.
+    Limited {
+        /// The limit.
+        limit: &'a MemoryLimit,
+        /// The machines at once.
+        machines: u64,
+    },
     /// This number of working folders, which killed processes of luqual left behind, was removed.
     WorkFoldersRemoved(usize),
     /// Something differs from the earlier run, and is used anyway.

@@ -2,7 +2,7 @@
 
 use crate::durations::Durations;
 use crate::error::EngineError;
-use crate::host::room_mib;
+use crate::host::{room_mib, tight_limit};
 use crate::kernels::open_store;
 use crate::registry::Registry;
 use crate::request::RunRequest;
@@ -11,6 +11,7 @@ use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_runner::{Load, Slots, group_cells};
+use luqual_vm::MemoryLimit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -64,8 +65,19 @@ pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
     if needed <= slots.memory_mib {
         return Ok(memory_mib);
     }
-    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and the run may use {} MiB", key.id(), slots.memory_mib))
+    let limit = tight_limit().map_or_else(String::new, |limit| format!("; {limit}"));
+    let may = format!("the run may use {} MiB{limit}", slots.memory_mib);
+    Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and {may}", key.id()))
         .hint("raise the matrix's memory budget, end a program that uses much memory, or set LUQUAL_WORK_DIR to a larger folder"))
+}
+
+/// The limit of this process's memory, and how many machines it allows at once, if that is fewer than there would be.
+pub(crate) fn limited(cells: &[CellKey], slots: Slots) -> Result<Option<(MemoryLimit, u64)>, EngineError> {
+    let sizes = cells.iter().map(|key| fits(key, slots)).collect::<Result<Vec<_>, _>>()?;
+    let largest = sizes.into_iter().max().unwrap_or_default() + QEMU_MIB;
+    Ok(tight_limit().map(|limit| (limit.free_mib / largest, limit)).and_then(|(machines, limit)| {
+        (machines < slots.jobs.min(cells.len() as u64)).then_some((limit, machines.max(1)))
+    }))
 }
 
 /// Adds the prediction and the expectation to each cell, from what is known of its kernels.

@@ -6,6 +6,7 @@ use crate::error::EngineError;
 use crate::folder::{self, Finished, IfExists, before_it_begins, has_no_run};
 use crate::interactive::Interactive;
 use crate::kernels::{find_kernels, first_kernels, open_store};
+use crate::notice::Notice;
 use crate::plan;
 use crate::request::{KeepOptions, RunRequest};
 use crate::requested::RequestedRun;
@@ -42,6 +43,9 @@ pub(crate) async fn run_chosen(
     fault(options.inject.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
     chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
+    if let Some((limit, machines)) = plan::limited(&chosen.cells, slots)? {
+        context.tell(Notice::Limited { limit: &limit, machines });
+    }
     let found = request.machine.find(context.machines, options.deterministic).await?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), existing)?;
     // Checked before a kernel is built for the run.

@@ -200,7 +200,7 @@ fn life(plan: PlannedCell, number: usize) -> Vec<Event> {
         duration_us: us * phases.len() as u64,
         phases,
         probes,
-        blackout: Some(Blackout { duration_us: 5 * us, resolution_us: 2000, last_tick: 1000 }),
+        blackout: Some(Blackout { duration_us: 5 * us, resolution_us: 2000, last_tick: 1000, by_guest_us: None }),
         findings: (0..6).map(finding).collect(),
         folder: format!("cells/{id}"),
         ..CellRecord::new(plan, outcome, status)

@@ -287,4 +287,7 @@ pub struct Blackout {
     pub resolution_us: u64,
     /// The count of the source's last tick.
     pub last_tick: u64,
+    /// The length in microseconds if the target's clock is believed, where that differs by more than the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_guest_us: Option<u64>,
 }

@@ -4,6 +4,7 @@
 
 mod accel;
 mod args;
+mod cgroup;
 mod console;
 mod emulator_faults;
 mod end;
@@ -27,6 +28,7 @@ pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as
 pub use args::{
     ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
 };
+pub use cgroup::{MemoryGroups, MemoryLimit};
 pub use console::{Console, Feed};
 pub use emulator_faults::{
     EMULATOR_FAULTS, Emulation, EmulatorFault, fault_behind_boot_hang, fault_behind_line, needs_one_thread,

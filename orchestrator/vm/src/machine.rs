@@ -1,6 +1,7 @@
 //! A QEMU process: starts it paused, controls it, watches it, and ends it.
 
 use crate::args::{self, Launch, arguments};
+use crate::cgroup::{MemoryGroups, MemoryLimit};
 use crate::console::Console;
 use crate::end::MachineEnd;
 use crate::error::VmError;
@@ -17,6 +18,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -71,6 +73,8 @@ impl Machine {
         let server = serve(launch)?;
         let mut command = launcher.command(&qemu.path);
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
+        let groups = MemoryGroups::own();
+        let killed_before = groups.kills();
         let mut child = launcher.start(command).await.map_err(|error| VmError::Start(error.to_string()))?;
         let pid = child
             .id()
@@ -85,11 +89,16 @@ impl Machine {
         let waiter = tokio::spawn({
             let reaped = reaped.clone();
             async move {
-                let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let status = child.wait().await;
+                let is_for_memory = status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::KILL.as_raw()))
+                    && groups.kills() > killed_before;
+                let limit = is_for_memory.then(|| groups.limit());
+                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 reaped.store(true, Ordering::SeqCst);
                 // QEMU's last QMP event has the reason; its end only follows.
                 let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
-                set_once(&ended, MachineEnd::Qemu(format!("QEMU ended ({status}){}", said(&stderr_file))));
+                let why = limit.map_or_else(String::new, |limit| for_memory(limit.as_ref()));
+                set_once(&ended, MachineEnd::Qemu(format!("{why}QEMU ended ({status}){}", said(&stderr_file))));
             }
         });
         Ok(Self { qmp, qtest, console, ram, ssh_port, pid, reaped, end, waiter, _server: server })
@@ -338,6 +347,12 @@ async fn connect(socket: &Path) -> UnixStream {
     }
 }
 
+/// Why the host killed QEMU for memory, in words.
+fn for_memory(limit: Option<&MemoryLimit>) -> String {
+    let limit = limit.map_or_else(String::new, |limit| format!(" ({limit})"));
+    format!("the host killed QEMU since memory ran out{limit}: ")
+}
+
 /// The end of QEMU's standard error, if there is any.
 fn said(stderr: &Path) -> String {
     let text = fs::read(stderr).unwrap_or_default();
@@ -367,6 +382,15 @@ mod tests {
                     TCP[HOST_FORWARD]  12       127.0.0.1 33211       10.0.2.15    22     0     0\n";
         assert_eq!(forwarded_port(text), Some(33211));
         assert_eq!(forwarded_port("Hub -1 (net):\n"), None);
+    }
+
+    #[test]
+    fn a_kill_for_memory_names_the_limit() {
+        let limit = MemoryLimit { group: "/g".into(), limit_mib: 600, free_mib: 2 };
+        let told =
+            "the host killed QEMU since memory ran out (the control group /g is limited to 600 MiB, 2 of them free): ";
+        assert_eq!(for_memory(Some(&limit)), told);
+        assert_eq!(for_memory(None), "the host killed QEMU since memory ran out: ");
     }
 
     #[tokio::test]
