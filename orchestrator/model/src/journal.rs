@@ -1,6 +1,7 @@
+use crate::bounds::JOURNAL_LINE;
 use crate::{Event, RunInfo, SCHEMA_VERSION, Stamped};
 use serde::Deserialize;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 /// Reads a journal one line at a time. An incomplete last line is left out: the run was killed while it wrote the
 /// line, or it is still writing. Any other line that cannot be read is an error, since somebody changed the file.
@@ -9,6 +10,8 @@ pub struct Journal<R> {
     line: Vec<u8>,
     lines: u64,
     whole: u64,
+    /// The longest line in bytes.
+    longest: u64,
 }
 
 /// Where a line is in the journal.
@@ -24,7 +27,11 @@ impl<R: BufRead> Journal<R> {
     /// Reads the first line, which is the head of the run. An error if the journal does not start with one, or has
     /// another schema version.
     pub fn begin(reader: R) -> io::Result<(RunInfo, Self)> {
-        let mut journal = Self { reader, line: Vec::new(), lines: 0, whole: 0 };
+        Self::begin_with(reader, JOURNAL_LINE)
+    }
+
+    fn begin_with(reader: R, longest: u64) -> io::Result<(RunInfo, Self)> {
+        let mut journal = Self { reader, line: Vec::new(), lines: 0, whole: 0, longest };
         let Some((_, stamped)) = journal.line(check_version)? else {
             return Err(invalid("it does not start with a run"));
         };
@@ -41,7 +48,11 @@ impl<R: BufRead> Journal<R> {
 
     fn line(&mut self, check: fn(&[u8]) -> io::Result<()>) -> io::Result<Option<(ByteRange, Stamped)>> {
         self.line.clear();
-        let length = self.reader.read_until(b'\n', &mut self.line)? as u64;
+        let length = (&mut self.reader).take(self.longest + 1).read_until(b'\n', &mut self.line)? as u64;
+        if length > self.longest {
+            let (line, most) = (self.lines + 1, self.longest >> 20);
+            return Err(invalid(&format!("line {line} of the journal is longer than {most} MiB")));
+        }
         if !self.line.ends_with(b"\n") {
             return Ok(None);
         }
@@ -133,6 +144,19 @@ mod tests {
         assert_eq!((place.offset, stamped.event), (first.len() as u64, Event::RunResumed { left: 1 }));
         assert!(journal.next().is_none());
         assert_eq!(journal.whole(), place.offset + place.length);
+    }
+
+    #[test]
+    fn a_line_has_a_bound_whether_it_ends_or_not() {
+        let first = lines(&[start()]);
+        let most = first.len() as u64;
+        let begun =
+            |text: &str, most| Journal::begin_with(text.as_bytes(), most).map(drop).map_err(|it| it.to_string());
+        assert_eq!(begun(&first, most), Ok(()));
+        assert_eq!(begun(&first, most - 1), Err("line 1 of the journal is longer than 0 MiB".to_owned()));
+        let text = format!("{first}{}", "x".repeat(2 * first.len()));
+        let (_, mut journal) = Journal::begin_with(text.as_bytes(), most).unwrap();
+        assert!(journal.next().unwrap().unwrap_err().to_string().contains("line 2 of the journal is longer"));
     }
 
     #[test]

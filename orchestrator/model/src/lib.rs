@@ -4,6 +4,7 @@
 //! the same stream. A record on disk is these types as JSON, with [`SCHEMA_VERSION`] at the top. Words:
 //! docs/glossary.md.
 
+pub mod bounds;
 mod cell;
 mod event;
 mod expectation;
@@ -15,6 +16,7 @@ mod kernel;
 mod level;
 mod outcome;
 mod phase;
+pub mod plain;
 mod planned;
 mod probe;
 mod program;
