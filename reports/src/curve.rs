@@ -5,6 +5,7 @@ use crate::markdown::plain;
 use crate::record::Record;
 use crate::suite::pair;
 use crate::words::end;
+use luqual_model::plain::csv_field;
 use luqual_model::{CellRecord, Outcome, Phase};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -83,7 +84,7 @@ pub fn curve_csv(record: &Record) -> io::Result<Option<String>> {
         let key = &cell.plan.key;
         for (unit, curve) in curves(&cell) {
             for (size, times) in curve {
-                let names = [&key.source, &key.target, &key.profile, &key.workload, unit].map(field).join(",");
+                let names = [&key.source, &key.target, &key.profile, &key.workload, unit].map(csv_field).join(",");
                 let times = times.map(|us| us.map_or_else(|| ",".to_owned(), |us| format!(",{us}"))).concat();
                 let _ = write!(text, "{names},{size}{times}\r\n");
             }
@@ -92,10 +93,6 @@ pub fn curve_csv(record: &Record) -> io::Result<Option<String>> {
     let steps = STEPS.map(|step| format!(",{step}_us")).concat();
     let head = format!("source,target,profile,workload,unit,size{steps}\r\n");
     Ok(Some(text).filter(|text| !text.is_empty()).map(|text| head + &text))
-}
-
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::brief::Brief;
 use crate::words::{line, name, standing};
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
-use luqual_model::{CellId, CellRecord, Event, Phase, Stamped};
+use luqual_model::{CellId, CellRecord, Event, Phase, Stamped, plain};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -112,6 +112,7 @@ impl Display {
 
     /// Shows a line above the one that moves.
     pub fn say(&self, line: String) {
+        let line = plain::lines(&line);
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),

@@ -7,7 +7,7 @@ use crate::devices::Devices;
 use crate::grid::{Grid, Square, grids};
 use crate::record::Record;
 use crate::words::repro;
-use luqual_model::{Outcome, ProgramFile, ProgramInfo, Status};
+use luqual_model::{Outcome, ProgramFile, ProgramInfo, Status, plain};
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -37,6 +37,7 @@ const HUGE: usize = 10_000;
 
 /// Writes the page, a cell at a time.
 pub fn html(record: &Record, evidence: Evidence<'_>, to: &mut dyn Write) -> io::Result<()> {
+    let mut put = |text: String| to.write_all(plain::lines(&text).as_bytes());
     let count = record.ended().count();
     let mut listed: Vec<usize> = record.ended().collect();
     let wanted = |number: &usize| record.brief(*number).is_some_and(|brief| brief.needs_attention());
@@ -47,20 +48,20 @@ pub fn html(record: &Record, evidence: Evidence<'_>, to: &mut dyn Write) -> io::
     listed.sort_by_key(|number| record.brief(*number).map(|brief| brief.urgency()));
     listed.truncate(HUGE);
 
-    write!(to, "{}<html lang=\"en\">{}<body>", DOCTYPE.into_string(), head(record).into_string())?;
-    to.write_all(about(record).into_string().as_bytes())?;
+    put(format!("{}<html lang=\"en\">{}<body>", DOCTYPE.into_string(), head(record).into_string()))?;
+    put(about(record).into_string())?;
     let grids = grids(record);
     let folded = grids.len() > GRIDS;
     if folded {
-        write!(to, "<details><summary>{} grids</summary>", grids.len())?;
+        put(format!("<details><summary>{} grids</summary>", grids.len()))?;
     }
     for grid in &grids {
-        to.write_all(drawn(record, grid, count <= HUGE).into_string().as_bytes())?;
+        put(drawn(record, grid, count <= HUGE).into_string())?;
     }
-    to.write_all(if folded { b"</details>" } else { b"" })?;
-    to.write_all(devices::devices(&Devices::of(&[record])?).into_string().as_bytes())?;
-    to.write_all(kernels(record).into_string().as_bytes())?;
-    to.write_all(filters(record, &listed, count).into_string().as_bytes())?;
+    put(if folded { "</details>" } else { "" }.to_owned())?;
+    put(devices::devices(&Devices::of(&[record])?).into_string())?;
+    put(kernels(record).into_string())?;
+    put(filters(record, &listed, count).into_string())?;
     let (mut urgent, mut whole) = (0, 0);
     for number in &listed {
         let cell = record.cell(*number)?;
@@ -69,9 +70,9 @@ pub fn html(record: &Record, evidence: Evidence<'_>, to: &mut dyn Write) -> io::
         whole += usize::from(is_whole);
         let evidence = is_whole.then_some(evidence);
         let is_open = wanted(number) && urgent <= OPEN;
-        to.write_all(cell::detail(&cell, repro(record, &cell), evidence, is_open).into_string().as_bytes())?;
+        put(cell::detail(&cell, repro(record, &cell), evidence, is_open).into_string())?;
     }
-    write!(to, "{}</body></html>", markup! { script { (PreEscaped(include_str!("html/page.js"))) } }.into_string())
+    put(format!("{}</body></html>", markup! { script { (PreEscaped(include_str!("html/page.js"))) } }.into_string()))
 }
 
 fn head(record: &Record) -> Markup {

@@ -4,7 +4,7 @@ use crate::brief::{Brief, TestResult};
 use crate::grid::{Square, grids};
 use crate::record::Record;
 use crate::words::{end, notes, repro, standing};
-use luqual_model::{CellKey, CellRecord, PlannedCell};
+use luqual_model::{CellKey, CellRecord, PlannedCell, plain};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The record as JUnit XML. Failures of the harness are errors; a cell that does what it is known to do passes, and
 /// its output says what that is.
 pub fn junit(record: &Record) -> io::Result<String> {
-    let mut report = Report::new(format!("luqual {}", record.run.id));
+    let mut report = Report::new(text(&format!("luqual {}", record.run.id)));
     for grid in grids(record) {
         let mut suite = TestSuite::new(text(&format!("{} on {}", grid.workload, grid.profile)));
         for (name, value) in crate::kernels::facts(record.run.kernels.values()) {
@@ -61,9 +61,9 @@ fn named(key: &CellKey, status: TestCaseStatus) -> TestCase {
     case
 }
 
-/// Two characters that XML does not have, and that quick-junit lets pass.
+/// Text of anybody, in which XML's own characters are escaped later.
 fn text(text: &str) -> String {
-    text.replace(['\u{fffe}', '\u{ffff}'], " ")
+    plain::lines(text)
 }
 
 fn case(record: &Record, cell: &CellRecord) -> TestCase {

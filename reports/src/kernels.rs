@@ -1,4 +1,5 @@
-//! What reports say of the patches that kernels carry. Subjects are anybody's text: one line each, and never markup.
+//! What reports say of the patches that kernels carry, and of kernels that are known by their release alone. Subjects are
+//! anybody's text: one line each, and never markup.
 
 use crate::words::line;
 use luqual_model::KernelInfo;
@@ -10,28 +11,39 @@ const SUBJECTS: usize = 3;
 /// How many characters of each.
 const CHARACTERS: usize = 72;
 
-/// A line for each kernel that carries patches.
+/// A line for each kernel that carries patches, and for each whose build id is not known.
 pub(crate) fn lines<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> Vec<String> {
-    patched(kernels).map(|info| line(&format!("{} carries {}", info.name, carried(info)))).collect()
+    facts_of(kernels).map(|(info, what)| line(&format!("{} {what}", info.name))).collect()
 }
+
+fn facts_of<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> impl Iterator<Item = (&'a KernelInfo, String)> {
+    kernels.into_iter().flat_map(|info| {
+        let patches = (!info.patches.is_empty()).then(|| format!("carries {}", carried(info)));
+        let unknown = info.build_id.is_none().then(|| BY_RELEASE.to_owned());
+        patches.into_iter().chain(unknown).map(move |what| (info, what))
+    })
+}
+
+/// Of a kernel whose image says no more of it.
+const BY_RELEASE: &str =
+    "has no build id that luqual can read: a guest proves by its release alone that it runs this kernel";
 
 /// The same as a name and a value each.
 pub(crate) fn facts<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> Vec<(String, String)> {
-    patched(kernels).map(|info| (format!("kernel {}", info.name), format!("carries {}", carried(info)))).collect()
+    facts_of(kernels).map(|(info, what)| (format!("kernel {}", info.name), what)).collect()
 }
 
 /// All subjects, numbered.
 pub(crate) fn listed<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> Markup {
     markup! {
-        @for info in patched(kernels) {
+        @for info in kernels {
+            @if info.build_id.is_none() { p { (info.name) " " (BY_RELEASE) } }
+            @if !info.patches.is_empty() {
             p { (info.name) " carries " (count(info)) ":" }
             ol { @for patch in &info.patches { li { (patch.subject) " " code.off { "sha256 " (patch.sha256) } } } }
+            }
         }
     }
-}
-
-fn patched<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> impl Iterator<Item = &'a KernelInfo> {
-    kernels.into_iter().filter(|info| !info.patches.is_empty())
 }
 
 fn count(info: &KernelInfo) -> String {
@@ -76,5 +88,13 @@ mod tests {
         assert_eq!(lines[0], "a carries 1 patch: one");
         assert_eq!(lines[1], format!("b carries 5 patches: 1; 2 [31m; {}…; and 2 more", "x".repeat(CHARACTERS)));
         assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn a_kernel_that_is_known_by_its_release_alone_is_told() {
+        let unread = KernelInfo { build_id: None, ..kernel("c", &[]) };
+        let told = lines([&kernel("a", &[]), &unread]);
+        assert!(told.len() == 1 && told[0].starts_with("c has no build id that luqual can read"), "{told:?}");
+        assert_eq!(facts([&unread])[0].0, "kernel c");
     }
 }

@@ -6,6 +6,7 @@ use crate::grid::{Square, grids};
 use crate::record::Record;
 use crate::words::{end, notes, standing};
 use luqual_model::CellRecord;
+use luqual_model::plain::is_unsafe;
 use std::fmt::Write;
 use std::io;
 
@@ -71,7 +72,7 @@ fn diagnostics(cell: &CellRecord) -> Vec<String> {
 
 /// One line in which `#` starts nothing.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c == '#' || c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c == '#' || is_unsafe(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

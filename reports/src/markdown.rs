@@ -6,6 +6,7 @@ use crate::record::Record;
 use crate::terminal::{Attention, attention, named};
 use crate::words::{notes, repro, standing};
 use luqual_model::Status;
+use luqual_model::plain::is_unsafe;
 use std::fmt::Write;
 use std::io;
 
@@ -80,7 +81,7 @@ pub(crate) fn plain(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '~' | '&' => plain.extend(['\\', c]),
-            control if control.is_control() => plain.push(' '),
+            other if is_unsafe(other) => plain.push(' '),
             other => plain.push(other),
         }
     }

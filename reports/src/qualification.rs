@@ -3,7 +3,7 @@
 use crate::brief::Brief;
 use crate::record::Record;
 use crate::words::line;
-use luqual_model::{CellRecord, Outcome, RunInfo, Status};
+use luqual_model::{CellRecord, Outcome, RunInfo, Status, plain};
 use maud::{DOCTYPE, PreEscaped, html as markup};
 use std::fmt::Write;
 use std::io;
@@ -81,7 +81,7 @@ impl Qualification {
 
     /// The page, to print or to attach.
     pub fn html(&self, run: &RunInfo) -> String {
-        markup! {
+        let page = markup! {
             (DOCTYPE)
             html lang="en" {
                 head {
@@ -101,8 +101,8 @@ impl Qualification {
                     dl { @for (name, value) in facts(run) { dt { (name) } dd { (value) } } }
                 }
             }
-        }
-        .into_string()
+        };
+        plain::lines(&page.into_string())
     }
 }
 

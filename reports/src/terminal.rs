@@ -4,7 +4,7 @@ use crate::brief::Brief;
 use crate::grid::{Grid, Row, Square, same};
 use crate::record::Record;
 use crate::words::{line, name, notes, repro, standing};
-use luqual_model::{CellRecord, Outcome, Phase};
+use luqual_model::{CellRecord, Outcome, Phase, plain};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
@@ -161,7 +161,7 @@ pub fn summary(record: &Record) -> io::Result<String> {
         let _ = write!(text, "; blackout: median {median} ms, longest {longest} ms");
     }
     text.push('\n');
-    Ok(text)
+    Ok(plain::lines(&text))
 }
 
 /// How often cells may fail that were run several times and need no attention: those that do have it beside their

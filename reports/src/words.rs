@@ -2,7 +2,8 @@
 
 use crate::brief::Brief;
 use crate::record::Record;
-use luqual_model::{CellKey, CellRecord, FindingKind, Outcome, Side, Status};
+use luqual_model::bounds::TAINTS_SHOWN;
+use luqual_model::{CellKey, CellRecord, FindingKind, Outcome, Side, Status, plain};
 
 /// Which cell it is.
 pub(crate) fn name(key: &CellKey) -> String {
@@ -32,7 +33,10 @@ pub(crate) fn notes(cell: &CellRecord) -> Vec<String> {
         notes.push(format!("the target's clock is wrong: by it the blackout took {guest} ms, by the host's {host} ms"));
     }
     // The title of a survival is the first line that taints it.
-    notes.extend(cell.tainted.iter().skip(usize::from(cell.outcome == Outcome::Survived)).cloned());
+    let mut tainted = cell.tainted.iter().skip(usize::from(cell.outcome == Outcome::Survived)).cloned();
+    notes.extend(tainted.by_ref().take(TAINTS_SHOWN));
+    let more = tainted.count();
+    notes.extend((more > 0).then(|| format!("and {more} more lines that taint it")));
     if let (Some(false), Some(prediction)) = (cell.as_predicted(), &cell.plan.prediction) {
         notes.push(format!("predicted: {}: {}", prediction.outcome, prediction.why));
         // A title is the kernel's own words; who did better than was predicted has none.
@@ -94,7 +98,7 @@ pub fn end(cell: &CellRecord) -> String {
 
 /// One line of anybody's text, in which nothing moves a terminal's cursor.
 pub(crate) fn line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain::one_line(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::exit::Exit;
 use crate::output;
 use luqual_engine::{EngineError, ErrorKind};
+use luqual_model::plain::lines as plain;
 use std::error::Error;
 use std::fmt::Display;
 
@@ -47,11 +48,6 @@ impl CliError {
         output::tell(text);
         exit
     }
-}
-
-/// Lines in which nothing moves a terminal's cursor: they may have somebody else's record in them.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
 }
 
 impl<E: Into<EngineError>> From<E> for CliError {

@@ -4,6 +4,7 @@
 use crate::error::CliError;
 use crate::signals;
 use luqual_engine::EngineError;
+use luqual_model::plain::lines;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -21,9 +22,9 @@ pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Re
     }
 }
 
-/// Writes a text.
+/// Writes a text. It may have somebody else's words in it.
 pub(crate) fn print(text: impl Display) -> Result<(), CliError> {
-    stream(|to| write!(to, "{text}"))
+    stream(|to| to.write_all(lines(&text.to_string()).as_bytes()))
 }
 
 /// Writes a line.
@@ -33,7 +34,7 @@ pub(crate) fn line(text: impl Display) -> Result<(), CliError> {
 
 /// Tells something on standard error. Whoever does not look any more misses it.
 pub(crate) fn tell(text: impl Display) {
-    let _ = write!(io::stderr(), "{text}");
+    let _ = io::stderr().write_all(lines(&text.to_string()).as_bytes());
 }
 
 /// Lines that are written where no error can be returned; the first is kept.

@@ -2,6 +2,7 @@
 
 use crate::keys::Keys;
 use crate::link::{Link, LinkError, Output, Size, Typed};
+use luqual_model::bounds::{AGENT_LOG, PROBE_TEXT, cut};
 use luqual_protocol::{AGENT, PROMPT, Prompt, Reply, Request};
 use std::fs::File;
 use std::io::Write;
@@ -69,8 +70,8 @@ fn read_reply(status: u32, stdout: &[u8], stderr: &[u8]) -> Reply {
         Ok(reply) if status == 0 => reply,
         _ => Reply::failed(format!(
             "the agent exited with status {status} and wrote `{}` and, on standard error, `{}`",
-            String::from_utf8_lossy(stdout).trim_end(),
-            String::from_utf8_lossy(stderr).trim_end()
+            cut(String::from_utf8_lossy(stdout).trim_end(), PROBE_TEXT),
+            cut(String::from_utf8_lossy(stderr).trim_end(), PROBE_TEXT)
         )),
     }
 }
@@ -90,6 +91,9 @@ impl AgentLog {
 
     fn write(&self, what: &str, value: &serde_json::Value) {
         let at_us = self.started.elapsed().as_micros() as u64;
+        if self.file.metadata().is_ok_and(|about| about.len() >= AGENT_LOG) {
+            return;
+        }
         // Errors are ignored; a full disk also fails the record.
         let _ = writeln!(&*self.file, "{}", serde_json::json!({ "at_us": at_us, what: value }));
     }
@@ -110,5 +114,10 @@ mod tests {
         };
         assert!(fails(read_reply(137, done, b""), "137"));
         assert!(fails(read_reply(0, b"", b"no such request"), "no such"));
+        let flood = vec![b'x'; 1 << 20];
+        let Reply::NotDone { why: NotDone::Failed { message }, .. } = read_reply(0, &flood, &flood) else {
+            panic!("it is no reply")
+        };
+        assert!(message.len() < 3 * PROBE_TEXT, "{}", message.len());
     }
 }

@@ -1,6 +1,7 @@
 //! SSH to the guest: one connection, one command per channel.
 
 use crate::keys::Keys;
+use luqual_model::bounds::REPLY;
 use russh::client::{self, Handle, Handler};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Preferred, kex};
@@ -31,16 +32,13 @@ pub enum LinkError {
     /// The guest has another host key than this VM's, or refused the user's key.
     #[error("SSH: the guest refused the key that luqual made for it")]
     NotAuthenticated,
-    /// The command printed more than [`MOST`] bytes.
-    #[error("SSH: the command printed more than {} MiB", MOST >> 20)]
+    /// The command printed more than [`REPLY`] bytes.
+    #[error("SSH: the command printed more than {} MiB", REPLY >> 20)]
     TooMuch,
     /// The channel closed before the command ended.
     #[error("SSH: the connection ended before the command did")]
     Cut,
 }
-
-/// The largest output of a command in bytes; luqual never trusts the guest.
-pub(crate) const MOST: usize = 64 << 20;
 
 /// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +109,7 @@ impl Link {
         channel.eof().await.map_err(ssh("write to a command"))?;
         let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
         while let Some(message) = channel.wait().await {
-            if stdout.len() + stderr.len() > MOST {
+            if stdout.len() + stderr.len() > REPLY {
                 return Err(LinkError::TooMuch);
             }
             match message {

@@ -4,6 +4,7 @@ use crate::error::KernelError;
 use crate::patches::Series;
 use luqual_config::document::{self, Table};
 use luqual_model::Version;
+use luqual_model::bounds::TEXT_FILE;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -146,11 +147,11 @@ impl Catalog {
             let beside = Beside { config: &fragment, folder: Path::new(""), own: &EMBEDDED_PATCHES };
             return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
         };
-        let text = std::fs::read_to_string(path).map_err(KernelError::named(path))?;
+        let text = luqual_files::read_text(path, TEXT_FILE).map_err(KernelError::named(path))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let fragment = |name: &str| {
             let path = folder.join("config").join(name);
-            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+            luqual_files::read_text(&path, TEXT_FILE).map_err(|error| format!("{}: {error}", path.display()))
         };
         Self::read(&path.display().to_string(), &text, &Beside { config: &fragment, folder, own: &[] }, false)
     }

@@ -93,7 +93,7 @@ fn part_of(file: &Path) -> PathBuf {
 
 /// Copies a file that the user named: the mirror is a folder, or the catalog has a local tarball.
 fn copy(from: &Path, mut to: &File, part: &Path) -> Result<(), KernelError> {
-    let mut source = File::open(from).map_err(KernelError::named(from))?;
+    let mut source = luqual_files::open(from).map_err(KernelError::named(from))?;
     to.set_len(0).map_err(KernelError::file(part))?;
     io::copy(&mut source, &mut to).map(drop).map_err(KernelError::file(part))
 }

@@ -2,7 +2,9 @@
 //!
 //! The header is described in Documentation/arch/x86/boot.rst; the payload behind it is the kernel's ELF, compressed.
 
+use crate::payload::unpack;
 use flate2::read::GzDecoder;
+use luqual_model::bounds::KERNEL_CONFIG;
 use object::Object;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -18,6 +20,8 @@ pub struct ImageFacts {
     pub abi: Option<Vec<String>>,
     /// The embedded .config (CONFIG_IKCONFIG).
     pub config: Option<String>,
+    /// Why the payload could not be read, so that the other facts are unknown.
+    pub unread: Option<String>,
 }
 
 /// The image is not a bzImage; the text says why.
@@ -28,13 +32,15 @@ pub struct NotAnImage(&'static str);
 /// Reads a bzImage. An invalid header is an error; facts from a payload that cannot be unpacked are `None`.
 pub fn read(image: &[u8]) -> Result<ImageFacts, NotAnImage> {
     let header = Header::read(image)?;
-    let elf = header.payload(image).and_then(decompress);
-    let facts = elf.as_deref().map(|elf| (build_id(elf), abi_strings(elf), ikconfig(elf)));
-    let (build_id, abi, config) = match facts {
-        Some((build_id, abi, config)) => (build_id, Some(abi), config),
-        None => (None, None, None),
-    };
-    Ok(ImageFacts { release: header.release, build_id, abi, config })
+    let release = header.release.clone();
+    let elf = header.payload(image).ok_or_else(|| "it is not in the file".to_owned()).and_then(unpack);
+    Ok(match elf {
+        Ok(elf) => {
+            let (build_id, abi, config) = (build_id(&elf), Some(abi_strings(&elf)), ikconfig(&elf));
+            ImageFacts { release, build_id, abi, config, unread: None }
+        }
+        Err(why) => ImageFacts { release, build_id: None, abi: None, config: None, unread: Some(why) },
+    })
 }
 
 struct Header {
@@ -72,65 +78,16 @@ impl Header {
         if release.is_empty() {
             return Err(NotAnImage("the image has no version string"));
         }
+        // include/uapi/linux/utsname.h: a release has 64 characters.
+        if release.len() > 64 || !release.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(NotAnImage("the version string is not that of a kernel"));
+        }
         Ok(Self { release, payload })
     }
 
     fn payload<'a>(&self, image: &'a [u8]) -> Option<&'a [u8]> {
         image.get(self.payload.clone())
     }
-}
-
-/// The largest unpacked kernel in bytes; a larger payload is not read.
-const LARGEST: u64 = 1 << 30;
-
-/// The ELF in a payload; the first bytes tell the compression. The kernel's build appends the unpacked size, 4 bytes,
-/// to most formats.
-fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
-    let mut elf = Vec::new();
-    match payload {
-        [0x02, 0x21, 0x4c, 0x18, blocks @ ..] => elf = lz4_legacy(blocks)?,
-        [0x1f, 0x8b, ..] => {
-            let _ = GzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?;
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            let _ = liblzma::read::XzDecoder::new(payload).take(LARGEST).read_to_end(&mut elf).ok()?;
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(payload).ok()?;
-            let _ = decoder.take(LARGEST).read_to_end(&mut elf).ok()?;
-        }
-        [0x7f, b'E', b'L', b'F', ..] => elf = payload.to_vec(),
-        _ => return None,
-    }
-    // A truncated ELF does not have all strings.
-    let is_whole = (elf.len() as u64) < LARGEST;
-    (is_whole && elf.starts_with(b"\x7fELF")).then_some(elf)
-}
-
-/// Unpacks `lz4 -l`: blocks of up to 8 MiB, each after its packed length; the magic may be repeated between them
-/// (lib/decompress_unlz4.c). `None` if the end is missing, since a partial kernel does not have all strings.
-fn lz4_legacy(mut blocks: &[u8]) -> Option<Vec<u8>> {
-    const BLOCK: usize = 8 << 20;
-    const MAGIC: usize = 0x184c_2102;
-    let mut elf = Vec::new();
-    while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
-        let length = u32::from_le_bytes(*length) as usize;
-        if length == MAGIC {
-            blocks = rest;
-            continue;
-        }
-        // The unpacked size, which the build appends.
-        if rest.is_empty() && length == elf.len() {
-            return Some(elf);
-        }
-        if length == 0 || length > rest.len() {
-            return None;
-        }
-        let (block, rest) = rest.split_at(length);
-        elf.extend(lz4_flex::block::decompress(block, BLOCK).ok()?);
-        blocks = rest;
-    }
-    blocks.is_empty().then_some(elf)
 }
 
 /// The GNU build id in an ELF, as hex.
@@ -175,8 +132,9 @@ fn is_abi(text: &str) -> bool {
 fn ikconfig(elf: &[u8]) -> Option<String> {
     let start = memchr::memmem::find(elf, b"IKCFG_ST\x1f\x8b")? + b"IKCFG_ST".len();
     let mut text = String::new();
-    GzDecoder::new(elf.get(start..)?).take(LARGEST).read_to_string(&mut text).ok()?;
-    Some(text)
+    GzDecoder::new(elf.get(start..)?).take(KERNEL_CONFIG + 1).read_to_string(&mut text).ok()?;
+    // A part of a configuration lacks options that the kernel has.
+    Some(text).filter(|text| text.len() as u64 <= KERNEL_CONFIG)
 }
 
 #[cfg(test)]
@@ -213,6 +171,13 @@ pub(crate) mod tests {
         gzip.write_all(&elf()).unwrap();
         let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
         xz.write_all(&elf()).unwrap();
+        let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+        let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+        let mut lzma = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        lzma.write_all(&elf()).unwrap();
+        let mut lzma = lzma.finish().unwrap();
+        // The unpacked size, which the build appends (scripts/Makefile.lib, size_append).
+        lzma.extend((elf().len() as u32).to_le_bytes());
         let block = lz4_flex::block::compress(&elf());
         let mut lz4 = vec![0x02, 0x21, 0x4c, 0x18];
         lz4.extend((block.len() as u32).to_le_bytes());
@@ -221,7 +186,7 @@ pub(crate) mod tests {
         let again = [&lz4[..], &lz4[..4]].concat();
         lz4.extend((elf().len() as u32).to_le_bytes());
         let zstd = ruzstd::encoding::compress_to_vec(&elf()[..], ruzstd::encoding::CompressionLevel::Fastest);
-        for payload in [elf(), gzip.finish().unwrap(), xz.finish().unwrap(), lz4, bare, again, zstd] {
+        for payload in [elf(), gzip.finish().unwrap(), xz.finish().unwrap(), lzma, lz4, bare, again, zstd] {
             let facts = read(&image(&payload)).unwrap();
             assert_eq!(facts.release, "9.9.9-x");
             assert_eq!(facts.abi.unwrap(), ["kho-block-v1", "kho-v4", "luo-v5", "memfd-v2"]);
@@ -239,6 +204,21 @@ pub(crate) mod tests {
         for payload in [b"LZO?".to_vec(), cut, wrong_size] {
             let facts = read(&image(&payload)).unwrap();
             assert_eq!((facts.abi, facts.config, facts.build_id), (None, None, None));
+            assert!(facts.unread.is_some());
+        }
+        let told = |magic: &[u8]| read(&image(magic)).unwrap().unread.unwrap();
+        assert_eq!(told(b"BZh91AY&SY"), "luqual cannot unpack bzip2");
+        assert_eq!(told(b"\x89LZO\0\r\n\x1a\n"), "luqual cannot unpack LZO");
+        assert_eq!(told(b"????"), "its compression is unknown");
+    }
+
+    #[test]
+    fn a_release_is_shown_and_so_it_is_plain_text() {
+        for release in ["9.9.9\x1b[2J", "9\u{202e}", &"9".repeat(65)] {
+            let mut bytes = image(&elf());
+            let long = [release.as_bytes(), b" #1\0"].concat();
+            bytes[0x300..0x300 + long.len()].copy_from_slice(&long);
+            assert_eq!(read(&bytes), Err(NotAnImage("the version string is not that of a kernel")), "{release:?}");
         }
     }
 

@@ -14,6 +14,7 @@ mod kernel;
 mod lock;
 mod mutants;
 mod patches;
+mod payload;
 mod predict;
 mod progress;
 mod recipe;

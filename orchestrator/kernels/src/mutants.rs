@@ -9,6 +9,7 @@ use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::store::{Kind, Store};
 use crate::workplace::can_build;
+use luqual_model::bounds::TEXT_FILE;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
     let files = patches::patch_files(folder).map_err(|trouble| trouble.of(of))?;
     let mutant = |path: PathBuf| -> Result<Mutant, KernelError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = fs::read_to_string(&path).map_err(KernelError::named(&path))?;
+        let text = luqual_files::read_text(&path, TEXT_FILE).map_err(KernelError::named(&path))?;
         let found_by = text.lines().filter_map(|line| line.strip_prefix("Found-by:"));
         let found_by = found_by.flat_map(str::split_whitespace).map(str::to_owned).collect();
         let survives = text.lines().find_map(|line| line.strip_prefix("Survives:")).map(|why| why.trim().to_owned());

@@ -6,6 +6,8 @@
 use crate::digest;
 use crate::error::{KernelError, says_full};
 use crate::git::{Failed, git, plain_git, said};
+use luqual_model::bounds::TEXT_FILE;
+use luqual_model::plain::one_line;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -128,7 +130,7 @@ pub(crate) fn read(series: &Series) -> Result<Vec<Patch>, Trouble> {
             patch_files(work.path())?
         }
         Series::Path(path) => {
-            let text = fs::read(path).map_err(Trouble::named(path))?;
+            let text = luqual_files::read(path, TEXT_FILE).map_err(Trouble::named(path))?;
             if !text.starts_with(b"From ") {
                 let hint =
                     "write the mbox with `git format-patch --stdout`, or put plain diffs into a folder as *.patch";
@@ -285,7 +287,7 @@ fn heading(subject: &str) -> (Kind, String) {
     }
     let kind = if is_answer || is_cover { Kind::Other } else { Kind::Patch };
     // A subject is printed on terminals, so control characters are removed.
-    (kind, rest.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SUBJECT).collect())
+    (kind, one_line(rest).chars().take(SUBJECT).collect())
 }
 
 /// The part of a patch that is applied: from the header of its first file. git-apply ignores the text before.

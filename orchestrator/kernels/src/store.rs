@@ -102,12 +102,37 @@ impl Store {
         }
     }
 
+    /// What tells the kernel that `spec` names from every other: its image and its command line, or what its image will
+    /// be built from. Nothing is built.
+    pub fn identity(&self, spec: &str) -> Result<String, KernelError> {
+        if let Some(kernel) = self.find(spec)? {
+            return Ok(format!("{} {}", kernel.info.image_sha256, kernel.info.command_line));
+        }
+        let Some(entry) = self.entry(spec)? else { return Ok(spec.to_owned()) };
+        match self.folder(Kind::Kernels, &Recipe::read(&entry)?) {
+            // Without a compiler, nothing is built.
+            Err(KernelError::Tools(_)) => Ok(entry.version.clone()),
+            folder => Ok(format!("{} {}", folder?.display(), entry.command_line)),
+        }
+    }
+
     /// The entry of the kernel that `spec` names; `None` if it is the path of a built kernel.
     fn entry(&self, spec: &str) -> Result<Option<Cow<'_, Entry>>, KernelError> {
         match self.catalog.find(spec) {
             Some(entry) => Ok(Some(Cow::Borrowed(entry))),
             None => Ok(commits::entry(spec, &self.catalog)?.map(Cow::Owned)),
         }
+    }
+
+    /// The kernel in the store whose image has that digest, whatever it was built from; it gets the name.
+    pub fn with_digest(&self, name: &str, image_sha256: &str) -> Option<Kernel> {
+        let folders = fs::read_dir(self.place(Kind::Kernels)).ok()?;
+        folders.flatten().find_map(|folder| metadata::load_digest(&folder.path(), name, image_sha256))
+    }
+
+    /// The kernel at that path, if there is an image or a tree in which one was built. Nothing is built.
+    pub fn at_path(&self, path: &str) -> Option<Result<Kernel, KernelError>> {
+        Path::new(path).exists().then(|| by_path::read(path))
     }
 
     fn read_path(&self, spec: &str) -> Result<Kernel, KernelError> {

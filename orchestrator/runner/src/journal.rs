@@ -1,9 +1,12 @@
 //! Puts the events of a run in order: every observer sees exactly what is written to the journal.
 
+use luqual_files::Folder;
+use luqual_model::bounds::JOURNAL_LINE;
 use luqual_model::{CellId, Event, Journal, RunInfo, Stamped};
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
@@ -86,7 +89,7 @@ impl<'a> Dispatcher<'a> {
 impl CutOff {
     /// Reads the journal in `folder`, without an incomplete last line.
     pub fn read(folder: &Path) -> io::Result<Self> {
-        let journal = File::options().read(true).write(true).open(folder.join(JOURNAL))?;
+        let journal = Folder::open(folder)?.writable(Path::new(JOURNAL))?;
         lock(&journal)?;
         let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
         let (mut before_us, mut boots) = (0, Vec::new());
@@ -126,21 +129,36 @@ impl CutOff {
     }
 }
 
-/// Whether the journal in `folder` has a complete first line. If not, it is removed.
+/// Whether the journal in `folder` has a complete first line. If it has only the beginning of one, it is removed; an
+/// error if that is not what luqual writes.
 pub fn has_begun(folder: &Path) -> io::Result<bool> {
-    let path = folder.join(JOURNAL);
-    let journal = match File::open(&path) {
+    let opened = Folder::open(folder).and_then(|folder| Ok((folder.file(Path::new(JOURNAL))?, folder)));
+    let (journal, folder) = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        journal => journal?,
+        opened => opened?,
     };
     let mut line = Vec::new();
-    BufReader::new(&journal).read_until(b'\n', &mut line)?;
+    BufReader::new((&journal).take(JOURNAL_LINE)).read_until(b'\n', &mut line)?;
     if line.ends_with(b"\n") {
         return Ok(true);
     }
     lock(&journal)?;
-    fs::remove_file(path)?;
+    if !is_beginning(&line) || journal.metadata()?.len() != line.len() as u64 {
+        let why = format!("{JOURNAL} is not the journal of a run; it was left as it is");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    folder.remove(OsStr::new(JOURNAL), 0)?;
     Ok(false)
+}
+
+/// Whether a text can be the beginning of the first line that luqual writes into a journal.
+fn is_beginning(text: &[u8]) -> bool {
+    const HEAD: &[u8] = b"{\"at_us\":";
+    const TAIL: &[u8] = b",\"event\":\"run-started\",";
+    let agrees = |text: &[u8], known: &[u8]| text.iter().zip(known).all(|(byte, known)| byte == known);
+    let Some(rest) = text.strip_prefix(HEAD) else { return text.len() < HEAD.len() && agrees(text, HEAD) };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (digits > 0 || rest.is_empty()) && agrees(&rest[digits..], TAIL)
 }
 
 /// The folder of a boot's evidence, relative to the run's folder.
@@ -178,6 +196,7 @@ impl<'a> Dispatcher<'a> {
 mod tests {
     use super::*;
     use luqual_model::{CellRecord, HostInfo};
+    use std::fs;
 
     fn run() -> RunInfo {
         RunInfo::new("id".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default())
@@ -215,7 +234,20 @@ mod tests {
         let journal = folder.path().join(JOURNAL);
         let begun = || has_begun(folder.path());
         assert!(!begun().unwrap());
-        for cut_off in ["", "{\"at_us\":0,\"ev"] {
+        for foreign in
+            ["x", "{\"a\":1}", "{\"at_us\":,", "{\"at_us\":0,\"event\":\"x", "2026-01-01 08:00 a log of mine"]
+        {
+            fs::write(&journal, foreign).unwrap();
+            let error = begun().unwrap_err();
+            assert!(error.to_string().contains("is not the journal of a run"), "{error}");
+            assert_eq!(fs::read_to_string(&journal).unwrap(), foreign, "it is somebody's");
+        }
+        fs::remove_file(&journal).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &journal).unwrap();
+        assert!(begun().is_err());
+        fs::remove_file(&journal).unwrap();
+        let whole = "{\"at_us\":12,\"event\":\"run-started\",\"run\":{\"schema";
+        for cut_off in (0..=whole.len()).map(|at| &whole[..at]) {
             fs::write(&journal, cut_off).unwrap();
             assert!(!begun().unwrap() && !journal.exists(), "`{cut_off}` is no beginning");
         }

@@ -70,7 +70,7 @@ pub const GDB: &str = "gdb";
 
 /// The trace events of devices: accesses to configuration space, resets, translated DMA, and faults. QEMU only warns
 /// about events that it does not have: `qdev_reset` exists before version 9, `resettable_phase_hold_exec` since then.
-const TRACED: [&str; 9] = [
+pub(crate) const TRACED: [&str; 9] = [
     "pci_cfg_write",
     "qdev_reset",
     "resettable_phase_hold_exec",

@@ -3,6 +3,8 @@
 use crate::follow::Follow;
 use crate::scan::Scanner;
 use luqual_model::Finding;
+use luqual_model::bounds::{CONSOLE_HALF, CONSOLE_LINE, CONSOLE_RECENT};
+use luqual_model::plain::is_unsafe;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
@@ -13,11 +15,6 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
-
-/// The size of the log's head that is kept, in bytes; the tail has the same size.
-const HALF: usize = 8 << 20;
-/// The longest line in bytes; a longer line is split.
-const LONGEST_LINE: usize = 16 << 10;
 
 /// A console that is read until QEMU ends.
 #[derive(Clone)]
@@ -62,7 +59,7 @@ impl Console {
 
     /// A console that logs to `log`, and the feed that supplies it.
     pub fn fed(log: &Path, started: Instant) -> std::io::Result<(Self, Feed)> {
-        let state = Arc::new(Mutex::new(State::new(File::create(log)?, HALF)));
+        let state = Arc::new(Mutex::new(State::new(File::create(log)?, CONSOLE_HALF)));
         let (changed, changes) = watch::channel(0);
         Ok((Self { state: state.clone(), changes }, Feed { state, changed, started }))
     }
@@ -176,10 +173,6 @@ struct State {
     told: Option<fn(&str)>,
 }
 
-/// How many earlier lines [`Console::saw`] searches the first time: more than a guest prints before the text is
-/// awaited.
-const RECENT: usize = 4096;
-
 impl State {
     fn new(log: File, half: usize) -> Self {
         Self {
@@ -201,8 +194,8 @@ impl State {
     fn take(&mut self, bytes: &[u8], now_us: u64) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
-            for part in text.chunks(LONGEST_LINE) {
-                if self.partial.len() + part.len() > LONGEST_LINE {
+            for part in text.chunks(CONSOLE_LINE) {
+                if self.partial.len() + part.len() > CONSOLE_LINE {
                     self.line(now_us);
                 }
                 self.partial.extend_from_slice(part);
@@ -226,7 +219,7 @@ impl State {
             *count += usize::from(text.contains(watched.as_str()));
         }
         self.recent.push_back(text);
-        if self.recent.len() > RECENT {
+        if self.recent.len() > CONSOLE_RECENT {
             self.recent.pop_front();
         }
     }
@@ -288,7 +281,7 @@ fn clean(bytes: &[u8]) -> String {
             }
             '\r' => {}
             '\t' => clean.push(' '),
-            control if control.is_control() => clean.push('\u{fffd}'),
+            other if is_unsafe(other) => clean.push('\u{fffd}'),
             other => clean.push(other),
         }
     }
@@ -382,8 +375,8 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_cut() {
         let (mut state, _file) = state();
-        state.take(&vec![b'x'; 3 * LONGEST_LINE + 5], 0);
+        state.take(&vec![b'x'; 3 * CONSOLE_LINE + 5], 0);
         assert!(state.lines >= 3);
-        assert!(state.partial.len() <= LONGEST_LINE);
+        assert!(state.partial.len() <= CONSOLE_LINE);
     }
 }

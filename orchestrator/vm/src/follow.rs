@@ -1,6 +1,7 @@
 //! Reads files while QEMU writes them. QEMU sends no notification, and with a pipe the guest would notice how fast
 //! the host reads, so the files are polled.
 
+use luqual_model::bounds::REPLY;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -39,9 +40,6 @@ pub struct Lines {
     partial: Vec<u8>,
 }
 
-/// The longest line in bytes.
-const LONGEST: usize = 16 << 20;
-
 impl Lines {
     /// Starts at the beginning of the file.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -62,7 +60,7 @@ impl Lines {
                 return Some(end);
             }
             let more = self.follow.more();
-            if more.is_empty() || self.partial.len() > LONGEST {
+            if more.is_empty() || self.partial.len() > REPLY {
                 return None;
             }
             self.partial.extend_from_slice(more);

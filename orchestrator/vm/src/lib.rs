@@ -10,6 +10,7 @@ mod emulator_faults;
 mod end;
 mod error;
 mod follow;
+mod grown;
 mod holes;
 mod ivshmem;
 mod machine;

@@ -5,6 +5,7 @@ use crate::cgroup::{MemoryGroups, MemoryLimit};
 use crate::console::Console;
 use crate::end::MachineEnd;
 use crate::error::VmError;
+use crate::grown::{self, STDERR};
 use crate::holes;
 use crate::ivshmem::Server;
 use crate::pci::{PciAddress, PciFunction, named};
@@ -32,7 +33,7 @@ use tokio::task::JoinHandle;
 
 /// A running QEMU. Dropping it kills it; [`Machine::quit`] ends it in order.
 pub struct Machine {
-    qmp: Qmp,
+    qmp: Arc<Qmp>,
     qtest: Option<Qtest>,
     console: Console,
     ram: Ram,
@@ -41,6 +42,8 @@ pub struct Machine {
     reaped: Arc<AtomicBool>,
     end: watch::Receiver<Option<MachineEnd>>,
     waiter: JoinHandle<()>,
+    /// Ends QEMU if one of its files becomes too large.
+    bounding: JoinHandle<()>,
     /// The server of a device, if it needs one.
     _server: Option<Server>,
 }
@@ -59,7 +62,7 @@ impl Machine {
         let arguments = arguments(launch);
         let logs = launch.logs;
         let command = args::command_line(&qemu.path, &arguments);
-        let (command_file, stderr_file) = (logs.join("command.txt"), logs.join("qemu.stderr"));
+        let (command_file, stderr_file) = (logs.join("command.txt"), logs.join(STDERR));
         fs::write(&command_file, command + "\n").map_err(VmError::file(&command_file))?;
         let stderr = File::create(&stderr_file).map_err(VmError::file(&stderr_file))?;
         for direction in ["in", "out"].into_iter().filter(|_| launch.mode.alone.is_none()) {
@@ -86,6 +89,15 @@ impl Machine {
         let opened = unless_it_ends(opening, &mut child, &stderr_file, START).await?;
         let Opened { qmp, reading, qtest, console, ram, ssh_port, ended } = opened;
         let end = ended.subscribe();
+        let qmp = Arc::new(qmp);
+        let bounding = tokio::spawn({
+            let (qmp, logs, ended, reaped) = (qmp.clone(), logs.to_owned(), ended.clone(), reaped.clone());
+            async move {
+                let why = grown::too_large(&qmp, &logs).await;
+                set_once(&ended, MachineEnd::Qemu(why));
+                kill(pid, &reaped);
+            }
+        });
         let waiter = tokio::spawn({
             let reaped = reaped.clone();
             async move {
@@ -101,7 +113,7 @@ impl Machine {
                 set_once(&ended, MachineEnd::Qemu(format!("{why}QEMU ended ({status}){}", said(&stderr_file))));
             }
         });
-        Ok(Self { qmp, qtest, console, ram, ssh_port, pid, reaped, end, waiter, _server: server })
+        Ok(Self { qmp, qtest, console, ram, ssh_port, pid, reaped, end, waiter, bounding, _server: server })
     }
 
     /// Lets the guest run.
@@ -192,10 +204,7 @@ impl Machine {
 
     /// Sends SIGKILL, to inject a fault.
     pub fn kill(&self) {
-        // After QEMU is reaped, another process can have its id.
-        if !self.reaped.load(Ordering::SeqCst) {
-            let _ = kill_process_group(self.pid, Signal::KILL);
-        }
+        kill(self.pid, &self.reaped);
     }
 
     /// The machine's own end, if it has come.
@@ -223,7 +232,15 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        self.bounding.abort();
         self.kill();
+    }
+}
+
+fn kill(pid: Pid, reaped: &AtomicBool) {
+    // After QEMU is reaped, another process can have its id.
+    if !reaped.load(Ordering::SeqCst) {
+        let _ = kill_process_group(pid, Signal::KILL);
     }
 }
 

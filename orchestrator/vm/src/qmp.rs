@@ -2,6 +2,7 @@
 
 use crate::end::MachineEnd;
 use crate::error::VmError;
+use luqual_model::bounds::QEMU_FILE;
 use qapi::{Command, Execute};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -190,7 +191,9 @@ impl Log {
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let message = serde_json::from_str(line).unwrap_or_else(|_| Value::from(line));
         // Errors are ignored; a full disk also fails the record.
-        let _ = writeln!(&*self.file, "{}", serde_json::json!({ "at_us": at_us, what: message }));
+        if self.file.metadata().is_ok_and(|about| about.len() < QEMU_FILE) {
+            let _ = writeln!(&*self.file, "{}", serde_json::json!({ "at_us": at_us, what: message }));
+        }
     }
 }
 

@@ -8,15 +8,19 @@
 
 mod classify;
 mod function;
+mod kept;
 
 use classify::classify;
 use function::Trace;
+use kept::Kept;
+use luqual_model::bounds::{self, cut};
+use luqual_model::plain::one_line;
 use luqual_model::{Finding, FindingKind, Side};
 
 /// Scans lines one by one.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    findings: Vec<Finding>,
+    findings: Kept,
     banners: u32,
     /// The number of kexecs before the kernel that prints.
     hop: u32,
@@ -40,7 +44,7 @@ const BANNER: &str = "Linux version ";
 impl Scanner {
     /// The findings so far, in order.
     pub fn findings(&self) -> &[Finding] {
-        &self.findings
+        self.findings.all()
     }
 
     /// The number of kernels that have printed their banner.
@@ -107,7 +111,7 @@ impl Scanner {
         self.open_kind = classify(message);
         if let Some(kind) = self.open_kind {
             self.report(kind, message, place);
-        } else if let (Some(function), Some(finding)) = (self.trace.take(message), self.findings.last_mut()) {
+        } else if let (Some(function), Some(finding)) = (self.trace.take(message), self.findings.newest()) {
             finding.function = Some(function);
         }
     }
@@ -117,9 +121,7 @@ impl Scanner {
         match (classify(message), self.open_kind) {
             (Some(kind), None) => self.report(kind, message, place),
             (Some(kind), Some(known)) if kind != known => {
-                if let Some(finding) = self.findings.last_mut() {
-                    (finding.kind, finding.text) = (kind, message.trim_end().to_owned());
-                }
+                self.findings.change_newest(kind, text_of(message));
             }
             _ => return,
         }
@@ -127,9 +129,9 @@ impl Scanner {
     }
 
     fn report(&mut self, kind: FindingKind, message: &str, ConsolePosition { line, at_us }: ConsolePosition) {
-        let (hop, text) = (self.hop, message.trim_end().to_owned());
+        let (hop, text) = (self.hop, text_of(message));
         self.trace = Trace::after(kind);
-        self.findings.push(Finding { kind, side: Side::after(hop), hop, at_us, line, text, function: None });
+        self.findings.add(Finding { kind, side: Side::after(hop), hop, at_us, line, text, function: None });
     }
 
     /// The first banner is the source's.
@@ -146,6 +148,11 @@ impl Scanner {
         }
         self.bare_banner = line.starts_with(BANNER);
     }
+}
+
+/// The text of a finding.
+fn text_of(message: &str) -> String {
+    cut(one_line(message).trim_end(), bounds::FINDING)
 }
 
 /// The position and the time of a line.
@@ -186,7 +193,7 @@ fn stamps(line: &str) -> Vec<Stamp> {
 /// info_print_prefix()).
 fn stamp(text: &str) -> Option<usize> {
     let inner = text.strip_prefix('[')?;
-    let close = inner.find(']')?;
+    let close = close_of(inner)?;
     let (seconds, micros) = inner[..close].trim_start().split_once('.')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(seconds) || !digits(micros) || micros.len() != 6 {
@@ -195,12 +202,19 @@ fn stamp(text: &str) -> Option<usize> {
     let mut length = close + 2;
     // CONFIG_PRINTK_CALLER: [T123] a task, [C1] a processor.
     if let Some(caller) = text[length..].strip_prefix('[')
-        && let Some(close) = caller.find(']')
+        && let Some(close) = close_of(caller)
         && caller[..close].trim_start().strip_prefix(['T', 'C']).is_some_and(digits)
     {
         length += close + 2;
     }
     Some(length + usize::from(text[length..].starts_with(' ')))
+}
+
+/// Where the bracket closes that was opened before `text`. A line of opening brackets would otherwise be searched to its
+/// end for each of them.
+fn close_of(text: &str) -> Option<usize> {
+    const LONGEST: usize = 32;
+    text.bytes().take(LONGEST).position(|byte| byte == b']')
 }
 
 #[cfg(test)]

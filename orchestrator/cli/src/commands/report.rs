@@ -9,6 +9,7 @@ use crate::here::Here;
 use crate::output;
 use arguments::{CurveFormat, One, Several};
 use luqual_engine::{EngineError, evidence, find_run, read_folder, read_run, write_report};
+use luqual_model::plain;
 use luqual_reports::Evidence;
 use std::io::{self, Write};
 use std::path::Path;
@@ -53,7 +54,7 @@ pub(crate) fn run(command: &Report, here: &Here<'_>) -> Result<Exit, CliError> {
             Report::Kcidb { origin, .. } => luqual_reports::kcidb(&record, origin)?,
             Report::Markdown(_) => luqual_reports::markdown(&record)?,
         };
-        to.write_all(text.as_bytes())
+        to.write_all(plain::lines(&text).as_bytes())
     })?;
     Ok(Exit::Ok)
 }

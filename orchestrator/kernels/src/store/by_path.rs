@@ -4,7 +4,7 @@ use crate::config::KernelConfig;
 use crate::error::KernelError;
 use crate::kernel::Kernel;
 use crate::{digest, image};
-use luqual_model::KernelInfo;
+use luqual_model::{KernelInfo, bounds};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -14,18 +14,24 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
     let path = Path::new(spec);
     let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
     let image = if path.is_dir() { path.join("arch/x86/boot/bzImage") } else { path.to_owned() };
-    let bytes = fs::read(&image).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
+    let bytes =
+        luqual_files::read(&image, bounds::IMAGE).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
     let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut symbols = None;
     if path.is_dir() {
         // A tree has more facts than its image, if both are from the same build.
-        facts.config = facts.config.or_else(|| fs::read_to_string(path.join(".config")).ok());
-        let elf = fs::read(path.join("vmlinux")).ok();
+        let config = || luqual_files::read_text(&path.join(".config"), bounds::KERNEL_CONFIG).ok();
+        facts.config = facts.config.or_else(config);
+        let elf = luqual_files::read(&path.join("vmlinux"), bounds::VMLINUX).ok();
         if facts.abi.is_none() {
             facts.abi = elf.as_deref().map(image::abi_strings);
         }
         let is_same = |elf: &[u8]| facts.build_id.is_none() || image::build_id(elf) == facts.build_id;
         symbols = elf.filter(|elf| is_same(elf)).and_then(|_| fs::canonicalize(path.join("vmlinux")).ok());
+    }
+    let mut told = BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]);
+    if let Some(why) = facts.unread {
+        told.insert("payload".to_owned(), format!("not read: {why}"));
     }
     let image = fs::canonicalize(&image).map_err(KernelError::named(&image))?;
     let config = facts.config.map(|config| KernelConfig::parse(&config));
@@ -40,7 +46,7 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
         static_keys: config.as_ref().map(KernelConfig::has_static_keys),
         command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
         patches: Vec::new(),
-        facts: BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]),
+        facts: told,
     };
     Ok(Kernel { info, image, symbols })
 }

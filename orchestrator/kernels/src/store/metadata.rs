@@ -61,7 +61,16 @@ pub(super) fn write(
 
 /// The kernel in `folder`; `None` if it is missing or changed, and has to be built again.
 pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
-    let metadata = read(folder)?;
+    kernel(folder, read(folder)?, &entry.version, &entry.command_line)
+}
+
+/// The kernel in `folder`, if its image has that digest. It gets a name; its command line is not known.
+pub(super) fn load_digest(folder: &Path, name: &str, image_sha256: &str) -> Option<Kernel> {
+    let metadata = read(folder).filter(|metadata| metadata.image_sha256 == image_sha256)?;
+    kernel(folder, metadata, name, "")
+}
+
+fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> Option<Kernel> {
     let image = folder.join("bzImage");
     if digest::of_file(&image).ok()? != metadata.image_sha256 {
         return None;
@@ -73,7 +82,7 @@ pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
     ]);
     facts.extend(metadata.sizes.into_iter().map(|(name, size)| (format!("size of {name}"), format!("{size} bytes"))));
     let info = KernelInfo {
-        name: entry.version.clone(),
+        name: name.to_owned(),
         release: metadata.release,
         build_id: metadata.build_id,
         image_sha256: metadata.image_sha256,
@@ -81,7 +90,7 @@ pub(super) fn load(folder: &Path, entry: &Entry) -> Option<Kernel> {
         abi: Some(metadata.abi),
         capabilities: Some(config.capabilities()),
         static_keys: Some(config.has_static_keys()),
-        command_line: entry.command_line.clone(),
+        command_line: command_line.to_owned(),
         patches: metadata.patches,
         facts,
     };

@@ -4,6 +4,7 @@ use super::identity::Identity;
 use crate::judge::{Link, Stop};
 use crate::lab::{Guest, Machine};
 use luqual_guest::{AgentLog, Keys};
+use luqual_model::bounds::{PROBE_TEXT, cut};
 use luqual_protocol::{Hello, NotDone, Reply, Request, VERSION};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -90,7 +91,8 @@ pub(crate) async fn hello(guest: &dyn Guest) -> Result<Hello, Stop> {
         Reply::Hello(hello) => Ok(hello),
         Reply::NotDone { why: NotDone::Failed { message }, .. } => Err(Stop::Agent(message)),
         reply => {
-            Err(Stop::Agent(format!("the agent answered the handshake with a reply of the wrong kind: {reply:?}")))
+            let reply = cut(&format!("{reply:?}"), PROBE_TEXT);
+            Err(Stop::Agent(format!("the agent answered the handshake with a reply of the wrong kind: {reply}")))
         }
     }
 }

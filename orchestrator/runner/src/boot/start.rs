@@ -72,6 +72,7 @@ impl BootDriver<'_> {
                 mode,
                 kernel: (&boot.source.info, &boot.source.image),
                 command_line: &command_line,
+                images: [boot.source, boot.target].map(|kernel| (&kernel.info, kernel.image.as_path())),
                 carried: carried.map(image).collect(),
                 keys: (!is_alone).then_some(keys),
                 files: files(boot, host_, autorun.as_deref()),

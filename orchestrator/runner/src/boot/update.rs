@@ -9,6 +9,7 @@ use crate::judge::{Link, Stop};
 use crate::lab::{Guest, Machine};
 use crate::observe::Ticks;
 use luqual_model::Phase;
+use luqual_model::bounds::{KERNEL_LOG_HALF, head_and_tail};
 use luqual_protocol::{Hello, KernelLog, Next, Reply, Request};
 use luqual_vm::MachineEnd;
 use std::cell::RefCell;
@@ -122,7 +123,11 @@ impl BootDriver<'_> {
 
     fn collected(&mut self, log: KernelLog, name: &str) -> Result<(), Stop> {
         self.kernels.add_taint(self.hop, log.taint);
-        fs::write(self.logs.join(name), log.lines.join("\n") + "\n").map_err(Stop::host(name))?;
+        let (head, left_out, tail) = head_and_tail(&log.lines, KERNEL_LOG_HALF);
+        let note = (left_out > 0).then(|| format!("… {left_out} lines left out here …"));
+        let kept: Vec<&str> =
+            head.iter().map(String::as_str).chain(note.as_deref()).chain(tail.iter().map(String::as_str)).collect();
+        fs::write(self.logs.join(name), kept.join("\n") + "\n").map_err(Stop::host(name))?;
         self.kernels.logs.push((self.hop, log.lines));
         Ok(())
     }

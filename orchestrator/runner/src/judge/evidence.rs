@@ -2,6 +2,7 @@
 
 use super::owed::Owed;
 use crate::observe::Withheld;
+use luqual_model::bounds::{TITLE, cut};
 use luqual_model::{Finding, Phase, Probe, Refusal, Side};
 use luqual_vm::{Emulation, MachineEnd};
 use std::time::Duration;
@@ -75,6 +76,10 @@ impl Stop {
 
     /// The stop in one line, for the record of the phase in which it came.
     pub(crate) fn in_words(&self) -> String {
+        cut(&self.whole(), TITLE)
+    }
+
+    fn whole(&self) -> String {
         match self {
             Self::Complete => "complete".to_owned(),
             Self::Requirement(why) | Self::WrongKernel(why) | Self::Agent(why) | Self::Host(why) => why.clone(),

@@ -7,6 +7,7 @@ use luqual_model::{
     Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, crash_signature, kernel_after, signature,
 };
 use luqual_vm::{MachineEnd, fault_behind_boot_hang, fault_behind_line};
+use luqual_model::bounds::{TITLE, cut};
 
 /// The verdict on a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         Outcome::Lost | Outcome::Incompatible => evidence.first_failed.unwrap_or(evidence.phase),
         _ => evidence.phase,
     };
+    let title = cut(&title, TITLE);
     Verdict { outcome, title, refusal: refused.map(|(refused, _)| refused), side, phase, tainted }
 }
 

@@ -1,8 +1,10 @@
 //! A guest without a connection: it executes the requests in its initramfs, and the host reads its replies from a
 //! file.
 
+use super::reply::bounded;
 use super::{Guest, Waiting};
 use luqual_guest::Agent;
+use luqual_model::bounds::{PROBE_TEXT, cut};
 use luqual_protocol::{Reply, Request};
 use luqual_vm::{ANSWERS, Lines};
 use std::rc::Rc;
@@ -41,7 +43,9 @@ impl Guest for Alone {
                 return Ok(early);
             }
             let line = answers.lines.next().await;
-            let reply = serde_json::from_str(&line).map_err(|error| format!("{ANSWERS}: `{line}`: {error}"))?;
+            let reply = serde_json::from_str(&line)
+                .map_err(|error| format!("{ANSWERS}: `{}`: {error}", cut(&line, PROBE_TEXT)))
+                .and_then(bounded)?;
             if *request == Request::Kexec && matches!(reply, Reply::Hello(_)) {
                 // A kernel that is left sends no reply: this reply is the next kernel's, to the next request.
                 answers.early = Some(reply.clone());

@@ -2,8 +2,11 @@
 //! scripted fake.
 
 mod alone;
+mod images;
 mod qemu;
+mod reply;
 
+pub use images::unchanged_images;
 pub use qemu::QemuLab;
 
 use crate::observe::{MachineTime, Ticks};
@@ -40,6 +43,8 @@ pub struct Start<'a> {
     pub kernel: (&'a KernelInfo, &'a Path),
     /// The whole command line of the first kernel.
     pub command_line: &'a str,
+    /// The kernels of the boot, and their images.
+    pub images: [(&'a KernelInfo, &'a Path); 2],
     /// The kernel images in the first guest's initramfs.
     pub carried: Vec<(Kernel, &'a Path)>,
     /// The SSH keys; `None` for a guest without a connection.

@@ -1,6 +1,8 @@
 //! Machines that QEMU runs.
 
 use super::alone::Alone;
+use super::images::unchanged_images;
+use super::reply::bounded;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
 use crate::observe::{MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
@@ -36,6 +38,7 @@ impl Lab for QemuLab<'_> {
 
     fn start<'a>(&'a self, start: Start<'a>) -> Waiting<'a, Result<Box<dyn Machine>, String>> {
         Box::pin(async move {
+            unchanged_images(&start).await?;
             let folder = self.work.cell(start.profile.memory_mib).map_err(vm_error)?;
             let initrd = folder.path().join("initrd");
             fs::create_dir_all(start.logs).map_err(at(start.logs))?;
@@ -214,7 +217,7 @@ struct Connected(Agent);
 
 impl Guest for Connected {
     fn ask<'a>(&'a self, request: &'a Request) -> Waiting<'a, Result<Reply, String>> {
-        Box::pin(async { self.0.ask(request).await.map_err(|error| chain(&error)) })
+        Box::pin(async { self.0.ask(request).await.map_err(|error| chain(&error)).and_then(bounded) })
     }
 
     fn inject<'a>(&'a self, fault: &'a str) -> Waiting<'a, Result<(), String>> {

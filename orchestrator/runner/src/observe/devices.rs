@@ -6,12 +6,12 @@ use super::poll::{PERIOD, Poller};
 use super::ticks::{Ticks, micros};
 use crate::judge::Stop;
 use crate::lab::Machine;
-use luqual_model::{Frames, Phase, Probe};
+use luqual_model::{Frames, Phase, Probe, bounds};
 use luqual_protocol::{Reaches, Said, Unplug, Workload, Written, digest};
 use luqual_vm::{
     Device, Happened, Iommu, PciAddress, PciFunction, Profile, Ram, TRACE, Traced, file_of, frames_of, parse_trace,
 };
-use std::fs::{self, File};
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -233,8 +233,7 @@ pub(crate) async fn observed(
     let path = logs.join(TRACE);
     // The trace has megabytes: do not block the event loop that watches other machines.
     let read = tokio::task::spawn_blocking(move || {
-        let text = fs::read(&path).map_err(Stop::host(path.display()))?;
-        Ok(parse_trace(&String::from_utf8_lossy(&text), epoch_us))
+        read_trace(&path, bounds::QEMU_FILE).map(|text| parse_trace(&text, epoch_us))
     });
     let traced = read.await.map_err(Stop::host("the trace"))??;
     let of_each = devices.0.iter().zip(guest).map(|(watched, guest)| match watched {
@@ -242,6 +241,18 @@ pub(crate) async fn observed(
         None => Ok(HostView::default()),
     });
     of_each.collect()
+}
+
+/// The trace. What happened after a trace was cut is not known, so that nothing can be said of any device.
+fn read_trace(path: &Path, bound: u64) -> Result<String, Stop> {
+    let bytes = luqual_files::read(path, 2 * bound).map_err(Stop::host(path.display()))?;
+    if bytes.len() as u64 >= bound {
+        return Err(Stop::Host(format!(
+            "QEMU's trace of the devices was cut at {} MiB: what they did then was not observed",
+            bound >> 20
+        )));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn host_view_of(
@@ -353,4 +364,20 @@ impl PageWatch {
 /// The present time in microseconds since 1970, as in QEMU's trace.
 pub(crate) fn epoch_us() -> u64 {
     micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_that_was_cut_says_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![b'x'; (1 << 20) - 1]).unwrap();
+        assert_eq!(read_trace(file.path(), 1 << 20).map(|text| text.len()), Ok((1 << 20) - 1));
+        for more in [1 << 20, 1 << 21, (1 << 21) + 1] {
+            std::fs::write(file.path(), vec![b'x'; more]).unwrap();
+            assert!(matches!(read_trace(file.path(), 1 << 20), Err(Stop::Host(_))), "{more}");
+        }
+    }
 }

@@ -12,7 +12,12 @@ pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
     let mut lines = vec![
         ("name", info.name.clone()),
         ("release", info.release.clone()),
-        ("build id", info.build_id.clone().unwrap_or_else(unknown)),
+        (
+            "build id",
+            info.build_id
+                .clone()
+                .unwrap_or_else(|| "unknown: a guest proves by its release alone that it runs this kernel".to_owned()),
+        ),
         ("provenance", info.provenance.clone()),
         ("sha256", info.image_sha256.clone()),
         ("ABI strings", info.abi.as_ref().map_or_else(unknown, |abi| abi.join(", "))),
