@@ -10,6 +10,7 @@ use crate::kernels::open_store;
 use crate::plan;
 use crate::request::{Otherwise, Pairs, RunRequest, RunsOptions};
 use crate::run::run_chosen;
+use crate::run_folder::RunFolder;
 use luqual_kernels::{GitTree, Store, digest};
 use luqual_model::{CellRecord, Outcome};
 use luqual_reports::end;
@@ -216,7 +217,7 @@ const NOT_BUILT: &str = "not-built.txt";
 impl Judge for Runs<'_> {
     async fn look(&self, name: &str) -> Result<KernelResult, EngineError> {
         let (place, spec) = (self.place(name), self.order.spec(name));
-        if let Ok(why) = fs::read_to_string(place.join(NOT_BUILT)) {
+        if let Ok(why) = luqual_files::read_text(&place.join(NOT_BUILT), luqual_model::bounds::TEXT_FILE) {
             return Ok(KernelResult::NotBuilt(why));
         }
         let building = self.context.building();
@@ -274,7 +275,7 @@ fn remove_failed(place: &Path) -> Result<(), EngineError> {
     let Ok(record) = read_folder(place) else { return Ok(()) };
     let is_broken = record.briefs().any(|(_, brief)| brief.is_some_and(|it| it.outcome == Outcome::HarnessFailed));
     drop(record);
-    if is_broken { fs::remove_dir_all(place).map_err(EngineError::named(place)) } else { Ok(()) }
+    if is_broken { RunFolder::open(place)?.remove_run() } else { Ok(()) }
 }
 
 #[cfg(test)]

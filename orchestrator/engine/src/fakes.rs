@@ -6,7 +6,7 @@ use luqual_kernels::image;
 use luqual_model::KernelInfo;
 use luqual_protocol::{Kernel, NotDone, Probe, Reply, Request, Said};
 use luqual_runner::fake::{FakeLab, Play, Script};
-use luqual_runner::{Lab, Machine, Start, Waiting};
+use luqual_runner::{Lab, Machine, Start, Waiting, unchanged_images};
 use luqual_vm::{Accel, AccelChoice, AccelFound, MachineEnd, Qemu, QemuVersion};
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -95,6 +95,7 @@ impl FakeMachines {
     }
 
     async fn start(&self, start: Start<'_>) -> Result<Box<dyn Machine>, String> {
+        unchanged_images(&start).await?;
         let source = start.kernel.0;
         let target = start.carried.iter().find(|(kernel, _)| *kernel == Kernel::Target);
         let target = target.map_or_else(|| Ok(source.clone()), |(_, image)| kernel(image))?;

@@ -2,9 +2,10 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
+use crate::run_folder::RunFolder;
 use luqual_reports::Record;
 use luqual_runner::JOURNAL;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folder of runs for which the user names no folder.
@@ -51,7 +52,7 @@ pub(crate) fn create(requested: Option<&Path>, existing: IfExists) -> Result<(St
 
 pub(crate) fn has_no_run(folder: &Path) -> Result<(), EngineError> {
     // `luqual shell` leaves a console.log.
-    if ["run.json", JOURNAL, "console.log"].iter().any(|name| folder.join(name).exists()) {
+    if ["run.json", "report.html", JOURNAL, "console.log"].iter().any(|name| folder.join(name).exists()) {
         return Err(EngineError::usage(format!("{} already has a run", folder.display()))
             .hint("name another folder, or remove this one"));
     }
@@ -89,8 +90,7 @@ pub fn find_run(run: &Path) -> Result<PathBuf, EngineError> {
 
 /// The record of the run in that folder, from its journal.
 pub fn read_folder(folder: &Path) -> Result<Record, EngineError> {
-    let path = folder.join(JOURNAL);
-    let mut record = File::open(&path).and_then(Record::read).map_err(EngineError::named(&path))?;
+    let mut record = RunFolder::open(folder)?.record()?;
     if folder != Path::new(RUNS).join(&record.run.id) {
         record.name = folder.display().to_string();
     }

@@ -18,6 +18,7 @@ mod machine;
 mod fakes;
 
 mod context;
+mod duplicates;
 mod durations;
 mod registry;
 mod selection;
@@ -26,6 +27,7 @@ mod build_thread;
 mod kernels;
 mod partition;
 mod plan;
+mod run_folder;
 
 mod conclusion;
 mod folder;
@@ -60,7 +62,7 @@ mod tests;
 
 pub use bench::{BenchRequest, Cost, Measured, bench};
 pub use bisect::{BisectRequest, Bisected, Look, Verdict, bisect, flaky};
-pub use bundle::{BundleRequest, Packed, pack};
+pub use bundle::{BundleRequest, Packed, pack, unpack_bundle};
 pub use conclusion::Conclusion;
 pub use context::Context;
 pub use doctor::{Condition, examine};

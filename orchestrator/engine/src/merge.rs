@@ -4,10 +4,11 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{self, Finished, IfExists, find_run, read_folder};
 use crate::report_files::write_reports;
+use crate::run_folder::RunFolder;
 use luqual_reports::{Merged, Record};
 use luqual_runner::JOURNAL;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Merges all parts of a run, in any order, into a folder without a run.
@@ -30,7 +31,8 @@ pub(crate) fn merge_into(
     })?;
     let (id, folder) = make()?;
     merged.run.id = id;
-    folders.iter().try_for_each(|part| give(&part.join("cells"), &folder.join("cells")))?;
+    let to = RunFolder::open(&folder)?;
+    folders.iter().try_for_each(|part| RunFolder::open(part)?.give_evidence(&to))?;
     let journal = folder.join(JOURNAL);
     let written = File::create_new(&journal).map(BufWriter::new).and_then(|mut to| {
         merged.journal(&mut to)?;
@@ -38,46 +40,4 @@ pub(crate) fn merge_into(
     });
     written.map_err(EngineError::named(&journal))?;
     Ok(Finished { record: write_reports(&folder)?, folder })
-}
-
-/// Adds all files of a folder to another: as hard links on one file system, otherwise as copies.
-fn give(from: &Path, to: &Path) -> Result<(), EngineError> {
-    let entries = match fs::read_dir(from) {
-        // A part that ran nothing has no evidence.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(EngineError::named(from))?,
-    };
-    fs::create_dir_all(to).map_err(EngineError::named(to))?;
-    for entry in entries {
-        let entry = entry.map_err(EngineError::named(from))?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(EngineError::named(&from))?;
-        if kind.is_dir() {
-            give(&from, &to)?;
-        } else if kind.is_file() {
-            // A failed merge may have left a link to the same file, which a copy onto itself would empty.
-            let _ = fs::remove_file(&to);
-            let given = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
-            given.map_err(EngineError::named(&to))?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn evidence_that_an_earlier_merge_has_given_is_not_emptied() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::create_dir_all(from.join("cell")).unwrap();
-        fs::write(from.join("cell/console.log"), "Linux").unwrap();
-        for _ in 0..2 {
-            give(&from, &to).unwrap();
-            assert_eq!(fs::read(from.join("cell/console.log")).unwrap(), b"Linux");
-            assert_eq!(fs::read(to.join("cell/console.log")).unwrap(), b"Linux");
-        }
-    }
 }

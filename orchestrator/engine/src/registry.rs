@@ -3,6 +3,7 @@
 use crate::error::EngineError;
 use luqual_config::{Origin, Program, matches};
 use luqual_kernels::{KernelError, Selftests, Store, digest, not_a_program};
+use luqual_model::bounds::PROGRAM;
 use luqual_model::{ProgramFile, ProgramInfo};
 use luqual_protocol::{Workload, external, workloads};
 use luqual_runner as runner;
@@ -48,7 +49,7 @@ impl Registry {
             let content = match &info.file {
                 ProgramFile::Missing { .. } => Vec::new(),
                 ProgramFile::Here { path, sha256 } => {
-                    let content = fs::read(path).map_err(named(name, Path::new(path)))?;
+                    let content = luqual_files::read(Path::new(path), PROGRAM).map_err(named(name, Path::new(path)))?;
                     if digest::of_bytes(&content) != *sha256 {
                         return Err(EngineError::usage(format!(
                             "the program {name} is not the one that the run was started with"
@@ -140,7 +141,7 @@ fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) ->
         content,
     };
     let here = |origin: String, path: &Path| {
-        let content = fs::read(path).map_err(named(workload, path))?;
+        let content = luqual_files::read(path, PROGRAM).map_err(named(workload, path))?;
         if let Some(why) = not_a_program(&content) {
             return Err(EngineError::usage(format!("{workload}: {}: {why}", path.display())));
         }

@@ -2,10 +2,11 @@
 
 use crate::error::EngineError;
 use crate::folder::read_folder;
+use crate::run_folder::RunFolder;
 use luqual_model::CellRecord;
 use luqual_reports::{Evidence, Record};
 use luqual_runner::JOURNAL;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -15,15 +16,17 @@ pub fn write_report(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
         let why = format!("{} is the name of a run's journal", file.display());
         return Err(EngineError::usage(why).hint("name another file"));
     }
-    write_whole(file, write).map_err(EngineError::named(file))
+    // A special file, such as /dev/stdout, is written to directly.
+    let written = if file.exists() && !file.is_file() {
+        File::create(file).map(BufWriter::new).and_then(|mut to| write(&mut to).and_then(|()| to.flush()))
+    } else {
+        write_whole(file, write)
+    };
+    written.map_err(EngineError::named(file))
 }
 
+/// Replaces a file. If it is a link, the link is replaced, not the file that it leads to.
 fn write_whole(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    // A special file, such as /dev/stdout, is written to directly.
-    if file.exists() && !file.is_file() {
-        let mut to = BufWriter::new(File::create(file)?);
-        return write(&mut to).and_then(|()| to.flush());
-    }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside = tempfile::Builder::new()
         .prefix(".report-")
@@ -56,17 +59,16 @@ pub(crate) fn write_html(folder: &Path, record: &Record) -> Result<(), EngineErr
 }
 
 /// Reads a file of a cell's folder for the HTML page.
-pub fn evidence(folder: &Path) -> impl Fn(&CellRecord, &str) -> Option<String> {
-    move |cell, name| {
-        let bytes = fs::read(folder.join(&cell.folder).join(name)).ok()?;
-        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
-    }
+pub fn evidence(folder: &Path) -> impl Fn(&CellRecord, &str) -> Option<String> + use<> {
+    let folder = RunFolder::open(folder).ok();
+    move |cell, name| folder.as_ref()?.evidence(cell, name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use std::fs;
 
     #[test]
     fn a_file_is_written_whole_or_stays_as_it_was() {

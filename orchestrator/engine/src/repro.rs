@@ -13,7 +13,7 @@ use crate::plan;
 use crate::registry::Registry;
 use crate::request::{KeepOptions, KernelSource, MachineChoice};
 use crate::supply::Supply;
-use crate::unchanged::{OnChange, kernels_of, same_host};
+use crate::unchanged::{OnChange, kernels_of, names_of, same_host};
 use luqual_config::Budget;
 use luqual_model::{CellRecord, Outcome, Reproduced, Settings};
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     let looking = async {
         match &bundle {
             Some(bundle) => bundle.kernels(planned.iter()),
-            None => kernels_of(context, old, &store, planned.iter(), since).await,
+            None => kernels_of(context, old, &store, names_of(planned.iter()), since),
         }
     };
     let mut kernels = before_it_begins(context, &folder, looking).await?;

@@ -3,6 +3,7 @@
 use crate::error::EngineError;
 use crate::interactive::Interactive;
 use luqual_model::Vmcore;
+use luqual_model::bounds::TEXT_FILE;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -245,7 +246,7 @@ impl RunRequest {
         struct Versioned {
             version: u32,
         }
-        let text = fs::read_to_string(path).map_err(EngineError::named(path))?;
+        let text = luqual_files::read_text(path, TEXT_FILE).map_err(EngineError::named(path))?;
         let wrong = |why: String| {
             EngineError::usage(format!("{}: {why}", path.display()))
                 .hint("`luqual run --executor slurm` writes this file; run that command again")

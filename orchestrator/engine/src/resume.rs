@@ -5,21 +5,21 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Finished, find_run};
 use crate::interactive::Interactive;
-use crate::kernels::open_store;
+use crate::kernels::{build_kernel, open_store};
 use crate::machine::Found;
 use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
 use crate::report_files::write_reports;
 use crate::request::{KernelSource, MachineChoice};
+use crate::run_folder::RunFolder;
 use crate::supply::{Supply, late_kernels};
 use crate::unchanged::{OnChange, kernels_of, same_host, same_kernels};
 use luqual_config::Budget;
 use luqual_kernels::Kernel;
 use luqual_model::{PlannedCell, Stamped};
 use luqual_runner::{CutOff, JOURNAL};
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const SINCE: OnChange = OnChange::Refused("or start a new run");
@@ -40,8 +40,14 @@ pub async fn resume(
     let run = cut_off.run.clone();
     let found = machine.find(context.machines, run.settings.deterministic).await?;
     same_host(context, &run, &run.host.accel, &found, SINCE)?;
-    let left = cut_off.left.iter().map(|number| &run.planned[*number]);
-    let kernels = kernels_of(context, &run, &store, left, SINCE).await?;
+    let left = || cut_off.left.iter().map(|number| &run.planned[*number]);
+    // A run that was interrupted while a kernel of the catalog was built does not have the kernel yet.
+    let of_catalog = |name: &String| store.catalog().find(name).is_some() && !run.kernels.contains_key(name);
+    let names: BTreeSet<&String> = left().flat_map(|it| [&it.key.source, &it.key.target]).collect();
+    let mut kernels = kernels_of(context, &run, &store, names.iter().copied().filter(|it| !of_catalog(it)), SINCE)?;
+    for name in names.into_iter().filter(|it| of_catalog(it)) {
+        kernels.insert(name.clone(), build_kernel(context, &store, name).await?);
+    }
     continue_run(context, &folder, cut_off, &found, kernels).await
 }
 
@@ -83,9 +89,9 @@ async fn continue_run(
     let mut left: Vec<PlannedCell> = cut_off.left.iter().map(|number| run.planned[*number].clone()).collect();
     let late = late_kernels(&kernels, &run.kernels, &mut left);
     let registry = Registry::of_run(&run.programs)?;
-    for id in &cut_off.stale {
-        let _ = fs::remove_dir_all(folder.join("cells").join(id.to_string()));
-    }
+    let files = RunFolder::open(folder)?;
+    files.is_only_files()?;
+    files.remove_evidence(cut_off.stale.iter())?;
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
     let mut dispatcher = cut_off.resume(&mut observer).map_err(EngineError::named(folder.join(JOURNAL)))?;
     for event in late {

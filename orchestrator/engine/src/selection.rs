@@ -1,16 +1,17 @@
 //! Selects cells: from a request and the matrix file to names.
 
+use crate::duplicates::distinct;
 use crate::error::EngineError;
 use crate::registry::Registry;
 use crate::request::{Otherwise, Pairs, Selection};
 use luqual_config::matrix::{self, KnownNames, Matrix, MatrixFile};
 use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject};
 use luqual_kernels::{KernelError, Store};
+use luqual_model::bounds::TEXT_FILE;
 use luqual_model::{CellKey, Partition};
 use luqual_protocol::{Workload, workloads};
 use luqual_vm::profile::{self, PROFILES, Profile};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// The selected cells.
@@ -44,6 +45,7 @@ impl Selection {
         };
         let pairs: Vec<(String, String)> = match (pairs, &matrix) {
             (_, Some(matrix)) => {
+                distinct(store, &matrix.name, &matrix.kernels)?;
                 let releases = releases(store, matrix.kernels.iter().map(String::as_str))?;
                 matrix.pairs(|name| releases.get(name).cloned().unwrap_or_default())
             }
@@ -139,7 +141,7 @@ pub fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, Eng
 
 /// Reads the user's matrix file: its text, and its meaning.
 pub fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), EngineError> {
-    let text = fs::read_to_string(file).map_err(EngineError::named(file))?;
+    let text = luqual_files::read_text(file, TEXT_FILE).map_err(EngineError::named(file))?;
     let read = parse_matrix_file(&file.display().to_string(), &text, store)?;
     Ok((text, read))
 }

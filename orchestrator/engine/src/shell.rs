@@ -12,11 +12,11 @@ use crate::request::{KernelSource, MachineChoice};
 use crate::selection::profile_of;
 use luqual_config::Budget;
 use luqual_kernels::not_a_program;
+use luqual_model::bounds::PROGRAM;
 use luqual_model::{CellKey, Event, Phase, PlannedCell};
 use luqual_protocol::PROGRAMS;
 use luqual_runner::{Boot, BootCell, Host, InteractiveOptions, InteractiveSession, SessionEnd, SessionHandler, visit};
 use luqual_vm::profile::PROFILES;
-use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
@@ -145,7 +145,7 @@ impl ShellRequest {
 /// Reads a program for the guest's folder of programs. An error if it cannot run there.
 fn brought(file: &Path) -> Result<(String, Vec<u8>), EngineError> {
     let wrong = |why: &str| EngineError::usage(format!("{}: {why}", file.display()));
-    let content = fs::read(file).map_err(EngineError::named(file))?;
+    let content = luqual_files::read(file, PROGRAM).map_err(EngineError::named(file))?;
     if let Some(why) = not_a_program(&content) {
         return Err(wrong(&why)
             .hint("add a statically linked x86-64 program; a guest has no interpreters and no shared libraries"));

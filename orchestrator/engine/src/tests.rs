@@ -1,6 +1,7 @@
 //! Whole runs on machines that are not there ([`crate::fakes`]): what the engine makes of cells, whatever they do.
 
 mod bisect;
+mod forged;
 mod interrupt;
 mod late;
 mod parts;

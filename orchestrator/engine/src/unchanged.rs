@@ -2,12 +2,11 @@
 
 use crate::context::Context;
 use crate::error::EngineError;
-use crate::kernels::find_kernels;
 use crate::machine::Found;
 use crate::notice::Notice;
 use luqual_kernels::{Kernel, Store};
 use luqual_model::{PlannedCell, RunInfo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do if something differs from the earlier run.
 #[derive(Clone, Copy)]
@@ -53,17 +52,57 @@ pub(crate) fn same_host(
     Ok(())
 }
 
-/// The kernels of these cells, which have to be those of the run. Missing kernels are built.
-pub(crate) async fn kernels_of<'a>(
+/// The names of the kernels of these cells, each once.
+pub(crate) fn names_of<'a>(cells: impl Iterator<Item = &'a PlannedCell>) -> BTreeSet<&'a String> {
+    cells.flat_map(|planned| [&planned.key.source, &planned.key.target]).collect()
+}
+
+/// The kernels with these names, which have to be those of the run. They are found by their digest: somebody else may
+/// have written the names, so that nothing is built, and no tree is looked into.
+pub(crate) fn kernels_of<'a>(
     context: &Context<'_>,
     run: &RunInfo,
     store: &Store,
-    cells: impl Iterator<Item = &'a PlannedCell>,
+    names: impl IntoIterator<Item = &'a String>,
     since: OnChange,
 ) -> Result<BTreeMap<String, Kernel>, EngineError> {
-    let mut kernels = find_kernels(context, store, cells.map(|planned| &planned.key)).await?;
+    let mut kernels = BTreeMap::new();
+    for name in names {
+        kernels.insert(name.clone(), recorded(run, store, name)?);
+    }
     same_kernels(context, run, &mut kernels, since)?;
     Ok(kernels)
+}
+
+/// The kernel that the run had by that name; if it is not here, what has its name now.
+fn recorded(run: &RunInfo, store: &Store, name: &str) -> Result<Kernel, EngineError> {
+    let Some(then) = run.kernels.get(name) else {
+        // The run was cut off before it had read this image, and has run nothing with it.
+        if let Some(kernel) = store.at_path(name) {
+            return Ok(kernel?);
+        }
+        return Err(EngineError::usage(format!("the run never had its kernel {name}"))
+            .hint("give the command that started the run, with --resume-if-exists: it builds what you ask for"));
+    };
+    if let Some(kernel) = store.with_digest(name, &then.image_sha256) {
+        return Ok(kernel);
+    }
+    if let Some(entry) = store.catalog().find(name) {
+        if let Some(kernel) = store.ready(entry)? {
+            return Ok(kernel);
+        }
+        let hint = format!("build it with `luqual kernels build {name}`");
+        return Err(missing(name, &then.image_sha256).hint(hint));
+    }
+    match store.at_path(name) {
+        Some(kernel) => Ok(kernel?),
+        None => Err(missing(name, &then.image_sha256)
+            .hint(format!("it was {}; luqual does not build what a record names", then.provenance))),
+    }
+}
+
+fn missing(name: &str, digest: &str) -> EngineError {
+    EngineError::usage(format!("the kernel {name} of the run, with the digest {digest}, is not here"))
 }
 
 /// Checks that these kernels are those of the run, and gives them the command lines of the run.

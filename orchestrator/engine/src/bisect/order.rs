@@ -86,7 +86,7 @@ impl Order {
             Self::Line(_) => name.to_owned(),
             Self::Git { tree, .. } => {
                 let subject = tree.commit(name).map(|commit| commit.subject).unwrap_or_default();
-                let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let subject = luqual_model::plain::one_line(&subject);
                 format!("{} {subject}", name.get(..12).unwrap_or(name))
             }
         }

@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use luqual_model::CellId;
+use luqual_model::bounds::{BUNDLE, BUNDLE_FILES};
 use luqual_runner::JOURNAL;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -39,12 +40,6 @@ pub(super) fn image_of(digest: &str) -> String {
     format!("{KERNELS}/{digest}/bzImage")
 }
 
-/// The largest size of an unpacked bundle, in bytes; kernels, symbols and logs have about 60 MB.
-const LARGEST: u64 = 2 << 30;
-
-/// The largest number of files in a bundle.
-const MOST: usize = 1000;
-
 /// The allowed top-level names, and whether each is a file or a folder.
 const TOP: [(&str, Kind); 5] = [
     (ABOUT, Kind::File),
@@ -69,7 +64,7 @@ pub(super) struct Packer<W: Write> {
 
 impl<W: Write> Packer<W> {
     pub(super) fn new(to: W) -> Self {
-        Self::of_at_most(to, LARGEST)
+        Self::of_at_most(to, BUNDLE)
     }
 
     fn of_at_most(to: W, largest: u64) -> Self {
@@ -96,7 +91,7 @@ impl<W: Write> Packer<W> {
 
     /// Adds a file of the host.
     pub(super) fn add_file(&mut self, name: &str, file: &Path) -> io::Result<()> {
-        self.add(name, &fs::read(file)?)
+        self.add(name, &luqual_files::read(file, BUNDLE)?)
     }
 
     pub(super) fn finish(self) -> io::Result<W> {
@@ -127,7 +122,7 @@ impl From<String> for NotUnpacked {
 
 /// Unpacks a bundle into an empty folder.
 pub(super) fn unpack(from: File, into: &Path) -> Result<(), NotUnpacked> {
-    unpack_at_most(from, into, LARGEST)
+    unpack_at_most(from, into, BUNDLE)
 }
 
 fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpacked> {
@@ -144,8 +139,8 @@ fn unpack_at_most(from: File, into: &Path, largest: u64) -> Result<(), NotUnpack
             return refused("is not a regular file");
         }
         let Some(place) = place(&name) else { return refused("is not a file that a bundle can have") };
-        if number >= MOST {
-            return Err(format!("it has more than {MOST} files").into());
+        if number >= BUNDLE_FILES {
+            return Err(format!("it has more than {BUNDLE_FILES} files").into());
         }
         let taken = taken(entry.size()).filter(|taken| *taken <= left);
         let Some(taken) = taken else { return Err(format!("it unpacks to more than {} MiB", largest >> 20).into()) };
@@ -327,7 +322,7 @@ mod tests {
         let claimed =
             forged(|builder| builder.append(&header(EntryType::Regular, "logs/a", 7 << 30), io::empty()).unwrap());
         assert_eq!(refused(&claimed), "it unpacks to more than 1 MiB");
-        let names: Vec<String> = (0..=MOST).map(|number| format!("logs/{number}")).collect();
+        let names: Vec<String> = (0..=BUNDLE_FILES).map(|number| format!("logs/{number}")).collect();
         let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
         assert!(unpacked(&packed(&many), 1 << 30).1.unwrap_err().contains("more than 1000 files"));
         assert!(unpacked(&packed(&many[1..]), 1 << 30).1.is_ok());

@@ -10,7 +10,8 @@ use crate::notice::Notice;
 use crate::registry::Registry;
 use crate::report_files::write_report;
 use crate::request::KernelSource;
-use crate::unchanged::{OnChange, kernels_of};
+use crate::run_folder::RunFolder;
+use crate::unchanged::{OnChange, kernels_of, names_of};
 use luqual_kernels::Kernel;
 use luqual_model::{CellId, CellRecord, ProgramFile, RunInfo};
 use luqual_reports::{Record, write_journal};
@@ -52,11 +53,12 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let store = open_store(&request.kernels)?;
     let source = find_run(&request.run)?;
     let record = read_folder(&source)?;
+    let source = RunFolder::open(&source)?;
     let cell = cell_of(&record, &request.cell)?;
     let (run, cells) = alone(&record, &cell)?;
     let since = OnChange::Refused("a bundle can only have what was run");
     Registry::of_run(&run.programs)?;
-    let kernels = kernels_of(context, &run, &store, run.planned.iter(), since).await?;
+    let kernels = kernels_of(context, &run, &store, names_of(run.planned.iter()), since)?;
     write_report(&request.output, |to| {
         let mut packer = Packer::new(to);
         let about = About { bundle: VERSION, cell: cell.id.clone() };
@@ -64,7 +66,9 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
         let mut journal = Vec::new();
         write_journal(&run, cells.into_iter().map(Ok), &mut journal)?;
         packer.add(JOURNAL, &journal)?;
-        add_logs(&mut packer, &source.join(&cell.folder))?;
+        for (name, content) in source.files(&cell, &LARGE)? {
+            packer.add(&format!("{LOGS}/{name}"), &content)?;
+        }
         add_programs(&mut packer, &run)?;
         add_kernels(context, &mut packer, &kernels)?;
         packer.finish().map(drop)
@@ -89,24 +93,6 @@ fn alone(record: &Record, cell: &CellRecord) -> Result<(RunInfo, Vec<CellRecord>
     }
     cells.iter_mut().for_each(|cell| LOGS.clone_into(&mut cell.folder));
     Ok((run, cells))
-}
-
-fn add_logs(packer: &mut Packer<impl Write>, from: &Path) -> io::Result<()> {
-    let mut files: Vec<PathBuf> = match fs::read_dir(from) {
-        // A skipped cell has no evidence.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?,
-    };
-    // No symbolic links: only the run's own files are packed.
-    files.retain(|path| path.symlink_metadata().is_ok_and(|about| about.is_file()));
-    files.sort();
-    for path in files {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !LARGE.contains(&name.as_str()) {
-            packer.add_file(&format!("{LOGS}/{name}"), &path)?;
-        }
-    }
-    Ok(())
 }
 
 fn add_kernels(

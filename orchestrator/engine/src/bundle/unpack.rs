@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::machine::work_folder;
 use luqual_kernels::Kernel;
+use luqual_model::bounds::TEXT_FILE;
 use luqual_model::{CellId, PlannedCell, ProgramFile};
 use luqual_reports::Record;
 use luqual_runner::JOURNAL;
@@ -30,7 +31,7 @@ impl Unpacked {
         let wrong = |why: String| {
             EngineError::usage(format!("{}: {why}", file.display())).hint("give a file that `luqual bundle` wrote")
         };
-        let opened = File::open(file).map_err(EngineError::named(file))?;
+        let opened = luqual_files::open(file).map_err(EngineError::named(file))?;
         let work = work_folder(context.listener)?;
         let folder = work.path().join("bundle");
         fs::create_dir(&folder).map_err(EngineError::own(folder.display()))?;
@@ -38,7 +39,8 @@ impl Unpacked {
             NotUnpacked::Refused(why) => wrong(why),
             NotUnpacked::Host(why) => EngineError::harness(why),
         })?;
-        let text = fs::read_to_string(folder.join(ABOUT)).map_err(|_| wrong(format!("it has no {ABOUT}")))?;
+        let text =
+            luqual_files::read_text(&folder.join(ABOUT), TEXT_FILE).map_err(|_| wrong(format!("it has no {ABOUT}")))?;
         let about: About = serde_json::from_str(&text).map_err(|error| wrong(format!("{ABOUT}: {error}")))?;
         if about.bundle != VERSION {
             return Err(wrong(format!(

@@ -155,7 +155,7 @@ async fn a_kernel_that_is_gone_refuses_a_resume_only_where_it_is_needed() {
     let room = Room::new();
     cut_off(&room).await;
     fs::remove_file(room.path(OLD)).unwrap();
-    Room::refused(room.try_resume("run").await, "there is no kernel");
+    Room::refused(room.try_resume("run").await, "is not here");
     drop(run);
 }
 
