@@ -262,8 +262,11 @@ fn taints(evidence: &Evidence, survived: bool) -> Vec<String> {
     // What led to a crash, or came of it, is the crash.
     let before = &evidence.findings[..crash_at(evidence).unwrap_or(evidence.findings.len())];
     let is_provoked = |finding: &Finding| evidence.provoked.iter().any(|part| finding.text.contains(part));
+    // Nor is the answer to luqual's own NMI a line of the kernel's.
+    let is_asked_for = |finding: &Finding| is_answer_to_nmi(finding) && matches!(evidence.stop, Stop::Deadline { .. });
     let lines = before
         .iter()
+        .filter(|finding| !is_asked_for(finding))
         .filter(|finding| finding.kind.taints() || survived && finding.kind.taints_survival() && !is_provoked(finding))
         .map(|finding| format!("{}: {}", finding.kernel(), finding.text));
     // The kernel marks itself after an oops, also after one that is the emulator's.

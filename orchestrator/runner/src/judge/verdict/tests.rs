@@ -262,6 +262,7 @@ fn the_panic_that_the_host_asked_for_is_no_cause() {
     assert_eq!(late(Some(3)).outcome, Outcome::HarnessFailed);
     assert_eq!(late(None).outcome, Outcome::Crashed);
     assert!(late(None).title.starts_with("hang: the agent never answered"), "{}", late(None).title);
+    assert_eq!(late(None).tainted, [""; 0], "it taints nothing either");
     // Where nobody asked, an NMI is the machine's.
     assert!(judged(Stop::Machine(MachineEnd::Panicked)).title.contains("NMI: Not continuing"));
 }
