@@ -42,6 +42,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::Panic => Reply::failed(inject::panic().err().unwrap_or_default()),
         Request::Preserve { .. }
         | Request::Flip { .. }
+        | Request::Tamper { .. }
         | Request::Inject { .. }
         | Request::Locate { .. }
         | Request::Retrieve { .. }

@@ -2,7 +2,7 @@
 //! lives until the kexec, whatever becomes of the SSH connection.
 
 use crate::workloads::{self, Context, StepError};
-use luqual_protocol::{Located, Reply, Request, Said};
+use luqual_protocol::{Located, Moment, Reply, Request, Said};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -59,6 +59,15 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         }
         Request::Flip { workload, place, offset } => {
             carry_out(later_step(held, &workload), |context| context.flip(&place, offset))
+        }
+        Request::Tamper { workload, fault, names } if fault.moment() == Moment::Arrived => {
+            match workloads::before_retrieve(&workload, fault, &names) {
+                Ok(()) => crate::facts::done(Said::default()),
+                Err(error) => crate::facts::not_done(error.into(), Said::default()),
+            }
+        }
+        Request::Tamper { workload, fault, names } => {
+            carry_out(later_step(held, &workload), |context| context.tamper(fault, &names))
         }
         Request::Locate { workload, place } => match later_step(held, &workload).map(|it| it.locate(&place)) {
             Ok(Ok(address)) => Reply::Located(Located { address }),

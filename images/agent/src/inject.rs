@@ -1,7 +1,9 @@
 //! Faults that are injected on purpose, to see that the tool notices them.
 
+use luqual_protocol::AGENT;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::fs;
+use std::process::Command;
 
 /// `luqual-agent kill ROLE`: kills the process of that role.
 pub(crate) fn kill() -> Result<(), String> {
@@ -16,6 +18,24 @@ pub(crate) fn panic() -> Result<(), String> {
     let trigger = "/proc/sysrq-trigger";
     fs::write(trigger, "c").map_err(|error| format!("{trigger}: {error}"))?;
     Err("the kernel did not panic on request".to_owned())
+}
+
+/// `luqual-agent oom`: the kernel kills a process to get memory (Documentation/admin-guide/sysrq.rst, f).
+pub(crate) fn oom() -> Result<(), String> {
+    let mut victim = Command::new(AGENT).arg("victim").spawn().map_err(|error| format!("{AGENT} victim: {error}"))?;
+    // It dies rather than any other (Documentation/filesystems/proc.rst, 3.1).
+    let score = format!("/proc/{}/oom_score_adj", victim.id());
+    fs::write(&score, "1000").map_err(|error| format!("{score}: {error}"))?;
+    let trigger = "/proc/sysrq-trigger";
+    fs::write(trigger, "f").map_err(|error| format!("{trigger}: {error}"))?;
+    victim.wait().map(drop).map_err(|error| format!("the victim: {error}"))
+}
+
+/// `luqual-agent victim`: waits until it is killed.
+pub(crate) fn victim() -> Result<(), String> {
+    loop {
+        std::thread::park();
+    }
 }
 
 /// `luqual-agent hang`: stops every process, this one last. No signal stops init.
@@ -38,7 +58,7 @@ fn processes() -> Result<impl Iterator<Item = (Pid, Vec<u8>)>, String> {
 /// The role in the /proc/PID/cmdline of an agent's process.
 fn role_of(command_line: &[u8]) -> Option<&[u8]> {
     let mut words = command_line.split(|byte| *byte == 0);
-    (words.next() == Some(luqual_protocol::AGENT.as_bytes())).then(|| words.next()).flatten()
+    (words.next() == Some(AGENT.as_bytes())).then(|| words.next()).flatten()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::{autorun, call, helper, holder, init, inject, namespaces, nested_init
 /// A name on the command line, and what is run.
 type Role = (&'static str, fn() -> Result<(), String>);
 
-const ROLES: [Role; 15] = [
+const ROLES: [Role; 17] = [
     ("tick", tick::run),
     ("hold", holder::run),
     ("serve", ssh::run),
@@ -13,6 +13,8 @@ const ROLES: [Role; 15] = [
     ("kill", inject::kill),
     ("panic", inject::panic),
     ("hang", inject::hang),
+    ("oom", inject::oom),
+    ("victim", inject::victim),
     ("vmm", vmm::monitor::run),
     ("orchestrator", vmm::orchestrator::run),
     (helper::ROLE, helper::run),

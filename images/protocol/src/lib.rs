@@ -5,6 +5,7 @@
 
 mod archive;
 mod digest;
+mod fault;
 pub mod frames;
 mod progression;
 mod prompt;
@@ -13,6 +14,7 @@ mod workload;
 
 pub use archive::Archive;
 pub use digest::digest;
+pub use fault::{FaultObject, GuestFault, Moment};
 pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{
@@ -25,7 +27,7 @@ pub use workload::{
 };
 
 /// The version of the protocol. It rises with every incompatible change; both sides must have the same version.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// The agent's path in the guest; it is also /init.
 pub const AGENT: &str = "/bin/luqual-agent";

@@ -1,3 +1,4 @@
+use crate::{GuestFault, Moment};
 use serde::{Deserialize, Serialize};
 
 /// A request of the host.
@@ -35,6 +36,15 @@ pub enum Request {
         place: WorkloadPage,
         /// The offset of the byte in the page, 0 to 4095.
         offset: u64,
+    },
+    /// Injects a fault into what a workload has preserved, or into its sessions.
+    Tamper {
+        /// The workload.
+        workload: String,
+        /// The fault.
+        fault: GuestFault,
+        /// The names of what it is injected into ([`GuestFault::object`]).
+        names: Vec<String>,
     },
     /// Makes the kernel panic, to inject a fault. There is a reply only if the kernel did not panic.
     Panic,
@@ -90,6 +100,7 @@ impl Request {
             Self::Preserve { workload, .. }
             | Self::Inject { workload, .. }
             | Self::Flip { workload, .. }
+            | Self::Tamper { workload, .. }
             | Self::Locate { workload, .. }
             | Self::Retrieve { workload, .. }
             | Self::Verify { workload }
@@ -100,15 +111,21 @@ impl Request {
 
     /// Whether the request is for the kernel before a kexec.
     pub const fn is_of_a_source(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Preserve { .. }
-                | Self::Inject { .. }
-                | Self::Flip { .. }
-                | Self::Locate { .. }
-                | Self::Load { .. }
-                | Self::Kexec
-        )
+            | Self::Inject { .. }
+            | Self::Flip { .. }
+            | Self::Locate { .. }
+            | Self::Load { .. }
+            | Self::Kexec => true,
+            Self::Tamper { fault, .. } => matches!(fault.moment(), Moment::Preserved),
+            Self::Hello { .. }
+            | Self::Panic
+            | Self::Retrieve { .. }
+            | Self::Verify { .. }
+            | Self::Finish { .. }
+            | Self::KernelLog => false,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod scale;
 mod vfio;
 mod vmm;
 
-pub(crate) use context::Context;
+pub(crate) use context::{Context, before_retrieve};
 pub(crate) use error::StepError;
 
 use case::Case;

@@ -2,7 +2,7 @@
 //! the guest writes its replies to a file. Steps that need the host while the guest runs are left out.
 
 use super::Boot;
-use crate::inject::{Fault, KernelEnd};
+use crate::inject::Fault;
 use crate::judge::Stop;
 use luqual_protocol::Requirement;
 use luqual_vm::{ANSWERS, CONSOLE_RAW, MachineEnd};
@@ -46,7 +46,8 @@ pub(super) fn needs_the_host(boot: &Boot<'_>, fault: Option<&Fault>) -> Option<S
         ));
     }
     match fault {
-        None | Some(Fault::Flip { .. } | Fault::FlipUnpreserved | Fault::Kernel { end: KernelEnd::Panic, .. }) => None,
+        None => None,
+        Some(fault) if fault.needs_no_host() => None,
         Some(fault) => Some(format!("{fault} is injected by the host, which is not deterministic")),
     }
 }

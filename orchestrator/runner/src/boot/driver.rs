@@ -4,7 +4,7 @@ use super::connect::{ask, hello};
 use super::guard::{At, Guard, Watched};
 use super::identity::Identity;
 use super::part::Checked;
-use super::steps::{Act, BootStep, flip_request, load_request, steps};
+use super::steps::{Act, BootStep, fault_request, load_request, load_wrong_kernel, steps};
 use super::{Boot, Host};
 use crate::inject::{self, Fault};
 use crate::judge::Stop;
@@ -13,7 +13,7 @@ use crate::observe::{Devices, NestedVms, Ticks, blackout, epoch_us, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
-use luqual_protocol::{Hello, Next, NotDone, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
+use luqual_protocol::{Hello, Moment, Next, NotDone, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
 use luqual_vm::{Emulation, Mode};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -153,9 +153,14 @@ impl<'a> BootDriver<'a> {
             true => seed::drawn(self.seed, &format!("nonce {hop}")),
             false => rand::random(),
         };
+        let fault = self.host.fault.as_ref();
+        let options = |hop| fault.map_or("", |fault| fault.options_after(hop));
         let identities: Vec<Identity<'_>> =
-            (0..=boot.update().hops).map(|hop| boot.identity(hop, nonce(hop))).collect();
-        let steps = steps(boot, self.seed, &identities, self.mode());
+            (0..=boot.update().hops).map(|hop| boot.identity(hop, nonce(hop), options(hop))).collect();
+        let mut steps = steps(boot, self.seed, &identities, self.mode());
+        if fault == Some(&Fault::WrongKernel) {
+            load_wrong_kernel(&mut steps);
+        }
         let keys = Keys::make().map_err(Stop::host("the keys of the VM"))?;
         let (mut guest, log) = self.start(&steps, &identities[0], &keys).await?;
         let line = Line { keys: &keys, log, identities: &identities };
@@ -263,11 +268,11 @@ impl<'a> BootDriver<'a> {
                 }
                 Ok(())
             }
-            Act::Inject => {
-                match flip_request(step, steps, self.host.fault.as_ref()).filter(|_| self.host.deterministic) {
+            Act::Inject(moment) => {
+                match fault_request(step, steps, self.host.fault.as_ref()).filter(|_| self.host.deterministic) {
                     // The guest injects the fault by itself.
                     Some(request) => self.ask(step, &request, &**guest).await.map(drop),
-                    None => self.inject(*phase, &**guest).await,
+                    None => self.inject(*phase, *moment, &**guest).await,
                 }
             }
             Act::InjectIntoDevice(moment) => {
@@ -392,9 +397,11 @@ impl<'a> BootDriver<'a> {
         Ok(())
     }
 
-    /// Injects a fault into the preserved state of the first part; a boot with an injected fault has only one cell.
-    async fn inject(&self, phase: Phase, guest: &dyn Guest) -> Result<(), Stop> {
-        let (Some(fault), Some(part)) = (self.live_fault(), self.boot.parts.first()) else { return Ok(()) };
+    /// Injects a fault into the preserved state of the first part, if it is due; a boot with an injected fault has
+    /// only one cell.
+    async fn inject(&self, phase: Phase, moment: Moment, guest: &dyn Guest) -> Result<(), Stop> {
+        let fault = self.live_fault().filter(|fault| fault.is_due(moment, self.hop));
+        let (Some(fault), Some(part)) = (fault, self.boot.parts.first()) else { return Ok(()) };
         let machine = self.machine()?;
         let watched = self.watched();
         let injected = inject::into_preserved(fault, part.workload.name, machine.ram(), guest);

@@ -90,10 +90,11 @@ impl Boot<'_> {
         self.source.info.image_sha256 == self.target.info.image_sha256
     }
 
-    /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own.
-    fn identity(&self, hop: u32, nonce: u64) -> Identity<'_> {
+    /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own. `more` are further options of
+    /// its command line.
+    fn identity(&self, hop: u32, nonce: u64, more: &str) -> Identity<'_> {
         let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
-        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).collect();
+        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).chain([more]).collect();
         // Several parts can add the same option.
         options.sort_unstable();
         options.dedup();

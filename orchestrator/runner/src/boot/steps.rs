@@ -3,10 +3,10 @@
 use super::identity::Identity;
 use super::kexec_images::{image_for_hop, images_in_guest};
 use super::{Boot, BootCell};
-use crate::inject::{Fault, InjectionPoint, flipped};
+use crate::inject::{Fault, InjectionPoint};
 use crate::seed;
 use luqual_model::Phase;
-use luqual_protocol::{LoadTime, Request, Unplug, VERSION};
+use luqual_protocol::{Kernel, LoadTime, Moment, Request, Unplug, VERSION};
 use luqual_vm::Mode;
 
 /// One step of a boot. The start is not a step, since no guest exists yet.
@@ -36,7 +36,7 @@ pub(super) enum Act {
     /// Unplugs the devices that are due.
     Unplug(Unplug),
     /// Injects a fault into the preserved state.
-    Inject,
+    Inject(Moment),
     /// Injects a fault into a device.
     InjectIntoDevice(InjectionPoint),
     /// Copies the log of the kernel that runs to the host.
@@ -51,7 +51,7 @@ impl BootStep {
             Act::Ask(request) => Some(request.clone()),
             Act::Kexec => Some(Request::Kexec),
             Act::Collect => Some(Request::KernelLog),
-            Act::Jitter(_) | Act::Unplug(_) | Act::Inject | Act::InjectIntoDevice(_) => None,
+            Act::Jitter(_) | Act::Unplug(_) | Act::Inject(_) | Act::InjectIntoDevice(_) => None,
         }
     }
 }
@@ -76,8 +76,8 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
         });
         if is_first {
             list.add(Phase::Preserve, before, Act::Unplug(Unplug::WhilePreserved));
-            list.add(Phase::Preserve, before, Act::Inject);
         }
+        list.add(Phase::Preserve, before, Act::Inject(Moment::Preserved));
         list.add(Phase::Preserve, before, Act::Jitter(1));
         if update.load == LoadTime::AfterPreserve {
             list.add(Phase::Load, before, load);
@@ -89,6 +89,7 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
             list.add(Phase::Reconnect, before, Act::InjectIntoDevice(InjectionPoint::Blackout));
         }
         list.add(Phase::Reconnect, hop, Act::Handshake);
+        list.add(Phase::Retrieve, hop, Act::Inject(Moment::Arrived));
         list.each(Phase::Retrieve, hop, |name| Request::Retrieve {
             workload: name.to_owned(),
             seed: seed::of_content(seed, name),
@@ -96,6 +97,7 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
             device: None,
         });
         list.add(Phase::Verify, hop, Act::InjectIntoDevice(InjectionPoint::Taken));
+        list.add(Phase::Verify, hop, Act::Inject(Moment::Retrieved));
         list.each(Phase::Verify, hop, |name| Request::Verify { workload: name.to_owned() });
         list.each(Phase::Finish, hop, |name| Request::Finish { workload: name.to_owned() });
         list.add(Phase::Finish, hop, Act::Unplug(Unplug::Afterwards));
@@ -122,20 +124,29 @@ pub(super) fn requests(steps: &[BootStep], fault: Option<&Fault>) -> Result<Stri
             add(&Request::Panic)?;
             is_to_panic = false;
         }
-        match flip_request(step, steps, fault) {
-            Some(flip) => add(&flip)?,
+        match fault_request(step, steps, fault) {
+            Some(request) => add(&request)?,
             None => step.request().iter().try_for_each(&mut add)?,
         }
     }
     Ok(text)
 }
 
-/// The request that flips a byte, for a guest without a connection, in the step in which the host would inject the
-/// fault.
-pub(super) fn flip_request(step: &BootStep, steps: &[BootStep], fault: Option<&Fault>) -> Option<Request> {
-    let (place, offset) = fault.filter(|_| step.act == Act::Inject).and_then(flipped)?;
+/// The request that injects the fault, for a guest without a connection, in the step in which the host would do it.
+pub(super) fn fault_request(step: &BootStep, steps: &[BootStep], fault: Option<&Fault>) -> Option<Request> {
+    let Act::Inject(moment) = step.act else { return None };
+    let fault = fault.filter(|fault| fault.is_due(moment, step.hop))?;
     let workload = steps.iter().find_map(|step| step.request()?.workload().map(str::to_owned))?;
-    Some(Request::Flip { workload, place, offset })
+    fault.request(&workload)
+}
+
+/// Loads the source where the target has to be loaded.
+pub(super) fn load_wrong_kernel(steps: &mut [BootStep]) {
+    for step in steps {
+        if let Act::Ask(Request::Load { kernel: kernel @ Kernel::Target, .. }) = &mut step.act {
+            *kernel = Kernel::Source;
+        }
+    }
 }
 
 struct List<'a> {

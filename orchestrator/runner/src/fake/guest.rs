@@ -101,9 +101,11 @@ impl FakeGuest {
             Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0 }),
             Request::Retrieve { workload, .. } => done(owed_by(workload, true)),
             Request::Verify { workload } => done(owed_by(workload, false)),
-            Request::Preserve { .. } | Request::Inject { .. } | Request::Flip { .. } | Request::Finish { .. } => {
-                done(Vec::new())
-            }
+            Request::Preserve { .. }
+            | Request::Inject { .. }
+            | Request::Flip { .. }
+            | Request::Tamper { .. }
+            | Request::Finish { .. } => done(Vec::new()),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The faults that can be injected, and their syntax.
 
 use luqual_model::Phase;
-use luqual_protocol::{Item, WorkloadPage};
+use luqual_protocol::{FaultObject, GuestFault, Item, Moment, Request, WorkloadPage};
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,6 +16,8 @@ pub enum Fault {
         page: u64,
         /// The byte in the page.
         offset: u64,
+        /// The update, from 0, of a workload that has several.
+        update: u32,
     },
     /// Flips a bit in a page that is not preserved; the outcome must not change.
     FlipUnpreserved,
@@ -23,6 +25,29 @@ pub enum Fault {
     Device(DeviceFault),
     /// Changes the saved state of a nested virtual machine while it is paused.
     Machine(Item),
+    /// A fault that the agent injects into what the workload preserves.
+    Guest {
+        /// The fault.
+        fault: GuestFault,
+        /// The names of what it is injected into.
+        names: Vec<String>,
+        /// The update, from 0, of a workload that has several.
+        update: u32,
+    },
+    /// Adds options to the command line of a kernel.
+    Options {
+        /// The number of kexecs before the kernel.
+        hop: u32,
+        /// The options.
+        options: String,
+    },
+    /// Loads the source where the target has to be loaded, in a workload whose guest has both.
+    WrongKernel,
+    /// The kernel kills a process to get memory, when a phase starts.
+    OomKill {
+        /// The phase.
+        phase: Phase,
+    },
     /// Sends SIGKILL when a phase starts.
     Kill {
         /// The process.
@@ -106,16 +131,68 @@ impl Fault {
             _ => None,
         }
     }
+
+    /// The options that the fault adds to the command line of the kernel after `hop` kexecs.
+    pub(crate) fn options_after(&self, hop: u32) -> &str {
+        match self {
+            Self::Options { hop: of, options } if *of == hop => options,
+            _ => "",
+        }
+    }
+
+    /// The moment of an update at which the fault is injected into what is preserved, and the kexecs before it; `None`
+    /// for another fault.
+    fn due(&self) -> Option<(Moment, u32)> {
+        match self {
+            Self::Flip { update, .. } => Some((Moment::Preserved, *update)),
+            Self::FlipUnpreserved | Self::Machine(_) => Some((Moment::Preserved, 0)),
+            Self::Guest { fault, update, .. } => {
+                let moment = fault.moment();
+                Some((moment, update + u32::from(moment != Moment::Preserved)))
+            }
+            Self::Device(_)
+            | Self::Options { .. }
+            | Self::WrongKernel
+            | Self::OomKill { .. }
+            | Self::Kill { .. }
+            | Self::Kernel { .. } => None,
+        }
+    }
+
+    /// Whether the fault is injected into what is preserved at this moment, after `hop` kexecs.
+    pub(crate) fn is_due(&self, moment: Moment, hop: u32) -> bool {
+        self.due() == Some((moment, hop))
+    }
+
+    /// The request by which a guest injects the fault by itself; `None` if it cannot.
+    pub(crate) fn request(&self, workload: &str) -> Option<Request> {
+        let workload = workload.to_owned();
+        if let Self::Guest { fault, names, .. } = self {
+            return Some(Request::Tamper { workload, fault: *fault, names: names.clone() });
+        }
+        let (place, offset) = flipped(self)?;
+        Some(Request::Flip { workload, place, offset })
+    }
+
+    /// Whether a guest without a connection can have the fault.
+    pub(crate) fn needs_no_host(&self) -> bool {
+        match self {
+            Self::Flip { .. } | Self::FlipUnpreserved | Self::Guest { .. } | Self::Options { .. } => true,
+            Self::WrongKernel => true,
+            Self::Kernel { end, .. } => *end == KernelEnd::Panic,
+            Self::Device(_) | Self::Machine(_) | Self::OomKill { .. } | Self::Kill { .. } => false,
+        }
+    }
 }
 
 /// The page and the offset that a flip changes.
 pub(crate) fn flipped(fault: &Fault) -> Option<(WorkloadPage, u64)> {
     match fault {
-        Fault::Flip { memfd, page, offset } => {
+        Fault::Flip { memfd, page, offset, .. } => {
             Some((WorkloadPage::Memfd { memfd: memfd.clone(), page: *page }, *offset))
         }
         Fault::FlipUnpreserved => Some((WorkloadPage::Unpreserved, 0)),
-        Fault::Kill { .. } | Fault::Kernel { .. } | Fault::Device(_) | Fault::Machine(_) => None,
+        _ => None,
     }
 }
 
@@ -126,7 +203,11 @@ pub(crate) fn is_from_outside(fault: Option<&Fault>) -> bool {
 
 /// The syntax of faults, for `--help` and for messages.
 pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
-     device:FAULT \
+     oom-kill:PHASE, options:HOP:OPTIONS, which adds options to the command line of the kernel after HOP kexecs, wrong-kernel, \
+     guest:FAULT:MEMFD with FAULT one of offset, sealed, other-content, not-preserved, longer, shorter, hole and offset-later, \
+     guest:FAULT:MEMFD:MEMFD with swapped and confused, \
+     guest:FAULT:SESSION with session-closed, session-renamed, session-taken and session-finished, \
+     guest:clock-step, guest:mute (flip and guest with @N: in the update after N others), device:FAULT \
      with FAULT one of bar-moved, dma-write, interrupt-lost, reset and unplugged, or machine:ITEM with ITEM one of register, fpu, msr, \
      page, interrupt, timer and clock";
 
@@ -135,7 +216,15 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("`{text}` is not a fault; write {FAULT_SYNTAX}");
-        let mut words = text.split(':');
+        if let Some((hop, options)) = text.strip_prefix("options:").and_then(|it| it.split_once(':')) {
+            let hop = hop.parse().map_err(|_| wrong())?;
+            return Ok(Self::Options { hop, options: options.to_owned() });
+        }
+        let (text_of_update, update) = match text.rsplit_once('@') {
+            Some((before, update)) => (before, update.parse::<u32>().map_err(|_| wrong())?),
+            None => (text, 0),
+        };
+        let mut words = text_of_update.split(':');
         let name = words.next().unwrap_or_default();
         let rest: Vec<&str> = words.collect();
         let phase = || {
@@ -157,7 +246,27 @@ impl FromStr for Fault {
             }
             phase => Ok(phase),
         };
+        if update > 0 && !["flip", "guest"].contains(&name) {
+            return Err(format!("`{text}`: this fault has no update of its own; leave out @{update}"));
+        }
         match name {
+            "guest" => {
+                let Some((word, names)) = rest.split_first() else { return Err(wrong()) };
+                let fault = GuestFault::ALL.into_iter().find(|fault| fault.word() == *word).ok_or_else(wrong)?;
+                if names.len() != fault.object().names() {
+                    let wanted = match fault.object() {
+                        FaultObject::Workload => "no name",
+                        FaultObject::Memfd => "the name of a memfd",
+                        FaultObject::TwoMemfds => "the names of two memfds",
+                        FaultObject::Session => "the label of a session",
+                    };
+                    return Err(format!("`{text}`: guest:{word} has {wanted}"));
+                }
+                let names = names.iter().map(|name| (*name).to_owned()).collect();
+                Ok(Self::Guest { fault, names, update })
+            }
+            "wrong-kernel" if rest.is_empty() => Ok(Self::WrongKernel),
+            "oom-kill" => Ok(Self::OomKill { phase: inside()? }),
             "flip" => {
                 let [memfd, page, offset] = rest[..] else { return Err(wrong()) };
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
@@ -165,7 +274,7 @@ impl FromStr for Fault {
                 if offset >= 4096 {
                     return Err(format!("`{text}`: a page has 4096 bytes; the offset is 0 to 4095"));
                 }
-                Ok(Self::Flip { memfd: memfd.to_owned(), page, offset })
+                Ok(Self::Flip { memfd: memfd.to_owned(), page, offset, update })
             }
             "device" => {
                 let [word] = rest[..] else { return Err(wrong()) };
@@ -189,7 +298,16 @@ impl FromStr for Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flip { memfd, page, offset } => write!(f, "flip:{memfd}:{page}:{offset}"),
+            Self::Flip { memfd, page, offset, update } => {
+                write!(f, "flip:{memfd}:{page}:{offset}{}", of_update(*update))
+            }
+            Self::Guest { fault, names, update } => {
+                let words: Vec<&str> = [fault.word()].into_iter().chain(names.iter().map(String::as_str)).collect();
+                write!(f, "guest:{}{}", words.join(":"), of_update(*update))
+            }
+            Self::Options { hop, options } => write!(f, "options:{hop}:{options}"),
+            Self::WrongKernel => f.write_str("wrong-kernel"),
+            Self::OomKill { phase } => write!(f, "oom-kill:{phase}"),
             Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
             Self::Device(fault) => write!(f, "device:{}", fault.word()),
             Self::Machine(item) => write!(f, "machine:{}", item.word()),
@@ -201,6 +319,11 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The end of a fault that names an update; empty for the first one.
+fn of_update(update: u32) -> String {
+    if update == 0 { String::new() } else { format!("@{update}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,8 +331,22 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_read() {
         let kills = ["kill-qemu:boot", "kill-agent:verify", "kill-holder:kexec", "panic:preserve", "hang:kexec"];
-        for text in ["flip:64m:3:17", "flip-unpreserved"].into_iter().chain(kills) {
+        let others = [
+            "flip:64m:3:17",
+            "flip:64m:3:17@1",
+            "flip-unpreserved",
+            "options:1:sysctl.kernel.tainted=512 a=b:c@1",
+            "wrong-kernel",
+            "oom-kill:verify",
+        ];
+        for text in others.into_iter().chain(kills) {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+        for fault in GuestFault::ALL {
+            let names = ["one", "two"][..fault.object().names()].iter().map(|name| format!(":{name}"));
+            let text = format!("guest:{}{}@2", fault.word(), names.collect::<String>());
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+            assert!(FAULT_SYNTAX.contains(fault.word()));
         }
         for fault in DeviceFault::ALL {
             let text = format!("device:{}", fault.word());
@@ -238,6 +375,15 @@ mod tests {
             ("kill-agent:boot", "no connection to the guest"),
             ("panic:reconnect", "no connection to the guest"),
             ("hang", "is not a fault"),
+            ("hang:verify@1", "has no update of its own"),
+            ("flip:64m:0:0@x", "is not a fault"),
+            ("guest", "is not a fault"),
+            ("guest:tea:4k", "is not a fault"),
+            ("guest:offset", "the name of a memfd"),
+            ("guest:swapped:4k", "the names of two memfds"),
+            ("guest:session-closed", "the label of a session"),
+            ("guest:mute:x", "no name"),
+            ("options:x:y", "is not a fault"),
         ] {
             let message = text.parse::<Fault>().unwrap_err();
             assert!(message.contains(why), "{text}: {message}");

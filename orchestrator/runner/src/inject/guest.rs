@@ -20,6 +20,14 @@ pub(crate) async fn into_preserved(
         let reply = guest.ask(&Request::Inject { workload: workload(), item }).await.map_err(Stop::Agent)?;
         return Ok(Some(reply).filter(|reply| !matches!(reply, Reply::Done { .. })));
     }
+    if let Fault::Guest { .. } = fault {
+        let Some(request) = fault.request(&workload()) else { return Ok(None) };
+        return match guest.ask(&request).await.map_err(Stop::Agent)? {
+            Reply::Done { .. } => Ok(None),
+            // Without the fault, the cell says nothing.
+            reply => Err(Stop::Host(format!("`{fault}` was not injected: {reply:?}"))),
+        };
+    }
     let Some((place, offset)) = flipped(fault) else { return Ok(None) };
     let request = Request::Locate { workload: workload(), place: place.clone() };
     let address = match guest.ask(&request).await.map_err(Stop::Agent)? {
@@ -52,6 +60,7 @@ pub(crate) async fn end(
         Some(Fault::Kill { victim: Victim::Agent, phase }) if *phase == now => "kill serve",
         Some(Fault::Kill { victim: Victim::Holder, phase }) if *phase == now => "kill hold",
         Some(Fault::Kernel { end, phase }) if *phase == now => end.word(),
+        Some(Fault::OomKill { phase }) if *phase == now => "oom",
         _ => return Ok(()),
     };
     // Without the fault, the cell says nothing.

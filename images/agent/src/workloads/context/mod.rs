@@ -3,6 +3,9 @@
 mod probes;
 mod sessions;
 mod steps;
+mod tamper;
+
+pub(crate) use tamper::before_retrieve;
 
 use super::case::Case;
 use super::error::StepError;
@@ -50,6 +53,8 @@ pub(crate) struct Context {
     pub(super) control_plane: Option<ControlPlane>,
     /// Whether this kernel has preserved what is kept, so that it waits for the next kernel.
     is_preserved: bool,
+    /// Whether the findings of each step are dropped, for a fault that is injected on purpose.
+    mute: bool,
     /// The findings of the current step.
     said: Said,
 }
@@ -74,6 +79,7 @@ impl Context {
             vms: Vec::new(),
             control_plane: None,
             is_preserved: false,
+            mute: false,
             said: Said::default(),
         }
     }

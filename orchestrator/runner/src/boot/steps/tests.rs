@@ -31,7 +31,8 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
     if let Some(why) = needs_the_host(&boot, fault.as_ref()) {
         return Err(why);
     }
-    let identities: Vec<Identity<'_>> = (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into())).collect();
+    let identities: Vec<Identity<'_>> =
+        (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into(), "")).collect();
     let mode = boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, Some(7));
     let steps = steps(&boot, 7, &identities, mode);
     let text = requests(&steps, fault.as_ref()).unwrap();
@@ -57,9 +58,16 @@ fn faults_of_the_guests_own_are_planted_and_others_are_not() {
     let with = |fault| asked("memfd.basic", Some(fault));
     assert_eq!(with("flip:64m:3:17").unwrap()[1..3], ["preserve", "flip"]);
     assert_eq!(with("panic:verify").unwrap()[7..9], ["panic", "verify"]);
+    assert_eq!(with("guest:offset:4k").unwrap()[1..3], ["preserve", "tamper"]);
+    assert_eq!(with("guest:session-taken:small").unwrap()[5..8], ["hello", "tamper", "retrieve"]);
+    assert_eq!(with("guest:longer:4k").unwrap()[6..9], ["retrieve", "tamper", "verify"]);
     for fault in ["kill-agent:verify", "hang:verify", "device:reset"] {
         assert!(with(fault).unwrap_err().ends_with("is injected by the host, which is not deterministic"), "{fault}");
     }
+    // In the update that is named, and in no other.
+    let steps = asked("lifecycle.there-and-back", Some("flip:control:0:0@1")).unwrap();
+    let at = |word: &str| steps.iter().enumerate().filter(|(_, it)| *it == word).map(|(at, _)| at).collect::<Vec<_>>();
+    assert_eq!(at("flip"), [at("preserve")[1] + 1]);
     assert!(asked("vfio.edu.idle", None).unwrap_err().contains("edu, a live device"));
     assert!(asked("vmm.basic-linux", None).unwrap_err().contains("virtual machines"));
 }

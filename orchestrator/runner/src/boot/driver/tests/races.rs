@@ -5,7 +5,7 @@ use crate::fake::{Play, Script};
 use crate::observe::Withheld;
 use luqual_config::Deadlines;
 use luqual_model::{Outcome, Phase};
-use luqual_protocol::{Hello, Request};
+use luqual_protocol::{Hello, Kernel, Reply, Request};
 use luqual_vm::MachineEnd;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -262,6 +262,36 @@ async fn a_killed_qemu_is_a_failure_of_the_host_in_each_phase() {
         let (outcome, at, title) = tried.told();
         assert_eq!((outcome, at), (Outcome::HarnessFailed, phase), "{title}");
         assert!(title.contains("SIGKILL"), "{title}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_agent_does_not_inject_says_nothing_of_the_kernels() {
+    let plays = |_: u32, request: &Request| match request {
+        Request::Tamper { .. } => Play::Reply(Reply::failed("there is no such memfd")),
+        _ => Play::Well,
+    };
+    for fault in ["guest:offset:4k", "guest:session-taken:small", "guest:longer:4k"] {
+        let tried = Trial { fault: Some(fault), ..Trial::of(Script::plays(plays)) }.run().await;
+        let (outcome, _, title) = tried.told();
+        let told = title.contains(&format!("`{fault}` was not injected")) && title.contains("no such memfd");
+        assert!(outcome == Outcome::HarnessFailed && told, "{title}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_kernel_is_loaded_with_the_options_and_the_image_of_the_fault() {
+    let wrong = |_: u32, request: &Request| match request {
+        Request::Load { kernel, command_line, .. } if *kernel == Kernel::Source || command_line.contains("x=y") => {
+            Play::End(MachineEnd::Panicked)
+        }
+        _ => Play::Well,
+    };
+    for (fault, outcome) in
+        [("options:1:x=y", Outcome::Crashed), ("options:0:x=y", Outcome::Survived), ("wrong-kernel", Outcome::Crashed)]
+    {
+        let tried = Trial { fault: Some(fault), ..Trial::of(Script::plays(wrong)) }.run().await;
+        assert_eq!(tried.told().0, outcome, "{fault}");
     }
 }
 
