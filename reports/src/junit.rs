@@ -35,7 +35,7 @@ pub fn junit(record: &Record) -> io::Result<String> {
 
 /// Jenkins' schema (jenkinsci/xunit-plugin, junit-10.xsd), by which its plugin refuses files, knows the count of
 /// skipped cases of a suite and not of the root; quick-junit writes both.
-fn without_skipped(xml: &str) -> String {
+pub(crate) fn without_skipped(xml: &str) -> String {
     let (head, rest) = xml.split_at(xml.find("<testsuites").unwrap_or_default());
     let (root, rest) = rest.split_at(rest.find('>').unwrap_or_default());
     // The root's only value that is anybody's text is the name, in which a quotation mark is escaped.
@@ -62,7 +62,7 @@ fn named(key: &CellKey, status: TestCaseStatus) -> TestCase {
 }
 
 /// Text of anybody, in which XML's own characters are escaped later.
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     plain::lines(text)
 }
 

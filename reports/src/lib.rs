@@ -21,6 +21,7 @@ mod qualification;
 mod record;
 #[cfg(test)]
 mod samples;
+mod selftest;
 mod suite;
 mod terminal;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use markdown::markdown;
 pub use merge::Merged;
 pub use qualification::Qualification;
 pub use record::{Record, Totals, json};
+pub use selftest::{TestedFault, selftest_junit};
 pub use suite::suite;
 pub use terminal::{grid, summary};
 pub use words::{command, end};

@@ -193,6 +193,13 @@ pub(crate) const STEPS: &[CiStep] = &[
         work: Work::Command(&["{release}", "mutants", "--report-dir", "{runs}/mutants"]),
     },
     CiStep {
+        name: "selftest",
+        purpose: "faults of every kind, each found by exactly what has to find it",
+        tier: Tier::Full,
+        budget: 10 * MINUTE,
+        work: Work::Command(&["{release}", "selftest"]),
+    },
+    CiStep {
         name: "test",
         purpose: "unit tests, and end-to-end tests on real kernels",
         tier: Tier::Gate,

@@ -17,8 +17,8 @@ mod words;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftests, shell,
-    workloads,
+    bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftest, selftests,
+    shell, workloads,
 };
 use error::CliError;
 use exit::Exit;
@@ -72,6 +72,8 @@ enum Command {
     Bench(bench::Bench),
     /// Build kernels with one fault each, and report which faults the workloads find
     Mutants(Box<mutants::Mutants>),
+    /// Inject faults of every kind on this host, and show that luqual finds each of them
+    Selftest(Box<selftest::Selftest>),
     /// List, build and show kernels
     #[command(subcommand)]
     Kernels(kernels::Kernels),
@@ -129,6 +131,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Doctor(command) => doctor::run(&command, here).await,
         Command::Bench(command) => bench::run(&command, here).await,
         Command::Mutants(command) => mutants::run(&command, here).await,
+        Command::Selftest(command) => selftest::run(&command, here).await,
         Command::Kernels(command) => kernels::run(&command, here).await,
         Command::Selftests(command) => selftests::run(&command, here).await,
         Command::Workloads(command) => workloads::run(&command),
@@ -142,7 +145,12 @@ impl Command {
             Self::Plan(_) | Self::Report(_) | Self::Expect(_) | Self::Doctor(_) | Self::Workloads(_) => {
                 return Ok(watch::channel(false).1);
             }
-            Self::Run(_) | Self::Qualify(_) | Self::Repro(_) | Self::Bisect(_) | Self::Mutants(_) => true,
+            Self::Run(_)
+            | Self::Qualify(_)
+            | Self::Repro(_)
+            | Self::Bisect(_)
+            | Self::Mutants(_)
+            | Self::Selftest(_) => true,
             Self::Shell(_) | Self::Bundle(_) | Self::Bench(_) | Self::Kernels(_) | Self::Selftests(_) => false,
         };
         Ok(signals::listen(announce).map_err(EngineError::own("signals"))?)

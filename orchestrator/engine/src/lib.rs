@@ -51,6 +51,7 @@ mod run;
 mod bisect;
 mod mutants;
 mod qualify;
+mod selftest;
 mod slurm;
 
 mod bench;
@@ -87,5 +88,6 @@ pub use resume::resume;
 pub use run::run;
 pub use scale::{ScaleTotals, Taken, scale};
 pub use selection::{matrix_file, parse_matrix_file, read_matrix_file, subject};
+pub use selftest::{Expected, Injection, Observed, SelftestFault, SelftestRequest, Tested, faults, selftest};
 pub use shell::{OnTheWay, ShellRequest, TALKED_TO, shell};
 pub use slurm::{Array, run_array, sbatch_option};

@@ -9,4 +9,5 @@ mod repro;
 mod resume;
 mod room;
 mod run;
+mod selftest;
 mod slurm;

@@ -13,6 +13,7 @@ pub(crate) mod qualify;
 pub(crate) mod report;
 pub(crate) mod repro;
 pub(crate) mod run;
+pub(crate) mod selftest;
 pub(crate) mod selftests;
 pub(crate) mod shell;
 mod summary;

@@ -14,6 +14,7 @@ mod deaths;
 mod faults;
 mod parts;
 mod qualify;
+mod selftest;
 mod shell;
 mod slurm;
 mod survival;

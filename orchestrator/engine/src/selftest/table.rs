@@ -1,0 +1,76 @@
+//! The faults, each with what has to come of it. A new fault is one entry in one of the lists.
+
+mod devices;
+mod kernels;
+mod memory;
+
+use super::fault::SelftestFault;
+use luqual_model::matches;
+
+/// All faults, those that take longest first.
+pub(super) fn all() -> impl Iterator<Item = &'static SelftestFault> {
+    [devices::FAULTS, kernels::FAULTS, memory::FAULTS].into_iter().flatten()
+}
+
+/// What a clean boot of a workload fails by: globs over workload and machine, and globs over probes. No released kernel
+/// preserves a VFIO descriptor, and the open of a device that can be reset resets it.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("vfio.nvme.idle on *", &["D4 *", "D3 registers after the open", "D3 host: resets by the open"]),
+    ("vfio.edu.idle on vfio-root-port", &["D4 *", "D3 host: resets by the open"]),
+    ("vfio.* on *", &["D4 *"]),
+];
+
+/// The probes that fail in a clean boot of a workload on a machine; `None` is the machine that the workload declares.
+pub(super) fn known((workload, profile): (&str, Option<&str>)) -> &'static [&'static str] {
+    let place = format!("{workload} on {}", profile.unwrap_or("its own"));
+    KNOWN.iter().find(|(glob, _)| matches(glob, &place)).map_or(&[], |(_, probes)| probes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Injection;
+    use super::*;
+    use luqual_runner::Fault;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_fault_can_be_injected_and_none_that_harms_survives() {
+        let names: BTreeSet<&str> = all().map(|fault| fault.name).collect();
+        assert_eq!(names.len(), all().count(), "names are unique");
+        for fault in all() {
+            assert!(luqual_protocol::find_workload(fault.workload).is_some(), "{}", fault.workload);
+            assert_eq!(fault.is_control(), fault.kind() == "control", "{}", fault.name);
+            if let Injection::Boot(inject) = fault.injection {
+                assert_eq!(inject.parse::<Fault>().map(|it| it.to_string()), Ok(inject.to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_forty_real_boots_and_more_and_each_kind_is_there() {
+        let boots = all().filter(|fault| !fault.is_control() && matches!(fault.injection, Injection::Boot(_)));
+        assert!(boots.count() >= 40);
+        let kinds: BTreeSet<&str> = all().map(SelftestFault::kind).collect();
+        let wanted = [
+            "agent",
+            "clock",
+            "control",
+            "device",
+            "intermediate",
+            "kernel",
+            "log",
+            "machine",
+            "memory",
+            "names",
+            "offset",
+            "qemu",
+            "run",
+            "seals",
+            "sessions",
+            "size",
+            "taint",
+            "tokens",
+        ];
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), wanted);
+    }
+}
