@@ -364,6 +364,17 @@ pub struct Reaches {
     pub quiet: Vec<u64>,
     /// The page that a busy device writes repeatedly.
     pub busy: Option<u64>,
+    /// A page with a content of its own, by which the host knows that it looks at the same memory.
+    pub known: KnownPage,
+}
+
+/// A page and its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPage {
+    /// The guest-physical address.
+    pub at: u64,
+    /// The [`crate::digest`] of its 4096 bytes.
+    pub digest: String,
 }
 
 /// The identity of the guest.

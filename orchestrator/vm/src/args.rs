@@ -3,6 +3,7 @@
 use crate::accel::Accel;
 use crate::ivshmem;
 use crate::profile::{Bus, Device, IntelMode, Iommu, Profile, VIRTIO_QUEUE};
+use crate::trace::TRACED;
 use std::path::Path;
 
 /// The configuration of a QEMU process.
@@ -67,20 +68,6 @@ pub(crate) const QTEST: &str = "qtest";
 
 /// The gdb socket in [`Launch::folder`], if it is enabled (QEMU docs/system/gdb.rst).
 pub const GDB: &str = "gdb";
-
-/// The trace events of devices: accesses to configuration space, resets, translated DMA, and faults. QEMU only warns
-/// about events that it does not have: `qdev_reset` exists before version 9, `resettable_phase_hold_exec` since then.
-pub(crate) const TRACED: [&str; 9] = [
-    "pci_cfg_write",
-    "qdev_reset",
-    "resettable_phase_hold_exec",
-    "vtd_dmar_translate",
-    "vtd_dmar_fault",
-    "amdvi_translation_result",
-    "amdvi_page_fault",
-    "virtio_iommu_translate_out",
-    "virtio_iommu_report_fault",
-];
 
 /// A file that a device shares with the host, in [`Launch::folder`].
 pub fn file_of(device: Device) -> String {

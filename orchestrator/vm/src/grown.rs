@@ -1,7 +1,8 @@
 //! Bounds the files that QEMU writes by itself. QEMU has no limit for them, so their sizes are polled.
 
-use crate::args::{ANSWERS, CONSOLE_RAW, TRACE, TRACED};
+use crate::args::{ANSWERS, CONSOLE_RAW, TRACE};
 use crate::qmp::Qmp;
+use crate::trace::TRACED;
 use luqual_model::bounds::QEMU_FILE;
 use std::path::Path;
 use std::time::Duration;

@@ -44,5 +44,5 @@ pub use qemu::{PROGRAM as QEMU_PROGRAM, Qemu, QemuVersion};
 pub use ram::Ram;
 pub use scan::Scanner;
 pub use supervise::{Launcher, SUBCOMMAND, exec_with_parent};
-pub use trace::{Happened, Traced, parse as parse_trace};
+pub use trace::{Happened, TraceEvents, Traced, parse as parse_trace};
 pub use work::{CellFolder, WorkFolder, base as work_base, free_mib};

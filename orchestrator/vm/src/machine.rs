@@ -15,6 +15,7 @@ use crate::qmp::{Log, Qmp};
 use crate::qtest::Qtest;
 use crate::ram::Ram;
 use crate::supervise::Launcher;
+use crate::trace::{TRACED, TraceEvents, mark_command};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
@@ -154,6 +155,20 @@ impl Machine {
     /// query-pci).
     pub async fn functions(&self) -> Result<Vec<PciFunction>, VmError> {
         self.qmp.ask(qapi::qmp::query_pci {}).await.map(|buses| named(&buses))
+    }
+
+    /// Leaves a mark in the trace of QEMU's devices, between what happened before it and after it.
+    pub async fn mark(&self, name: &str) -> Result<(), VmError> {
+        self.hmp(&mark_command(name)).await.map(drop)
+    }
+
+    /// Which of the trace events of devices this QEMU writes.
+    pub async fn trace_events(&self) -> Result<TraceEvents, VmError> {
+        let mut replies = Vec::new();
+        for name in TRACED {
+            replies.push(self.hmp(&format!("info trace-events {name}")).await?);
+        }
+        Ok(TraceEvents::of(replies.iter().map(String::as_str)))
     }
 
     /// Requests the guest to release a device, which is then removed (QEMU qapi/qdev.json, device_del).

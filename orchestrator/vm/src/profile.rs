@@ -125,6 +125,19 @@ impl Device {
         }
     }
 
+    /// Whether it reads and writes memory by itself.
+    pub const fn has_dma(self) -> bool {
+        match self {
+            Self::Edu | Self::Nvme | Self::E1000e | Self::Igb | Self::VirtioNet => true,
+            Self::IvshmemPlain | Self::IvshmemDoorbell | Self::PciTestdev => false,
+        }
+    }
+
+    /// Whether the kernel's own driver takes it at each boot, since the guest is reached by a card of the same type.
+    pub const fn has_own_driver(self) -> bool {
+        matches!(self, Self::VirtioNet)
+    }
+
     /// The period of numbered frames in milliseconds, so that the device's longest queue has space for four seconds
     /// of them, since no driver empties it in a blackout; `None` if the device receives no frames.
     pub const fn frame_period_ms(self) -> Option<u64> {

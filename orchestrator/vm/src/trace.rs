@@ -1,12 +1,13 @@
-//! Parses QEMU's trace events of devices. Pure.
+//! QEMU's trace events of devices: which of them a QEMU writes, and what they say. Pure.
 
 use crate::pci::PciAddress;
 
 /// An event of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// The time in microseconds since the boot's start.
-    pub at_us: u64,
+    /// QEMU's stamp, in microseconds since 1970. The order of events is their order in the trace: this clock can be set
+    /// in the middle of a boot.
+    pub stamp_us: u64,
     /// The event.
     pub what: Happened,
 }
@@ -44,20 +45,82 @@ pub enum Happened {
         /// The address in the access.
         iova: u64,
     },
+    /// The Intel IOMMU began or ceased to translate (QEMU hw/i386/trace-events).
+    Translates {
+        /// Whether it translates now.
+        on: bool,
+    },
+    /// luqual marked a moment ([`crate::Machine::mark`]).
+    Marked {
+        /// The mark.
+        name: String,
+    },
 }
 
-/// Parses a trace into events, in order. `started_us` is the boot's start in microseconds since 1970. Other events
-/// and other lines are left out.
-pub fn parse(text: &str, started_us: u64) -> Vec<Traced> {
-    text.lines().filter_map(|line| event(line, started_us)).collect()
+/// The trace events of devices: accesses to configuration space, resets, translated DMA, faults, and luqual's marks.
+/// QEMU only warns about events that it does not have: `qdev_reset` exists before version 9,
+/// `resettable_phase_hold_exec` since then (and for a machine's own reset since 7.0).
+pub(crate) const TRACED: [&str; 11] = [
+    "pci_cfg_write",
+    "qdev_reset",
+    "resettable_phase_hold_exec",
+    "vtd_dmar_translate",
+    "vtd_dmar_fault",
+    "vtd_dmar_enable",
+    "amdvi_translation_result",
+    "amdvi_page_fault",
+    "virtio_iommu_translate_out",
+    "virtio_iommu_report_fault",
+    "handle_hmp_command",
+];
+
+/// What a QEMU says of the events in [`TRACED`]: whether each is enabled; events that it does not have are missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceEvents(Vec<(String, bool)>);
+
+impl TraceEvents {
+    /// From the replies of the human monitor to `info trace-events NAME` (QEMU trace/trace-hmp-cmds.c), such as
+    /// `vtd_dmar_fault : state 1`.
+    pub fn of<'a>(replies: impl IntoIterator<Item = &'a str>) -> Self {
+        let event = |line: &str| {
+            let (name, state) = line.split_once(" : state ")?;
+            Some((name.trim().to_owned(), state.trim() == "1"))
+        };
+        Self(replies.into_iter().flat_map(str::lines).filter_map(event).collect())
+    }
+
+    /// Whether the QEMU writes these: at least one of them, and each that it has. An error says which it does not.
+    pub fn writes(&self, names: &[&str]) -> Result<(), String> {
+        let state = |name: &str| self.0.iter().find(|(known, _)| known == name).map(|(_, enabled)| *enabled);
+        match names.iter().find(|name| state(name) == Some(false)) {
+            Some(name) => Err(format!("the trace event {name} is switched off")),
+            None if names.iter().all(|name| state(name).is_none()) => {
+                Err(format!("this QEMU has no trace event {}", names.join(" or ")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The command of the human monitor that leaves a mark in the trace: QEMU traces each command, and knows no help on
+/// this one.
+pub(crate) fn mark_command(name: &str) -> String {
+    format!("help {MARK}{name}")
+}
+
+const MARK: &str = "luqual-";
+
+/// Parses a trace into events, in order. Other events and other lines are left out.
+pub fn parse(text: &str) -> Vec<Traced> {
+    text.lines().filter_map(event).collect()
 }
 
 /// Parses a line such as `1166@1795544754.580322:pci_cfg_write nvme 00:02.0 @0x88 <- 0x8000` (QEMU
 /// docs/devel/tracing.rst, the log backend).
-fn event(line: &str, started_us: u64) -> Option<Traced> {
+fn event(line: &str) -> Option<Traced> {
     let (stamp, rest) = line.split_once('@')?.1.split_once(':')?;
     let (seconds, micros) = stamp.split_once('.')?;
-    let at_us: u64 = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)?;
+    let stamp_us: u64 = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)?;
     let (name, arguments) = rest.split_once(' ')?;
     let words: Vec<&str> = arguments.split_whitespace().collect();
     let what = match (name, &words[..]) {
@@ -89,9 +152,13 @@ fn event(line: &str, started_us: u64) -> Option<Traced> {
             let iova = hex(iova.strip_prefix('=')?)?;
             Happened::Fault { address: Some(PciAddress::of_requester(id)), iova }
         }
+        ("vtd_dmar_enable", ["enable", on]) => Happened::Translates { on: *on != "0" },
+        ("handle_hmp_command", ["mon", _, "cmdline:", "help", name]) => {
+            Happened::Marked { name: name.strip_prefix(MARK)?.to_owned() }
+        }
         _ => return None,
     };
-    Some(Traced { at_us: at_us.checked_sub(started_us)?, what })
+    Some(Traced { stamp_us, what })
 }
 
 fn hex(text: &str) -> Option<u64> {
@@ -116,10 +183,16 @@ mod tests {
                     1166@1000.000015:virtio_iommu_report_fault FAULT reason=2 flags=2 endpoint=16 address =0x5000\n\
                     1166@1000.000016:something_else 1\n\
                     QEMU: not a trace\n\
-                    1166@999.000000:qdev_reset obj=0x1(before)\n";
-        let events = parse(text, 1_000_000_000);
-        let at: Vec<u64> = events.iter().map(|event| event.at_us).collect();
-        assert_eq!(at, [7, 8, 9, 10, 11, 12, 13, 14, 15]);
+                    1166@1000.000017:vtd_dmar_enable enable 1\n\
+                    1166@1000.000018:handle_hmp_command mon 0x7ffe61d81bb0 cmdline: help luqual-left-0\n\
+                    1166@1000.000019:handle_hmp_command mon 0x7ffe61d81bb0 cmdline: info usernet\n\
+                    1166@999.000000:qdev_reset obj=0x1(after)\n";
+        let events = parse(text);
+        let at: Vec<u64> = events.iter().map(|event| event.stamp_us).collect();
+        // The clock was set back before the last one, which is the last one all the same.
+        let second = 1_000_000_000;
+        let expected = [7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 18].map(|us| second + us);
+        assert_eq!((&at[..11], at[11]), (&expected[..], 999_000_000));
         let reset = |qemu_type: &str| Happened::Reset { qemu_type: qemu_type.into() };
         let what: Vec<Happened> = events.into_iter().map(|event| event.what).collect();
         assert_eq!(
@@ -134,7 +207,27 @@ mod tests {
                 Happened::Fault { address: None, iova: 0x3000 },
                 Happened::Translated { address: nvme, iova: 0x1000, physical: 0x2000 },
                 Happened::Fault { address: Some(nvme), iova: 0x5000 },
+                Happened::Translates { on: true },
+                Happened::Marked { name: "left-0".into() },
+                reset("after"),
             ]
         );
+    }
+
+    #[test]
+    fn an_event_that_is_off_or_unknown_is_not_written() {
+        let events = TraceEvents::of(["vtd_dmar_fault : state 1\r\n", "qdev_reset : state 0\r\n", "unknown event\r\n"]);
+        assert_eq!(events.writes(&["vtd_dmar_fault"]), Ok(()));
+        assert_eq!(events.writes(&["vtd_dmar_fault", "nothing"]), Ok(()));
+        let off = Err("the trace event qdev_reset is switched off".to_owned());
+        assert_eq!(events.writes(&["vtd_dmar_fault", "qdev_reset"]), off);
+        assert_eq!(events.writes(&["nothing"]), Err("this QEMU has no trace event nothing".to_owned()));
+        assert!(TraceEvents::default().writes(&["vtd_dmar_fault"]).is_err());
+    }
+
+    #[test]
+    fn a_mark_is_read_as_it_is_made() {
+        let line = format!("1@2.3:handle_hmp_command mon 0x1 cmdline: {}", mark_command("held-7"));
+        assert_eq!(parse(&line)[0].what, Happened::Marked { name: "held-7".into() });
     }
 }

@@ -126,6 +126,9 @@ impl TransferCounts {
 /// The page that a busy device writes again and again.
 pub(crate) const BUSY_PAGE: usize = DMA_PAGES - 3;
 
+/// A page that no driver uses. It has a content by which the host knows that it looks at the same memory.
+pub(crate) const KNOWN_PAGE: usize = DMA_PAGES - 1;
+
 /// How long a device may take for work that takes it at most 100 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -9,7 +9,7 @@ mod testdev;
 mod virtio_net;
 
 pub(crate) use driver::{
-    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, Load, Rig, TransferCounts, until, written_page,
+    BUSY_PAGE, BusyMemory, Check, DMA_PAGES, Driver, KNOWN_PAGE, Load, Rig, TransferCounts, until, written_page,
 };
 
 /// All drivers.

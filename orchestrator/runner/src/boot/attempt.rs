@@ -34,11 +34,7 @@ pub(crate) async fn run_once(
     if stop == Stop::Interrupted || is_of_the_host(&stop) && host.is_interrupted() {
         return None;
     }
-    match driver.host_views().await {
-        Ok(()) => {}
-        Err(unseen) if stop == Stop::Complete => stop = unseen,
-        Err(_) => {}
-    }
+    driver.host_views().await;
     for finding in &findings {
         let _ = events.send(Event::ConsoleFinding { cell: id.clone(), finding: finding.clone() });
     }
@@ -51,7 +47,7 @@ pub(crate) async fn run_once(
         let evidence = Evidence {
             phase: entered,
             first_failed: checked.first_failed,
-            stop: stop.clone(),
+            stop: checked.stop(&stop),
             side,
             probes: checked.probes,
             owed: owed(part.workload.name),

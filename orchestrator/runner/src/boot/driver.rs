@@ -9,7 +9,7 @@ use super::{Boot, Host};
 use crate::inject::{self, Fault};
 use crate::judge::Stop;
 use crate::lab::{Guest, Machine};
-use crate::observe::{Devices, NestedVms, Ticks, blackout, epoch_us, observed};
+use crate::observe::{Devices, NestedVms, Ticks, blackout, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
@@ -48,8 +48,6 @@ pub(super) struct BootDriver<'a> {
     nested: NestedVms,
     /// The last kexec request; its kernel may still refuse it.
     pub(super) going: Option<Going>,
-    /// The start of the boot in microseconds since 1970; QEMU's trace has the same time stamps.
-    epoch_us: u64,
 }
 
 /// A kexec request, which only a kernel that refuses answers, with the guest that got it.
@@ -108,7 +106,6 @@ impl<'a> BootDriver<'a> {
             devices: Devices::of(count),
             nested: NestedVms::of(count),
             going: None,
-            epoch_us: epoch_us(),
         }
     }
 
@@ -332,10 +329,12 @@ impl<'a> BootDriver<'a> {
         let said = self.ask(step, &request, guest).await?;
         let (now_us, started) = (self.guard.now_us(), self.guard.started());
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let of_device = self.devices.after(number, (phase, hop), &said, machine, (now_us, started))?;
         if phase == Phase::Preserve {
-            self.nested.paused(number, &said, machine.ram(), now_us, started);
+            self.nested.paused(number, &said, machine.ram(), now_us, started)?;
         }
+        let marked = self.devices.mark(number, (phase, hop), machine);
+        self.guard.within(phase, Watched::default(), marked).await?;
+        let of_device = self.devices.after(number, (phase, hop), &said, machine, started)?;
         self.add(number, of_device, phase);
         if phase == Phase::Verify {
             let seen = self.nested.went_on(number, &said, hop);
@@ -418,16 +417,17 @@ impl<'a> BootDriver<'a> {
     }
 
     /// Adds the host view of each part's device, after the machine has ended.
-    pub(super) async fn host_views(&mut self) -> Result<(), Stop> {
-        let (logs, epoch_us) = (self.logs.clone(), self.epoch_us);
+    pub(super) async fn host_views(&mut self) {
         let guest: Vec<&[Probe]> = self.checked.iter().map(|checked| checked.probes.as_slice()).collect();
-        let views = observed(&self.devices, self.boot.profile, &guest, self.ticks.first(), (&logs, epoch_us)).await?;
+        let views = observed(&self.devices, self.boot.profile, &guest, self.ticks.first(), &self.logs).await;
         for (checked, view) in self.checked.iter_mut().zip(views) {
             crate::observe::overrule(&mut checked.probes, &view.probes);
             checked.add(view.probes, Phase::Retrieve);
             checked.frames = view.frames;
+            if let Some(deaf) = view.deaf {
+                checked.is_deaf(deaf);
+            }
         }
-        Ok(())
     }
 
     /// The machine, ticks and link that every wait for the guest is raced with.

@@ -7,7 +7,7 @@ use crate::observe::{MachineTime, Ticks, micros};
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::KernelInfo;
 use luqual_protocol::{NONCE_OPTION, TICK_PERIOD_MS, tick_page};
-use luqual_vm::{Console, Feed, MachineEnd, PciAddress, PciFunction, Ram};
+use luqual_vm::{Console, Feed, MachineEnd, PciAddress, PciFunction, Ram, TraceEvents};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
@@ -250,6 +250,14 @@ impl Machine for FakeMachine {
 
     fn functions(&self) -> Waiting<'_, Result<Vec<PciFunction>, String>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn mark<'a>(&'a self, _: &'a str) -> Waiting<'a, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn trace_events(&self) -> Waiting<'_, Result<TraceEvents, String>> {
+        Box::pin(async { Ok(TraceEvents::default()) })
     }
 
     fn unplug<'a>(&'a self, _: &'a str) -> Waiting<'a, Result<(), String>> {

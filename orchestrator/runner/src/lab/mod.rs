@@ -13,7 +13,7 @@ use crate::observe::{MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, Keys};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Kernel, Reply, Request};
-use luqual_vm::{Accel, Console, MachineEnd, Mode, PciAddress, PciFunction, Profile, QemuVersion, Ram};
+use luqual_vm::{Accel, Console, MachineEnd, Mode, PciAddress, PciFunction, Profile, QemuVersion, Ram, TraceEvents};
 use std::path::Path;
 use std::pin::Pin;
 use tokio::time::Instant;
@@ -108,6 +108,12 @@ pub trait Machine {
 
     /// The PCI functions of the devices that workloads own, as the guest has configured them.
     fn functions(&self) -> Waiting<'_, Result<Vec<PciFunction>, String>>;
+
+    /// Leaves a mark in the trace of QEMU's devices.
+    fn mark<'a>(&'a self, name: &'a str) -> Waiting<'a, Result<(), String>>;
+
+    /// Which of the trace events of devices are written.
+    fn trace_events(&self) -> Waiting<'_, Result<TraceEvents, String>>;
 
     /// Requests the guest to release a device, so that it can be unplugged.
     fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>>;

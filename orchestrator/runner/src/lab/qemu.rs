@@ -9,7 +9,7 @@ use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_protocol::{Kernel, READY_LINE, Reply, Request};
 use luqual_vm::{
     ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
-    QemuVersion, Ram, VmError, WorkFolder,
+    QemuVersion, Ram, TraceEvents, VmError, WorkFolder,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -161,6 +161,14 @@ impl Machine for QemuMachine {
 
     fn functions(&self) -> Waiting<'_, Result<Vec<PciFunction>, String>> {
         Box::pin(async { self.machine.functions().await.map_err(vm_error) })
+    }
+
+    fn mark<'a>(&'a self, name: &'a str) -> Waiting<'a, Result<(), String>> {
+        Box::pin(async { self.machine.mark(name).await.map_err(vm_error) })
+    }
+
+    fn trace_events(&self) -> Waiting<'_, Result<TraceEvents, String>> {
+        Box::pin(async { self.machine.trace_events().await.map_err(vm_error) })
     }
 
     fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>> {

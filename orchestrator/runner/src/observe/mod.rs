@@ -1,5 +1,6 @@
 //! What the host sees of a guest without asking it: ticks, pages, frames, devices, nested virtual machines.
 
+mod device_trace;
 mod devices;
 mod frames;
 mod host_view;
@@ -7,11 +8,13 @@ mod machine_time;
 mod nested_vm;
 mod poll;
 mod ticks;
+mod witness;
 
 pub use machine_time::{MachineTime, Withheld};
 pub use ticks::Ticks;
 
-pub(crate) use devices::{Devices, Watched, epoch_us, observed};
+pub(crate) use devices::{Devices, Watched, observed};
 pub(crate) use host_view::overrule;
 pub(crate) use nested_vm::NestedVms;
 pub(crate) use ticks::{blackout, micros};
+pub(crate) use witness::Deaf;

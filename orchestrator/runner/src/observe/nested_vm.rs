@@ -3,8 +3,10 @@
 
 use super::poll::{PERIOD, Poller};
 use super::ticks::micros;
+use super::witness::{Deaf, Hears, REPORT_IT};
+use crate::judge::Stop;
 use luqual_model::{Measure, PauseTimes, Probe, VmCounter, VmEvent, VmReport};
-use luqual_program::Word;
+use luqual_program::{MAGIC, Word};
 use luqual_protocol::{PausedMachine, Said, clock_tolerance_ms};
 use luqual_vm::Ram;
 use std::ops::ControlFlow;
@@ -29,14 +31,20 @@ struct ResumeTimes {
 }
 
 impl NestedVm {
-    fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Self {
+    /// Begins to watch a machine whose report page the host sees.
+    fn watch(ram: Ram, paused: PausedMachine, told_us: u64, started: Instant) -> Result<Self, Deaf> {
+        let word = |word: Word| read(&ram, paused.account, word);
+        let shows = [(Word::Magic, Some(MAGIC)), (Word::Holding, paused.holds.then_some(1))];
+        let is_there = shows.iter().all(|(at, is)| is.is_none_or(|is| word(*at) == Some(is)));
+        Hears::by(is_there && word(Word::Beat).is_some_and(|beat| beat > 0), || Deaf {
+            witness: "the RAM file",
+            why: format!("at {:#x} it has no report of a virtual machine that is paused", paused.account),
+            remedy: REPORT_IT,
+        })?;
         let seen = Arc::new(ResumeTimes::default());
         let poller = Poller::start(PERIOD, {
             let (seen, account, holds) = (seen.clone(), paused.account, paused.holds);
-            let word = move |word: Word| {
-                let mut bytes = [0; 8];
-                ram.read(account + word as u64 * 8, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
-            };
+            let word = move |word: Word| read(&ram, account, word);
             let beat = word(Word::Beat);
             let started = started.into_std();
             move || {
@@ -54,7 +62,7 @@ impl NestedVm {
                 ControlFlow::Break(())
             }
         });
-        Self { told_us, paused, seen, _poller: poller }
+        Ok(Self { told_us, paused, seen, _poller: poller })
     }
 
     /// The pause times, if the end of the pause was seen.
@@ -67,6 +75,12 @@ impl NestedVm {
             released_us: end(&self.seen.released_us)?,
         })
     }
+}
+
+/// A word of a report page.
+fn read(ram: &Ram, account: u64, word: Word) -> Option<u64> {
+    let mut bytes = [0; 8];
+    ram.read(account + word as u64 * 8, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
 }
 
 /// The paused virtual machine of each part.
@@ -86,10 +100,19 @@ impl NestedVms {
     }
 
     /// Starts to watch the machine that a part has paused, if there is one.
-    pub(crate) fn paused(&mut self, part: usize, said: &Said, ram: &Ram, now_us: u64, started: Instant) {
+    pub(crate) fn paused(
+        &mut self,
+        part: usize,
+        said: &Said,
+        ram: &Ram,
+        now_us: u64,
+        started: Instant,
+    ) -> Result<(), Stop> {
         if let Some(paused) = said.paused.clone() {
-            self.0[part] = Some(NestedVm::watch(ram.clone(), paused, now_us, started));
+            let watched = NestedVm::watch(ram.clone(), paused, now_us, started);
+            self.0[part] = Some(watched.map_err(|deaf| Stop::Host(deaf.to_string()))?);
         }
+        Ok(())
     }
 
     /// The results after the machines of a part were verified, after `hop` kexecs.
@@ -145,6 +168,25 @@ fn clock(held_us: Option<u64>, moved_us: u64, apart_us: u64) -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_is_no_report_of_a_paused_machine_is_no_witness() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ram");
+        let watch = |words: &[(Word, u64)], holds| {
+            let mut page = [0; 4096];
+            for (word, value) in words {
+                page[*word as usize * 8..][..8].copy_from_slice(&value.to_le_bytes());
+            }
+            std::fs::write(&path, page).unwrap();
+            let paused = PausedMachine { account: 0, held_us: 0, paused_us: 0, holds };
+            NestedVm::watch(Ram::open(&path, 4096).unwrap(), paused, 0, Instant::now()).is_ok()
+        };
+        let (magic, beat, holding) = ((Word::Magic, MAGIC), (Word::Beat, 7), (Word::Holding, 1));
+        assert!(watch(&[magic, beat, holding], true) && watch(&[magic, beat], false));
+        assert!(!watch(&[], false) && !watch(&[beat, holding], true) && !watch(&[magic, holding], true));
+        assert!(!watch(&[magic, beat], true));
+    }
 
     #[test]
     fn a_clock_has_to_move_as_long_as_the_host_saw() {

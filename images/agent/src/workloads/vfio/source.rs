@@ -7,13 +7,13 @@ use super::device::{
 };
 use super::plan::{HeldDevice, Memory};
 use super::snapshot::{STATE, digest_of, facts, page_name, quiet_pages, state};
-use crate::drivers::{self, BUSY_PAGE, Check, Driver, Load, Rig, TransferCounts};
+use crate::drivers::{self, BUSY_PAGE, Check, Driver, KNOWN_PAGE, Load, Rig, TransferCounts};
 use crate::mapping::PAGE;
 use crate::memfd;
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use crate::workloads::manifest;
-use luqual_protocol::Reaches;
+use luqual_protocol::{KnownPage, Reaches, digest};
 use rustix::fd::AsFd;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -53,6 +53,8 @@ pub(super) fn preserve(context: &mut Context) -> Result<(), StepError> {
             return Err(does_not_work(driver, "at work", "no end".to_owned()));
         }
     }
+    let known = drivers::written_page(context.seed());
+    rig.dma.memory.fill(KNOWN_PAGE * PAGE, &known);
     let config = function.config().map_err(StepError::Agent)?;
     manifest.insert(STATE.to_owned(), state(driver, &config, &bar));
     for page in quiet_pages(driver, is_busy) {
@@ -66,7 +68,8 @@ pub(super) fn preserve(context: &mut Context) -> Result<(), StepError> {
         let at = |page: usize| rig.dma.iova(page * PAGE);
         let quiet = quiet_pages(driver, is_busy).map(at).collect();
         let busy = matches!(load, Some(Load::Transfers { .. })).then(|| at(BUSY_PAGE));
-        context.report_reaches(Reaches { quiet, busy });
+        let known = KnownPage { at: at(KNOWN_PAGE), digest: digest(&known) };
+        context.report_reaches(Reaches { quiet, busy, known });
     }
     context.hold("dma", memory);
     if !plan.lets_go {
