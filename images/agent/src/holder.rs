@@ -43,16 +43,18 @@ fn serve(held: &mut Held, stream: UnixStream) -> Result<(), String> {
 fn answer(held: &mut Held, request: Request) -> Reply {
     match request {
         // The workload was retrieved in this boot, and is preserved for the next kernel.
-        Request::Preserve { workload, .. } if held.contains_key(&workload) => {
-            carry_out(later_step(held, &workload), Context::preserve)
+        Request::Preserve { workload, limit_s, .. } if held.contains_key(&workload) => {
+            carry_out(later_step(held, &workload), within(limit_s, Context::preserve))
         }
-        Request::Preserve { workload, seed, device } => {
-            carry_out(first_step(held, &workload, seed, 0, device), Context::preserve)
+        Request::Preserve { workload, seed, device, limit_s } => {
+            carry_out(first_step(held, &workload, seed, 0, device), within(limit_s, Context::preserve))
         }
         Request::Retrieve { workload, seed, hop, device } => {
             carry_out(first_step(held, &workload, seed, hop, device), Context::retrieve)
         }
-        Request::Verify { workload } => carry_out(later_step(held, &workload), Context::verify),
+        Request::Verify { workload, limit_s } => {
+            carry_out(later_step(held, &workload), within(limit_s, Context::verify))
+        }
         Request::Finish { workload } => carry_out(later_step(held, &workload), Context::finish),
         Request::Inject { workload, item } => {
             carry_out(later_step(held, &workload), |context| workloads::corrupt(context, item))
@@ -79,6 +81,17 @@ fn answer(held: &mut Held, request: Request) -> Reply {
         Request::Hello { .. } | Request::Load { .. } | Request::KernelLog | Request::Panic => {
             Reply::failed("the holder process does not handle this request")
         }
+    }
+}
+
+/// A step whose program, if it runs one, is killed after that many seconds.
+fn within(
+    limit_s: Option<u64>,
+    step: impl FnOnce(&mut Context) -> Result<(), StepError>,
+) -> impl FnOnce(&mut Context) -> Result<(), StepError> {
+    move |context| {
+        context.set_limit(limit_s);
+        step(context)
     }
 }
 
@@ -142,7 +155,7 @@ mod tests {
     #[test]
     fn steps_out_of_order_are_refused() {
         let mut held = Held::new();
-        let verify = Request::Verify { workload: "memfd.basic".into() };
+        let verify = Request::Verify { workload: "memfd.basic".into(), limit_s: None };
         assert!(
             matches!(answer(&mut held, verify), Reply::NotDone { why: NotDone::Failed { message }, .. } if message.contains("not started"))
         );

@@ -31,6 +31,8 @@ mod inject;
 mod ktap;
 mod namespaces;
 mod nested_init;
+mod program;
+mod sandbox;
 mod tick;
 mod vmm;
 mod writer;

@@ -15,6 +15,7 @@
 //! | `orchestrator` | `vmm::orchestrator`: brings virtual machines through an update |
 //! | `helper` | `helper`: obeys a workload, as any user |
 //! | `helper-isolated` | `namespaces`: the same in namespaces of its own |
+//! | `program …`, `program-init …` | `sandbox`: are around another person's program |
 //! | `write-pages …`, `write-log …` | `writer`: write into a memfd |
 //! | `shell` | `shell`: an interactive prompt |
 //! | `autorun` | `autorun`: requests from a file, for a guest without a host that talks to it |

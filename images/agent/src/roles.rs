@@ -1,6 +1,8 @@
 //! The roles that the agent has as a process.
 
-use crate::{autorun, call, helper, holder, init, inject, namespaces, nested_init, shell, ssh, tick, vmm, writer};
+use crate::{
+    autorun, call, helper, holder, init, inject, namespaces, nested_init, sandbox, shell, ssh, tick, vmm, writer,
+};
 
 /// A name on the command line, and what is run.
 type Role = (&'static str, fn() -> Result<(), String>);
@@ -19,6 +21,8 @@ const ROLES: [Role; 17] = [
     ("orchestrator", vmm::orchestrator::run),
     (helper::ROLE, helper::run),
     ("helper-isolated", namespaces::run),
+    (sandbox::ROLE, sandbox::run),
+    (sandbox::INIT_ROLE, sandbox::init),
     ("write-pages", writer::pages),
     ("write-log", writer::log),
     ("autorun", autorun::run),
@@ -34,8 +38,9 @@ pub fn run() -> Result<(), String> {
     let mut arguments = std::env::args();
     let (program, name) = (arguments.next(), arguments.next());
     let is_process_1 = std::process::id() == 1;
-    // A helper in a PID namespace of its own is process 1 there.
-    if is_process_1 && name.as_deref() != Some(helper::ROLE) {
+    // These are process 1 in a PID namespace of their own.
+    let is_nested_role = [helper::ROLE, sandbox::INIT_ROLE].map(Some).contains(&name.as_deref());
+    if is_process_1 && !is_nested_role {
         let is_nested = program.as_deref() == Some(nested_init::PATH);
         return if is_nested { nested_init::run() } else { init::run() };
     }

@@ -144,6 +144,7 @@ fn parse(line: &str, prompt: &Prompt) -> Result<Option<ShellCommand>, String> {
             workload: workload.clone(),
             seed: seed_of(workload, seed, prompt)?,
             device: prompt.devices.get(workload).cloned(),
+            limit_s: None,
         }),
         ("retrieve", [workload, seed @ ..]) if seed.len() < 2 => ShellCommand::Ask(Request::Retrieve {
             workload: workload.clone(),
@@ -151,7 +152,7 @@ fn parse(line: &str, prompt: &Prompt) -> Result<Option<ShellCommand>, String> {
             hop: prompt.hop,
             device: prompt.devices.get(workload).cloned(),
         }),
-        ("verify", [workload]) => ShellCommand::Ask(Request::Verify { workload: workload.clone() }),
+        ("verify", [workload]) => ShellCommand::Ask(Request::Verify { workload: workload.clone(), limit_s: None }),
         ("finish", [workload]) => ShellCommand::Ask(Request::Finish { workload: workload.clone() }),
         (
             word @ ("workloads" | "log" | "taint" | "exit" | "cat" | "load" | "kexec" | "preserve" | "retrieve"

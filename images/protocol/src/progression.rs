@@ -81,7 +81,7 @@ impl Progression {
 
     /// The requests that verify the state which a refusal may have damaged.
     pub fn verified(&self) -> Vec<Request> {
-        self.preserved.iter().map(|workload| Request::Verify { workload: workload.clone() }).collect()
+        self.preserved.iter().map(|workload| Request::Verify { workload: workload.clone(), limit_s: None }).collect()
     }
 
     fn begin(&mut self, request: &Request) {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn preserve(workload: &str) -> Request {
-        Request::Preserve { workload: workload.into(), seed: 1, device: None }
+        Request::Preserve { workload: workload.into(), seed: 1, device: None, limit_s: None }
     }
 
     fn finish(workload: &str) -> Request {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn verify(workload: &str) -> Request {
-        Request::Verify { workload: workload.into() }
+        Request::Verify { workload: workload.into(), limit_s: None }
     }
 
     const HELLO: Request = Request::Hello { protocol: 1 };

@@ -19,6 +19,9 @@ pub enum Request {
         /// The PCI address of the workload's device, such as `0000:00:03.0`; absent for a workload without a device.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
+        /// After how many seconds an external program is killed; absent for a workload without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_s: Option<u64>,
     },
     /// Injects a fault into the saved state of a nested virtual machine. Source only, after [`Request::Preserve`].
     Inject {
@@ -83,6 +86,9 @@ pub enum Request {
     Verify {
         /// The workload.
         workload: String,
+        /// After how many seconds an external program is killed; absent for a workload without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_s: Option<u64>,
     },
     /// Finishes the workload's sessions, and checks that the kernel released them.
     Finish {
@@ -103,7 +109,7 @@ impl Request {
             | Self::Tamper { workload, .. }
             | Self::Locate { workload, .. }
             | Self::Retrieve { workload, .. }
-            | Self::Verify { workload }
+            | Self::Verify { workload, .. }
             | Self::Finish { workload } => Some(workload),
             Self::Hello { .. } | Self::Panic | Self::Load { .. } | Self::Kexec | Self::KernelLog => None,
         }
@@ -463,7 +469,7 @@ mod tests {
 
     #[test]
     fn requests_are_one_line_of_json_with_a_name() {
-        let request = Request::Preserve { workload: "memfd.basic".into(), seed: 7, device: None };
+        let request = Request::Preserve { workload: "memfd.basic".into(), seed: 7, device: None, limit_s: None };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
             r#"{"request":"preserve","workload":"memfd.basic","seed":7}"#

@@ -143,12 +143,12 @@ fn bare(
     };
     let requests = [
         Request::Hello { protocol: VERSION },
-        Request::Preserve { workload: workload(), seed: 1, device: None },
+        Request::Preserve { workload: workload(), seed: 1, device: None, limit_s: None },
         Request::Load { kernel: Kernel::Target, carry: Vec::new(), command_line: append(target) },
         Request::Kexec,
         Request::Hello { protocol: VERSION },
         Request::Retrieve { workload: workload(), seed: 1, hop: 1, device: None },
-        Request::Verify { workload: workload() },
+        Request::Verify { workload: workload(), limit_s: None },
         Request::Finish { workload: workload() },
     ];
     let requests = lines(&requests)?;

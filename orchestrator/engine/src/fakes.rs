@@ -130,7 +130,7 @@ fn script(ending: Ending, booted: Booted) -> Script {
             let (call, errno, about) = ("ioctl".to_owned(), "EBUSY".to_owned(), "a session".to_owned());
             Play::Reply(NotDone::Refused { call, errno, about }.into())
         }
-        Request::Verify { workload } => match ending(&booted, workload) {
+        Request::Verify { workload, .. } => match ending(&booted, workload) {
             Ends::Lost => {
                 let probes = vec![Probe::compare("memfd 4k content", "as it was", "another")];
                 Play::Reply(Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 })

@@ -1,12 +1,16 @@
 //! `external.*`: test programs of other projects, which run with `-s 1` in the source and with `-s 2` in the target.
 
-use crate::ktap::{End, Output, SKIPPED, run};
+use crate::ktap::Verdict;
 use crate::log::say;
+use crate::program::run;
 use crate::workloads::case::Case;
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
-use luqual_protocol::{EXTERNAL, program_path};
-use std::path::Path;
+use luqual_protocol::{EXTERNAL, Probe, program_path};
+use std::time::Duration;
+
+/// How long a program runs if nobody said: what a user types at the prompt.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// The case of a program. It lives until this process ends.
 pub(super) fn case(name: &str) -> Option<&'static Case> {
@@ -16,37 +20,44 @@ pub(super) fn case(name: &str) -> Option<&'static Case> {
     })
 }
 
-/// A program that does not end well has preserved nothing that is known. That counts as a refusal.
+/// A program that gives up has preserved nothing that is known. That counts as a refusal.
 fn before(context: &mut Context) -> Result<(), StepError> {
-    let output = stage(context, "-s 1")?;
-    match output.end {
-        End::Exit(0) => {
-            context.add_probes(output.probes("-s 1", false));
-            Ok(())
-        }
-        End::Exit(SKIPPED) => Err(StepError::Missing(output.reason())),
-        end => {
-            let call = format!("{} -s 1", context.name());
-            Err(StepError::Declined { call, how: end.to_string(), about: output.reason() })
-        }
+    let stage = "-s 1";
+    let verdict = run_stage(context, stage)?;
+    if let Some(end) = verdict.stopped() {
+        let call = format!("{} {stage}", context.name());
+        return Err(StepError::Declined { call, how: end.to_string(), about: verdict.reason() });
     }
-}
-
-fn after(context: &mut Context) -> Result<(), StepError> {
-    let output = stage(context, "-s 2")?;
-    context.add_probes(output.probes("-s 2", true));
+    if let Some(why) = verdict.skipped() {
+        return Err(StepError::Missing(why));
+    }
+    context.add_probes(verdict.probes(stage, false));
     Ok(())
 }
 
-fn stage(context: &mut Context, stage: &str) -> Result<Output, StepError> {
+/// What was preserved has to be found: a program that skips all here has lost it.
+fn after(context: &mut Context) -> Result<(), StepError> {
+    let stage = "-s 2";
+    let verdict = run_stage(context, stage)?;
+    context.add_probes(verdict.probes(stage, true));
+    Ok(())
+}
+
+fn run_stage(context: &mut Context, stage: &str) -> Result<Verdict, StepError> {
     // /dev/liveupdate opens once at a time.
     context.close_device();
     let name = context.name();
     let path = program_path(name).ok_or_else(|| StepError::Agent(format!("{name} is not a program")))?;
     let words: Vec<&str> = stage.split(' ').collect();
-    let output = run(Path::new(&path), &words).map_err(StepError::Agent)?;
-    for line in output.lines.iter().filter(|line| !line.is_empty()) {
+    let ended = run(&path, &words, context.limit().unwrap_or(PATIENCE)).map_err(StepError::Agent)?;
+    for line in ended.output.lines().iter().filter(|line| !line.is_empty()) {
         say(&format!("luqual-agent: {name} {stage}: {line}"));
     }
-    Ok(output)
+    if ended.output.cut > 0 {
+        let observed = format!("all of it; {} bytes in the middle are not kept", ended.output.cut);
+        let (name, expected) = (format!("{stage} output read"), "all of it".to_owned());
+        context.add_probes(vec![Probe { name, expected, observed, passed: true }]);
+    }
+    context.hold_child(ended.around);
+    Ok(ended.verdict)
 }

@@ -52,21 +52,35 @@ mod alone {
     }
 }
 
-/// One that passes, and one that says that it did not; both in C, by the compiler that builds kernels.
-const PROGRAMS: [(&str, &str, Outcome); 2] = [
+/// Programs in C, and how their cells end; compiled by the compiler that builds kernels. `-s 1` is told by `stage` 1.
+const PROGRAMS: [(&str, &str, Outcome); 8] = [
     ("good", "puts(\"# looks\"); puts(\"PASSED\");", Outcome::Survived),
     ("bad", "puts(\"not ok 1 - what was kept\");", Outcome::Lost),
+    ("skips-one", "puts(\"1..2\\nok 1 a # SKIP no device\\nok 2 b\");", Outcome::Survived),
+    ("todo", "puts(\"1..2\\nnot ok 1 a # TODO not yet\\nok 2 b\");", Outcome::Survived),
+    (
+        "chatty",
+        "for (int i = 0; i < 9000; i++) puts(\"# a line of forty characters, more or less.\"); puts(\"ok 1\");",
+        Outcome::Survived,
+    ),
+    ("short-plan", "if (stage == 1) puts(\"1..1\\nok 1\"); else puts(\"1..5\\nok 1\");", Outcome::Lost),
+    ("counts", "puts(stage == 1 ? \"ok\" : \"FAIL: gone\\nSummary: 0 PASSED, 3 FAILED\");", Outcome::Lost),
+    ("skips-all-late", "if (stage == 2) return puts(\"1..0 # SKIP no device\"), 4; puts(\"ok 1\");", Outcome::Lost),
 ];
+
+/// A program that tries to replace the agent, and to reach its processes: one test for each way.
+const TAKES_OVER: &str = include_str!("programs/takes-over.c");
 
 #[test]
 fn somebodys_program_is_a_workload_that_says_itself_whether_it_passed() {
     let folder = tempfile::tempdir().unwrap();
     let mut matrix = String::new();
-    for (name, body, _) in PROGRAMS {
+    let of_table = PROGRAMS.iter().map(|(name, body, _)| {
+        let start = "#include <stdio.h>\nint main(int argc, char **argv) { if (argc != 3) return 9;";
+        (*name, format!("{start} int stage = argv[2][0] - '0'; (void)stage; {body} return 0; }}"))
+    });
+    for (name, text) in of_table.chain([("takes-over", TAKES_OVER.to_owned())]) {
         let source = folder.path().join(format!("{name}.c"));
-        let text = format!(
-            "#include <stdio.h>\nint main(int argc, char **argv) {{ if (argc != 3) return 9; {body} return 0; }}"
-        );
         fs::write(&source, text).unwrap();
         let program = folder.path().join(name);
         let compiled = Command::new("gcc").arg("-static").arg(&source).arg("-o").arg(&program).status().unwrap();
@@ -77,7 +91,8 @@ fn somebodys_program_is_a_workload_that_says_itself_whether_it_passed() {
     let words = ["run", "--source", OLD, "--target", NEW, "--matrix-file", "my.toml", "--workload", "external.*"];
     let output = luqual(folder.path()).args(words).args(["--report-dir", "run"]).output().unwrap();
     let run = run_in(folder.path());
-    for (name, _, outcome) in PROGRAMS {
+    let ends = PROGRAMS.map(|(name, _, outcome)| (name, outcome));
+    for (name, outcome) in ends.into_iter().chain([("takes-over", Outcome::Survived)]) {
         let name = format!("external.{name}");
         let cell = run.cells.iter().find(|cell| cell.plan.key.workload == name).unwrap();
         assert_eq!(cell.outcome, outcome, "{cell:?}");

@@ -154,7 +154,7 @@ impl<'a> BootDriver<'a> {
         let options = |hop| fault.map_or("", |fault| fault.options_after(hop));
         let identities: Vec<Identity<'_>> =
             (0..=boot.update().hops).map(|hop| boot.identity(hop, nonce(hop), options(hop))).collect();
-        let mut steps = steps(boot, self.seed, &identities, self.mode());
+        let mut steps = steps(boot, self.seed, &identities, self.mode(), &self.host.deadlines);
         if fault == Some(&Fault::WrongKernel) {
             load_wrong_kernel(&mut steps);
         }
@@ -466,7 +466,9 @@ impl<'a> BootDriver<'a> {
 /// Adds the PCI address of the workload's device to a request.
 fn with_device(request: Request, address: Option<String>) -> Request {
     match request {
-        Request::Preserve { workload, seed, .. } => Request::Preserve { workload, seed, device: address },
+        Request::Preserve { workload, seed, limit_s, .. } => {
+            Request::Preserve { workload, seed, device: address, limit_s }
+        }
         Request::Retrieve { workload, seed, hop, .. } => Request::Retrieve { workload, seed, hop, device: address },
         other => other,
     }

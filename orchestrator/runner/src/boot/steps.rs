@@ -5,9 +5,11 @@ use super::kexec_images::{image_for_hop, images_in_guest};
 use super::{Boot, BootCell};
 use crate::inject::{Fault, InjectionPoint};
 use crate::seed;
+use luqual_config::Deadlines;
 use luqual_model::Phase;
 use luqual_protocol::{Kernel, LoadTime, Moment, Request, Unplug, VERSION};
 use luqual_vm::Mode;
+use std::time::Duration;
 
 /// One step of a boot. The start is not a step, since no guest exists yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +59,15 @@ impl BootStep {
 }
 
 /// All steps of a boot, in order. `identities` has the identity of each kernel, from the first source on.
-pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mode: Mode) -> Vec<BootStep> {
+pub(super) fn steps(
+    boot: &Boot<'_>,
+    seed: u64,
+    identities: &[Identity<'_>],
+    mode: Mode,
+    deadlines: &Deadlines,
+) -> Vec<BootStep> {
     let update = boot.update();
-    let mut list = List { boot, steps: Vec::new() };
+    let mut list = List { boot, deadlines, steps: Vec::new() };
     list.add(Phase::Handshake, 0, Act::Handshake);
     for (hop, identity) in (1..=update.hops).zip(identities.iter().skip(1)) {
         let before = hop - 1;
@@ -69,10 +77,11 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
             list.add(Phase::Load, before, load.clone());
         }
         list.add(Phase::Preserve, before, Act::Jitter(0));
-        list.each(Phase::Preserve, before, |name| Request::Preserve {
+        list.each(Phase::Preserve, before, |name, limit_s| Request::Preserve {
             workload: name.to_owned(),
             seed: seed::of_content(seed, name),
             device: None,
+            limit_s,
         });
         if is_first {
             list.add(Phase::Preserve, before, Act::Unplug(Unplug::WhilePreserved));
@@ -90,7 +99,7 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
         }
         list.add(Phase::Reconnect, hop, Act::Handshake);
         list.add(Phase::Retrieve, hop, Act::Inject(Moment::Arrived));
-        list.each(Phase::Retrieve, hop, |name| Request::Retrieve {
+        list.each(Phase::Retrieve, hop, |name, _| Request::Retrieve {
             workload: name.to_owned(),
             seed: seed::of_content(seed, name),
             hop,
@@ -98,8 +107,8 @@ pub(super) fn steps(boot: &Boot<'_>, seed: u64, identities: &[Identity<'_>], mod
         });
         list.add(Phase::Verify, hop, Act::InjectIntoDevice(InjectionPoint::Taken));
         list.add(Phase::Verify, hop, Act::Inject(Moment::Retrieved));
-        list.each(Phase::Verify, hop, |name| Request::Verify { workload: name.to_owned() });
-        list.each(Phase::Finish, hop, |name| Request::Finish { workload: name.to_owned() });
+        list.each(Phase::Verify, hop, |name, limit_s| Request::Verify { workload: name.to_owned(), limit_s });
+        list.each(Phase::Finish, hop, |name, _| Request::Finish { workload: name.to_owned() });
         list.add(Phase::Finish, hop, Act::Unplug(Unplug::Afterwards));
     }
     list.add(Phase::Collect, update.hops, Act::Collect);
@@ -151,6 +160,7 @@ pub(super) fn load_wrong_kernel(steps: &mut [BootStep]) {
 
 struct List<'a> {
     boot: &'a Boot<'a>,
+    deadlines: &'a Deadlines,
     steps: Vec<BootStep>,
 }
 
@@ -159,14 +169,23 @@ impl List<'_> {
         self.steps.push(BootStep { phase, hop, part: None, act });
     }
 
-    /// Adds a step for each part.
-    fn each(&mut self, phase: Phase, hop: u32, request: impl Fn(&str) -> Request) {
+    /// Adds a step for each part. `request` gets the name of the workload, and how long its program may run in this
+    /// phase, in seconds, if it has one.
+    fn each(&mut self, phase: Phase, hop: u32, request: impl Fn(&str, Option<u64>) -> Request) {
+        let limit_s = program_limit(self.deadlines.of(phase));
         let of = |(number, part): (usize, &BootCell<'_>)| {
-            let act = Act::Ask(request(part.workload.name));
+            let act = Act::Ask(request(part.workload.name, part.program.map(|_| limit_s)));
             BootStep { phase, hop, part: Some(number), act }
         };
         self.steps.extend(self.boot.parts.iter().enumerate().map(of));
     }
+}
+
+/// How long a program may run in a phase with that deadline, in seconds: a little less, so that the agent can still
+/// kill it, read its output and reply.
+fn program_limit(deadline: Duration) -> u64 {
+    let seconds = deadline.as_secs();
+    (seconds - (seconds / 6).min(5)).max(1)
 }
 
 #[cfg(test)]

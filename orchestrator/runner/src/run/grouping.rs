@@ -138,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_alone_unless_its_file_says_otherwise() {
+        let [alone, shares] = [("external.alone", false), ("external.shares", true)]
+            .map(|(name, it)| luqual_protocol::external(name, "a", "b", it));
+        let find = |name: &str| [alone, shares].into_iter().find(|it| it.name == name).or_else(|| find_workload(name));
+        let plans = ["external.alone", "memfd.basic", "external.shares", "external.alone"].map(|name| plan("a", name));
+        assert_eq!(group_cells(&plans.iter().collect::<Vec<_>>(), find), [vec![0], vec![1, 2], vec![3]]);
+    }
+
+    #[test]
     fn a_device_has_one_owner_and_so_has_a_group() {
         let on = |profile: &str, workload: &str| {
             let mut plan = plan("a", workload);

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::Child;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Lives from the first step on its side until the holder ends.
 pub(crate) struct Context {
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     seed: u64,
     /// How many kexecs there were since the first source.
     hop: u32,
+    /// How long a program of the current step may run.
+    limit: Option<Duration>,
     /// /dev/liveupdate. It is open for no longer than a step.
     device: Option<Rc<Device>>,
     /// By label.
@@ -66,6 +69,7 @@ impl Context {
             case,
             seed,
             hop,
+            limit: None,
             device: None,
             sessions: BTreeMap::new(),
             memfds: BTreeMap::new(),
@@ -114,6 +118,16 @@ impl Context {
     /// How many kexecs there were since the first source.
     pub(crate) fn hop(&self) -> u32 {
         self.hop
+    }
+
+    /// Says how long a program of the next step may run, in seconds.
+    pub(crate) fn set_limit(&mut self, seconds: Option<u64>) {
+        self.limit = seconds.map(Duration::from_secs);
+    }
+
+    /// How long a program of this step may run.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.limit
     }
 
     /// How many kexecs are left.

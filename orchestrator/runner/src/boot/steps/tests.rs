@@ -1,6 +1,6 @@
 use super::*;
 use crate::boot::alone::needs_the_host;
-use crate::boot::{BootCell, BootKernel};
+use crate::boot::{BootCell, BootKernel, Program};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
 use luqual_protocol::find_workload;
 use luqual_vm::{Accel, QemuVersion, profile};
@@ -34,7 +34,7 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
     let identities: Vec<Identity<'_>> =
         (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into(), "")).collect();
     let mode = boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, Some(7));
-    let steps = steps(&boot, 7, &identities, mode);
+    let steps = steps(&boot, 7, &identities, mode, &Deadlines::default());
     let text = requests(&steps, fault.as_ref()).unwrap();
     let word =
         |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["request"].as_str().unwrap().to_owned();
@@ -70,4 +70,36 @@ fn faults_of_the_guests_own_are_planted_and_others_are_not() {
     assert_eq!(at("flip"), [at("preserve")[1] + 1]);
     assert!(asked("vfio.edu.idle", None).unwrap_err().contains("edu, a live device"));
     assert!(asked("vmm.basic-linux", None).unwrap_err().contains("virtual machines"));
+}
+
+#[test]
+fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit() {
+    let (source, target) = (kernel("old"), kernel("new"));
+    let program = luqual_protocol::external("external.mine", "a", "b", false);
+    let own = find_workload("memfd.basic").unwrap();
+    let plan = |name: &str| {
+        let [source, target, profile, workload] = ["old", "new", program.profile, name].map(str::to_owned);
+        PlannedCell { key: CellKey { source, target, profile, workload }, prediction: None, expectation: None }
+    };
+    let plans = [plan(program.name), plan(own.name)];
+    let parts = vec![
+        BootCell { workload: program, plan: &plans[0], program: Some(Program::Here(b"")) },
+        BootCell { workload: own, plan: &plans[1], program: None },
+    ];
+    let profile = profile::find(program.profile).unwrap();
+    let boot = Boot { source: &source, target: &target, profile, parts };
+    let identities: Vec<Identity<'_>> = (0..=1).map(|hop| boot.identity(hop, hop.into())).collect();
+    let mut deadlines = Deadlines::default();
+    deadlines.set(Phase::Verify, 300);
+    let steps = steps(&boot, 7, &identities, boot.mode(Accel::Tcg, None), &deadlines);
+    let limits: Vec<Option<u64>> = steps
+        .iter()
+        .filter_map(|step| match step.request()? {
+            Request::Preserve { limit_s, .. } | Request::Verify { limit_s, .. } => Some(limit_s),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(limits, [Some(25), None, Some(295), None]);
+    let limit = |seconds| program_limit(Duration::from_secs(seconds));
+    assert_eq!([0, 1, 12, 30, 120, u64::MAX].map(limit), [1, 1, 10, 25, 115, u64::MAX - 5]);
 }

@@ -67,7 +67,7 @@ async fn the_good_rounds_before_a_bad_one_count() {
             boots.set(boots.get() + 1);
         }
         match request {
-            Request::Verify { workload } if boots.get() == 4 && workload == "memfd.basic" => {
+            Request::Verify { workload, .. } if boots.get() == 4 && workload == "memfd.basic" => {
                 let probes = vec![Probe::compare("memfd 4k content", "a", "b")];
                 Play::Reply(Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 })
             }
