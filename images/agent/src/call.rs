@@ -25,7 +25,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Request::Hello { .. } => facts::hello().map_or_else(Reply::failed, Reply::Hello),
         Request::KernelLog => facts::kernel_log().map_or_else(Reply::failed, Reply::KernelLog),
         Request::Load { kernel, carry, command_line } => match kexec::load(*kernel, carry, command_line) {
-            Ok(()) => facts::done(Said::default()),
+            Ok(loaded) => facts::done(Said { loaded, ..Said::default() }),
             Err(error) => facts::not_done(StepError::from(error).into(), Said::default()),
         },
         Request::Kexec => match holder::ask(request) {

@@ -5,6 +5,7 @@ use crate::channel::{Answer, Channel, DONE, serve};
 use crate::errno::{errno, errno_name};
 use crate::luo::{Device, Session};
 use crate::memfd::Memfd;
+use crate::own;
 use luqual_protocol::AGENT;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// The user `nobody`, who has no rights (Documentation/admin-guide/sysctl/fs.rst, overflowuid).
 pub(crate) const NOBODY: u32 = 65534;
@@ -54,7 +55,7 @@ impl Helper {
 
     fn start_role(role: &str, user: u32) -> Result<Self, String> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("socketpair: {error}"))?;
-        let mut command = Command::new(AGENT);
+        let mut command = own::command();
         let command = command.arg(role).uid(user).gid(user).stdin(Stdio::from(OwnedFd::from(theirs)));
         let child = command.stdout(Stdio::null()).spawn().map_err(|error| format!("{AGENT}: {error}"))?;
         Ok(Self { channel: OwnedFd::from(ours).into(), child })

@@ -2,12 +2,12 @@
 
 use crate::holder;
 use crate::log::say;
-use luqual_protocol::AGENT;
+use crate::own;
 use rustix::mount::{MountFlags, mount};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// What is mounted: type, path, and whether the guest needs it.
 const MOUNTS: [(&str, &str, bool); 6] = [
@@ -52,5 +52,5 @@ pub(crate) fn run() -> Result<(), String> {
 }
 
 fn start(role: &str, stdin: Stdio) -> Result<(), String> {
-    Command::new(AGENT).arg(role).stdin(stdin).spawn().map(drop).map_err(|error| format!("start {role}: {error}"))
+    own::command().arg(role).stdin(stdin).spawn().map(drop).map_err(|error| format!("start {role}: {error}"))
 }

@@ -1,6 +1,8 @@
-//! The initramfs of the next kernel, made of this one's files: it is as large after a hundred kexecs as after one.
+//! The initramfs of the next kernel, made of this one's files: it is as large after a hundred kexecs as after one. The agent in it
+//! is the one that runs, whatever became of its file. What was put in is told to the host, which compares it with its own files.
 
-use luqual_protocol::{AUTORUN, Archive, KERNELS, Kernel, Request};
+use crate::own;
+use luqual_protocol::{AGENT, AUTORUN, Archive, Archived, KERNELS, Kernel, Request};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
@@ -9,30 +11,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Archives the root file system with these kernels and no others.
-pub(crate) fn next(carry: &[Kernel]) -> Result<File, String> {
+/// Archives the root file system with these kernels and no others. Returns its files too.
+pub(crate) fn next(carry: &[Kernel]) -> Result<(File, Vec<Archived>), String> {
     let made = memfd_create("initramfs", MemfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|file| {
-        let archive = write(Path::new("/"), carry, BufWriter::new(File::from(file)))?;
-        archive.into_inner().map_err(io::IntoInnerError::into_error)
+        let (archive, files) = write(Path::new("/"), Path::new(own::FILE), carry, BufWriter::new(File::from(file)))?;
+        Ok((archive.into_inner().map_err(io::IntoInnerError::into_error)?, files))
     });
     made.map_err(|error| format!("the next kernel's initramfs: {error}"))
 }
 
-fn write<W: Write>(root: &Path, carry: &[Kernel], to: W) -> io::Result<W> {
+fn write<W: Write>(root: &Path, own: &Path, carry: &[Kernel], to: W) -> io::Result<(W, Vec<Archived>)> {
     let mut archive = Archive::new(to);
     let device = fs::symlink_metadata(root)?.dev();
-    add(&mut archive, root, root, &|name, about| {
+    add(&mut archive, (root, own), root, &|name, about| {
         // Mounted file systems are left out, and so are kernels that nobody loads: they are the largest part.
         let is_kernel = about.is_file() && Path::new(name).starts_with(KERNELS);
         about.dev() == device && (!is_kernel || carry.iter().any(|kernel| kernel.path() == name))
     })?;
-    archive.finish()
+    let files = archive.entries().to_vec();
+    Ok((archive.finish()?, files))
 }
 
 /// Adds the entries of a folder, ordered by name. A directory that is not wanted is added empty, as a mount point.
 fn add<W: Write>(
     archive: &mut Archive<W>,
-    root: &Path,
+    (root, own): (&Path, &Path),
     folder: &Path,
     is_wanted: &dyn Fn(&str, &Metadata) -> bool,
 ) -> io::Result<()> {
@@ -49,11 +52,11 @@ fn add<W: Write>(
             continue;
         }
         if about.is_dir() {
-            add(archive, root, &path, is_wanted)?;
+            add(archive, (root, own), &path, is_wanted)?;
         } else if about.is_symlink() {
             archive.link(name, fs::read_link(&path)?.as_os_str().as_bytes())?;
         } else if about.is_file() {
-            let content = fs::read(&path)?;
+            let content = fs::read(if name == AGENT { own } else { &path })?;
             let content = if name == AUTORUN { requests_after_kexec(&content) } else { &content };
             archive.file(name, about.permissions().mode() & 0o7777, content)?;
         }
@@ -97,7 +100,8 @@ mod tests {
         }
         symlink("/bin/agent", at("/init")).unwrap();
 
-        let written = |carry: &[Kernel]| write(root.path(), carry, Vec::new()).unwrap();
+        let own = root.path().join("own");
+        let written = |carry: &[Kernel]| write(root.path(), &own, carry, Vec::new()).unwrap().0;
         let expected = |kernels: &[(&str, &str)]| {
             let mut archive = Archive::new(Vec::new());
             archive.directory("/bin").unwrap();

@@ -6,6 +6,7 @@
 // Basics.
 mod errno;
 mod log;
+mod own;
 mod tsc;
 mod wait;
 

@@ -2,11 +2,10 @@
 #![expect(unsafe_code, reason = "unshare(2); the block says why it is sound")]
 
 use crate::errno::errno_name;
-use crate::helper;
+use crate::{helper, own};
 use luqual_protocol::AGENT;
 use rustix::process::{getgid, getuid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use std::process::Command;
 
 /// The kinds of namespaces that are made, by the names of their links in /proc/self/ns.
 pub(crate) const KINDS: [&str; 6] = ["ipc", "mnt", "net", "pid", "user", "uts"];
@@ -30,5 +29,5 @@ pub(crate) fn run() -> Result<(), String> {
         std::fs::write(&path, text).map_err(|error| format!("{path}: {error}"))?;
     }
     // Only the children are in the new PID namespace (pid_namespaces(7)).
-    Command::new(AGENT).arg(helper::ROLE).status().map(drop).map_err(|error| format!("{AGENT}: {error}"))
+    own::command().arg(helper::ROLE).status().map(drop).map_err(|error| format!("{AGENT}: {error}"))
 }

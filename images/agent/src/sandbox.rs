@@ -12,6 +12,7 @@
 
 use crate::errno::errno_name;
 use crate::ktap::End;
+use crate::own;
 use luqual_protocol::AGENT;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_move, mount_remount};
@@ -55,7 +56,7 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 /// The command that runs a program. The program prints to the command's standard output, and how it ended is reported on its
 /// standard error.
 pub(crate) fn command(path: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(AGENT);
+    let mut command = own::command();
     command.arg(ROLE).arg(path).args(arguments);
     command
 }
@@ -66,7 +67,7 @@ pub(crate) fn run() -> Result<(), String> {
         UnshareFlags::NEWIPC | UnshareFlags::NEWNET | UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS;
     // SAFETY: CLONE_FILES, which would take descriptors from other threads, is not among the flags.
     unsafe { unshare_unsafe(all) }.map_err(said("unshare"))?;
-    let status = Command::new(AGENT).arg(INIT_ROLE).args(std::env::args_os().skip(2)).status();
+    let status = own::command().arg(INIT_ROLE).args(std::env::args_os().skip(2)).status();
     status.map(drop).map_err(|error| format!("{AGENT}: {error}"))
 }
 

@@ -1,5 +1,15 @@
+use crate::Archived;
 use cpio::newc::{Builder, trailer};
+use sha2::{Digest, Sha256};
 use std::io::{self, Write};
+
+impl Archived {
+    /// The entry of a file, or of a link, whose content is its target.
+    pub fn new(path: &str, mode: u32, content: &[u8]) -> Self {
+        let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { path: path.to_owned(), mode, sha256 }
+    }
+}
 
 /// Writes an initramfs: a newc archive (Documentation/driver-api/early-userspace/buffer-format.rst).
 ///
@@ -7,16 +17,18 @@ use std::io::{self, Write};
 pub struct Archive<W> {
     to: W,
     inode: u32,
+    entries: Vec<Archived>,
 }
 
 const FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
+const KIND: u32 = 0o170_000;
 
 impl<W: Write> Archive<W> {
     /// Starts an empty archive.
     pub const fn new(to: W) -> Self {
-        Self { to, inode: 0 }
+        Self { to, inode: 0, entries: Vec::new() }
     }
 
     /// Adds a directory. It has to come before its content.
@@ -34,6 +46,11 @@ impl<W: Write> Archive<W> {
         self.add(path, LINK | 0o777, to)
     }
 
+    /// The files and links so far, in order.
+    pub fn entries(&self) -> &[Archived] {
+        &self.entries
+    }
+
     /// Writes the trailer and returns the writer.
     pub fn finish(self) -> io::Result<W> {
         trailer(self.to)
@@ -43,6 +60,9 @@ impl<W: Write> Archive<W> {
         let length = u32::try_from(content.len())
             .map_err(|_| io::Error::other(format!("{path}: an initramfs holds no file of 4 GiB or more")))?;
         self.inode += 1;
+        if mode & KIND != DIRECTORY {
+            self.entries.push(Archived::new(path, mode, content));
+        }
         let entry = Builder::new(path.trim_start_matches('/')).ino(self.inode).mode(mode).nlink(1);
         let mut writer = entry.write(&mut self.to, length);
         writer.write_all(content)?;

@@ -18,8 +18,8 @@ pub use fault::{FaultObject, GuestFault, Moment};
 pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{
-    Hello, Item, Kernel, KernelLog, KnownPage, Located, Measure, NotDone, PausedMachine, Probe, Reaches, Reply,
-    Request, Said, VmReport, WorkloadPage, Written,
+    Archived, Hello, Item, Kernel, KernelLog, KnownPage, Located, Measure, NotDone, PausedMachine, Probe, Reaches,
+    Reply, Request, Said, VmReport, WorkloadPage, Written,
 };
 pub use workload::{
     Device, EXTERNAL, LoadTime, Requirement, Unplug, Update, Workload, external, find as find_workload, program_path,

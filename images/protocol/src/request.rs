@@ -309,9 +309,23 @@ pub struct Said {
     /// The nested virtual machine that was paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedMachine>,
+    /// The kernel that was loaded, and the files and links of the initramfs that was loaded with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loaded: Vec<Archived>,
     /// The reports of the nested virtual machines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vm_reports: Vec<VmReport>,
+}
+
+/// A file or a link of an initramfs, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archived {
+    /// Its absolute path.
+    pub path: String,
+    /// Its kind and permissions, as in `st_mode` (inode(7)).
+    pub mode: u32,
+    /// The SHA-256 of its content, or of the target of a link, as hex.
+    pub sha256: String,
 }
 
 /// The report of a nested virtual machine about an update.

@@ -154,7 +154,8 @@ fn bare(
     let requests = lines(&requests)?;
     let kernel = fs::read(&target.image).map_err(EngineError::own(target.image.display()))?;
     let autorun = GuestFile { path: luqual_protocol::AUTORUN, content: requests.as_bytes(), runs: false };
-    let archive = initramfs(None, &[(Kernel::Target, kernel)], &[autorun]).map_err(EngineError::own("initramfs"))?;
+    let (archive, _) =
+        initramfs(None, &[(Kernel::Target, kernel)], &[autorun]).map_err(EngineError::own("initramfs"))?;
     let initrd = folder.join("bare.initrd");
     fs::write(&initrd, archive).map_err(EngineError::own(initrd.display()))?;
 

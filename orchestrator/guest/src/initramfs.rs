@@ -2,7 +2,7 @@
 //! next ones.
 
 use crate::keys::Keys;
-use luqual_protocol::{AGENT, AUTHORIZED_KEY, Archive, HOST_KEY, KERNELS, Kernel, PROGRAMS, VM_FOLDER};
+use luqual_protocol::{AGENT, AUTHORIZED_KEY, Archive, Archived, HOST_KEY, KERNELS, Kernel, PROGRAMS, VM_FOLDER};
 use std::io;
 
 /// The agent's static binary.
@@ -20,8 +20,13 @@ pub struct GuestFile<'a> {
     pub runs: bool,
 }
 
-/// The archive with the agent, the keys if there is a connection, the bzImages of `kernels`, and `more`.
-pub fn initramfs(keys: Option<&Keys>, kernels: &[(Kernel, Vec<u8>)], more: &[GuestFile<'_>]) -> io::Result<Vec<u8>> {
+/// The archive with the agent, the keys if there is a connection, the bzImages of `kernels`, and `more`; and its files
+/// and links.
+pub fn initramfs(
+    keys: Option<&Keys>,
+    kernels: &[(Kernel, Vec<u8>)],
+    more: &[GuestFile<'_>],
+) -> io::Result<(Vec<u8>, Vec<Archived>)> {
     let mut archive = Archive::new(Vec::new());
     for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, KERNELS, PROGRAMS] {
         archive.directory(folder)?;
@@ -39,7 +44,8 @@ pub fn initramfs(keys: Option<&Keys>, kernels: &[(Kernel, Vec<u8>)], more: &[Gue
     for GuestFile { path, content, runs } in more {
         archive.file(path, if *runs { 0o755 } else { 0o644 }, content)?;
     }
-    archive.finish()
+    let files = archive.entries().to_vec();
+    Ok((archive.finish()?, files))
 }
 
 #[cfg(test)]
@@ -71,7 +77,7 @@ mod tests {
         let more = |path, runs| GuestFile { path, content: b"more", runs };
         let archive =
             initramfs(Some(&keys), &kernels, &[more("/luqual/more", false), more("/luqual/programs/x", true)]);
-        let archive = archive.unwrap();
+        let (archive, entries) = archive.unwrap();
         let files = unpack(&archive);
         assert_eq!(files["init"], (0o120_777, AGENT.as_bytes().to_vec()));
         assert_eq!(files["bin/luqual-agent"].1, agent_binary());
@@ -80,6 +86,9 @@ mod tests {
         assert_eq!(files["luqual/programs/x"], (0o100_755, b"more".to_vec()));
         assert_eq!(files["luqual/host_key"].0, 0o100_600);
         assert!(!files.contains_key("luqual/kernels/source"));
+        let agent = Archived::new(AGENT, 0o100_755, agent_binary());
+        assert!(entries.contains(&agent) && entries.contains(&Archived::new("/init", 0o120_777, AGENT.as_bytes())));
+        assert!(entries.iter().all(|entry| files.contains_key(entry.path.trim_start_matches('/'))));
     }
 
     #[test]

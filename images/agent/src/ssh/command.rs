@@ -1,5 +1,7 @@
 //! The start and the end of a command that an SSH client runs.
 
+use crate::own;
+use luqual_protocol::AGENT;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +16,10 @@ pub(super) fn spawn_on(
 ) -> Result<Child, String> {
     let words = shlex::split(command).ok_or_else(|| format!("`{command}`: a quote is not closed"))?;
     let (program, arguments) = words.split_first().ok_or("no command was given")?;
-    Command::new(program)
+    // The host starts the agent that runs here, whatever became of its file.
+    let file = if program == AGENT { own::FILE } else { program };
+    Command::new(file)
+        .arg0(program)
         .args(arguments)
         .envs(environment)
         .stdin(stdin)

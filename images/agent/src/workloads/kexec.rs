@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn loaded(_: &mut Context) -> Result<(), StepError> {
-    kexec::load(Kernel::Target, &[], "console=ttyS0 luqual.never-booted").map_err(StepError::from)
+    kexec::load(Kernel::Target, &[], "console=ttyS0 luqual.never-booted").map(drop).map_err(StepError::from)
 }
 
 fn cancelled(context: &mut Context) -> Result<(), StepError> {

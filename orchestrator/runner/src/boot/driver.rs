@@ -242,7 +242,10 @@ impl<'a> BootDriver<'a> {
             }
             Act::Ask(request) => match part {
                 Some(number) => self.turn(step, *number, request, &**guest).await,
-                None => self.ask(step, request, &**guest).await.map(drop),
+                None => {
+                    let said = self.ask(step, request, &**guest).await?;
+                    self.check_loaded(request, &said)
+                }
             },
             Act::Kexec => self.kexec(guest).await,
             Act::Jitter(which) => {

@@ -1,8 +1,9 @@
-//! The update from one kernel to the next, and the collection of the last kernel's log.
+//! The update from one kernel to the next, what was loaded for it, and the collection of the last kernel's log.
 
 use super::connect::{ask, connect_next};
 use super::driver::{BootDriver, Going, Line, no_machine};
 use super::guard::{At, Watched};
+use super::kexec_images::wrong_file;
 use super::steps::BootStep;
 use crate::inject;
 use crate::judge::{Link, Stop};
@@ -10,7 +11,7 @@ use crate::lab::{Guest, Machine};
 use crate::observe::Ticks;
 use luqual_model::Phase;
 use luqual_model::bounds::{KERNEL_LOG_HALF, head_and_tail};
-use luqual_protocol::{Hello, KernelLog, Next, Reply, Request};
+use luqual_protocol::{Hello, KernelLog, Next, Reply, Request, Said};
 use luqual_vm::MachineEnd;
 use std::cell::RefCell;
 use std::fs;
@@ -21,6 +22,18 @@ use std::time::Duration;
 const SILENCE: Duration = Duration::from_millis(100);
 
 impl BootDriver<'_> {
+    /// Whether the guest has loaded the files that it was given for the next kernel. If it has not, somebody has changed
+    /// them, and what the next guest says is worth nothing.
+    pub(super) fn check_loaded(&self, request: &Request, said: &Said) -> Result<(), Stop> {
+        let Request::Load { kernel, carry, .. } = request else { return Ok(()) };
+        match wrong_file(self.machine()?.files(), &said.loaded, *kernel, carry) {
+            Some(wrong) => {
+                Err(Stop::Agent(format!("the files for the next kernel were changed in the guest: {wrong}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The kexec phase: from the kexec request until the kernel is left.
     pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;

@@ -6,7 +6,7 @@ use crate::lab::{Guest, Machine, Start, Waiting};
 use crate::observe::{MachineTime, Ticks, micros};
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::KernelInfo;
-use luqual_protocol::{NONCE_OPTION, TICK_PERIOD_MS, tick_page};
+use luqual_protocol::{Archived, NONCE_OPTION, TICK_PERIOD_MS, tick_page};
 use luqual_vm::{Console, Feed, MachineEnd, PciAddress, PciFunction, Ram, TraceEvents};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -207,6 +207,10 @@ impl Machine for FakeMachine {
 
     fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    fn files(&self) -> &[Archived] {
+        &[]
     }
 
     fn watch_ticks(&self, _: u64) -> Option<Ticks> {

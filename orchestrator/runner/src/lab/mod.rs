@@ -12,7 +12,7 @@ pub use qemu::QemuLab;
 use crate::observe::{MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, Keys};
 use luqual_model::KernelInfo;
-use luqual_protocol::{Kernel, Reply, Request};
+use luqual_protocol::{Archived, Kernel, Reply, Request};
 use luqual_vm::{Accel, Console, MachineEnd, Mode, PciAddress, PciFunction, Profile, QemuVersion, Ram, TraceEvents};
 use std::path::Path;
 use std::pin::Pin;
@@ -92,6 +92,9 @@ pub trait Machine {
 
     /// The folder of the files and sockets that its devices share with the host.
     fn folder(&self) -> &Path;
+
+    /// The files and links of the first guest's initramfs.
+    fn files(&self) -> &[Archived];
 
     /// Watches the tick page at a guest-physical address; `None` for a guest without a connection, which must not
     /// notice the host.

@@ -6,7 +6,7 @@ use super::reply::bounded;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
 use crate::observe::{MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
-use luqual_protocol::{Kernel, READY_LINE, Reply, Request};
+use luqual_protocol::{Archived, Kernel, READY_LINE, Reply, Request};
 use luqual_vm::{
     ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
     QemuVersion, Ram, TraceEvents, VmError, WorkFolder,
@@ -42,7 +42,7 @@ impl Lab for QemuLab<'_> {
             let folder = self.work.cell(start.profile.memory_mib).map_err(vm_error)?;
             let initrd = folder.path().join("initrd");
             fs::create_dir_all(start.logs).map_err(at(start.logs))?;
-            write_initramfs(&start, initrd.clone()).await?;
+            let files = write_initramfs(&start, initrd.clone()).await?;
             let launch = Launch {
                 profile: start.profile,
                 mode: start.mode,
@@ -70,14 +70,14 @@ impl Lab for QemuLab<'_> {
                 None => None,
             };
             let time = MachineTime::watch(machine.pid());
-            Ok(Box::new(QemuMachine { machine, folder, alone, started: start.started, time }) as Box<dyn Machine>)
+            Ok(Box::new(QemuMachine { machine, folder, files, alone, started: start.started, time }) as Box<dyn Machine>)
         })
     }
 }
 
-/// Writes the initramfs of the first guest. It has megabytes: do not block the event loop that watches other
+/// Writes the initramfs of the first guest, and returns its files. It has megabytes: do not block the event loop that watches other
 /// machines.
-async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<(), String> {
+async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<Vec<Archived>, String> {
     let carried: Vec<(Kernel, PathBuf)> =
         start.carried.iter().map(|(kernel, image)| (*kernel, (*image).to_owned())).collect();
     let keys = start.keys.cloned();
@@ -90,8 +90,9 @@ async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<(), String> {
         }
         let files: Vec<GuestFile<'_>> =
             files.iter().map(|(path, content, runs)| GuestFile { path, content, runs: *runs }).collect();
-        let archive = initramfs(keys.as_ref(), &kernels, &files).map_err(|error| format!("the initramfs: {error}"))?;
-        fs::write(&to, archive).map_err(at(&to))
+        let (archive, entries) =
+            initramfs(keys.as_ref(), &kernels, &files).map_err(|error| format!("the initramfs: {error}"))?;
+        fs::write(&to, archive).map_err(at(&to)).map(|()| entries)
     });
     written.await.map_err(|error| error.to_string())?
 }
@@ -100,6 +101,7 @@ async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<(), String> {
 struct QemuMachine {
     machine: luqual_vm::Machine,
     folder: CellFolder,
+    files: Vec<Archived>,
     /// The guest, if it has no connection.
     alone: Option<Alone>,
     started: Instant,
@@ -129,6 +131,10 @@ impl Machine for QemuMachine {
 
     fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    fn files(&self) -> &[Archived] {
+        &self.files
     }
 
     fn watch_ticks(&self, page: u64) -> Option<Ticks> {

@@ -4,6 +4,7 @@ use super::{Done, P, agent, kernel, map, numbered, one};
 use crate::errno::{errno_name, value_or_errno};
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::{Memfd, Page, empty, filled};
+use crate::own;
 use crate::workloads::case::{CONTROL, Case, PreservedMemfd};
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
@@ -14,7 +15,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{FallocateFlags, fallocate, fstat};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The sessions of `memfd.basic`.
 const SMALL: &str = "small";
@@ -155,7 +156,7 @@ fn frozen(context: &mut Context) -> Done {
 /// Starts a process that writes into the memfd and stays.
 fn start_writer(context: &mut Context, memfd: &File, arguments: &[&str]) -> Done {
     let input = memfd.try_clone().map_err(agent("dup"))?;
-    let mut command = Command::new(AGENT);
+    let mut command = own::command();
     let command = command.args(arguments).stdin(Stdio::from(input)).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(StepError::agent(AGENT))?;
     writer::wait_ready(&mut child).map_err(StepError::Agent)?;

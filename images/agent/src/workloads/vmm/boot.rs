@@ -7,6 +7,7 @@ use crate::helper::Helper;
 use crate::log::say;
 use crate::memfd::Memfd;
 use crate::nested_init;
+use crate::own;
 use crate::pci::Function;
 use crate::vmm::orchestrator::SESSION;
 use crate::workloads::context::Context;
@@ -79,7 +80,7 @@ fn start(spec: VmSpec, number: u64, seed: u64) -> Result<Vm, StepError> {
 /// Gives a monitor the target's kernel, which the guest carries, and an initramfs with this agent as /init.
 fn give_linux(monitor: &Helper) -> Done {
     let kernel = File::open(Kernel::Target.path()).map_err(StepError::agent(Kernel::Target.path()))?;
-    let agent = std::fs::read(AGENT).map_err(StepError::agent(AGENT))?;
+    let agent = std::fs::read(own::FILE).map_err(StepError::agent(AGENT))?;
     let file = Memfd::blank("initrd", 0).make(0).map_err(StepError::agent("the machine's initramfs"))?;
     let mut archive = Archive::new(&file);
     let written = archive.file(nested_init::PATH, 0o755, &agent).and_then(|()| archive.finish().map(drop));

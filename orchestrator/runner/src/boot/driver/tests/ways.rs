@@ -3,7 +3,7 @@
 use super::trial::{Trial, fails, refused};
 use crate::fake::{Play, Script};
 use luqual_model::{Outcome, Phase, kernel_after};
-use luqual_protocol::{KernelLog, Located, NotDone, Probe, Reply, Request, Said, find_workload};
+use luqual_protocol::{Archived, KernelLog, Located, NotDone, Probe, Reply, Request, Said, find_workload};
 use luqual_vm::MachineEnd;
 use std::time::Duration;
 
@@ -219,4 +219,13 @@ async fn a_taint_that_a_later_reply_no_longer_has_counts() {
         let outcome = if side == "source" { Outcome::Survived } else { Outcome::HarnessFailed };
         assert_eq!(record.outcome, outcome, "{}", record.title);
     }
+}
+
+/// A kernel that was not given by the host says nothing of the target.
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_loads_other_files_than_it_was_given_goes_no_further() {
+    let loaded = vec![Archived::new("/bin/luqual-agent", 0o100_755, b"another")];
+    let reply = Reply::Done { said: Said { loaded, ..Said::default() }, taint: 0 };
+    let title = "/bin/luqual-agent is not the one that it was given";
+    ends(Phase::Load, Play::Reply(reply), Outcome::HarnessFailed, title).await;
 }
