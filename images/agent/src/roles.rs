@@ -7,7 +7,7 @@ use crate::{
 /// A name on the command line, and what is run.
 type Role = (&'static str, fn() -> Result<(), String>);
 
-const ROLES: [Role; 17] = [
+const ROLES: [Role; 19] = [
     ("tick", tick::run),
     ("hold", holder::run),
     ("serve", ssh::run),

@@ -130,7 +130,7 @@ fn a_line_of_brackets_is_read_in_time() {
 fn journal_lines() -> Vec<u8> {
     let [source, target, profile, workload] = ["7.2.12", "7.3.4", "q35-intel", "memfd.basic"].map(str::to_owned);
     let plan = PlannedCell { key: CellKey { source, target, profile, workload }, prediction: None, expectation: None };
-    let mut cell = CellRecord::new(plan.clone(), Outcome::Lost, Status::of(&End::of(Outcome::Lost, false), None));
+    let mut cell = CellRecord::new(plan.clone(), Outcome::Lost, Status::of(&End::of(Outcome::Lost, &[]), None));
     let probe = |passed| Probe { name: "memfd 4k content".into(), expected: "1".into(), observed: "2".into(), passed };
     (cell.title, cell.probes) = ("memfd 4k content: expected 1, observed 2".into(), vec![probe(false), probe(true)]);
     let (kind, side, text) = (FindingKind::Kho, Side::Target, "KHO: x".into());

@@ -100,7 +100,7 @@ impl FakeGuest {
             Request::Locate { .. } => Reply::Located(Located { address: Some(0x1000) }),
             Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0 }),
             Request::Retrieve { workload, .. } => done(owed_by(workload, true)),
-            Request::Verify { workload } => done(owed_by(workload, false)),
+            Request::Verify { workload, .. } => done(owed_by(workload, false)),
             Request::Preserve { .. }
             | Request::Inject { .. }
             | Request::Flip { .. }

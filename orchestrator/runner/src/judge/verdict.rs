@@ -3,11 +3,11 @@
 
 use super::evidence::{Evidence, Link, Stop};
 use super::owed::mismatch;
+use luqual_model::bounds::{TITLE, cut};
 use luqual_model::{
     Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, crash_signature, kernel_after, signature,
 };
 use luqual_vm::{MachineEnd, fault_behind_boot_hang, fault_behind_line};
-use luqual_model::bounds::{TITLE, cut};
 
 /// The verdict on a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]

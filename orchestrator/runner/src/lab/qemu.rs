@@ -70,7 +70,8 @@ impl Lab for QemuLab<'_> {
                 None => None,
             };
             let time = MachineTime::watch(machine.pid());
-            Ok(Box::new(QemuMachine { machine, folder, files, alone, started: start.started, time }) as Box<dyn Machine>)
+            Ok(Box::new(QemuMachine { machine, folder, files, alone, started: start.started, time })
+                as Box<dyn Machine>)
         })
     }
 }

@@ -23,13 +23,14 @@ fn too_much(reply: &Reply) -> Option<String> {
 }
 
 fn of_said(said: &Said) -> Option<String> {
-    let Said { probes, measures, reaches, frames, written, paused: _, vm_reports } = said;
+    let Said { probes, measures, reaches, frames, written, paused: _, vm_reports, loaded } = said;
     let pages = reaches.as_ref().map_or(0, |reaches| reaches.quiet.len());
     let moments = vm_reports.iter().map(|report| report.moments.len() + report.counts.len()).sum();
     let lists = [
         ("probes", probes.len(), REPLY_ITEMS),
         ("measures", measures.len(), REPLY_ITEMS),
         ("pages", pages, REPLY_PAGES),
+        ("files of an initramfs", loaded.len(), REPLY_ITEMS),
         ("runs of frames", frames.len(), REPLY_ITEMS),
         ("reports of virtual machines", vm_reports.len(), REPLY_ITEMS),
         ("events of virtual machines", moments, REPLY_ITEMS),
@@ -43,8 +44,10 @@ fn of_said(said: &Said) -> Option<String> {
         let names = report.moments.iter().map(|(name, _)| name).chain(report.counts.iter().map(|(name, ..)| name));
         names.chain([&report.machine])
     });
-    let of_written = written.iter().map(|written| &written.digest);
-    of_texts(of_probes.chain(of_measures).chain(of_reports).chain(of_written))
+    let of_pages = written.iter().map(|written| &written.digest);
+    let of_pages = of_pages.chain(reaches.iter().map(|reaches| &reaches.known.digest));
+    let of_files = loaded.iter().flat_map(|file| [&file.path, &file.sha256]);
+    of_texts(of_probes.chain(of_measures).chain(of_reports).chain(of_pages).chain(of_files))
 }
 
 fn of_texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> Option<String> {
@@ -57,7 +60,7 @@ fn of_texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_protocol::{Measure, Probe, Reaches, VmReport};
+    use luqual_protocol::{Archived, Measure, Probe, Reaches, VmReport};
 
     fn told(said: Said) -> String {
         too_much(&Reply::Done { said, taint: 0 }).unwrap_or_default()
@@ -68,13 +71,15 @@ mod tests {
         let probe = Probe { name: "x".into(), expected: "1".into(), observed: "1".into(), passed: true };
         let measure = Measure { what: "x".into(), size: 1, unit: "files".into(), duration_us: 1 };
         let report = VmReport { machine: "x".into(), moments: Vec::new(), counts: Vec::new(), apart_us: 0 };
-        let pages = |count| Some(Reaches { quiet: vec![0; count], busy: None });
+        let pages = |count| Some(Reaches { quiet: vec![0; count], ..Reaches::default() });
         let moments = |count| VmReport { moments: vec![("x".into(), 1); count], ..report.clone() };
+        let file = Archived { path: "/x".into(), mode: 0, sha256: "x".into() };
         let more = REPLY_ITEMS + 1;
         for (said, what) in [
             (Said { probes: vec![probe.clone(); more], ..Said::default() }, "20001 probes"),
             (Said { measures: vec![measure; more], ..Said::default() }, "20001 measures"),
             (Said { reaches: pages(REPLY_PAGES + 1), ..Said::default() }, "4097 pages"),
+            (Said { loaded: vec![file; more], ..Said::default() }, "20001 files"),
             (Said { frames: vec![(0, 0); more], ..Said::default() }, "20001 runs of frames"),
             (Said { vm_reports: vec![report.clone(); more], ..Said::default() }, "20001 reports"),
             (Said { vm_reports: vec![moments(more)], ..Said::default() }, "20001 events"),

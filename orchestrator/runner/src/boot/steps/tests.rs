@@ -88,10 +88,10 @@ fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit(
     ];
     let profile = profile::find(program.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
-    let identities: Vec<Identity<'_>> = (0..=1).map(|hop| boot.identity(hop, hop.into())).collect();
+    let identities: Vec<Identity<'_>> = (0..=1).map(|hop| boot.identity(hop, hop.into(), "")).collect();
     let mut deadlines = Deadlines::default();
     deadlines.set(Phase::Verify, 300);
-    let steps = steps(&boot, 7, &identities, boot.mode(Accel::Tcg, None), &deadlines);
+    let steps = steps(&boot, 7, &identities, boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, None), &deadlines);
     let limits: Vec<Option<u64>> = steps
         .iter()
         .filter_map(|step| match step.request()? {
