@@ -50,7 +50,7 @@ impl Checked {
     pub(super) fn is_deaf(&mut self, deaf: Deaf) {
         if self.has_failed() {
             let (expected, observed) = ("it hears".to_owned(), deaf.to_string());
-            self.probes.push(Probe { name: "host witness".to_owned(), expected, observed, passed: false });
+            self.probes.push(Probe { name: "witness host: hears".to_owned(), expected, observed, passed: false });
         }
         self.deaf = Some(deaf);
     }
@@ -97,6 +97,6 @@ mod tests {
         // A known loss does not hide it.
         let mut lost = Checked { probes: vec![probe(false)], ..Checked::default() };
         lost.is_deaf(deaf());
-        assert_eq!((lost.probes[1].name.as_str(), lost.probes[1].passed), ("host witness", false));
+        assert_eq!((lost.probes[1].name.as_str(), lost.probes[1].passed), ("witness host: hears", false));
     }
 }
