@@ -68,7 +68,7 @@ pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
     let limit = tight_limit().map_or_else(String::new, |limit| format!("; {limit}"));
     let may = format!("the run may use {} MiB{limit}", slots.memory_mib);
     Err(EngineError::harness(format!("{} needs {needed} MiB of memory, and {may}", key.id()))
-        .hint("raise the matrix's memory budget, end a program that uses much memory, or set LUQUAL_WORK_DIR to a larger folder"))
+        .hint("raise the matrix's memory budget or the limit of the container, end a program that uses much memory, or set LUQUAL_WORK_DIR to a larger folder"))
 }
 
 /// The limit of this process's memory, and how many machines it allows at once, if that is fewer than there would be.
