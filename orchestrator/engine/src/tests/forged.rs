@@ -5,9 +5,8 @@ use super::room::{NEW, OLD, Room, copy_cut};
 use crate::bundle::{BundleRequest, pack};
 use crate::fakes::Ends;
 use crate::folder::IfExists;
-use crate::interactive::Interactive;
 use crate::repro::{ReproRequest, repro};
-use crate::request::{KeepOptions, KernelSource, MachineChoice, Pairs, RunRequest};
+use crate::request::{KernelSource, Pairs, RunRequest};
 use luqual_model::Outcome;
 use luqual_runner::JOURNAL;
 use std::fs;
@@ -16,20 +15,6 @@ use std::path::Path;
 use std::process::Command;
 
 const ONE: [&str; 1] = ["kexec.long-command-line"];
-
-fn repro_of(room: &Room, anyway: bool) -> ReproRequest {
-    ReproRequest {
-        run: room.path("run"),
-        cell: Some(ONE[0].to_owned()),
-        anyway,
-        report_dir: Some(room.path("again")),
-        deterministic: false,
-        kept: KeepOptions::default(),
-        interactive: Interactive::default(),
-        machine: MachineChoice::default(),
-        kernels: KernelSource::default(),
-    }
-}
 
 fn bundle_of(room: &Room) -> BundleRequest {
     BundleRequest {
@@ -72,7 +57,8 @@ async fn a_tree_that_a_record_names_is_not_built() {
     let boots = room.boots();
     Room::refused(room.try_resume("cut").await, "is not here");
     for anyway in [false, true] {
-        let error = repro(&room.context(), &repro_of(&room, anyway)).await.err().unwrap();
+        let request = ReproRequest { anyway, ..room.repro_request(ONE[0]) };
+        let error = repro(&room.context(), &request).await.err().unwrap();
         assert!(error.to_string().contains("is not here"), "{error}");
     }
     let error = pack(&room.context(), &bundle_of(&room)).await.err().unwrap();

@@ -6,26 +6,11 @@ use crate::fakes::Ends;
 use crate::interactive::Interactive;
 use crate::qualify::qualify;
 use crate::repro::{Comparison, ReproRequest, Reproduction, repro};
-use crate::request::{KeepOptions, KernelSource, MachineChoice};
 use luqual_model::{Outcome, Reproduced};
 use std::fs;
 
 const ONE: [&str; 1] = ["kexec.long-command-line"];
 const SHARED: [&str; 2] = ["memfd.basic", "memfd.empty-grows"];
-
-fn request(room: &Room, cell: &str) -> ReproRequest {
-    ReproRequest {
-        run: room.path("run"),
-        cell: Some(cell.to_owned()),
-        anyway: false,
-        report_dir: Some(room.path("again")),
-        deterministic: false,
-        kept: KeepOptions::default(),
-        interactive: Interactive::default(),
-        machine: MachineChoice::default(),
-        kernels: KernelSource::default(),
-    }
-}
 
 async fn again(room: &Room, request: &ReproRequest) -> Result<Reproduction, EngineError> {
     let done = repro(&room.context(), request).await;
@@ -34,7 +19,7 @@ async fn again(room: &Room, request: &ReproRequest) -> Result<Reproduction, Engi
 }
 
 async fn compared(room: &Room, cell: &str) -> Comparison {
-    let done = again(room, &request(room, cell)).await.unwrap_or_else(|error| panic!("{error}"));
+    let done = again(room, &room.repro_request(cell)).await.unwrap_or_else(|error| panic!("{error}"));
     Comparison::of(&done.now.unwrap(), &done.then)
 }
 
@@ -103,7 +88,7 @@ async fn nothing_is_made_again_with_what_is_another_unless_that_is_asked_for() {
         let room = Room::whose(|_, _| Ends::Lost);
         room.run(&room.request(&ONE)).await;
         change(&room);
-        let mut request = request(&room, ONE[0]);
+        let mut request = room.repro_request(ONE[0]);
         let error = again(&room, &request).await.err().unwrap_or_else(|| panic!("{told}"));
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(told), "{error}");
         assert!(!room.path("again").exists() && room.boots() == 1, "{told}");
@@ -128,7 +113,7 @@ async fn what_the_user_ends_is_not_compared() {
     let room = Room::whose(|_, _| Ends::Lost);
     room.run(&room.request(&ONE)).await;
     room.ends_after(Some(10));
-    let done = again(&room, &request(&room, ONE[0])).await.unwrap_or_else(|error| panic!("{error}"));
+    let done = again(&room, &room.repro_request(ONE[0])).await.unwrap_or_else(|error| panic!("{error}"));
     assert!(done.now.is_none() && done.run.record.run.interrupted);
     assert!(ended(&room.events("again")).is_empty());
 }
@@ -140,7 +125,7 @@ async fn a_cell_that_has_not_ended_or_is_not_there_is_told() {
     room.run(&room.request(&ONE)).await;
     room.ends_after(None);
     for (cell, told) in [(ONE[0], "has not ended in that run"), ("vfio", "the run has no cell `vfio`")] {
-        let error = again(&room, &request(&room, cell)).await.err().unwrap();
+        let error = again(&room, &room.repro_request(cell)).await.err().unwrap();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(told), "{error}");
         assert!(!room.path("again").exists());
     }

@@ -7,7 +7,8 @@ use crate::fakes::{Booted, Ends, FakeMachines};
 use crate::folder::{Finished, IfExists};
 use crate::interactive::Interactive;
 use crate::notice::{Listener, Notice};
-use crate::request::{Demand, Execution, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
+use crate::repro::ReproRequest;
+use crate::request::{Demand, Execution, KeepOptions, KernelSource, MachineChoice, Pairs, RunRequest, Selection};
 use luqual_model::{CellRecord, Event, Outcome, RunRecord, Stamped, Status};
 use luqual_vm::{Accel, QemuVersion};
 use std::cell::{Cell, RefCell};
@@ -107,6 +108,21 @@ impl Room {
         self.expect(&format!(
             "[[expect]]\nsource = \"*\"\ntarget = \"*\"\nworkload = \"{workload}\"\noutcome = \"{outcome}\"\n{what}\nreason = \"x\"\n"
         ));
+    }
+
+    /// A cell of the run in the folder `run`, once more in the folder `again`.
+    pub(super) fn repro_request(&self, cell: &str) -> ReproRequest {
+        ReproRequest {
+            run: self.path("run"),
+            cell: Some(cell.to_owned()),
+            anyway: false,
+            report_dir: Some(self.path("again")),
+            deterministic: false,
+            kept: KeepOptions::default(),
+            interactive: Interactive::default(),
+            machine: MachineChoice::default(),
+            kernels: KernelSource::default(),
+        }
     }
 
     /// These workloads of one pair, one machine at a time, in the folder `run`.
