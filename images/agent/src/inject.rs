@@ -48,6 +48,19 @@ pub(crate) fn hang() -> Result<(), String> {
     kill_process(own, Signal::STOP).map_err(|errno| format!("stop: {errno}"))
 }
 
+/// The file that makes every comparison of a memfd's content say that nothing changed.
+const DECEIVED: &str = "/run/luqual/deceived";
+
+/// `luqual-agent deceive`: from now on the guest's comparisons of contents find nothing.
+pub(crate) fn deceive() -> Result<(), String> {
+    fs::write(DECEIVED, "").map_err(|error| format!("{DECEIVED}: {error}"))
+}
+
+/// Whether the guest's comparisons of contents find nothing.
+pub(crate) fn is_deceived() -> bool {
+    fs::exists(DECEIVED).unwrap_or(false)
+}
+
 /// Every process with its command line, which is empty for kernel threads.
 fn processes() -> Result<impl Iterator<Item = (Pid, Vec<u8>)>, String> {
     let entries = fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?.flatten();

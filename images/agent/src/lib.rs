@@ -11,7 +11,6 @@ mod tsc;
 mod wait;
 
 // Memory.
-mod content;
 mod mapping;
 mod memfd;
 mod swap;

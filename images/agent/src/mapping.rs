@@ -45,6 +45,13 @@ impl Mapping {
         Self::map(file, length, MapFlags::PRIVATE)
     }
 
+    /// The first `length` bytes of `file`, to find out where they are. Nothing is written through it, and no seal forbids it.
+    pub(crate) fn view_of_file(file: impl AsFd, length: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice; it is only read, through volatile reads.
+        let start = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
+        Ok(Self { start: start.cast(), length })
+    }
+
     fn map(file: impl AsFd, length: usize, flags: MapFlags) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice; it is accessed by volatile and atomic operations and
         // by copies of bytes alone, never by a reference.
@@ -109,15 +116,37 @@ impl Mapping {
         unsafe { madvise(self.start.cast(), self.length, Advice::LinuxPageOut) }.map_err(io::Error::from)
     }
 
-    /// How many of its pages are in memory (mincore(2)).
+    /// How many of its pages are in memory.
     pub(crate) fn resident(&self) -> io::Result<usize> {
+        Ok(self.residency()?.into_iter().filter(|is_there| *is_there).count())
+    }
+
+    /// Which of its pages are in memory (mincore(2)).
+    fn residency(&self) -> io::Result<Vec<bool>> {
         let mut pages = vec![0_u8; self.length.div_ceil(PAGE)];
         // SAFETY: the range is this mapping, and there is a byte for each of its pages.
         let returned = unsafe { libc::mincore(self.start.cast(), self.length, pages.as_mut_ptr()) };
         if returned < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(pages.iter().filter(|page| **page & 1 == 1).count())
+        Ok(pages.into_iter().map(|page| page & 1 == 1).collect())
+    }
+
+    /// The guest-physical address of each of its pages that is in memory. Other pages stay where they are.
+    pub(crate) fn physical_addresses(&self) -> io::Result<Vec<Option<u64>>> {
+        let resident = self.residency()?;
+        for at in (0..self.length).step_by(PAGE).zip(&resident).filter(|(_, is_there)| **is_there).map(|(at, _)| at) {
+            // SAFETY: inside the mapping. The read puts the page into the page table.
+            unsafe { self.start.add(at).read_volatile() };
+        }
+        let mut entries = vec![[0; 8]; resident.len()];
+        let pagemap = std::fs::File::open("/proc/self/pagemap")?;
+        pagemap.read_exact_at(entries.as_flattened_mut(), self.start as u64 / PAGE as u64 * 8)?;
+        let address = |(is_there, entry): (bool, [u8; 8])| match is_there {
+            true => frame_address(u64::from_le_bytes(entry)).map(Some).ok_or_else(not_present),
+            false => Ok(None),
+        };
+        resident.into_iter().zip(entries).map(address).collect()
     }
 
     /// Locks all of it in memory.
@@ -157,7 +186,7 @@ impl Mapping {
         let mut entry = [0; 8];
         let pagemap = std::fs::File::open("/proc/self/pagemap")?;
         pagemap.read_exact_at(&mut entry, (at as u64 / PAGE as u64) * 8)?;
-        frame_address(u64::from_le_bytes(entry)).ok_or_else(|| io::Error::other("the page is not present"))
+        frame_address(u64::from_le_bytes(entry)).ok_or_else(not_present)
     }
 }
 
@@ -284,6 +313,10 @@ impl Drop for ReadOnly {
         // SAFETY: the range is this mapping, and nothing borrows from it.
         let _ = unsafe { munmap(self.0, PAGE) };
     }
+}
+
+fn not_present() -> io::Error {
+    io::Error::other("the page is not present")
 }
 
 fn frame_address(entry: u64) -> Option<u64> {

@@ -1,11 +1,14 @@
 //! memfds with known content: how they are made, and how they are compared with what they were.
 
-use crate::content::fill_page;
-use crate::mapping::PAGE;
+use crate::mapping::{Mapping, PAGE};
+use luqual_protocol::content::{fill_page, generation_seed, memfd_number};
+use luqual_protocol::{MemfdPages, PageContent, PagePlace};
 use rustix::fs::{MemfdFlags, SeekFrom, fstat, memfd_create, seek};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 /// The description of a memfd.
@@ -85,7 +88,9 @@ impl Memfd {
     fn fill_page(&self, seed: u64, number: u64, page: Page, bytes: &mut [u8; PAGE]) {
         match page {
             Page::Hole => bytes.fill(0),
-            Page::Filled(generation) => fill_page(seed ^ u64::from(generation) << 56, key(self.name), number, bytes),
+            Page::Filled(generation) => {
+                fill_page(generation_seed(seed, generation), memfd_number(self.name), number, bytes)
+            }
         }
     }
 
@@ -141,6 +146,31 @@ impl Memfd {
         Ok(found)
     }
 
+    /// Where the pages of `file` are in memory, and what they have to contain when it comes back. No page is allocated for this, and
+    /// neither the file nor its offset changes.
+    pub(crate) fn locate(&self, file: &File) -> io::Result<MemfdPages> {
+        let what = self.later.unwrap_or(self.pages);
+        let there = self.size.min(file.metadata()?.len());
+        let mut places = match there {
+            0 => Vec::new(),
+            _ => Mapping::view_of_file(file, there as usize)?.physical_addresses()?,
+        };
+        places.resize(self.all_pages().count(), None);
+        let place = |(page, address): (u64, Option<u64>)| {
+            Ok::<_, io::Error>(match address {
+                Some(address) => PagePlace::Memory(address),
+                None if page * (PAGE as u64) < there && has_data(file, page)? => PagePlace::Swap,
+                None => PagePlace::Nowhere,
+            })
+        };
+        let content = |page| match what(page) {
+            Page::Hole => PageContent::Zeros,
+            Page::Filled(generation) => PageContent::Filled(generation),
+        };
+        let places: Vec<PagePlace> = self.all_pages().zip(places).map(place).collect::<io::Result<_>>()?;
+        Ok(MemfdPages::new(self.name, self.size, places.into_iter().zip(self.all_pages().map(content))))
+    }
+
     /// The size of `file`, in bytes.
     pub(crate) fn size_of(file: &File) -> rustix::io::Result<i64> {
         fstat(file).map(|stat| stat.st_size)
@@ -157,14 +187,6 @@ pub(crate) fn with_large_folios<T>(make: impl FnOnce() -> T) -> Result<T, String
     let made = make();
     set("never")?;
     Ok(made)
-}
-
-/// The number of a memfd for [`fill_page`]: 24 bits of the FNV-1a hash of its name.
-fn key(name: &str) -> u64 {
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    hash & 0xff_ffff
 }
 
 /// How many pages are written or read at a time.
@@ -186,6 +208,17 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { page, offset, expected, observed, pages } = self;
         write!(f, "page {page} offset {offset} is {observed:#04x}, was {expected:#04x} (differing pages: {pages})")
+    }
+}
+
+/// Whether a page that is not in memory has content. The file is opened again, since a search changes the offset.
+fn has_data(file: &File, page: u64) -> io::Result<bool> {
+    let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let at = page * PAGE as u64;
+    match seek(&again, SeekFrom::Data(at)) {
+        Ok(found) => Ok(found < at + PAGE as u64),
+        Err(Errno::NXIO) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -265,5 +298,28 @@ mod tests {
         assert_eq!(spec.difference(&file, 1).unwrap().unwrap().page, 0);
         spec.write(&file, 1, 2..3, filled).unwrap();
         assert_eq!(spec.difference(&file, 1).unwrap().unwrap().pages, 2);
+    }
+
+    #[test]
+    fn a_search_for_pages_allocates_none_and_leaves_the_offset() {
+        let spec = Memfd {
+            pages: |page| if page == 1 { Page::Filled(3) } else { Page::Hole },
+            ..Memfd::new("a", 4096 * 3 + 1)
+        };
+        let spec = Memfd { offset: 77, ..spec };
+        let file = spec.make(1).unwrap();
+        // Only root is shown the addresses.
+        let Ok(told) = spec.locate(&file) else { return };
+        let places: Vec<PagePlace> = told.places().collect();
+        assert!(matches!(
+            places[..],
+            [PagePlace::Nowhere, PagePlace::Memory(_), PagePlace::Nowhere, PagePlace::Nowhere]
+        ));
+        assert_eq!(told.runs.iter().map(|run| run.content).collect::<Vec<_>>()[1], PageContent::Filled(3));
+        assert!(told.is_whole());
+        assert_eq!((fstat(&file).unwrap().st_blocks, seek(&file, SeekFrom::Current(0)).unwrap()), (8, 77));
+        // A file that lost its end.
+        file.set_len(4096).unwrap();
+        assert!(spec.locate(&file).unwrap().places().all(|place| place == PagePlace::Nowhere));
     }
 }

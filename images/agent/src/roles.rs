@@ -7,7 +7,7 @@ use crate::{
 /// A name on the command line, and what is run.
 type Role = (&'static str, fn() -> Result<(), String>);
 
-const ROLES: [Role; 19] = [
+const ROLES: [Role; 21] = [
     ("tick", tick::run),
     ("hold", holder::run),
     ("serve", ssh::run),
@@ -17,6 +17,7 @@ const ROLES: [Role; 19] = [
     ("hang", inject::hang),
     ("oom", inject::oom),
     ("victim", inject::victim),
+    ("deceive", inject::deceive),
     ("vmm", vmm::monitor::run),
     ("orchestrator", vmm::orchestrator::run),
     (helper::ROLE, helper::run),
@@ -25,6 +26,7 @@ const ROLES: [Role; 19] = [
     (sandbox::INIT_ROLE, sandbox::init),
     ("write-pages", writer::pages),
     ("write-log", writer::log),
+    ("fill-memory", writer::fill_memory),
     ("autorun", autorun::run),
     ("shell", shell::run),
 ];

@@ -1,9 +1,9 @@
-//! Processes that write into the memfd on their standard input, and then stay.
+//! Processes that write: into the memfd on their standard input, and then stay; or into all free memory, and then end.
 
 use crate::mapping::{Mapping, PAGE};
 use crate::memfd::Memfd;
 use std::io::{BufRead, BufReader, Write};
-use std::process::Child;
+use std::process::{Child, Command};
 
 /// What a writer prints when it has begun to write.
 const READY: &str = "ready";
@@ -55,6 +55,32 @@ pub(crate) fn log() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// `luqual-agent fill-memory BYTES`: takes this much memory, writes each byte of it, and ends, which frees it.
+pub(crate) fn fill_memory() -> Result<(), String> {
+    let bytes: usize =
+        std::env::args().nth(2).and_then(|text| text.parse().ok()).ok_or("usage: luqual-agent fill-memory BYTES")?;
+    // Rather this process than one that holds what is preserved (Documentation/filesystems/proc.rst, 3.1).
+    std::fs::write("/proc/self/oom_score_adj", "1000").map_err(|error| format!("oom_score_adj: {error}"))?;
+    let mut memory: Vec<u8> = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|error| error.to_string())?;
+    memory.resize(bytes, FILL);
+    std::hint::black_box(&memory);
+    Ok(())
+}
+
+/// What [`fill_memory`] writes.
+const FILL: u8 = 0xa5;
+
+/// Has a process of its own fill this much memory and free it.
+pub(crate) fn fill_memory_once(bytes: u64) -> Result<(), String> {
+    let ran = Command::new(luqual_protocol::AGENT).args(["fill-memory", &bytes.to_string()]).output();
+    let output = ran.map_err(|error| format!("fill-memory: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("fill-memory {bytes}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
 /// The pass in which such a log was cut off. It is an error if its words are not those of one pass and the pass before it.

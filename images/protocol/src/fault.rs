@@ -44,6 +44,8 @@ pub enum GuestFault {
 pub enum Moment {
     /// In a source, after the workload is preserved.
     Preserved,
+    /// In a source, just before the kexec, when the host has read what is preserved.
+    Loaded,
     /// In a target, before the workload is retrieved.
     Arrived,
     /// In a target, after the workload is retrieved and before it is verified.

@@ -4,9 +4,11 @@
 //! standard input, and reads one [`Reply`] as a line of JSON from its standard output. A person can do the same.
 
 mod archive;
+pub mod content;
 mod digest;
 mod fault;
 pub mod frames;
+mod pages;
 mod progression;
 mod prompt;
 mod request;
@@ -15,6 +17,7 @@ mod workload;
 pub use archive::Archive;
 pub use digest::digest;
 pub use fault::{FaultObject, GuestFault, Moment};
+pub use pages::{MemfdPages, PageContent, PagePlace, PageRun};
 pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{

@@ -1,4 +1,4 @@
-use crate::{GuestFault, Moment};
+use crate::{GuestFault, MemfdPages, Moment};
 use serde::{Deserialize, Serialize};
 
 /// A request of the host.
@@ -300,6 +300,10 @@ pub struct Said {
     /// The preserved memory that the device of the workload can access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reaches: Option<Reaches>,
+    /// Where the memory of the memfds that the workload keeps is: after preserve in a source, when nobody writes to it
+    /// any more, and after retrieve in a target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<MemfdPages>,
     /// The numbered frames that the device has received, in runs: the first and the last number of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<(u32, u32)>,

@@ -49,6 +49,9 @@ pub const REPLY_ITEMS: usize = 20_000;
 /// How many pages a reply can name for the host to compare: it keeps a copy of each. A device's own memory has 256.
 pub const REPLY_PAGES: usize = 4096;
 
+/// Runs of pages in a reply: the memory of 4 GiB, each page by itself. They are kept as they are.
+pub const REPLY_PAGE_RUNS: usize = 1 << 20;
+
 /// The longest text of a probe, in characters; there are three in each.
 pub const PROBE_TEXT: usize = 4096;
 

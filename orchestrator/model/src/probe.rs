@@ -43,6 +43,13 @@ const CONTROL: &str = "control ";
 const HOST: &str = "host: ";
 
 impl Probe {
+    /// A probe that passes if both texts are equal.
+    pub fn compare(name: impl Into<String>, expected: impl ToString, observed: impl ToString) -> Self {
+        let (expected, observed) = (expected.to_string(), observed.to_string());
+        let passed = expected == observed;
+        Self { name: name.into(), expected, observed, passed }
+    }
+
     /// The kind, which the name implies.
     pub fn kind(&self) -> ProbeKind {
         if self.name.ends_with(RETRIEVE) {

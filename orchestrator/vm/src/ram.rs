@@ -20,6 +20,11 @@ impl Ram {
         Ok(Self { file: Arc::new(file), size })
     }
 
+    /// The size of the machine's memory, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Reads at a guest-physical address.
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(bytes, self.offset(address, bytes.len())?)

@@ -1,10 +1,10 @@
 //! What every driver is: its description of a device, the memory and the interrupts that it works with, and the steps that drivers
 //! share.
 
-use crate::content::fill_page;
 use crate::mapping::{Bar, Mapping, PAGE};
 use crate::vfio::{Device, Dma, Interrupt, Refusal, Vector};
 use crate::wait;
+use luqual_protocol::content::fill_page;
 use std::time::Duration;
 
 /// An open device with what a driver needs for it.

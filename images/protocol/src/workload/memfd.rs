@@ -48,6 +48,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a page that is zeroed after it was written",
     ),
     w(
+        "memfd.free-memory-filled",
+        "a memfd that came back keeps every byte while another process takes and writes all free memory, before its session is finished and after it",
+        "kernel/liveupdate/kexec_handover.c, kho_preserved_memory_reserve() and kho_restore_page(); mm/memblock.c, memblock_free_all()",
+        "a page that is in the memfd and free at once, and is lost when memory runs short",
+    ),
+    w(
         "memfd.frozen",
         "a preserved memfd cannot grow, shrink, be punched or allocated (EPERM), and can be written where it is",
         "mm/memfd_luo.c, memfd_luo_preserve(): shmem_freeze(); mm/shmem.c, SHMEM_F_MAPPING_FROZEN",

@@ -23,12 +23,25 @@ fn flip(memfd: &str, page: u64, offset: u64) {
     let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", &fault]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::Lost, Some(1)), "{cell:?}");
     let failed: Vec<_> = cell.probes.iter().filter(|probe| !probe.passed).collect();
-    assert_eq!(failed.len(), 1, "{cell:?}");
-    assert_eq!(failed[0].name, format!("memfd {memfd} content"));
-    let observed = &failed[0].observed;
-    assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
-    assert!(observed.ends_with("(differing pages: 1)"), "{observed}");
-    assert_eq!((cell.injected, cell.phase), (Some(fault), Phase::Verify));
+    let names: Vec<_> = failed.iter().map(|probe| probe.name.as_str()).collect();
+    // The memory was right until then.
+    assert_eq!(names, [format!("memfd host: pages of {memfd} after the kexec"), format!("memfd {memfd} content")]);
+    for probe in failed {
+        let observed = &probe.observed;
+        assert!(observed.starts_with(&format!("page {page} offset {offset} is ")), "{observed}");
+        assert!(observed.ends_with("(differing pages: 1)"), "{observed}");
+    }
+    assert_eq!((cell.injected, cell.phase), (Some(fault), Phase::Retrieve));
+}
+
+#[test]
+fn the_host_finds_what_a_guest_that_lies_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "flip-hidden:64m:3:17"]);
+    assert_eq!((cell.outcome, output.status.code()), (Outcome::Lost, Some(1)), "{cell:?}");
+    let failed: Vec<_> = cell.probes.iter().filter(|probe| !probe.passed).map(|probe| probe.name.as_str()).collect();
+    assert_eq!(failed, ["memfd host: pages of 64m after the kexec"]);
+    assert!(cell.probes.iter().any(|probe| probe.name == "memfd 64m content" && probe.passed), "{cell:?}");
 }
 
 #[test]

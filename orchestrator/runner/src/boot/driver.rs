@@ -9,7 +9,7 @@ use super::{Boot, Host};
 use crate::inject::{self, Fault};
 use crate::judge::Stop;
 use crate::lab::{Guest, Machine};
-use crate::observe::{Devices, NestedVms, Ticks, blackout, observed};
+use crate::observe::{Devices, Memory, NestedVms, Ticks, blackout, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
@@ -46,6 +46,7 @@ pub(super) struct BootDriver<'a> {
     pub(super) ticks: Vec<Ticks>,
     pub(super) devices: Devices,
     nested: NestedVms,
+    pub(super) memory: Memory,
     /// The last kexec request; its kernel may still refuse it.
     pub(super) going: Option<Going>,
 }
@@ -105,6 +106,7 @@ impl<'a> BootDriver<'a> {
             ticks: Vec::new(),
             devices: Devices::of(count),
             nested: NestedVms::of(count),
+            memory: Memory::of(count, !host.deterministic),
             going: None,
         }
     }
@@ -280,6 +282,11 @@ impl<'a> BootDriver<'a> {
                 let injected = inject::into_device(self.live_fault(), *moment, machine, self.devices.of_part(0));
                 self.guard.within(*phase, unwatched, injected).await
             }
+            Act::Deceive => match self.live_fault() {
+                None => Ok(()),
+                fault => self.guard.within(*phase, self.watched(), inject::deceive(fault, &**guest)).await,
+            },
+            Act::CompareMemory(moment) => self.compare_memory(*phase, *moment).await,
             Act::Collect if *phase == Phase::Collect => self.collect(step, &**guest).await,
             Act::Collect => self.collect_before_kexec(step, &**guest).await,
         }
@@ -329,7 +336,8 @@ impl<'a> BootDriver<'a> {
             let looked = self.devices.before_it_is_taken(number, hop, machine, started);
             self.guard.within(phase, Watched::default(), looked).await?;
         }
-        let said = self.ask(step, &request, guest).await?;
+        let mut said = self.ask(step, &request, guest).await?;
+        let pages = std::mem::take(&mut said.pages);
         let (now_us, started) = (self.guard.now_us(), self.guard.started());
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         if phase == Phase::Preserve {
@@ -345,12 +353,13 @@ impl<'a> BootDriver<'a> {
             self.checked[number].vm_reports.extend(seen.vm_reports);
             self.add(number, seen.probes, phase);
         }
+        let has_failed = said.probes.iter().any(|probe| !probe.passed);
         self.checked[number].take(said, phase, hop);
-        Ok(())
+        self.watch_memory(number, &request, pages, has_failed)
     }
 
     /// Adds the host's probes of a part.
-    fn add(&mut self, number: usize, probes: Vec<Probe>, phase: Phase) {
+    pub(super) fn add(&mut self, number: usize, probes: Vec<Probe>, phase: Phase) {
         if probes.iter().any(|probe| !probe.passed) {
             self.progression.failed(self.boot.parts[number].workload.name);
         }
@@ -388,13 +397,11 @@ impl<'a> BootDriver<'a> {
                 continue;
             };
             let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-            let watched = Watched { machine: Some(machine), ticks: self.ticks.last(), ..Watched::default() };
+            let watched = Watched::running(machine, self.ticks.last(), self.last_words());
             let at = At { phase, hop: self.hop, part: None };
             let is_gone = self.guard.phase(at, watched, Devices::unplug(machine, id)).await?;
             let observed = if is_gone { "gone" } else { "still there" };
-            let name = "D0 host: after it was unplugged".to_owned();
-            let probe = Probe { name, expected: "gone".to_owned(), observed: observed.to_owned(), passed: is_gone };
-            self.add(number, vec![probe], phase);
+            self.add(number, vec![Probe::compare("D0 host: after it was unplugged", "gone", observed)], phase);
         }
         Ok(())
     }
@@ -433,7 +440,7 @@ impl<'a> BootDriver<'a> {
         }
     }
 
-    /// The machine, ticks and link that every wait for the guest is raced with.
+    /// What a wait for the guest is raced with while nothing is known of its ticks.
     pub(super) fn watched(&self) -> Watched<'_> {
         Watched { machine: self.machine.as_deref(), last_words: self.last_words(), ..Watched::default() }
     }
@@ -455,9 +462,8 @@ impl<'a> BootDriver<'a> {
         body: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (fault, last_words) = (self.live_fault(), self.last_words());
-        let ticks = self.ticks.get(self.hop as usize);
-        let watched = Watched { machine: Some(machine), ticks, last_words, ..Watched::default() };
+        let fault = self.live_fault();
+        let watched = Watched::running(machine, self.ticks.get(self.hop as usize), self.last_words());
         let body = async {
             inject::end(fault, at.phase, machine, guest).await?;
             body.await

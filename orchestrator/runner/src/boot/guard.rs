@@ -57,7 +57,12 @@ const GRAIN: Duration = Duration::from_millis(250);
 /// first sign.
 const SIGN: Duration = Duration::from_secs(2);
 
-impl Watched<'_> {
+impl<'a> Watched<'a> {
+    /// What a wait for a guest that runs is raced with.
+    pub(crate) fn running(machine: &'a dyn Machine, ticks: Option<&'a Ticks>, last_words: Duration) -> Self {
+        Self { machine: Some(machine), ticks, last_words, ..Self::default() }
+    }
+
     /// The time in which the machine could not run since its start.
     fn withheld(&self) -> Withheld {
         let started = || self.time.and_then(OnceCell::get).cloned();

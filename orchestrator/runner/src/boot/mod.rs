@@ -11,6 +11,7 @@ mod host;
 mod identity;
 mod interactive;
 mod kexec_images;
+mod memory;
 mod part;
 mod refusal;
 mod session;

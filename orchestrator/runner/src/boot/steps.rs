@@ -4,6 +4,7 @@ use super::identity::Identity;
 use super::kexec_images::{image_for_hop, images_in_guest};
 use super::{Boot, BootCell};
 use crate::inject::{Fault, InjectionPoint};
+use crate::observe::Look;
 use crate::seed;
 use luqual_config::Deadlines;
 use luqual_model::Phase;
@@ -41,6 +42,10 @@ pub(super) enum Act {
     Inject(Moment),
     /// Injects a fault into a device.
     InjectIntoDevice(InjectionPoint),
+    /// Makes the guest's comparisons find nothing, if that is the fault.
+    Deceive,
+    /// Compares the preserved memory with its content, from the host.
+    CompareMemory(Look),
     /// Copies the log of the kernel that runs to the host.
     Collect,
 }
@@ -54,6 +59,7 @@ impl BootStep {
             Act::Kexec => Some(Request::Kexec),
             Act::Collect => Some(Request::KernelLog),
             Act::Jitter(_) | Act::Unplug(_) | Act::Inject(_) | Act::InjectIntoDevice(_) => None,
+            Act::Deceive | Act::CompareMemory(_) => None,
         }
     }
 }
@@ -93,11 +99,16 @@ pub(super) fn steps(
         }
         // Of the phase that is done last before the kexec, whose own time is measured.
         list.add(Phase::Load, before, Act::Collect);
+        // No workload writes what it keeps after it is preserved, so this is its memory at the kexec.
+        list.add(Phase::Load, before, Act::CompareMemory(Look::BeforeKexec));
+        list.add(Phase::Load, before, Act::Inject(Moment::Loaded));
         list.add(Phase::Kexec, before, Act::Kexec);
         if is_first {
             list.add(Phase::Reconnect, before, Act::InjectIntoDevice(InjectionPoint::Blackout));
         }
         list.add(Phase::Reconnect, hop, Act::Handshake);
+        // The next kernel has proved itself, and its agent has not touched anything that was preserved.
+        list.add(Phase::Retrieve, hop, Act::CompareMemory(Look::AfterKexec));
         list.add(Phase::Retrieve, hop, Act::Inject(Moment::Arrived));
         list.each(Phase::Retrieve, hop, |name, _| Request::Retrieve {
             workload: name.to_owned(),
@@ -106,6 +117,7 @@ pub(super) fn steps(
             device: None,
         });
         list.add(Phase::Verify, hop, Act::InjectIntoDevice(InjectionPoint::Taken));
+        list.add(Phase::Verify, hop, Act::Deceive);
         list.add(Phase::Verify, hop, Act::Inject(Moment::Retrieved));
         list.each(Phase::Verify, hop, |name, limit_s| Request::Verify { workload: name.to_owned(), limit_s });
         list.each(Phase::Finish, hop, |name, _| Request::Finish { workload: name.to_owned() });

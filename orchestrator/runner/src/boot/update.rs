@@ -38,7 +38,7 @@ impl BootDriver<'_> {
     pub(super) async fn kexec(&mut self, guest: &Rc<dyn Guest>) -> Result<(), Stop> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let (ticks, fault, hop) = (self.ticks.last(), self.live_fault(), self.hop);
-        let watched = Watched { machine: Some(machine), ticks, last_words: self.last_words(), ..Watched::default() };
+        let watched = Watched::running(machine, ticks, self.last_words());
         let mut going = Going::ask(guest.clone());
         let body = async {
             inject::end(fault, Phase::Kexec, machine, Some(&**guest)).await?;
@@ -100,8 +100,7 @@ impl BootDriver<'_> {
     pub(super) async fn collect_before_kexec(&mut self, step: &BootStep, guest: &dyn Guest) -> Result<(), Stop> {
         let at = At { phase: step.phase, hop: self.hop, part: None };
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (ticks, last_words) = (self.ticks.last(), self.last_words());
-        let watched = Watched { machine: Some(machine), ticks, last_words, ..Watched::default() };
+        let watched = Watched::running(machine, self.ticks.last(), self.last_words());
         match self.guard.phase(at, watched, ask(guest, &Request::KernelLog)).await? {
             Reply::KernelLog(log) => self.collected(log, &format!("kmsg-{}.log", self.hop)),
             reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
@@ -113,8 +112,7 @@ impl BootDriver<'_> {
         let at = At { phase: step.phase, hop: self.hop, part: None };
         let is_alone = self.host.deterministic;
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
-        let (ticks, last_words) = (self.ticks.last(), self.last_words());
-        let watched = Watched { machine: Some(machine), ticks, last_words, ..Watched::default() };
+        let watched = Watched::running(machine, self.ticks.last(), self.last_words());
         let fault = self.live_fault();
         let body = async {
             inject::end(fault, step.phase, machine, Some(guest)).await?;

@@ -5,7 +5,9 @@ use super::script::Play;
 use crate::judge::owed;
 use crate::lab::{Guest, Waiting};
 use luqual_guest::Agent;
-use luqual_protocol::{Hello, KernelLog, Located, Probe, Reply, Request, Said, VERSION};
+use luqual_protocol::{
+    Hello, KernelLog, Located, MemfdPages, PageContent, PagePlace, Probe, Reply, Request, Said, VERSION, WorkloadPage,
+};
 use luqual_vm::MachineEnd;
 use std::future::pending;
 use std::rc::Rc;
@@ -97,15 +99,17 @@ impl FakeGuest {
                 self.state.end(MachineEnd::Panicked);
                 return pending().await;
             }
-            Request::Locate { .. } => Reply::Located(Located { address: Some(0x1000) }),
+            Request::Locate { place: WorkloadPage::Unpreserved, .. } => {
+                Reply::Located(Located { address: Some(PRESERVED + 0x1000) })
+            }
+            Request::Locate { .. } => Reply::Located(Located { address: Some(PRESERVED) }),
             Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0 }),
-            Request::Retrieve { workload, .. } => done(owed_by(workload, true)),
+            Request::Retrieve { workload, .. } => with_pages(owed_by(workload, true)),
             Request::Verify { workload, .. } => done(owed_by(workload, false)),
-            Request::Preserve { .. }
-            | Request::Inject { .. }
-            | Request::Flip { .. }
-            | Request::Tamper { .. }
-            | Request::Finish { .. } => done(Vec::new()),
+            Request::Preserve { .. } => with_pages(Vec::new()),
+            Request::Inject { .. } | Request::Flip { .. } | Request::Tamper { .. } | Request::Finish { .. } => {
+                done(Vec::new())
+            }
         })
     }
 }
@@ -115,6 +119,19 @@ fn owed_by(workload: &str, is_retrieve: bool) -> Vec<Probe> {
     let owed = owed(workload).and_then(|alternatives| alternatives.into_iter().next()).unwrap_or_default();
     let names = owed.into_iter().filter(|(name, _)| name.ends_with(" retrieve") == is_retrieve);
     names.flat_map(|(name, count)| vec![Probe::compare(name, "as it was", "as it was"); count]).collect()
+}
+
+/// Where the memory of the guest's only memfd is. It has never been written.
+const PRESERVED: u64 = 0x1000;
+
+/// What a guest says of its memory.
+pub(crate) fn pages() -> Vec<MemfdPages> {
+    vec![MemfdPages::new("4k", 4096, [(PagePlace::Memory(PRESERVED), PageContent::Zeros)])]
+}
+
+/// A step that tells where the memory is.
+fn with_pages(probes: Vec<Probe>) -> Reply {
+    Reply::Done { said: Said { probes, pages: pages(), ..Said::default() }, taint: 0 }
 }
 
 fn done(probes: Vec<Probe>) -> Reply {
@@ -137,6 +154,8 @@ impl Guest for FakeGuest {
             match fault {
                 "panic" => self.state.end(MachineEnd::Panicked),
                 "hang" => self.state.hang(),
+                // It compares nothing.
+                "deceive" => {}
                 _ => return Err(format!("a guest that is not there cannot `{fault}`")),
             }
             Ok(())

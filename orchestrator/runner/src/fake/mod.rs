@@ -5,6 +5,8 @@ mod guest;
 mod machine;
 mod script;
 
+#[cfg(test)]
+pub(crate) use guest::pages;
 pub use script::{Play, Script};
 
 use crate::lab::{Lab, Machine, Start, Waiting};

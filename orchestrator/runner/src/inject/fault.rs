@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// A fault that is injected into a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Flips the lowest bit of one byte of a preserved memfd, through the RAM file, between preserve and kexec.
+    /// Flips the lowest bit of one byte of a preserved memfd, through the RAM file, just before the kexec.
     Flip {
         /// The memfd's name.
         memfd: String,
@@ -18,6 +18,8 @@ pub enum Fault {
         offset: u64,
         /// The update, from 0, of a workload that has several.
         update: u32,
+        /// Whether the guest's own comparison then says that nothing changed.
+        is_hidden: bool,
     },
     /// Flips a bit in a page that is not preserved; the outcome must not change.
     FlipUnpreserved,
@@ -144,8 +146,9 @@ impl Fault {
     /// for another fault.
     fn due(&self) -> Option<(Moment, u32)> {
         match self {
-            Self::Flip { update, .. } => Some((Moment::Preserved, *update)),
-            Self::FlipUnpreserved | Self::Machine(_) => Some((Moment::Preserved, 0)),
+            Self::Flip { update, .. } => Some((Moment::Loaded, *update)),
+            Self::FlipUnpreserved => Some((Moment::Loaded, 0)),
+            Self::Machine(_) => Some((Moment::Preserved, 0)),
             Self::Guest { fault, update, .. } => {
                 let moment = fault.moment();
                 Some((moment, update + u32::from(moment != Moment::Preserved)))
@@ -177,7 +180,8 @@ impl Fault {
     /// Whether a guest without a connection can have the fault.
     pub(crate) fn needs_no_host(&self) -> bool {
         match self {
-            Self::Flip { .. } | Self::FlipUnpreserved | Self::Guest { .. } | Self::Options { .. } => true,
+            Self::Flip { is_hidden, .. } => !is_hidden,
+            Self::FlipUnpreserved | Self::Guest { .. } | Self::Options { .. } => true,
             Self::WrongKernel => true,
             Self::Kernel { end, .. } => *end == KernelEnd::Panic,
             Self::Device(_) | Self::Machine(_) | Self::OomKill { .. } | Self::Kill { .. } => false,
@@ -196,13 +200,18 @@ pub(crate) fn flipped(fault: &Fault) -> Option<(WorkloadPage, u64)> {
     }
 }
 
+/// Whether the guest's comparisons are to find nothing.
+pub(super) const fn deceives_guest(fault: Option<&Fault>) -> bool {
+    matches!(fault, Some(Fault::Flip { is_hidden: true, .. }))
+}
+
 /// Whether the fault is injected into a device from outside of the guest.
 pub(crate) fn is_from_outside(fault: Option<&Fault>) -> bool {
     matches!(fault, Some(Fault::Device(_)))
 }
 
 /// The syntax of faults, for `--help` and for messages.
-pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
+pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-hidden:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
      oom-kill:PHASE, options:HOP:OPTIONS, which adds options to the command line of the kernel after HOP kexecs, wrong-kernel, \
      guest:FAULT:MEMFD with FAULT one of offset, sealed, other-content, not-preserved, longer, shorter, hole and offset-later, \
      guest:FAULT:MEMFD:MEMFD with swapped and confused, \
@@ -246,7 +255,7 @@ impl FromStr for Fault {
             }
             phase => Ok(phase),
         };
-        if update > 0 && !["flip", "guest"].contains(&name) {
+        if update > 0 && !["flip", "flip-hidden", "guest"].contains(&name) {
             return Err(format!("`{text}`: this fault has no update of its own; leave out @{update}"));
         }
         match name {
@@ -267,14 +276,14 @@ impl FromStr for Fault {
             }
             "wrong-kernel" if rest.is_empty() => Ok(Self::WrongKernel),
             "oom-kill" => Ok(Self::OomKill { phase: inside()? }),
-            "flip" => {
+            "flip" | "flip-hidden" => {
                 let [memfd, page, offset] = rest[..] else { return Err(wrong()) };
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
                 let (page, offset) = (number(page)?, number(offset)?);
                 if offset >= 4096 {
                     return Err(format!("`{text}`: a page has 4096 bytes; the offset is 0 to 4095"));
                 }
-                Ok(Self::Flip { memfd: memfd.to_owned(), page, offset, update })
+                Ok(Self::Flip { memfd: memfd.to_owned(), page, offset, is_hidden: name == "flip-hidden", update })
             }
             "device" => {
                 let [word] = rest[..] else { return Err(wrong()) };
@@ -298,8 +307,9 @@ impl FromStr for Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flip { memfd, page, offset, update } => {
-                write!(f, "flip:{memfd}:{page}:{offset}{}", of_update(*update))
+            Self::Flip { memfd, page, offset, is_hidden, update } => {
+                let name = if *is_hidden { "flip-hidden" } else { "flip" };
+                write!(f, "{name}:{memfd}:{page}:{offset}{}", of_update(*update))
             }
             Self::Guest { fault, names, update } => {
                 let words: Vec<&str> = [fault.word()].into_iter().chain(names.iter().map(String::as_str)).collect();
@@ -334,6 +344,7 @@ mod tests {
         let others = [
             "flip:64m:3:17",
             "flip:64m:3:17@1",
+            "flip-hidden:64m:3:17",
             "flip-unpreserved",
             "options:1:sysctl.kernel.tainted=512 a=b:c@1",
             "wrong-kernel",
@@ -367,6 +378,7 @@ mod tests {
             ("flip:64m", "is not a fault"),
             ("flip:64m:x:1", "is not a fault"),
             ("flip:64m:0:4096", "4096 bytes"),
+            ("flip-hidden:64m:0", "is not a fault"),
             ("flip-unpreserved:1", "is not a fault"),
             ("device:tea", "is not a fault"),
             ("device", "is not a fault"),

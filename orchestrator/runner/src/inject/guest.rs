@@ -1,6 +1,6 @@
 //! Injects faults that end a process or a kernel, or change preserved state.
 
-use super::fault::{Fault, Victim, flipped};
+use super::fault::{Fault, Victim, deceives_guest, flipped};
 use crate::judge::Stop;
 use crate::lab::{Guest, Machine};
 use luqual_model::Phase;
@@ -42,6 +42,14 @@ pub(crate) async fn into_preserved(
     ram.read(address, &mut byte).map_err(Stop::host("the RAM file"))?;
     ram.write(address, &[byte[0] ^ 1]).map_err(Stop::host("the RAM file"))?;
     Ok(None)
+}
+
+/// Makes the guest's comparisons of contents find nothing, if that is the fault.
+pub(crate) async fn deceive(fault: Option<&Fault>, guest: &dyn Guest) -> Result<(), Stop> {
+    if !deceives_guest(fault) {
+        return Ok(());
+    }
+    guest.inject("deceive").await.map_err(|why| Stop::Host(format!("`deceive` was not injected: {why}")))
 }
 
 /// Ends a process or a kernel, if that is the fault and its phase has come; also an error if it could not be

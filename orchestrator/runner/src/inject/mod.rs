@@ -8,4 +8,4 @@ pub use fault::{DeviceFault, FAULT_SYNTAX, Fault};
 
 pub(crate) use device::{InjectionPoint, into_device};
 pub(crate) use fault::is_from_outside;
-pub(crate) use guest::{end, into_preserved, kill_when_it_speaks};
+pub(crate) use guest::{deceive, end, into_preserved, kill_when_it_speaks};

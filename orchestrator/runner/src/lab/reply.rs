@@ -1,6 +1,6 @@
 //! The bounds of a reply. A guest can say anything, and small text becomes large: a page that a reply names is copied.
 
-use luqual_model::bounds::{PROBE_TEXT, REPLY_ITEMS, REPLY_PAGES};
+use luqual_model::bounds::{PROBE_TEXT, REPLY_ITEMS, REPLY_PAGE_RUNS, REPLY_PAGES};
 use luqual_protocol::{NotDone, Reply, Said};
 
 /// The reply, if it is within the bounds. Nothing is left out of a reply: an agent whose reply is too large has failed.
@@ -23,13 +23,16 @@ fn too_much(reply: &Reply) -> Option<String> {
 }
 
 fn of_said(said: &Said) -> Option<String> {
-    let Said { probes, measures, reaches, frames, written, paused: _, vm_reports, loaded } = said;
-    let pages = reaches.as_ref().map_or(0, |reaches| reaches.quiet.len());
+    let Said { probes, measures, reaches, frames, written, paused: _, vm_reports, loaded, pages } = said;
+    let runs = pages.iter().map(|memfd| memfd.runs.len()).sum();
+    let reached = reaches.as_ref().map_or(0, |reaches| reaches.quiet.len());
     let moments = vm_reports.iter().map(|report| report.moments.len() + report.counts.len()).sum();
     let lists = [
         ("probes", probes.len(), REPLY_ITEMS),
         ("measures", measures.len(), REPLY_ITEMS),
-        ("pages", pages, REPLY_PAGES),
+        ("pages", reached, REPLY_PAGES),
+        ("memfds", pages.len(), REPLY_ITEMS),
+        ("runs of pages", runs, REPLY_PAGE_RUNS),
         ("files of an initramfs", loaded.len(), REPLY_ITEMS),
         ("runs of frames", frames.len(), REPLY_ITEMS),
         ("reports of virtual machines", vm_reports.len(), REPLY_ITEMS),
@@ -47,7 +50,8 @@ fn of_said(said: &Said) -> Option<String> {
     let of_pages = written.iter().map(|written| &written.digest);
     let of_pages = of_pages.chain(reaches.iter().map(|reaches| &reaches.known.digest));
     let of_files = loaded.iter().flat_map(|file| [&file.path, &file.sha256]);
-    of_texts(of_probes.chain(of_measures).chain(of_reports).chain(of_pages).chain(of_files))
+    let of_memfds = pages.iter().map(|memfd| &memfd.name);
+    of_texts(of_probes.chain(of_measures).chain(of_reports).chain(of_pages).chain(of_files).chain(of_memfds))
 }
 
 fn of_texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> Option<String> {

@@ -65,7 +65,7 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
     let expected = Some(facts.before).filter(|_| !facts.is_unplugged);
     let trace = || trace.as_ref().map_err(Clone::clone);
     let mut told = HostProbes::default();
-    told.hear(facts.after.map(|after| compare("D0 host: place", place(expected), place(after))));
+    told.hear(facts.after.map(|after| Probe::compare("D0 host: place", place(expected), place(after))));
     // A control writes where it can, on purpose.
     if facts.is_translated && !facts.is_control {
         let faults = trace().and_then(DeviceTrace::faults);
@@ -82,7 +82,9 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
             BusMastering::OnAgain => "turned on",
         };
         let mastering = trace().map(DeviceTrace::bus_mastering);
-        told.hear(mastering.map(|it| compare("D2 host: bus mastering", observed(BusMastering::Off), observed(it))));
+        told.hear(
+            mastering.map(|it| Probe::compare("D2 host: bus mastering", observed(BusMastering::Off), observed(it))),
+        );
     }
     if let Some(changed) = facts.changed_pages {
         told.hear(changed.map(|changed| {
@@ -91,7 +93,7 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
                 [] => UNCHANGED.to_owned(),
                 pages => format!("changed: {}", pages.join(", ")),
             };
-            compare("D2 host: preserved pages", UNCHANGED, observed)
+            Probe::compare("D2 host: preserved pages", UNCHANGED, observed)
         }));
     }
     let since = |us: u64| format!("first {} ms after the handover", us / 1000);
@@ -106,7 +108,7 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
         let name = if facts.is_control { "control host: DMA in the blackout" } else { "D5 host: DMA in the blackout" };
         told.hear(busy.map(|Busy { last_change_us, last_tick_us }| {
             let is_later = last_change_us > last_tick_us + LATER_US;
-            compare(name, "went on", if is_later { "went on" } else { "ended with the source" })
+            Probe::compare(name, "went on", if is_later { "went on" } else { "ended with the source" })
         }));
     }
     HostProbes { probes: told.probes.into_iter().map(|probe| beside(probe, guest)).collect(), ..told }
@@ -115,7 +117,7 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
 /// Compares the digest of what the guest wrote through a device with the host's file behind it.
 pub(crate) fn file(written: &str, found: &str) -> Probe {
     let observed = if written == found { ARRIVED } else { "another content" };
-    compare("D1 host: file behind the device", ARRIVED, observed)
+    Probe::compare("D1 host: file behind the device", ARRIVED, observed)
 }
 
 /// Fails the guest's probe of DMA under way unless the host saw the DMA too: a fast device may finish all writes
@@ -133,17 +135,11 @@ pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
 const ARRIVED: &str = "what was written";
 const UNCHANGED: &str = "unchanged";
 
-fn compare(name: &str, expected: impl ToString, observed: impl ToString) -> Probe {
-    let (expected, observed) = (expected.to_string(), observed.to_string());
-    let passed = expected == observed;
-    Probe { name: name.to_owned(), expected, observed, passed }
-}
-
 /// Expects that a witness heard nothing. Without a witness that hears there is no such probe.
 fn none<T: Copy>(name: &str, heard: &Heard<T>, first: impl Fn(T) -> String) -> Probe {
     const NONE: &str = "none";
     let found = heard.all();
-    compare(name, NONE, found.first().map_or(NONE.to_owned(), |one| format!("{}, {}", found.len(), first(*one))))
+    Probe::compare(name, NONE, found.first().map_or(NONE.to_owned(), |one| format!("{}, {}", found.len(), first(*one))))
 }
 
 fn place(function: Option<&PciFunction>) -> String {

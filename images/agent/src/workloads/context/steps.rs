@@ -3,6 +3,7 @@
 use super::Context;
 use crate::errno::success_or_errno;
 use crate::mapping::{Mapping, PAGE};
+use crate::memfd::Memfd;
 use crate::workloads::case::Case;
 use crate::workloads::error::StepError;
 use luqual_protocol::{Said, WorkloadPage};
@@ -32,7 +33,8 @@ impl Context {
             let memfd = self.kept(kept.memfd.name)?;
             self.preserve_fd(&session, memfd.as_fd(), kept.token, kept.memfd.name)?;
         }
-        (self.case.source)(self)
+        (self.case.source)(self)?;
+        self.report_pages()
     }
 
     /// Retrieves what is kept.
@@ -49,7 +51,22 @@ impl Context {
                 self.memfds.insert(kept.memfd.name, Rc::new(File::from(memfd)));
             }
         }
+        self.report_pages()?;
         (self.case.retrieved)(self)
+    }
+
+    /// Tells the host where the memory of each kept memfd is. A case that closes one tells it before.
+    fn report_pages(&mut self) -> Result<(), StepError> {
+        self.case.kept.iter().try_for_each(|kept| self.report_pages_of(&kept.memfd))
+    }
+
+    /// Tells the host where the memory of a kept memfd is, if it is held.
+    pub(crate) fn report_pages_of(&mut self, memfd: &Memfd) -> Result<(), StepError> {
+        if let Some(file) = self.memfds.get(memfd.name) {
+            let told = memfd.locate(file).map_err(StepError::agent(format!("pages of {}", memfd.name)))?;
+            self.said.pages.push(told);
+        }
+        Ok(())
     }
 
     /// Compares what is held with its expected content, in a source or in a target.

@@ -16,11 +16,7 @@ use std::fs::File;
 
 pub(in crate::workloads) const CASES: &[Case] = &[
     Case {
-        kept: &[PreservedMemfd {
-            session: "control",
-            token: 7,
-            memfd: Memfd { offset: 77, ..Memfd::new("closed", 5 * 4096) },
-        }],
+        kept: &[PreservedMemfd { session: "control", token: 7, memfd: CLOSED }],
         source: fd_closed,
         ..Case::new("luo.fd-closed")
     },
@@ -49,8 +45,11 @@ pub(in crate::workloads) const CASES: &[Case] = &[
     Case { source: unpreservable_vfio, target: spare_of_control, ..Case::new("luo.unpreservable-vfio") },
 ];
 
+const CLOSED: Memfd = Memfd { offset: 77, ..Memfd::new("closed", 5 * 4096) };
+
 fn fd_closed(context: &mut Context) -> Done {
-    context.close_kept("closed");
+    context.report_pages_of(&CLOSED)?;
+    context.close_kept(CLOSED.name);
     // If the kernel had dropped the file, one of these would have its place, with another offset.
     for number in 0..64 {
         let file = Memfd { offset: 1, ..OTHER };

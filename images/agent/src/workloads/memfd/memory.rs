@@ -9,6 +9,7 @@ use crate::workloads::case::Case;
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
 use crate::workloads::memory;
+use crate::writer;
 use rustix::fd::AsFd;
 use rustix::fs::{FallocateFlags, fallocate, fstat};
 use std::fs::File;
@@ -30,7 +31,17 @@ const RECLAIMED: Memfd = Memfd { pages: empty, later: Some(filled), ..Memfd::new
 /// Goes to swap and comes back.
 const SWAPPED: Memfd = Memfd::new("swapped", 1024 * P + 13);
 
+/// In the page cache while all free memory is written.
+const FILLED: Memfd = Memfd::new("filled", 16 << 20);
+
 pub(in crate::workloads) const CASES: &[Case] = &[
+    Case {
+        kept: &[one(FILLED), numbered(2, HUGE)],
+        prepare: huge,
+        target: fill_before_finish,
+        finished: fill_after_finish,
+        ..Case::new("memfd.free-memory-filled")
+    },
     Case { kept: &[one(HUGE)], prepare: huge, target: huge_blocks, ..Case::new("memfd.huge") },
     Case { kept: &[one(HUGE_FALLOCATED)], prepare: huge_fallocated, ..Case::new("memfd.huge-fallocated") },
     Case { kept: &[one(SPLIT)], prepare: split, ..Case::new("memfd.huge-split") },
@@ -111,6 +122,34 @@ fn split(context: &mut Context) -> Done {
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(&memfd, punch, 5 * P, 4 * P).map_err(StepError::agent("punch a hole"))?;
     context.keep(SPLIT.name, memfd);
+    Ok(())
+}
+
+fn fill_before_finish(context: &mut Context) -> Done {
+    fill_free_memory(context, "before finish")
+}
+
+fn fill_after_finish(context: &mut Context) -> Done {
+    fill_free_memory(context, "after finish")
+}
+
+/// What is left to the other processes, in KiB. MemAvailable leaves the kernel its own reserve (Documentation/filesystems/proc.rst).
+const LEFT_KIB: u64 = 16 << 10;
+
+/// Has another process write nearly all memory that is free, and compares what came back. A page that the kernel holds for free too
+/// would have that process's content.
+fn fill_free_memory(context: &mut Context, when: &str) -> Done {
+    let available = crate::facts::meminfo("MemAvailable").map_err(StepError::Agent)?;
+    let bytes = available.saturating_sub(LEFT_KIB) << 10;
+    if bytes < FILLED.size {
+        return Err(StepError::Agent(format!("{available} KiB of available memory are too little to be filled")));
+    }
+    writer::fill_memory_once(bytes).map_err(StepError::Agent)?;
+    for spec in [FILLED, HUGE] {
+        if let Some(memfd) = context.retrieved(spec.name) {
+            context.check_content_as(format!("memfd {} when memory was filled {when}", spec.name), &spec, &memfd);
+        }
+    }
     Ok(())
 }
 

@@ -56,18 +56,18 @@ fn a_script_has_the_phases_in_order() {
 #[test]
 fn faults_of_the_guests_own_are_planted_and_others_are_not() {
     let with = |fault| asked("memfd.basic", Some(fault));
-    assert_eq!(with("flip:64m:3:17").unwrap()[1..3], ["preserve", "flip"]);
+    assert_eq!(with("flip:64m:3:17").unwrap()[3..6], ["kernel-log", "flip", "kexec"]);
     assert_eq!(with("panic:verify").unwrap()[7..9], ["panic", "verify"]);
     assert_eq!(with("guest:offset:4k").unwrap()[1..3], ["preserve", "tamper"]);
     assert_eq!(with("guest:session-taken:small").unwrap()[5..8], ["hello", "tamper", "retrieve"]);
     assert_eq!(with("guest:longer:4k").unwrap()[6..9], ["retrieve", "tamper", "verify"]);
-    for fault in ["kill-agent:verify", "hang:verify", "device:reset"] {
+    for fault in ["kill-agent:verify", "hang:verify", "device:reset", "flip-hidden:64m:3:17"] {
         assert!(with(fault).unwrap_err().ends_with("is injected by the host, which is not deterministic"), "{fault}");
     }
     // In the update that is named, and in no other.
     let steps = asked("lifecycle.there-and-back", Some("flip:control:0:0@1")).unwrap();
     let at = |word: &str| steps.iter().enumerate().filter(|(_, it)| *it == word).map(|(at, _)| at).collect::<Vec<_>>();
-    assert_eq!(at("flip"), [at("preserve")[1] + 1]);
+    assert_eq!(at("flip"), [at("kexec")[1] - 1]);
     assert!(asked("vfio.edu.idle", None).unwrap_err().contains("edu, a live device"));
     assert!(asked("vmm.basic-linux", None).unwrap_err().contains("virtual machines"));
 }

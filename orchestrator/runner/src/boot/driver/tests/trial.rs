@@ -1,7 +1,7 @@
 //! One attempt at a boot of a fake machine.
 
 use crate::boot::{Boot, BootCell, BootKernel, Host, run_once};
-use crate::fake::{FakeLab, Play, Script};
+use crate::fake::{FakeLab, Play, Script, pages};
 use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, PlannedCell};
 use luqual_protocol::{NotDone, Probe, Reply, Said, find_workload};
 use luqual_vm::profile;
@@ -132,5 +132,5 @@ pub(super) fn refused() -> Play {
 /// A step that is done, with a probe that fails.
 pub(super) fn fails() -> Play {
     let probes = vec![Probe::compare("memfd 4k content", "as it was", "another")];
-    Play::Reply(Reply::Done { said: Said { probes, ..Said::default() }, taint: 0 })
+    Play::Reply(Reply::Done { said: Said { probes, pages: pages(), ..Said::default() }, taint: 0 })
 }

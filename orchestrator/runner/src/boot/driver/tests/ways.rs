@@ -1,7 +1,7 @@
 //! Each way in which each phase can end.
 
 use super::trial::{Trial, fails, refused};
-use crate::fake::{Play, Script};
+use crate::fake::{Play, Script, pages};
 use luqual_model::{Outcome, Phase, kernel_after};
 use luqual_protocol::{Archived, KernelLog, Located, NotDone, Probe, Reply, Request, Said, find_workload};
 use luqual_vm::MachineEnd;
@@ -212,7 +212,7 @@ async fn what_a_step_found_before_it_ended_counts() {
 #[tokio::test(start_paused = true)]
 async fn a_taint_that_a_later_reply_no_longer_has_counts() {
     for (phase, side) in [(Phase::Preserve, "source"), (Phase::Retrieve, "target")] {
-        let done = Reply::Done { said: Said::default(), taint: 512 };
+        let done = Reply::Done { said: Said { pages: pages(), ..Said::default() }, taint: 512 };
         let record = but_in(phase, Play::Reply(done)).run().await.record.unwrap();
         assert_eq!(record.tainted, [format!("{side}: taint 512 (W)")]);
         // A target that retrieved without a word is not believed.
@@ -228,4 +228,46 @@ async fn a_guest_that_loads_other_files_than_it_was_given_goes_no_further() {
     let reply = Reply::Done { said: Said { loaded, ..Said::default() }, taint: 0 };
     let title = "/bin/luqual-agent is not the one that it was given";
     ends(Phase::Load, Play::Reply(reply), Outcome::HarnessFailed, title).await;
+}
+
+/// The host as a witness of memory, beside a guest that finds nothing.
+mod memory {
+    use super::*;
+
+    async fn told(fault: &'static str, workload: &'static str) -> (Outcome, Phase, Vec<String>) {
+        let trial = Trial { fault: Some(fault), workload: Some(workload), ..Trial::default() };
+        let record = trial.run().await.record.unwrap();
+        let failed = record.probes.iter().filter(|probe| !probe.passed);
+        (record.outcome, record.phase, failed.map(|probe| probe.name.clone()).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changed_in_an_update_is_lost_though_the_guest_says_all_is_well() {
+        for fault in ["flip:4k:0:17", "flip-hidden:4k:0:17"] {
+            let (outcome, _, failed) = told(fault, "memfd.basic").await;
+            assert_eq!((outcome, failed), (Outcome::Lost, vec!["memfd host: pages of 4k after the kexec".to_owned()]));
+        }
+        assert_eq!(told("flip-unpreserved", "memfd.basic").await, (Outcome::Survived, Phase::Collect, vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_update_is_looked_at() {
+        let record = Trial { workload: Some("lifecycle.there-and-back"), ..Trial::default() }.run().await.record;
+        let probes = record.unwrap().probes;
+        for name in [
+            "memfd host: pages of 4k before the kexec",
+            "memfd host: pages of 4k after the kexec",
+            "memfd host: places of 4k",
+        ] {
+            assert_eq!(probes.iter().filter(|probe| probe.name == name && probe.passed).count(), 2, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_that_is_not_told_is_no_pass() {
+        for phase in [Phase::Preserve, Phase::Retrieve] {
+            let play = Play::Reply(Reply::Done { said: Said::default(), taint: 0 });
+            ends(phase, play, Outcome::HarnessFailed, "memfd.basic: the agent did not say where").await;
+        }
+    }
 }

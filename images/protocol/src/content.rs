@@ -1,15 +1,36 @@
-//! The content of memory under test: no two pages are alike, and every byte follows from its seed, its memfd and its offset.
+//! The content of memory under test: no two pages are alike, and every byte follows from its seed, its memfd and its
+//! offset. The guest writes it, and the host knows it without asking.
 
-use crate::mapping::PAGE;
-use luqual_program::mix;
+/// The length of a page, in bytes.
+pub const PAGE: usize = 4096;
+
+/// The number of a memfd for [`fill_page`]: 24 bits of the FNV-1a hash of its name.
+pub fn memfd_number(name: &str) -> u64 {
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    hash & 0xff_ffff
+}
+
+/// The seed of a content that was written over another one; generation 0 is the first content.
+pub const fn generation_seed(seed: u64, generation: u8) -> u64 {
+    seed ^ (generation as u64) << 56
+}
 
 /// Fills page `page` of the memfd with the number `memfd`.
-pub(crate) fn fill_page(seed: u64, memfd: u64, page: u64, bytes: &mut [u8; PAGE]) {
+pub fn fill_page(seed: u64, memfd: u64, page: u64, bytes: &mut [u8; PAGE]) {
     let base = mix(seed ^ mix(memfd << 40 ^ page));
     let (words, _) = bytes.as_chunks_mut::<8>();
     for (index, word) in words.iter_mut().enumerate() {
         *word = base.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
     }
+}
+
+/// The finaliser of splitmix64: every output bit depends on every input bit.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
 }
 
 #[cfg(test)]
