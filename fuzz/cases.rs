@@ -4,6 +4,7 @@
 
 use luqual_config::matrix::{self, KnownNames};
 use luqual_config::{Filter, Named, Subject};
+use luqual_ktap::{End, Judge};
 use luqual_model::bounds::{BUNDLE_FILES, FINDING, FINDINGS_OF_SIDE};
 use luqual_model::plain::is_unsafe;
 use luqual_model::{FindingKind, Journal, matches};
@@ -39,6 +40,21 @@ const KINDS: [FindingKind; 10] = [
     FindingKind::Kho,
     FindingKind::Luo,
 ];
+
+/// The output of a program, in pieces, and each way in which it can end.
+pub(crate) fn ktap(data: &[u8]) {
+    for end in [End::Exit(0), End::Exit(1), End::Exit(4), End::Signal(11), End::TimedOut(9)] {
+        let mut judge = Judge::default();
+        data.chunks(1 + data.len() / 3).for_each(|piece| judge.read(piece));
+        let verdict = judge.end(end);
+        let (probes, skipped) = (verdict.probes("target", true), verdict.skipped());
+        assert!(matches!(end, End::Exit(0 | 4)) || verdict.stopped() == Some(end) && skipped.is_none());
+        assert!(probes.iter().any(|probe| probe.name == "target end") && !verdict.reason().is_empty());
+        // Only a program that ended well and of which something passed can pass.
+        let passed = probes.iter().all(|probe| probe.passed);
+        assert!(!passed || end == End::Exit(0) && skipped.is_none() && !data.is_empty(), "{probes:?}");
+    }
+}
 
 /// The journal of a run, and the reports of it.
 pub(crate) fn journal(data: &[u8]) {

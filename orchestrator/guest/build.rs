@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
 fn build() -> Result<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for input in ["images/agent", "images/program", "images/protocol", "Cargo.toml", "Cargo.lock"] {
+    for input in ["images/agent", "images/ktap", "images/program", "images/protocol", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("cargo does not set {name}"));

@@ -28,7 +28,6 @@ mod channel;
 mod facts;
 mod helper;
 mod inject;
-mod ktap;
 mod namespaces;
 mod nested_init;
 mod program;

@@ -1,7 +1,7 @@
 //! Runs another person's program once, apart from the agent ([`crate::sandbox`]), and keeps what it prints.
 
-use crate::ktap::{End, Judge, Verdict};
 use crate::sandbox;
+use luqual_ktap::{End, Judge, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
 use std::collections::VecDeque;

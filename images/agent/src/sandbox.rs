@@ -11,8 +11,8 @@
 #![expect(unsafe_code, reason = "unshare(2); the block says why it is sound")]
 
 use crate::errno::errno_name;
-use crate::ktap::End;
 use crate::own;
+use luqual_ktap::End;
 use luqual_protocol::AGENT;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_move, mount_remount};

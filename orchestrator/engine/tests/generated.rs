@@ -158,6 +158,14 @@ fn journals() {
 }
 
 #[test]
+fn programs() {
+    let ktap = b"KTAP version 1\n1..2\n  KTAP version 1\n  1..1\n  ok 1 a # SKIP no\nok 1 b\nnot ok 2 c # TODO x\n# Totals: pass:1 fail:0\n";
+    let tap = b"TAP version 14\n1..0 # SKIP none\nBail out! x\n# Subtest: a\n    ok 1\n    1..1\nok 1 - a\n  ---\n  b: c\n  ...\n";
+    let words = b"[RUN] a\n[  OK  ] a\n[FAIL] b\n# 3 / 4 tests passed.\n0 PASSED, 3 FAILED\n";
+    generated("ktap", 3000, &[ktap.to_vec(), tap.to_vec(), words.to_vec()], cases::ktap);
+}
+
+#[test]
 fn traces() {
     let text = b"1166@1795544754.580322:pci_cfg_write nvme 00:02.0 @0x88 <- 0x8000\n\
         1@2.000003:vtd_dmar_translate dev 00:02.00 iova 0xffffd000 -> gpa 0xdc0000 mask 0xfff\n\

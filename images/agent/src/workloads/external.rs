@@ -1,11 +1,11 @@
 //! `external.*`: test programs of other projects, which run with `-s 1` in the source and with `-s 2` in the target.
 
-use crate::ktap::Verdict;
 use crate::log::say;
 use crate::program::run;
 use crate::workloads::case::Case;
 use crate::workloads::context::Context;
 use crate::workloads::error::StepError;
+use luqual_ktap::Verdict;
 use luqual_protocol::{EXTERNAL, Probe, program_path};
 use std::time::Duration;
 

@@ -14,8 +14,10 @@ use reader::{Reader, Record, Summary};
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
+    /// With this exit status.
     Exit(i32),
+    /// By this signal.
     Signal(i32),
     /// It ran for longer than this many seconds, and was killed.
     TimedOut(u64),
@@ -39,14 +41,14 @@ const LONGEST_LINE: usize = 4096;
 
 /// Judges output that comes in pieces.
 #[derive(Default)]
-pub(crate) struct Judge {
+pub struct Judge {
     reader: Reader,
     line: Vec<u8>,
 }
 
 impl Judge {
     /// Reads the next bytes of the output.
-    pub(crate) fn read(&mut self, bytes: &[u8]) {
+    pub fn read(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LONGEST_LINE - self.line.len();
             self.line.extend(&piece[..piece.len().min(room)]);
@@ -62,7 +64,7 @@ impl Judge {
     }
 
     /// The verdict, when the program has ended.
-    pub(crate) fn end(mut self, end: End) -> Verdict {
+    pub fn end(mut self, end: End) -> Verdict {
         self.end_line();
         Verdict { summary: self.reader.end(), end }
     }
@@ -70,7 +72,7 @@ impl Judge {
 
 /// What a program has said, and how it ended.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     summary: Summary,
     end: End,
 }
@@ -80,13 +82,13 @@ const PASSED: &str = "it passed";
 
 impl Verdict {
     /// How a program ended that did not do what it was asked for: by another exit status than 0 and 4, a signal, or a `Bail out!`.
-    pub(crate) fn stopped(&self) -> Option<End> {
+    pub fn stopped(&self) -> Option<End> {
         let is_well = matches!(self.end, End::Exit(0 | SKIPPED)) && self.summary.bailed_out.is_none();
         (!is_well).then_some(self.end)
     }
 
     /// Why all was skipped, if it was and nothing contradicts that.
-    pub(crate) fn skipped(&self) -> Option<String> {
+    pub fn skipped(&self) -> Option<String> {
         let results = &self.summary.results;
         let counts = results.counts;
         let nothing_else = counts.all() == counts.skipped && self.summary.failed.is_none();
@@ -104,14 +106,14 @@ impl Verdict {
     }
 
     /// The reason that the program gave for its end: the line with which it bailed out, or its last line.
-    pub(crate) fn reason(&self) -> String {
+    pub fn reason(&self) -> String {
         let last = || self.summary.last.clone();
         self.summary.bailed_out.clone().or_else(last).unwrap_or_else(|| "it printed nothing".to_owned())
     }
 
     /// The probes of a stage. In the last stage the program also has to say that it has passed. The probes `STAGE end` and, in
     /// the last stage, `STAGE says` are always there.
-    pub(crate) fn probes(&self, stage: &str, is_last: bool) -> Vec<Probe> {
+    pub fn probes(&self, stage: &str, is_last: bool) -> Vec<Probe> {
         let Summary { results, plan, failed, has_fail, .. } = &self.summary;
         let mut probes: Vec<Probe> = results.records.iter().map(|record| probe(stage, record)).collect();
         if results.further_failures > 0 {
