@@ -1,6 +1,6 @@
 //! Facts about the guest and its kernel, read from /proc and /sys.
 
-use luqual_protocol::{Hello, KernelLog, NONCE_OPTION, NotDone, Reply, Said, VERSION};
+use luqual_protocol::{Hello, KernelLog, MemoryRange, NONCE_OPTION, NotDone, Reply, Said, VERSION};
 use std::fs;
 use std::io::Read;
 
@@ -55,7 +55,15 @@ pub(crate) fn kernel_log() -> Result<KernelLog, String> {
             Err(error) => return Err(format!("/dev/kmsg: {error}")),
         }
     }
-    Ok(KernelLog { lines, taint: taint()? })
+    let vmcoreinfo = read("/sys/kernel/vmcoreinfo").ok().and_then(|text| memory_range(&text));
+    Ok(KernelLog { lines, taint: taint()?, vmcoreinfo })
+}
+
+/// The content of /sys/kernel/vmcoreinfo: an address and a length, both hexadecimal (kernel/ksysfs.c).
+fn memory_range(text: &str) -> Option<MemoryRange> {
+    let number = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    let (address, length) = text.trim().split_once(' ')?;
+    Some(MemoryRange { address: number(address)?, length: number(length)? })
 }
 
 /// Free memory in KiB: MemFree, and the free pages that each processor caches. MemFree does not count those, which can be 64 MiB
@@ -143,6 +151,15 @@ fn build_id(mut notes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_of_vmcoreinfo_is_read() {
+        let range = MemoryRange { address: 0x3fa5_c000, length: 4096 };
+        assert_eq!(memory_range("0x000000003fa5c000 1000\n"), Some(range));
+        for other in ["", "1000", "0x 1000", "tea pot"] {
+            assert_eq!(memory_range(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn free_memory_includes_the_caches_of_processors() {

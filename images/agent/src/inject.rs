@@ -31,6 +31,14 @@ pub(crate) fn oom() -> Result<(), String> {
     victim.wait().map(drop).map_err(|error| format!("the victim: {error}"))
 }
 
+/// `luqual-agent oom-unseen`: the same, and the console shows nothing of it
+/// (Documentation/admin-guide/sysctl/kernel.rst, printk).
+pub(crate) fn oom_unseen() -> Result<(), String> {
+    let levels = "/proc/sys/kernel/printk";
+    fs::write(levels, "1").map_err(|error| format!("{levels}: {error}"))?;
+    oom()
+}
+
 /// `luqual-agent victim`: waits until it is killed.
 pub(crate) fn victim() -> Result<(), String> {
     loop {

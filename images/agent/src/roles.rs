@@ -7,7 +7,7 @@ use crate::{
 /// A name on the command line, and what is run.
 type Role = (&'static str, fn() -> Result<(), String>);
 
-const ROLES: [Role; 21] = [
+const ROLES: [Role; 22] = [
     ("tick", tick::run),
     ("hold", holder::run),
     ("serve", ssh::run),
@@ -16,6 +16,7 @@ const ROLES: [Role; 21] = [
     ("panic", inject::panic),
     ("hang", inject::hang),
     ("oom", inject::oom),
+    ("oom-unseen", inject::oom_unseen),
     ("victim", inject::victim),
     ("deceive", inject::deceive),
     ("vmm", vmm::monitor::run),

@@ -21,8 +21,8 @@ pub use pages::{MemfdPages, PageContent, PagePlace, PageRun};
 pub use progression::{Next, Progression};
 pub use prompt::{PROMPT, Prompt};
 pub use request::{
-    Archived, Hello, Item, Kernel, KernelLog, KnownPage, Located, Measure, NotDone, PausedMachine, Probe, Reaches,
-    Reply, Request, Said, VmReport, WorkloadPage, Written,
+    Archived, Hello, Item, Kernel, KernelLog, KnownPage, Located, Measure, MemoryRange, NotDone, PausedMachine, Probe,
+    Reaches, Reply, Request, Said, VmReport, WorkloadPage, Written,
 };
 pub use workload::{
     Device, EXTERNAL, LoadTime, Requirement, Unplug, Update, Workload, external, find as find_workload, program_path,
@@ -30,7 +30,7 @@ pub use workload::{
 };
 
 /// The version of the protocol. It rises with every incompatible change; both sides must have the same version.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// The agent's path in the guest; it is also /init.
 pub const AGENT: &str = "/bin/luqual-agent";

@@ -438,6 +438,17 @@ pub struct KernelLog {
     pub lines: Vec<String>,
     /// /proc/sys/kernel/tainted.
     pub taint: u64,
+    /// Where /sys/kernel/vmcoreinfo says that the kernel's note is; absent if there is none.
+    pub vmcoreinfo: Option<MemoryRange>,
+}
+
+/// A part of the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryRange {
+    /// The guest-physical address of its first byte.
+    pub address: u64,
+    /// Its length in bytes.
+    pub length: u64,
 }
 
 /// One check of a workload.

@@ -79,8 +79,9 @@ fn newest_first<'a>(cells: impl Iterator<Item = &'a CellKey>) -> Vec<&'a str> {
 }
 
 /// The part of a kernel that the runner needs.
-pub(crate) fn bootable(Kernel { info, image, .. }: Kernel) -> BootKernel {
-    BootKernel { info, image }
+pub(crate) fn bootable(Kernel { info, image, symbols }: Kernel) -> BootKernel {
+    let map = symbols.map(|vmlinux| vmlinux.with_file_name("System.map")).filter(|path| path.is_file());
+    BootKernel { info, image, symbols: map }
 }
 
 #[cfg(test)]

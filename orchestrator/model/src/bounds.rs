@@ -32,6 +32,15 @@ pub const CONSOLE_RECENT: usize = 4096;
 /// MiB.
 pub const KERNEL_LOG_HALF: usize = 4 << 20;
 
+/// The largest note of /sys/kernel/vmcoreinfo in bytes. A kernel's has a page (include/linux/vmcore_info.h).
+pub const VMCOREINFO: usize = 64 << 10;
+
+/// The largest System.map in bytes. A distribution's has 12 MB.
+pub const SYMBOLS: u64 = 64 << 20;
+
+/// How many lines are kept that a kernel writes between the last request and the kexec.
+pub const LATE_LINES: usize = 20_000;
+
 /// The largest file that QEMU writes for luqual, in bytes: the trace of its devices, its own messages, the console and
 /// the answers of a deterministic boot. A busy device has 7 MB of trace; a guest in a loop makes 11 MB a second.
 pub const QEMU_FILE: u64 = 64 << 20;

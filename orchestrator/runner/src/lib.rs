@@ -23,7 +23,7 @@ pub use boot::{
 pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting, unchanged_images};
-pub use observe::{MachineTime, Ticks, Withheld};
+pub use observe::{LateLog, MachineTime, Ticks, Withheld};
 pub use requirements::capability;
 pub use run::{Arrival, Load, Slots, group_cells, run_all, run_boot};
 pub use seed::{Seed, drawn};

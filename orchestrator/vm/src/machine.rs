@@ -96,7 +96,7 @@ impl Machine {
             async move {
                 let why = grown::too_large(&qmp, &logs).await;
                 set_once(&ended, MachineEnd::Qemu(why));
-                kill(pid, &reaped);
+                send(Signal::KILL, pid, &reaped);
             }
         });
         let waiter = tokio::spawn({
@@ -171,6 +171,14 @@ impl Machine {
         Ok(TraceEvents::of(replies.iter().map(String::as_str)))
     }
 
+    /// Turns off what QEMU writes of DMA and of IOMMU faults, to inject a fault.
+    pub async fn trace_no_dma(&self) -> Result<(), VmError> {
+        for pattern in ["vtd_*", "amdvi_*", "virtio_iommu_*"] {
+            self.hmp(&format!("trace-event {pattern} off")).await?;
+        }
+        Ok(())
+    }
+
     /// Requests the guest to release a device, which is then removed (QEMU qapi/qdev.json, device_del).
     pub async fn unplug(&self, id: &str) -> Result<(), VmError> {
         self.qmp.ask(qapi::qmp::device_del { id: id.to_owned() }).await.map(drop)
@@ -219,7 +227,12 @@ impl Machine {
 
     /// Sends SIGKILL, to inject a fault.
     pub fn kill(&self) {
-        kill(self.pid, &self.reaped);
+        send(Signal::KILL, self.pid, &self.reaped);
+    }
+
+    /// Sends SIGSTOP, to inject a fault.
+    pub fn stop(&self) {
+        send(Signal::STOP, self.pid, &self.reaped);
     }
 
     /// The machine's own end, if it has come.
@@ -252,10 +265,10 @@ impl Drop for Machine {
     }
 }
 
-fn kill(pid: Pid, reaped: &AtomicBool) {
+fn send(signal: Signal, pid: Pid, reaped: &AtomicBool) {
     // After QEMU is reaped, another process can have its id.
     if !reaped.load(Ordering::SeqCst) {
-        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = kill_process_group(pid, signal);
     }
 }
 

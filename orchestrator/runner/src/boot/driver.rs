@@ -4,15 +4,16 @@ use super::connect::{ask, hello};
 use super::guard::{At, Guard, Watched};
 use super::identity::Identity;
 use super::part::Checked;
+use super::refusal::no_luo_device;
 use super::steps::{Act, BootStep, fault_request, load_request, load_wrong_kernel, steps};
 use super::{Boot, Host};
 use crate::inject::{self, Fault};
 use crate::judge::Stop;
 use crate::lab::{Guest, Machine};
-use crate::observe::{Devices, Memory, NestedVms, Ticks, blackout, observed};
+use crate::observe::{Devices, LogReader, Memory, NestedVms, Ticks, blackout, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
-use luqual_model::{Blackout, Capability, Event, KernelInfo, Phase, Probe, Refusal, Side};
+use luqual_model::{Blackout, Event, Phase, Probe, Side};
 use luqual_protocol::{Hello, Moment, Next, NotDone, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
 use luqual_vm::{Emulation, Mode};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub(super) struct BootDriver<'a> {
     pub(super) devices: Devices,
     nested: NestedVms,
     pub(super) memory: Memory,
+    /// The log of a kernel that is about to be left, by the number of kexecs before it.
+    pub(super) late: Option<(u32, LogReader)>,
     /// The last kexec request; its kernel may still refuse it.
     pub(super) going: Option<Going>,
 }
@@ -107,6 +110,7 @@ impl<'a> BootDriver<'a> {
             devices: Devices::of(count),
             nested: NestedVms::of(count),
             memory: Memory::of(count, !host.deterministic),
+            late: None,
             going: None,
         }
     }
@@ -229,7 +233,7 @@ impl<'a> BootDriver<'a> {
                 source.check(&hello).map_err(Stop::WrongKernel)?;
                 self.kernels.add_taint(0, hello.taint);
                 if self.boot.needs(Requirement::Luo) && !hello.liveupdate {
-                    return Err(no_device(source.kernel));
+                    return Err(no_luo_device(source.kernel));
                 }
                 self.watch_ticks(&hello)?;
                 let workloads = self.workloads();
@@ -240,7 +244,8 @@ impl<'a> BootDriver<'a> {
             Act::Handshake => {
                 let hello;
                 (*guest, hello) = self.reconnect(*hop, line).await?;
-                self.arrived(*hop, &hello)
+                self.arrived(*hop, &hello)?;
+                self.add_late_log().map_err(Stop::Host)
             }
             Act::Ask(request) => match part {
                 Some(number) => self.turn(step, *number, request, &**guest).await,
@@ -481,16 +486,6 @@ fn with_device(request: Request, address: Option<String>) -> Request {
         Request::Retrieve { workload, seed, hop, .. } => Request::Retrieve { workload, seed, hop, device: address },
         other => other,
     }
-}
-
-/// The stop for a source without /dev/liveupdate. If the source is built with LUO, this is a refusal.
-fn no_device(source: &KernelInfo) -> Stop {
-    if source.capabilities.as_ref().is_some_and(|there| there.contains(&Capability::Luo)) {
-        let about = "/dev/liveupdate, though the kernel is built with LUO".to_owned();
-        let refused = Refusal { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
-        return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
-    }
-    Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.name))
 }
 
 pub(super) fn no_machine() -> Stop {

@@ -51,6 +51,8 @@ impl BootDriver<'_> {
         let at = At { phase: Phase::Teardown, hop: self.hop, part: None };
         let _: Result<(), Stop> = self.guard.last_phase(at, deadline, ending).await;
         let mut findings = console.findings();
+        // A boot that has not survived has an end of its own; what was heard counts.
+        let _ = self.add_late_log();
         for (hop, log) in &self.kernels.logs {
             add_lost_lines(&mut findings, *hop, log, self.guard.now_us());
         }

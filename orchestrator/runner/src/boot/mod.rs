@@ -11,6 +11,7 @@ mod host;
 mod identity;
 mod interactive;
 mod kexec_images;
+mod late_log;
 mod memory;
 mod part;
 mod refusal;
@@ -40,6 +41,8 @@ pub struct BootKernel {
     pub info: KernelInfo,
     /// The path of its bzImage.
     pub image: PathBuf,
+    /// The path of its System.map, if it is known to be of this image.
+    pub symbols: Option<PathBuf>,
 }
 
 /// One life of a machine, and the cells that run in it: one, or several that share it.

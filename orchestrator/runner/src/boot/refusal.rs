@@ -5,7 +5,7 @@ use super::driver::BootDriver;
 use super::guard::Watched;
 use crate::judge::Stop;
 use crate::lab::Guest;
-use luqual_model::{Phase, Refusal};
+use luqual_model::{Capability, KernelInfo, Phase, Refusal, Side};
 use luqual_protocol::{Next, NotDone, Reply, Request};
 
 impl BootDriver<'_> {
@@ -67,4 +67,14 @@ fn says_intact(reply: Reply) -> Result<(), String> {
         Some(probe) => Err(format!("{}: expected {}, observed {}", probe.name, probe.expected, probe.observed)),
         None => Ok(()),
     }
+}
+
+/// The stop for a source without /dev/liveupdate. If the source is built with LUO, this is a refusal.
+pub(super) fn no_luo_device(source: &KernelInfo) -> Stop {
+    if source.capabilities.as_ref().is_some_and(|there| there.contains(&Capability::Luo)) {
+        let about = "/dev/liveupdate, though the kernel is built with LUO".to_owned();
+        let refused = Refusal { call: "open".to_owned(), errno: "ENOENT".to_owned(), about };
+        return Stop::Refused { refused, side: Side::Source, intact: Ok(()) };
+    }
+    Stop::Requirement(format!("the source {} has no /dev/liveupdate (LUO)", source.name))
 }

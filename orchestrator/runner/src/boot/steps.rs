@@ -83,6 +83,9 @@ pub(super) fn steps(
             list.add(Phase::Load, before, load.clone());
         }
         list.add(Phase::Preserve, before, Act::Jitter(0));
+        if is_first {
+            list.add(Phase::Preserve, before, Act::InjectIntoDevice(InjectionPoint::Unused));
+        }
         list.each(Phase::Preserve, before, |name, limit_s| Request::Preserve {
             workload: name.to_owned(),
             seed: seed::of_content(seed, name),

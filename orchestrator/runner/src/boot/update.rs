@@ -4,6 +4,7 @@ use super::connect::{ask, connect_next};
 use super::driver::{BootDriver, Going, Line, no_machine};
 use super::guard::{At, Watched};
 use super::kexec_images::wrong_file;
+use super::late_log::left_log;
 use super::steps::BootStep;
 use crate::inject;
 use crate::judge::{Link, Stop};
@@ -102,7 +103,10 @@ impl BootDriver<'_> {
         let machine = self.machine.as_deref().ok_or_else(no_machine)?;
         let watched = Watched::running(machine, self.ticks.last(), self.last_words());
         match self.guard.phase(at, watched, ask(guest, &Request::KernelLog)).await? {
-            Reply::KernelLog(log) => self.collected(log, &format!("kmsg-{}.log", self.hop)),
+            Reply::KernelLog(log) => {
+                self.read_late_log(&log)?;
+                self.collected(log, &left_log(self.hop))
+            }
             reply => Err(self.not_done(step.phase, reply, Next::Stop, guest).await),
         }
     }

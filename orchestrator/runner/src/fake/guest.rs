@@ -103,7 +103,7 @@ impl FakeGuest {
                 Reply::Located(Located { address: Some(PRESERVED + 0x1000) })
             }
             Request::Locate { .. } => Reply::Located(Located { address: Some(PRESERVED) }),
-            Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0 }),
+            Request::KernelLog => Reply::KernelLog(KernelLog { lines: Vec::new(), taint: 0, vmcoreinfo: None }),
             Request::Retrieve { workload, .. } => with_pages(owed_by(workload, true)),
             Request::Verify { workload, .. } => done(owed_by(workload, false)),
             Request::Preserve { .. } => with_pages(Vec::new()),

@@ -3,7 +3,7 @@
 use super::guest::FakeGuest;
 use super::script::Script;
 use crate::lab::{Guest, Machine, Start, Waiting};
-use crate::observe::{MachineTime, Ticks, micros};
+use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks, micros};
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Archived, NONCE_OPTION, TICK_PERIOD_MS, tick_page};
@@ -197,6 +197,8 @@ impl Machine for FakeMachine {
         self.state.end(MachineEnd::Qemu("QEMU ended (signal: 9 (SIGKILL))".to_owned()));
     }
 
+    fn stop(&self) {}
+
     fn console(&self) -> &Console {
         &self.console
     }
@@ -220,6 +222,10 @@ impl Machine for FakeMachine {
         self.state.silent_since.set(None);
         let (state, hop, first) = (self.state.clone(), self.state.hop(), Instant::now());
         Some(Ticks::asked(Box::new(move || state.tick_page(hop, first))))
+    }
+
+    fn read_log(&self, _: KernelOfLog<'_>) -> Option<Result<LogReader, String>> {
+        (!self.state.is_alone).then(|| Ok(LogReader::told((self.state.script.says_late)(self.state.hop()))))
     }
 
     fn time(&self) -> MachineTime {
@@ -273,6 +279,10 @@ impl Machine for FakeMachine {
     }
 
     fn set_config(&self, _: PciAddress, _: u8, _: u32) -> Waiting<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn trace_no_dma(&self) -> Waiting<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
 

@@ -1,6 +1,6 @@
 //! What a fake machine does.
 
-use crate::observe::Withheld;
+use crate::observe::{LateLog, Withheld};
 use luqual_protocol::{Hello, Reply, Request};
 use luqual_vm::MachineEnd;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct Script {
     pub hello: Box<dyn Fn(u32, Hello) -> Hello>,
     /// What it does when it is asked for something after so many kexecs.
     pub plays: Plays,
+    /// What each kernel logs after it was last asked, and the host reads.
+    pub says_late: Box<dyn Fn(u32) -> Result<LateLog, String>>,
     /// How long the host did not let it run in that time since its start.
     pub withheld: Box<dyn Fn(Duration) -> Withheld>,
     /// Whether ending it takes for ever.
@@ -64,6 +66,7 @@ impl Default for Script {
             connects: Box::new(|_, _| Ok(())),
             hello: Box::new(|_, hello| hello),
             plays: Box::new(|_, _| Play::Well),
+            says_late: Box::new(|_| Ok(LateLog::default())),
             withheld: Box::new(|_| Withheld::default()),
             never_quits: false,
         }

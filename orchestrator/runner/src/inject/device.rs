@@ -1,19 +1,10 @@
 //! Injects faults into the device of a workload, from outside of the guest.
 
-use super::fault::{DeviceFault, Fault};
+use super::fault::{DeviceFault, Fault, InjectionPoint};
 use crate::judge::Stop;
 use crate::lab::Machine;
 use crate::observe::Watched;
 use luqual_vm::PciAddress;
-
-/// When a fault of a device is injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InjectionPoint {
-    /// After the source's end, before the target's first sign.
-    Blackout,
-    /// After the target has opened the device again, before it uses it.
-    Taken,
-}
 
 /// Injects a fault of a device, if it is due now.
 pub(crate) async fn into_device(
@@ -23,8 +14,7 @@ pub(crate) async fn into_device(
     watched: Option<&Watched>,
 ) -> Result<(), Stop> {
     let Some(Fault::Device(fault)) = fault else { return Ok(()) };
-    let moment = if *fault == DeviceFault::InterruptLost { InjectionPoint::Taken } else { InjectionPoint::Blackout };
-    if moment != now {
+    if fault.point() != now {
         return Ok(());
     }
     let Some(watched) = watched else {
@@ -37,6 +27,7 @@ pub(crate) async fn into_device(
         DeviceFault::InterruptLost => device.lose_interrupts().await,
         DeviceFault::Reset => device.reset().await,
         DeviceFault::Unplugged => device.power_off().await,
+        DeviceFault::Untraced => machine.trace_no_dma().await.map_err(Stop::Host),
     }
 }
 

@@ -49,11 +49,18 @@ pub enum Fault {
     OomKill {
         /// The phase.
         phase: Phase,
+        /// Whether the console is told first to print no errors.
+        is_unseen: bool,
     },
     /// Sends SIGKILL when a phase starts.
     Kill {
         /// The process.
         victim: Victim,
+        /// The phase.
+        phase: Phase,
+    },
+    /// Sends SIGSTOP to QEMU when a phase starts.
+    Stop {
         /// The phase.
         phase: Phase,
     },
@@ -85,6 +92,17 @@ impl KernelEnd {
     }
 }
 
+/// When a fault of a device is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InjectionPoint {
+    /// Before the source has opened the device.
+    Unused,
+    /// After the source's end, before the target's first sign.
+    Blackout,
+    /// After the target has opened the device again, before it uses it.
+    Taken,
+}
+
 /// A fault of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceFault {
@@ -98,10 +116,22 @@ pub enum DeviceFault {
     Reset,
     /// Its slot is powered off in the blackout.
     Unplugged,
+    /// QEMU traces no DMA of it and no fault: the host is blind for them.
+    Untraced,
 }
 
 impl DeviceFault {
-    const ALL: [Self; 5] = [Self::BarMoved, Self::DmaWrite, Self::InterruptLost, Self::Reset, Self::Unplugged];
+    const ALL: [Self; 6] =
+        [Self::BarMoved, Self::DmaWrite, Self::InterruptLost, Self::Reset, Self::Unplugged, Self::Untraced];
+
+    /// When it is injected.
+    pub(super) const fn point(self) -> InjectionPoint {
+        match self {
+            Self::Untraced => InjectionPoint::Unused,
+            Self::BarMoved | Self::DmaWrite | Self::Reset | Self::Unplugged => InjectionPoint::Blackout,
+            Self::InterruptLost => InjectionPoint::Taken,
+        }
+    }
 
     const fn word(self) -> &'static str {
         match self {
@@ -110,6 +140,7 @@ impl DeviceFault {
             Self::InterruptLost => "interrupt-lost",
             Self::Reset => "reset",
             Self::Unplugged => "unplugged",
+            Self::Untraced => "untraced",
         }
     }
 }
@@ -158,6 +189,7 @@ impl Fault {
             | Self::WrongKernel
             | Self::OomKill { .. }
             | Self::Kill { .. }
+            | Self::Stop { .. }
             | Self::Kernel { .. } => None,
         }
     }
@@ -184,7 +216,7 @@ impl Fault {
             Self::FlipUnpreserved | Self::Guest { .. } | Self::Options { .. } => true,
             Self::WrongKernel => true,
             Self::Kernel { end, .. } => *end == KernelEnd::Panic,
-            Self::Device(_) | Self::Machine(_) | Self::OomKill { .. } | Self::Kill { .. } => false,
+            Self::Device(_) | Self::Machine(_) | Self::OomKill { .. } | Self::Kill { .. } | Self::Stop { .. } => false,
         }
     }
 }
@@ -211,13 +243,13 @@ pub(crate) fn is_from_outside(fault: Option<&Fault>) -> bool {
 }
 
 /// The syntax of faults, for `--help` and for messages.
-pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-hidden:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
-     oom-kill:PHASE, options:HOP:OPTIONS, which adds options to the command line of the kernel after HOP kexecs, wrong-kernel, \
+pub const FAULT_SYNTAX: &str = "flip:MEMFD:PAGE:OFFSET, flip-hidden:MEMFD:PAGE:OFFSET, flip-unpreserved, kill-qemu:PHASE, stop-qemu:PHASE, kill-agent:PHASE, kill-holder:PHASE, panic:PHASE, hang:PHASE, \
+     oom-kill:PHASE, oom-kill-unseen:PHASE, options:HOP:OPTIONS, which adds options to the command line of the kernel after HOP kexecs, wrong-kernel, \
      guest:FAULT:MEMFD with FAULT one of offset, sealed, other-content, not-preserved, longer, shorter, hole and offset-later, \
      guest:FAULT:MEMFD:MEMFD with swapped and confused, \
      guest:FAULT:SESSION with session-closed, session-renamed, session-taken and session-finished, \
      guest:clock-step, guest:mute (flip and guest with @N: in the update after N others), device:FAULT \
-     with FAULT one of bar-moved, dma-write, interrupt-lost, reset and unplugged, or machine:ITEM with ITEM one of register, fpu, msr, \
+     with FAULT one of bar-moved, dma-write, interrupt-lost, reset, unplugged and untraced, or machine:ITEM with ITEM one of register, fpu, msr, \
      page, interrupt, timer and clock";
 
 impl FromStr for Fault {
@@ -275,7 +307,9 @@ impl FromStr for Fault {
                 Ok(Self::Guest { fault, names, update })
             }
             "wrong-kernel" if rest.is_empty() => Ok(Self::WrongKernel),
-            "oom-kill" => Ok(Self::OomKill { phase: inside()? }),
+            "oom-kill" | "oom-kill-unseen" => {
+                Ok(Self::OomKill { phase: inside()?, is_unseen: name == "oom-kill-unseen" })
+            }
             "flip" | "flip-hidden" => {
                 let [memfd, page, offset] = rest[..] else { return Err(wrong()) };
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
@@ -294,6 +328,7 @@ impl FromStr for Fault {
                 Item::ALL.into_iter().find(|item| item.word() == word).map(Self::Machine).ok_or_else(wrong)
             }
             "flip-unpreserved" if rest.is_empty() => Ok(Self::FlipUnpreserved),
+            "stop-qemu" => Ok(Self::Stop { phase: outside()? }),
             "kill-qemu" => Ok(Self::Kill { victim: Victim::Qemu, phase: outside()? }),
             "kill-agent" => Ok(Self::Kill { victim: Victim::Agent, phase: inside()? }),
             "kill-holder" => Ok(Self::Kill { victim: Victim::Holder, phase: inside()? }),
@@ -317,11 +352,14 @@ impl fmt::Display for Fault {
             }
             Self::Options { hop, options } => write!(f, "options:{hop}:{options}"),
             Self::WrongKernel => f.write_str("wrong-kernel"),
-            Self::OomKill { phase } => write!(f, "oom-kill:{phase}"),
+            Self::OomKill { phase, is_unseen } => {
+                write!(f, "oom-kill{}:{phase}", if *is_unseen { "-unseen" } else { "" })
+            }
             Self::FlipUnpreserved => f.write_str("flip-unpreserved"),
             Self::Device(fault) => write!(f, "device:{}", fault.word()),
             Self::Machine(item) => write!(f, "machine:{}", item.word()),
             Self::Kernel { end, phase } => write!(f, "{}:{phase}", end.word()),
+            Self::Stop { phase } => write!(f, "stop-qemu:{phase}"),
             Self::Kill { victim: Victim::Qemu, phase } => write!(f, "kill-qemu:{phase}"),
             Self::Kill { victim: Victim::Agent, phase } => write!(f, "kill-agent:{phase}"),
             Self::Kill { victim: Victim::Holder, phase } => write!(f, "kill-holder:{phase}"),
@@ -349,6 +387,8 @@ mod tests {
             "options:1:sysctl.kernel.tainted=512 a=b:c@1",
             "wrong-kernel",
             "oom-kill:verify",
+            "oom-kill-unseen:kexec",
+            "stop-qemu:verify",
         ];
         for text in others.into_iter().chain(kills) {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);

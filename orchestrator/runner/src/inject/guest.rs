@@ -65,10 +65,15 @@ pub(crate) async fn end(
             machine.kill();
             return Err(Stop::Machine(machine.wait_end().await));
         }
+        Some(Fault::Stop { phase }) if *phase == now => {
+            machine.stop();
+            return Ok(());
+        }
         Some(Fault::Kill { victim: Victim::Agent, phase }) if *phase == now => "kill serve",
         Some(Fault::Kill { victim: Victim::Holder, phase }) if *phase == now => "kill hold",
         Some(Fault::Kernel { end, phase }) if *phase == now => end.word(),
-        Some(Fault::OomKill { phase }) if *phase == now => "oom",
+        Some(Fault::OomKill { phase, is_unseen: false }) if *phase == now => "oom",
+        Some(Fault::OomKill { phase, is_unseen: true }) if *phase == now => "oom-unseen",
         _ => return Ok(()),
     };
     // Without the fault, the cell says nothing.

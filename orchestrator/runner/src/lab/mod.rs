@@ -9,7 +9,7 @@ mod reply;
 pub use images::unchanged_images;
 pub use qemu::QemuLab;
 
-use crate::observe::{MachineTime, Ticks};
+use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, Keys};
 use luqual_model::KernelInfo;
 use luqual_protocol::{Archived, Kernel, Reply, Request};
@@ -84,6 +84,9 @@ pub trait Machine {
     /// Kills QEMU, as a crash of the host would.
     fn kill(&self);
 
+    /// Stops QEMU by SIGSTOP, as an operator would.
+    fn stop(&self);
+
     /// The guest's console.
     fn console(&self) -> &Console;
 
@@ -99,6 +102,10 @@ pub trait Machine {
     /// Watches the tick page at a guest-physical address; `None` for a guest without a connection, which must not
     /// notice the host.
     fn watch_ticks(&self, page: u64) -> Option<Ticks>;
+
+    /// Reads from now on what a kernel logs, from its memory. `None` for a guest without a connection. An error says why
+    /// it cannot be read.
+    fn read_log(&self, kernel: KernelOfLog<'_>) -> Option<Result<LogReader, String>>;
 
     /// The time in which the host did not let it run.
     fn time(&self) -> MachineTime;
@@ -117,6 +124,9 @@ pub trait Machine {
 
     /// Which of the trace events of devices are written.
     fn trace_events(&self) -> Waiting<'_, Result<TraceEvents, String>>;
+
+    /// Turns the trace of DMA and of IOMMU faults off.
+    fn trace_no_dma(&self) -> Waiting<'_, Result<(), String>>;
 
     /// Requests the guest to release a device, so that it can be unplugged.
     fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>>;

@@ -4,7 +4,7 @@ use super::alone::Alone;
 use super::images::unchanged_images;
 use super::reply::bounded;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
-use crate::observe::{MachineTime, Ticks};
+use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_protocol::{Archived, Kernel, READY_LINE, Reply, Request};
 use luqual_vm::{
@@ -122,6 +122,10 @@ impl Machine for QemuMachine {
         self.machine.kill();
     }
 
+    fn stop(&self) {
+        self.machine.stop();
+    }
+
     fn console(&self) -> &Console {
         self.machine.console()
     }
@@ -140,6 +144,10 @@ impl Machine for QemuMachine {
 
     fn watch_ticks(&self, page: u64) -> Option<Ticks> {
         self.alone.is_none().then(|| Ticks::watch(self.ram().clone(), page, self.started))
+    }
+
+    fn read_log(&self, kernel: KernelOfLog<'_>) -> Option<Result<LogReader, String>> {
+        self.alone.is_none().then(|| LogReader::start(self.ram(), kernel, self.started))
     }
 
     fn time(&self) -> MachineTime {
@@ -176,6 +184,10 @@ impl Machine for QemuMachine {
 
     fn trace_events(&self) -> Waiting<'_, Result<TraceEvents, String>> {
         Box::pin(async { self.machine.trace_events().await.map_err(vm_error) })
+    }
+
+    fn trace_no_dma(&self) -> Waiting<'_, Result<(), String>> {
+        Box::pin(async { self.machine.trace_no_dma().await.map_err(vm_error) })
     }
 
     fn unplug<'a>(&'a self, id: &'a str) -> Waiting<'a, Result<(), String>> {

@@ -8,10 +8,13 @@ mod machine_time;
 mod memory;
 mod nested_vm;
 mod poll;
+mod printk;
 mod ticks;
 mod witness;
 
 pub use machine_time::{MachineTime, Withheld};
+pub use printk::LateLog;
+pub(crate) use printk::{KernelOfLog, LogReader};
 pub use ticks::Ticks;
 
 pub(crate) use devices::{Devices, Watched, observed};

@@ -66,6 +66,24 @@ pub(super) const FAULTS: &[SelftestFault] = &[
         Expected::ended(HarnessFailed, "QEMU ended*SIGKILL*"),
     ),
     basic(
+        "qemu.stopped",
+        "QEMU is stopped by a signal in verify",
+        "stop-qemu:verify",
+        Expected::ended(HarnessFailed, "*did not let*"),
+    ),
+    basic(
+        "agent.overlooks-a-byte",
+        "a bit is flipped in a memfd, and the guest's comparison says that nothing changed",
+        "flip-hidden:64m:8191:2048",
+        Expected::lost(&["memfd host: pages of 64m after the kexec"]),
+    ),
+    basic(
+        "agent.mute",
+        "the agent leaves out what it has found",
+        "guest:mute",
+        Expected::ended(HarnessFailed, "*the workload owes: missing: *"),
+    ),
+    basic(
         "agent.server-killed",
         "the agent's SSH server is killed in verify",
         "kill-agent:verify",
@@ -88,7 +106,7 @@ pub(super) const FAULTS: &[SelftestFault] = &[
         "intermediate.memory",
         "a bit is flipped between the first target and the kernel after it",
         "flip:control:0:0@1",
-        Expected::lost(&["memfd control content"]),
+        Expected::lost(&["memfd control content", "memfd host: pages of control after the kexec"]),
     ),
     of(
         "lifecycle.there-and-back",
@@ -134,6 +152,12 @@ pub(super) const FAULTS: &[SelftestFault] = &[
         "the target kills a process to get memory",
         "oom-kill:verify",
         Expected::tainted(&["target: Out of memory: Killed process * (luqual-agent) *oom_score_adj:1000"]),
+    ),
+    basic(
+        "log.unseen-at-the-kexec",
+        "the source kills a process to get memory after it was last asked, and its console shows nothing",
+        "oom-kill-unseen:kexec",
+        Expected::tainted(&["source: Out of memory: Killed process * (luqual-agent) *oom_score_adj:1000"]),
     ),
     basic(
         "kernel.source-without-handover",

@@ -2,6 +2,7 @@
 
 use super::trial::{Trial, fails, refused};
 use crate::fake::{Play, Script, pages};
+use crate::observe::LateLog;
 use luqual_model::{Outcome, Phase, kernel_after};
 use luqual_protocol::{Archived, KernelLog, Located, NotDone, Probe, Reply, Request, Said, find_workload};
 use luqual_vm::MachineEnd;
@@ -139,7 +140,7 @@ async fn an_answer_that_comes_just_in_time_counts() {
 fn told_by(hop: u32, line: &'static str, taint: u64, workload: &'static str) -> Trial {
     let plays = move |now, request: &Request| match request {
         Request::KernelLog if now == hop => {
-            Play::Reply(Reply::KernelLog(KernelLog { lines: vec![line.to_owned()], taint }))
+            Play::Reply(Reply::KernelLog(KernelLog { lines: vec![line.to_owned()], taint, vmcoreinfo: None }))
         }
         _ => Play::Well,
     };
@@ -161,6 +162,33 @@ async fn what_any_kernel_says_of_itself_counts() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_kernel_says_after_it_was_last_asked_counts() {
+    const WARNING: &str = "WARNING: kernel/liveupdate/luo_file.c:1 at luo_freeze, CPU#0: a/1";
+    let hops = find_workload("lifecycle.there-and-back").unwrap().update.hops;
+    for hop in 0..hops {
+        for (line, taint) in [(Some(WARNING), 0), (None, 512)] {
+            let lines: Vec<String> = line.into_iter().map(str::to_owned).collect();
+            let late =
+                move |now| Ok(if now == hop { LateLog { lines: lines.clone(), taint } } else { LateLog::default() });
+            let script = Script { says_late: Box::new(late), ..Script::default() };
+            let trial = Trial { workload: Some("lifecycle.there-and-back"), ..Trial::of(script) };
+            let record = trial.run().await.record.unwrap();
+            assert_eq!(record.outcome, Outcome::Survived);
+            let what = line.unwrap_or("taint 512 (W)");
+            assert_eq!(record.tainted, [format!("{}: {what}", kernel_after(hop))]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_was_not_heard_to_its_end_is_not_judged() {
+    let script = Script { says_late: Box::new(|_| Err("its log buffer is gone".to_owned())), ..Script::default() };
+    let tried = Trial::of(script).run().await;
+    assert_eq!(tried.told().0, Outcome::HarnessFailed);
+    assert!(tried.told().2.contains("its log buffer is gone"), "{:?}", tried.told());
 }
 
 #[tokio::test(start_paused = true)]
