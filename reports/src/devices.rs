@@ -114,7 +114,7 @@ impl Devices {
                     pairs.len() - 1
                 });
                 kernels.extend([(run, plan.key.source.clone()), (run, plan.key.target.clone())]);
-                let key = (device.to_owned(), plan.key.profile.clone(), at);
+                let key = (device.clone(), plan.key.profile.clone(), at);
                 let cells = rows_by_key.entry(key.clone()).or_default();
                 cells.pair.clone_from(&pair);
                 let cell = brief.map(|_| record.cell(number)).transpose()?;
@@ -196,6 +196,9 @@ fn is_checked(cell: &CellRecord) -> bool {
     }
 }
 
-fn device_and_case(key: &CellKey) -> Option<(&str, &str)> {
-    key.workload.strip_prefix("vfio.")?.split_once('.')
+/// The device, and the case. A device whose descriptor is preserved has a row of its own.
+fn device_and_case(key: &CellKey) -> Option<(String, &str)> {
+    let (device, case) = key.workload.strip_prefix("vfio.")?.split_once('.')?;
+    let kind = if case.starts_with("preserved") { ", preserved" } else { "" };
+    Some((format!("{device}{kind}"), case))
 }

@@ -17,6 +17,8 @@ pub struct Qualification {
     reasons: Vec<String>,
     /// What could not be tested, and why.
     untested: Vec<String>,
+    /// What was not to be tested, and why.
+    left_out: Vec<String>,
 }
 
 impl Qualification {
@@ -45,7 +47,12 @@ impl Qualification {
         // Stable: of what is equally bad, the first comes first.
         failed.sort_by_key(|cell| std::cmp::Reverse(cell.outcome.severity()));
         let reasons = failed.iter().map(reason).collect();
-        Ok(Self { survived, reasons, untested })
+        Ok(Self { survived, reasons, untested, left_out: Vec::new() })
+    }
+
+    /// Names what was not to be tested, and why. It does not change the answer.
+    pub fn leaving_out(self, left_out: Vec<String>) -> Self {
+        Self { left_out, ..self }
     }
 
     /// Whether the update may be done: something was tested, all of it, and all of it survived.
@@ -57,8 +64,13 @@ impl Qualification {
         if self.go() { "GO" } else { "NO-GO" }
     }
 
-    fn parts(&self) -> [(&'static str, &[String]); 3] {
-        [("reasons, worst first", &self.reasons), ("not tested", &self.untested), ("survived", &self.survived)]
+    fn parts(&self) -> [(&'static str, &[String]); 4] {
+        [
+            ("reasons, worst first", &self.reasons),
+            ("not tested", &self.untested),
+            ("survived", &self.survived),
+            ("left out, so that nothing is known of it", &self.left_out),
+        ]
     }
 
     /// The page as text.
@@ -201,6 +213,17 @@ mod tests {
         record.run.command.push("\u{1b}[2J".into());
         let text = Qualification::of(&record).unwrap().text(&record.run);
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_named_and_changes_nothing() {
+        let left_out = vec!["it takes minutes: lifecycle.hundred".to_owned()];
+        let record = record_of(vec![cell("a", "b", Outcome::Survived, "")]);
+        let qualification = Qualification::of(&record).unwrap().leaving_out(left_out);
+        assert!(qualification.go());
+        for page in [qualification.text(&record.run), qualification.html(&record.run)] {
+            assert!(page.contains("left out") && page.contains("it takes minutes: lifecycle.hundred"), "{page}");
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Selection {
     ) -> Result<Vec<&'static Workload>, EngineError> {
         let is_asked = |workload: &Workload| match &self.otherwise {
             Otherwise::All => true,
-            Otherwise::Qualifying => workload.qualifies,
+            Otherwise::Qualifying => workload.left_out.is_none(),
             Otherwise::Only(name) => workload.name == name,
         };
         match (self.workloads.as_slice(), matrix) {

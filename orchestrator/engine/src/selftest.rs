@@ -28,7 +28,6 @@ use luqual_vm::AccelChoice;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use table::known;
 
 /// The request: which faults, and what they are injected into.
 #[derive(Clone, Debug)]
@@ -132,12 +131,8 @@ impl Bench<'_> {
         let (workload, profile) = place;
         let name = profile.map_or_else(|| workload.to_owned(), |profile| format!("{workload}.{profile}"));
         let cell = self.boot(place, None, &self.folder.join("clean").join(name), Budget::default()).await?;
-        let observed = Observed::of(&cell, known(place));
-        let is_clean = observed.probes.is_empty()
-            && observed.tainted.is_empty()
-            && (cell.outcome == Outcome::Survived || cell.outcome == Outcome::Lost && !known(place).is_empty());
         let why = || format!("without a fault {workload} ends {}: {}", cell.outcome, cell.title);
-        Ok((place, if is_clean { Ok(()) } else { Err(why()) }))
+        Ok((place, if cell.survived_clean() { Ok(()) } else { Err(why()) }))
     }
 
     /// Injects one fault.
@@ -175,7 +170,7 @@ impl Bench<'_> {
             },
         };
         folder.push(&cell.folder);
-        Ok(Observed::of(&cell, known(place(fault))))
+        Ok(Observed::of(&cell))
     }
 
     /// One cell in a boot of its own, with that budget.
@@ -209,8 +204,9 @@ impl Bench<'_> {
         };
         let mut chosen = run.selection.choose(self.store, &run.pairs)?;
         chosen.budget = budget;
-        // A hang is noticed at its phase's deadline.
-        if let Some(phase) = inject.and_then(|it| it.strip_prefix("hang:")).and_then(Phase::from_word) {
+        // A hang, and a machine that does not run, are noticed at its phase's deadline.
+        let hangs = ["hang:", "stop-qemu:"].into_iter().find_map(|start| inject?.strip_prefix(start));
+        if let Some(phase) = hangs.and_then(Phase::from_word) {
             chosen.deadlines.set(phase, HANG_SECONDS);
         }
         let finished =

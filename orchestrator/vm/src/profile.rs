@@ -1,5 +1,6 @@
 //! Machine profiles, as data.
 
+use crate::PciAddress;
 use crate::qemu::QemuVersion;
 
 /// A machine.
@@ -78,6 +79,16 @@ impl Bus {
     /// Whether all devices are in one IOMMU group.
     pub const fn is_one_group(self) -> bool {
         matches!(self, Self::Bridge | Self::OneSlot)
+    }
+
+    /// The requester id by which an IOMMU knows the device at an address. A bridge from PCI Express takes the
+    /// transactions of the devices behind it over, as slot 0 of its secondary bus (PCI Express to PCI/PCI-X Bridge
+    /// Specification 1.0, 2.3; QEMU hw/pci/pci.c, pci_device_iommu_address_space()).
+    pub const fn requester(self, address: PciAddress) -> PciAddress {
+        match self {
+            Self::Bridge => PciAddress { bus: address.bus, slot: 0, function: 0 },
+            Self::Root | Self::RootPort | Self::OneSlot => address,
+        }
     }
 }
 

@@ -32,9 +32,11 @@ pub struct Workload {
     pub control: bool,
     /// When the device is unplugged, if at all.
     pub unplug: Option<Unplug>,
-    /// Whether `luqual qualify` runs it by default. It does not run workloads that no released kernel passes, or that
-    /// switch the handover off.
-    pub qualifies: bool,
+    /// Whether the device's own descriptor is preserved, with the registers and the work of the device (D3 to D5).
+    /// Otherwise a workload asks for what every kernel promises of a device: D0 to D2.
+    pub preserves_device: bool,
+    /// Why `luqual qualify` does not run it by default; `None` if it does.
+    pub left_out: Option<&'static str>,
     /// Whether it takes minutes; it then runs only if it is named in full, and no glob matches it.
     pub long: bool,
 }
@@ -106,7 +108,8 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
         control: false,
         device: None,
         unplug: None,
-        qualifies: true,
+        preserves_device: false,
+        left_out: None,
         long: false,
     }
 }
@@ -119,7 +122,12 @@ impl Workload {
 
     /// Excludes the workload from `luqual qualify`, since no released kernel passes it.
     pub(super) const fn kept_by_none(self) -> Self {
-        Self { qualifies: false, ..self }
+        self.left_out("no released kernel passes it")
+    }
+
+    /// Excludes the workload from `luqual qualify`, for that reason.
+    pub(super) const fn left_out(self, why: &'static str) -> Self {
+        Self { left_out: Some(why), ..self }
     }
 
     /// Declares the error messages that the workload provokes.

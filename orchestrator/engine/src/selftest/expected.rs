@@ -57,7 +57,7 @@ impl Expected {
 pub struct Observed {
     /// The outcome; `None` if the run was refused.
     pub outcome: Option<Outcome>,
-    /// The names of the probes that failed, without those that fail in a clean boot too.
+    /// The names of the probes that failed.
     pub probes: BTreeSet<String>,
     /// What taints the cell.
     pub tainted: Vec<String>,
@@ -66,13 +66,11 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What a cell shows. Probes that match one of `known` fail without a fault too.
-    pub(crate) fn of(cell: &CellRecord, known: &[&str]) -> Self {
-        let is_known = |name: &&str| known.iter().any(|glob| matches(glob, name));
-        let failed = cell.failed_probes().into_iter().filter(|name| !is_known(name));
+    /// What a cell shows.
+    pub(crate) fn of(cell: &CellRecord) -> Self {
         Self {
             outcome: Some(cell.outcome),
-            probes: failed.map(str::to_owned).collect(),
+            probes: cell.failed_probes().into_iter().map(str::to_owned).collect(),
             tainted: cell.tainted.clone(),
             title: cell.title.clone(),
         }

@@ -5,25 +5,10 @@ mod kernels;
 mod memory;
 
 use super::fault::SelftestFault;
-use luqual_model::matches;
 
 /// All faults, those that take longest first.
 pub(super) fn all() -> impl Iterator<Item = &'static SelftestFault> {
     [devices::FAULTS, kernels::FAULTS, memory::FAULTS].into_iter().flatten()
-}
-
-/// What a clean boot of a workload fails by: globs over workload and machine, and globs over probes. No released kernel
-/// preserves a VFIO descriptor, and the open of a device that can be reset resets it.
-const KNOWN: &[(&str, &[&str])] = &[
-    ("vfio.nvme.idle on *", &["D4 *", "D3 registers after the open", "D3 host: resets by the open"]),
-    ("vfio.edu.idle on vfio-root-port", &["D4 *", "D3 host: resets by the open"]),
-    ("vfio.* on *", &["D4 *"]),
-];
-
-/// The probes that fail in a clean boot of a workload on a machine; `None` is the machine that the workload declares.
-pub(super) fn known((workload, profile): (&str, Option<&str>)) -> &'static [&'static str] {
-    let place = format!("{workload} on {}", profile.unwrap_or("its own"));
-    KNOWN.iter().find(|(glob, _)| matches(glob, &place)).map_or(&[], |(_, probes)| probes)
 }
 
 #[cfg(test)]
@@ -70,6 +55,7 @@ mod tests {
             "size",
             "taint",
             "tokens",
+            "witness",
         ];
         assert_eq!(kinds.into_iter().collect::<Vec<_>>(), wanted);
     }

@@ -30,13 +30,22 @@ impl Moment {
     }
 }
 
+/// The device that a trace is read for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TracedDevice {
+    pub(crate) device: Device,
+    /// Its address in the source.
+    pub(crate) address: PciAddress,
+    /// The address by which the IOMMU knows it.
+    pub(crate) requester: PciAddress,
+    pub(crate) iommu: Iommu,
+}
+
 /// The trace of one device.
 pub(crate) struct DeviceTrace<'a> {
     events: &'a [Traced],
     written: &'a TraceEvents,
-    device: Device,
-    address: PciAddress,
-    iommu: Iommu,
+    of: TracedDevice,
     left: usize,
     taken: usize,
     held: usize,
@@ -73,7 +82,7 @@ impl<'a> DeviceTrace<'a> {
         events: &'a [Traced],
         written: &'a TraceEvents,
         part: usize,
-        (device, address, iommu): (Device, PciAddress, Iommu),
+        of: TracedDevice,
     ) -> Result<Self, Deaf> {
         let mark = |moment: Moment, from: usize| {
             let name = moment.mark(part);
@@ -87,13 +96,14 @@ impl<'a> DeviceTrace<'a> {
         let left = mark(Moment::Left, 0)?;
         let taken = mark(Moment::Taken, left)?;
         let held = mark(Moment::Held, taken)?;
-        let trace = Self { events, written, device, address, iommu, left, taken, held };
+        let trace = Self { events, written, of, left, taken, held };
         trace.writes(&["pci_cfg_write"])?;
         let is_configured = trace.configured(0..left).next().is_some();
         Hears::by(is_configured, || {
             deaf(format!(
                 "the accesses by which firmware and kernel configure {} at {address} are not in it",
-                device.id()
+                of.device.id(),
+                address = of.address
             ))
         })?;
         Ok(trace)
@@ -106,7 +116,7 @@ impl<'a> DeviceTrace<'a> {
     /// The writes to the command register, with whether bus mastering is on after each, by place.
     fn configured(&self, within: Range<usize>) -> impl Iterator<Item = (usize, bool)> {
         self.events[within.clone()].iter().zip(within).filter_map(move |(event, at)| match event.what {
-            Happened::ConfigWritten { address, offset: COMMAND, value } if address == self.address => {
+            Happened::ConfigWritten { address, offset: COMMAND, value } if address == self.of.address => {
                 Some((at, value & BUS_MASTER != 0))
             }
             _ => None,
@@ -126,7 +136,7 @@ impl<'a> DeviceTrace<'a> {
             was_on = on;
             begins.then_some(at)
         });
-        self.left..taken_over.filter(|_| self.device.has_own_driver()).unwrap_or(self.taken)
+        self.left..taken_over.filter(|_| self.of.device.has_own_driver()).unwrap_or(self.taken)
     }
 
     /// Bus mastering until the device has its next owner.
@@ -146,7 +156,7 @@ impl<'a> DeviceTrace<'a> {
     /// The stamps of the device's resets, relative to the handover: before the open, and by it. Each machine begins
     /// with one, which has to be there.
     pub(crate) fn resets(&self) -> Result<[Heard<u64>; 2], Deaf> {
-        let qemu_type = self.device.qemu_type();
+        let qemu_type = self.of.device.qemu_type();
         let resets = |within: Range<usize>| {
             self.events[within]
                 .iter()
@@ -163,14 +173,14 @@ impl<'a> DeviceTrace<'a> {
     /// The addresses of its faults until it has its next owner. No device faults without a reason, so that no fault
     /// can be asked for: QEMU has to say that it writes them into this trace, which is proved to be there.
     pub(crate) fn faults(&self) -> Result<Heard<u64>, Deaf> {
-        self.writes(&[match self.iommu {
+        self.writes(&[match self.of.iommu {
             Iommu::Amd => "amdvi_page_fault",
             Iommu::Virtio => "virtio_iommu_report_fault",
             Iommu::Intel { .. } | Iommu::None => "vtd_dmar_fault",
         }])?;
-        let hears = Hears::by(self.iommu != Iommu::None, || deaf("the machine has no IOMMU".to_owned()))?;
+        let hears = Hears::by(self.of.iommu != Iommu::None, || deaf("the machine has no IOMMU".to_owned()))?;
         Ok(hears.heard(self.events[self.unowned()].iter().filter_map(|event| match event.what {
-            Happened::Fault { address: by, iova } if by.is_none_or(|by| by == self.address) => Some(iova),
+            Happened::Fault { address: by, iova } if by.is_none_or(|by| by == self.of.requester) => Some(iova),
             _ => None,
         })))
     }
@@ -178,18 +188,18 @@ impl<'a> DeviceTrace<'a> {
     /// The physical addresses of its DMA until it has its next owner. Its DMA in the source has to be there, and in
     /// the blackout it must not have been able to bypass the IOMMU, whose translations are all that is traced.
     pub(crate) fn dma(&self) -> Result<Heard<u64>, Deaf> {
-        self.writes(&[match self.iommu {
+        self.writes(&[match self.of.iommu {
             Iommu::Amd => "amdvi_translation_result",
             Iommu::Virtio => "virtio_iommu_translate_out",
             Iommu::Intel { .. } | Iommu::None => "vtd_dmar_translate",
         }])?;
         let translated = |within: Range<usize>| {
             self.events[within].iter().filter_map(move |event| match event.what {
-                Happened::Translated { address: by, physical, .. } if by == self.address => Some(physical),
+                Happened::Translated { address: by, physical, .. } if by == self.of.requester => Some(physical),
                 _ => None,
             })
         };
-        let id = self.device.id();
+        let id = self.of.device.id();
         Hears::by(translated(0..self.left).next().is_some(), || {
             deaf(format!("the DMA that {id} did for the source is not in it"))
         })?;
@@ -203,7 +213,7 @@ impl<'a> DeviceTrace<'a> {
     /// Whether the device could access memory while the IOMMU did not translate. Only the Intel IOMMU traces when it
     /// does; of another it is only known that a device without bus mastering needs no translation.
     fn bypasses(&self) -> bool {
-        if !matches!(self.iommu, Iommu::Intel { .. }) {
+        if !matches!(self.of.iommu, Iommu::Intel { .. }) {
             return self.bus_mastering() != BusMastering::Off;
         }
         let mut masters = false;
@@ -212,7 +222,7 @@ impl<'a> DeviceTrace<'a> {
         for (at, event) in self.events[..unowned.end].iter().enumerate() {
             match event.what {
                 Happened::Translates { on } => translates = on,
-                Happened::ConfigWritten { address, offset: COMMAND, value } if address == self.address => {
+                Happened::ConfigWritten { address, offset: COMMAND, value } if address == self.of.address => {
                     masters = value & BUS_MASTER != 0;
                 }
                 _ => {}
@@ -237,6 +247,10 @@ mod tests {
 
     const NVME: PciAddress = PciAddress { bus: 0, slot: 7, function: 0 };
     const INTEL: Iommu = Iommu::Intel { mode: luqual_vm::profile::IntelMode::Legacy, remapping: true };
+
+    fn named(device: Device, iommu: Iommu) -> TracedDevice {
+        TracedDevice { device, address: NVME, requester: NVME, iommu }
+    }
 
     fn all() -> TraceEvents {
         let names =
@@ -272,7 +286,7 @@ mod tests {
     }
 
     fn of<'a>(events: &'a [Traced], written: &'a TraceEvents) -> Result<DeviceTrace<'a>, Deaf> {
-        DeviceTrace::of(events, written, 0, (Device::Nvme, NVME, INTEL))
+        DeviceTrace::of(events, written, 0, named(Device::Nvme, INTEL))
     }
 
     const MASTER: &str = "pci_cfg_write nvme 00:07.0 @0x4 <- 0x107";
@@ -385,7 +399,7 @@ mod tests {
         let amd = |lines: &[&str]| {
             let lines: Vec<String> = lines.iter().map(|line| line.replace(DMA, AMD_DMA)).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            DeviceTrace::of(&traced(&lines), &written, 0, (Device::Nvme, NVME, Iommu::Amd)).unwrap().dma().is_ok()
+            DeviceTrace::of(&traced(&lines), &written, 0, named(Device::Nvme, Iommu::Amd)).unwrap().dma().is_ok()
         };
         assert!(!amd(&preserved) && amd(&[&SOURCE[..], &UPDATE, &TARGET].concat()));
     }
@@ -401,8 +415,30 @@ mod tests {
         assert_eq!(of_nvme.faults().unwrap().all().len(), 1);
         let card = own.iter().map(|line| line.replace("(nvme)", "(virtio-net-pci)")).collect::<Vec<_>>();
         let events = traced(&card.iter().map(String::as_str).collect::<Vec<_>>());
-        let card = DeviceTrace::of(&events, &written, 0, (Device::VirtioNet, NVME, INTEL)).unwrap();
+        let card = DeviceTrace::of(&events, &written, 0, named(Device::VirtioNet, INTEL)).unwrap();
         assert_eq!(card.bus_mastering(), BusMastering::Off);
         assert_eq!((card.faults().unwrap().all(), card.dma().unwrap().all()), (&[][..], &[][..]));
+    }
+
+    #[test]
+    fn behind_a_bridge_the_iommu_knows_a_device_by_the_bridge() {
+        let bridged = "vtd_dmar_translate dev 01:00.00 iova 0x1000 -> gpa 0x2000 mask 0xfff";
+        let fault = "vtd_dmar_fault sid 0x100 fault 1 addr 0x3000 write 1";
+        let events = traced(
+            &[
+                &SOURCE[..4],
+                &[bridged, "mark left-0", NO_MASTER],
+                &[DMA, bridged, fault],
+                &["mark taken-0", "mark held-0"],
+            ]
+            .concat(),
+        );
+        let (address, requester) = (NVME, PciAddress { bus: 1, slot: 0, function: 0 });
+        let device = TracedDevice { address, requester, ..named(Device::Nvme, INTEL) };
+        let written = all();
+        let trace = DeviceTrace::of(&events, &written, 0, device).unwrap();
+        assert_eq!((trace.dma().unwrap().all(), trace.faults().unwrap().all()), (&[0x2000][..], &[0x3000][..]));
+        let deaf = of(&events[4..], &written).err().or_else(|| of(&events, &written).unwrap().dma().err());
+        assert!(deaf.is_some(), "the DMA in the source is not of the device itself");
     }
 }

@@ -1,6 +1,6 @@
 //! Watches the devices of workloads from the host: their addresses, and writes to the memory that they can access.
 
-use super::device_trace::{DeviceTrace, Moment};
+use super::device_trace::{DeviceTrace, Moment, TracedDevice};
 use super::frames::{self, Sender, Times};
 use super::host_view::{self, Busy, DeviceFacts};
 use super::poll::{PERIOD, Poller};
@@ -294,10 +294,9 @@ fn host_view_of(
         let deaf = Some(Deaf { witness, why, remedy: REPORT_IT });
         return HostView { deaf, ..HostView::default() };
     };
-    let trace = traced
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(|events| DeviceTrace::of(events, written, part, (*device, before.address, profile.iommu)));
+    let (device, address) = (*device, before.address);
+    let of = TracedDevice { device, address, requester: profile.bus.requester(address), iommu: profile.iommu };
+    let trace = traced.as_ref().map_err(Clone::clone).and_then(|events| DeviceTrace::of(events, written, part, of));
     let ticks = || {
         let no_ticks = || deaf_page("no tick of the source was seen".to_owned());
         source.filter(|source| source.last_us().is_some()).ok_or_else(no_ticks)
@@ -314,6 +313,7 @@ fn host_view_of(
         is_unplugged: workload.unplug == Some(Unplug::WhilePreserved),
         has_dma: device.has_dma(),
         is_busy: workload.busy,
+        is_preserved: workload.preserves_device,
         is_control: workload.control,
         is_translated: profile.iommu != Iommu::None,
         busy,
@@ -325,7 +325,7 @@ fn host_view_of(
         let times = Times { period_us: sender.period_us(), last_tick_us, taken_us: taken.at_us };
         let Received { before, after } = &watched.received;
         let frames = frames::account(&sender.sent(), before, after, &times);
-        Ok((frames::probes(&frames, workload.control)?, frames))
+        Ok((frames::probes(&frames, workload)?, frames))
     });
     let mut frames = None;
     match counted {

@@ -3,6 +3,7 @@
 use super::ticks::micros;
 use super::witness::{Deaf, Hears};
 use luqual_model::{Frames, Probe, Span};
+use luqual_protocol::Workload;
 use luqual_protocol::frames::numbered;
 use std::collections::VecDeque;
 use std::io;
@@ -132,16 +133,17 @@ pub(crate) fn account(sent: &[u64], before: &[(u32, u32)], after: &[(u32, u32)],
     Frames { period_us: times.period_us, spans: spans.collect(), received: received.clone() }
 }
 
-/// The probes: the device has to receive all frames, or some, if it is a control. Some frames of the source must have
+/// The probes: the device has to receive all frames of the target, those of the blackout too if its descriptor is
+/// preserved, and some of the blackout if it is a control. Some frames of the source must have
 /// arrived, where the card listens: otherwise the host does not reach it.
-pub(crate) fn probes(frames: &Frames, is_control: bool) -> Result<Vec<Probe>, Deaf> {
+pub(crate) fn probes(frames: &Frames, workload: &Workload) -> Result<Vec<Probe>, Deaf> {
     let reached = frames.spans.iter().any(|span| span.when == "source" && span.received > 0);
     Hears::by(reached, || Deaf {
         witness: "the sender of frames",
         why: "none of its frames arrived in the source".to_owned(),
         remedy: "see qemu.stderr, and whether the host is too busy",
     })?;
-    if is_control {
+    if workload.control {
         let seen = frames.spans.iter().any(|span| span.when == "blackout" && span.received > 0);
         let told = |seen| if seen { "seen" } else { "not seen" }.to_owned();
         let name = "control host: frames of the blackout".to_owned();
@@ -154,12 +156,20 @@ pub(crate) fn probes(frames: &Frames, is_control: bool) -> Result<Vec<Probe>, De
         let expected = format!("all of {sent}, and some");
         Probe { name: name.to_owned(), expected, observed: format!("{received} of {sent}"), passed }
     };
-    Ok(vec![of("D5 host: frames of the blackout", "blackout"), of("D1 host: frames of the target", "after")])
+    let blackout = workload.preserves_device.then(|| of("D5 host: frames of the blackout", "blackout"));
+    Ok(blackout.into_iter().chain([of("D1 host: frames of the target", "after")]).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(frames: &Frames, name: &str) -> Result<Vec<Probe>, Deaf> {
+        probes(frames, luqual_protocol::find_workload(name).unwrap())
+    }
+
+    const PRESERVED: &str = "vfio.e1000e.preserved-busy";
+    const CONTROL: &str = "vfio.e1000e.bus-master";
 
     fn sent(count: u64) -> Vec<u64> {
         (0..count).map(|number| number * 1000).collect()
@@ -178,23 +188,25 @@ mod tests {
             spans(&frames),
             [("source", 0, 301, 281), ("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 101, 100)]
         );
-        let probes = probes(&frames, false).unwrap();
+        let probes = of(&frames, PRESERVED).unwrap();
         assert_eq!((probes[0].observed.as_str(), probes[0].passed), ("0 of 1700", false));
         assert_eq!((probes[1].observed.as_str(), probes[1].passed), ("100 of 101", false));
     }
 
     #[test]
     fn all_of_them_is_what_holds_and_none_at_all_is_not() {
-        let all = probes(&account(&sent(2500), &[(0, 2100)], &[(2300, 2400)], &TIMES), false).unwrap();
+        let all = of(&account(&sent(2500), &[(0, 2100)], &[(2300, 2400)], &TIMES), PRESERVED).unwrap();
         assert!(all.iter().all(|probe| probe.passed), "{all:?}");
         // A host whose frames never arrived does not know why none arrived later.
-        assert!(probes(&account(&[], &[], &[], &TIMES), false).is_err());
-        assert!(probes(&account(&sent(2500), &[], &[(2300, 2400)], &TIMES), false).is_err());
+        assert!(of(&account(&[], &[], &[], &TIMES), PRESERVED).is_err());
+        assert!(of(&account(&sent(2500), &[], &[(2300, 2400)], &TIMES), PRESERVED).is_err());
         let deaf = account(&sent(2500), &[(0, 280)], &[], &TIMES);
         assert_eq!(spans(&deaf)[2..], [("target", 2001, 499, 0), ("after", 2500, 0, 0)]);
-        assert!(!probes(&deaf, false).unwrap()[1].passed);
-        assert!(!probes(&deaf, true).unwrap()[0].passed);
-        assert!(probes(&account(&sent(2500), &[(0, 400)], &[], &TIMES), true).unwrap()[0].passed);
+        assert!(!of(&deaf, PRESERVED).unwrap()[1].passed);
+        let stock: Vec<String> = of(&deaf, "vfio.e1000e.busy").unwrap().into_iter().map(|it| it.name).collect();
+        assert_eq!(stock, ["D1 host: frames of the target"]);
+        assert!(!of(&deaf, CONTROL).unwrap()[0].passed);
+        assert!(of(&account(&sent(2500), &[(0, 400)], &[], &TIMES), CONTROL).unwrap()[0].passed);
         // What had waited is not counted.
         let kept = account(&sent(2500), &[(0, 280)], &[(1500, 1510), (2300, 2319)], &TIMES);
         assert_eq!(spans(&kept)[1..], [("blackout", 301, 1700, 0), ("target", 2001, 299, 0), ("after", 2300, 20, 20)]);

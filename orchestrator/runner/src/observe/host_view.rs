@@ -20,6 +20,8 @@ pub(crate) struct DeviceFacts<'a> {
     pub(crate) has_dma: bool,
     /// Whether it had DMA under way at the update.
     pub(crate) is_busy: bool,
+    /// Whether its descriptor is preserved, so that it keeps its registers and goes on with its work.
+    pub(crate) is_preserved: bool,
     /// Whether it is a control: the host has to see its DMA in the blackout.
     pub(crate) is_control: bool,
     /// The page that it writes repeatedly, if there is one.
@@ -75,7 +77,8 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
         let dma = trace().and_then(DeviceTrace::dma);
         told.hear(dma.map(|it| none("D2 host: DMA of an idle device", &it, |at| format!("first at {at:#x}"))));
     }
-    if facts.has_dma && !facts.is_control {
+    // A kernel that does not preserve a device ends its DMA; one that does lets it go on.
+    if facts.has_dma && !facts.is_control && !facts.is_preserved {
         let observed = |mastering| match mastering {
             BusMastering::Off => "off",
             BusMastering::NeverOff => "never turned off",
@@ -99,12 +102,14 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
     let since = |us: u64| format!("first {} ms after the handover", us / 1000);
     match trace().and_then(DeviceTrace::resets) {
         Ok([before, by]) => {
-            told.hear(Ok(none("D3 host: resets before the open", &before, since)));
-            told.hear(Ok(none("D3 host: resets by the open", &by, since)));
+            told.hear(Ok(none("D2 host: resets before the open", &before, since)));
+            if facts.is_preserved {
+                told.hear(Ok(none("D3 host: resets by the open", &by, since)));
+            }
         }
         Err(deaf) => told.hear(Err(deaf)),
     }
-    if let Some(busy) = facts.busy {
+    if let Some(busy) = facts.busy.filter(|_| facts.is_control || facts.is_preserved) {
         let name = if facts.is_control { "control host: DMA in the blackout" } else { "D5 host: DMA in the blackout" };
         told.hear(busy.map(|Busy { last_change_us, last_tick_us }| {
             let is_later = last_change_us > last_tick_us + LATER_US;
@@ -164,6 +169,7 @@ fn beside(mut probe: Probe, guest: &[Probe]) -> Probe {
 
 #[cfg(test)]
 mod tests {
+    use super::super::device_trace::TracedDevice;
     use super::super::witness::Hears;
     use super::*;
     use luqual_vm::{Device, Iommu, PciAddress, TraceEvents, parse_trace, profile::IntelMode};
@@ -198,7 +204,12 @@ mod tests {
         let text: String = parts.concat().iter().map(|line| format!("7@1000.000000:{line}\n")).collect();
         let events = parse_trace(&text);
         let iommu = Iommu::Intel { mode: IntelMode::Legacy, remapping: true };
-        let trace = DeviceTrace::of(&events, &written, 0, (Device::Nvme, NVME, iommu));
+        let trace = DeviceTrace::of(
+            &events,
+            &written,
+            0,
+            TracedDevice { device: Device::Nvme, address: NVME, requester: NVME, iommu },
+        );
         probes(facts, &trace, guest)
     }
 
@@ -223,6 +234,7 @@ mod tests {
             is_translated: true,
             has_dma: true,
             is_busy: false,
+            is_preserved: false,
             is_control: false,
             busy: None,
             changed_pages: pages(&[]),
@@ -256,13 +268,15 @@ mod tests {
                 "D2 host: DMA of an idle device: 1, first at 0x2000; the guest's probes of this level passed",
                 "D2 host: bus mastering: turned on; the guest's probes of this level passed",
                 "D2 host: preserved pages: changed: 3, 9; the guest's probes of this level passed",
-                "D3 host: resets before the open: 1, first 0 ms after the handover",
-                "D3 host: resets by the open: 1, first 0 ms after the handover",
+                "D2 host: resets before the open: 1, first 0 ms after the handover; the guest's probes of this level passed",
             ]
         );
         assert_eq!(failed(quiet(&there, None), [&[], &[]], &[]), ["D0 host: place: not there"]);
         let unplugged = DeviceFacts { is_unplugged: true, ..quiet(&there, None) };
         assert_eq!(failed(unplugged, [&[], &[]], &[]), [""; 0]);
+        let preserved = DeviceFacts { is_preserved: true, ..quiet(&there, Some(&there)) };
+        let resets = ["D3 host: resets by the open: 1, first 0 ms after the handover"];
+        assert_eq!(failed(preserved, [&[ON, OFF], &[RESET]], &[]), resets);
     }
 
     #[test]
@@ -281,14 +295,15 @@ mod tests {
         let is_of_the_trace =
             |name: &str| !["place", "preserved pages", "blackout"].iter().any(|it| name.ends_with(it));
         assert!(told.deaf.is_some() && told.probes.iter().all(|it| it.passed && is_of_the_trace(&it.name)));
-        assert_eq!(told.probes.len(), 5);
+        assert_eq!(told.probes.len(), 4);
     }
 
     #[test]
     fn dma_goes_on_only_where_the_host_has_seen_it() {
         let there = function(0xfe00_0000);
-        let with = |last_change_us, is_control| DeviceFacts {
+        let with = |last_change_us, is_control: bool| DeviceFacts {
             is_busy: true,
+            is_preserved: !is_control,
             is_control,
             busy: Some(Ok(Busy { last_change_us, last_tick_us: 10_000 })),
             ..quiet(&there, Some(&there))

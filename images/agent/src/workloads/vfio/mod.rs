@@ -1,5 +1,5 @@
 //! `vfio.DEVICE.CASE`: a device that userspace owns. All devices are asked the same, level by level: D0 present, D1 usable, D2 quiet,
-//! D3 not reset, D4 its descriptor preserved, D5 running. A probe's name begins with its level. `crate::drivers` has what differs
+//! D3 not reset, D4 its descriptor preserved, D5 running; D3 to D5 only where the descriptor is preserved. A probe's name begins with its level. `crate::drivers` has what differs
 //! from device to device. Each entry of the table whose name matches is a case.
 
 mod attach;
@@ -34,7 +34,7 @@ fn plan_of(case: &str) -> Option<Plan> {
         "bus-master" => Plan { keeps_bus_master: true, ..Plan::PLAIN },
         "group" => Plan { access: Access::Group, ..Plan::PLAIN },
         "ordinary" => Plan { memory: Memory::Ordinary, ..Plan::PLAIN },
-        "retrieved-twice" => Plan { retrieves_twice: true, ..Plan::PLAIN },
+        "preserved" | "preserved-busy" => Plan { preserves: true, ..Plan::PLAIN },
         "silent" => Plan { interrupts: false, ..Plan::PLAIN },
         "unclaimed" => Plan { claims: false, ..Plan::PLAIN },
         "unplugged" => Plan { lets_go: true, ..Plan::PLAIN },

@@ -15,8 +15,8 @@ pub(crate) struct Plan {
     pub(crate) lets_go: bool,
     /// Whether the target opens it again.
     pub(crate) claims: bool,
-    /// Whether the target asks for its descriptor twice.
-    pub(crate) retrieves_twice: bool,
+    /// Whether its descriptor is preserved, and its registers and its work are compared.
+    pub(crate) preserves: bool,
 }
 
 impl Plan {
@@ -28,7 +28,7 @@ impl Plan {
         keeps_bus_master: false,
         lets_go: false,
         claims: true,
-        retrieves_twice: false,
+        preserves: false,
     };
 }
 

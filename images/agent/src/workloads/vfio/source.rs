@@ -33,10 +33,19 @@ pub(super) fn preserve(context: &mut Context) -> Result<(), StepError> {
     if let Some(Check { what, expected, observed }) = checks.into_iter().find(|it| it.expected != it.observed) {
         return Err(does_not_work(driver, what, format!("expected {expected}, observed {observed}")));
     }
-    context.check_success("D4 descriptor preserve", session.preserve(rig.device.as_fd(), DEVICE_TOKEN));
-    context.check_success("D4 address space preserve", session.preserve(rig.device.space.fd(), SPACE_TOKEN));
-    if let Some(group) = rig.device.space.group() {
-        context.check_success("D4 group preserve", session.preserve(group, GROUP_TOKEN));
+    if plan.preserves {
+        let space = session.preserve(rig.device.space.fd(), SPACE_TOKEN);
+        let group = rig.device.space.group().map(|group| session.preserve(group, GROUP_TOKEN));
+        if let Err(errno) = session.preserve(rig.device.as_fd(), DEVICE_TOKEN) {
+            // A device that a kernel refuses to preserve goes on to work.
+            context.hold_device(HeldDevice { driver, rig });
+            let about = format!("the descriptor of {}", driver.device);
+            return Err(StepError::refused("ioctl LIVEUPDATE_SESSION_PRESERVE_FD", about)(errno));
+        }
+        context.check_success("D4 address space preserve", space);
+        if let Some(group) = group {
+            context.check_success("D4 group preserve", group);
+        }
     }
 
     let mut manifest = facts(&function).map_err(StepError::Agent)?;

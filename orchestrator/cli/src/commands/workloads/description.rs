@@ -15,7 +15,7 @@ pub(super) fn description(workload: &Workload) -> String {
         requires,
         shares_boot,
         update,
-        qualifies,
+        left_out,
         long,
         device,
         busy,
@@ -58,8 +58,8 @@ pub(super) fn description(workload: &Workload) -> String {
     if !made.is_empty() {
         lines.push(format!("  update    {}", made.join("; ")));
     }
-    if !qualifies {
-        lines.push("  qualify   runs it only if it is named: no released kernel passes".to_owned());
+    if let Some(why) = left_out {
+        lines.push(format!("  qualify   runs it only if it is named: {why}"));
     }
     if *long {
         lines.push("  long      takes minutes: it runs only if it is named in full; `*` does not match it".to_owned());
