@@ -76,7 +76,7 @@ fn device_fault(fault: &str, workload: &str, profile: &str, probes: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let inject = ["--profile", profile, "--inject", &format!("device:{fault}")];
     let (cell, output) = run_cell(folder.path(), [NEW, NEW], workload, &inject);
-    assert_eq!((cell.outcome, cell.status), (Outcome::Lost, Status::Regression), "{}", text(&output));
+    assert_eq!((cell.outcome, cell.status), (Outcome::Lost, Status::Unexpected), "{}", text(&output));
     assert_eq!(cell.failed_probes(), probes.iter().copied().collect(), "{fault}: {cell:?}");
 }
 

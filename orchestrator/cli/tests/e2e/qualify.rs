@@ -38,7 +38,7 @@ fn a_target_without_luo_is_no_go() {
 #[test]
 fn an_update_that_loses_a_byte_is_no_go() {
     let folder = tempfile::tempdir().unwrap();
-    let told = "memfd.basic on q35-intel: lost: memfd 4k content";
+    let told = "memfd.basic on q35-intel: lost: memfd host: pages of 4k after the kexec";
     qualify(folder.path(), NEW, &["--repeat", "1", "--inject", "flip:4k:0:0"], false, told);
 }
 

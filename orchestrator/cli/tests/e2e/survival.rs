@@ -21,8 +21,9 @@ mod alone {
         assert_eq!(run.cells.len(), 4);
         for cell in &run.cells {
             assert_eq!((cell.outcome, cell.status), (Outcome::Survived, Status::Expected), "{cell:?}");
-            // Five memfds: retrieved, offset, size, content; two sessions: retrieved, finished, gone.
-            assert_eq!(cell.probes.len(), 5 * 4 + 2 * 3);
+            // Five memfds: retrieved, offset, size, content, and the host's pages before and after, and places; two
+            // sessions: retrieved, finished, gone.
+            assert_eq!(cell.probes.len(), 5 * 7 + 2 * 3);
             assert!(cell.blackout.unwrap().duration_us > 1000);
             let evidence = folder.path().join("run").join(&cell.folder);
             for name in ["console.log", "kmsg.log", "agent.jsonl", "qmp.jsonl", "command.txt"] {

@@ -1,6 +1,7 @@
-//! `vfio.DEVICE.CASE`: a device that userspace owns. All devices are asked the same, level by level: D0 present, D1 usable, D2 quiet,
-//! D3 not reset, D4 its descriptor preserved, D5 running; D3 to D5 only where the descriptor is preserved. A probe's name begins with its level. `crate::drivers` has what differs
-//! from device to device. Each entry of the table whose name matches is a case.
+//! `vfio.DEVICE.CASE`: a device that userspace owns. All devices are asked the same, level by level: D0 present, D1 usable,
+//! D2 quiet; and where the descriptor is preserved, D3 not reset, D4 its descriptor preserved, D5 running. A probe's name
+//! begins with its level. `crate::drivers` has what differs from device to device. Each entry of the table whose name
+//! matches is a case.
 
 mod attach;
 mod device;

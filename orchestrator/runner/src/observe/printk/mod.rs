@@ -54,6 +54,18 @@ struct Heard {
     taints: Vec<(u64, u64)>,
     /// When the memory was last the kernel's, in microseconds since the start.
     last_us: u64,
+    /// How often in a row the place of a record has had something else.
+    others: u32,
+}
+
+/// What the memory of the log is at a look.
+enum Memory {
+    /// The kernel's.
+    Its,
+    /// That of a kernel which is about to write a record, or no longer the kernel's.
+    Unsure,
+    /// No longer the kernel's.
+    Others,
 }
 
 /// The memory of a log that is read.
@@ -165,21 +177,25 @@ impl Heard {
     /// Reads what is new. Breaks when the memory is no longer the kernel's.
     fn look(&mut self, source: &Source, now_us: u64) -> ControlFlow<()> {
         match self.read(source, now_us) {
-            Ok(true) => {
-                self.last_us = now_us;
+            Ok(Memory::Its) => {
+                (self.last_us, self.others) = (now_us, 0);
                 ControlFlow::Continue(())
             }
-            Ok(false) | Err(_) => ControlFlow::Break(()),
+            Ok(Memory::Unsure) if self.others < UNSURE => {
+                self.others += 1;
+                ControlFlow::Continue(())
+            }
+            Ok(Memory::Unsure | Memory::Others) | Err(_) => ControlFlow::Break(()),
         }
     }
 
-    /// Returns whether the memory is the kernel's.
-    fn read(&mut self, source: &Source, now_us: u64) -> Result<bool, String> {
+    fn read(&mut self, source: &Source, now_us: u64) -> Result<Memory, String> {
         let Source { ram, ring, taint } = source;
-        let Some(new) = ring.from(self.next, ram)? else { return Ok(false) };
+        let Some(new) = ring.from(self.next, ram)? else { return Ok(Memory::Others) };
         for _ in 0..new {
             match ring.slot(self.next, ram)? {
-                Slot::Other => return Ok(false),
+                // The head moves before the descriptor has the new id (desc_reserve()).
+                Slot::Other => return Ok(Memory::Unsure),
                 Slot::Reserved => break,
                 Slot::Open(record) => {
                     self.open = record.is_of_kernel.then_some(record.text);
@@ -202,7 +218,7 @@ impl Heard {
                 self.taints.push((now, now_us));
             }
         }
-        Ok(true)
+        Ok(Memory::Its)
     }
 
     fn end(&mut self, last_tick_us: u64, slack_us: u64) -> Result<LateLog, String> {
@@ -226,6 +242,10 @@ impl Heard {
 fn lock(heard: &Mutex<Heard>) -> std::sync::MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How many looks in a row, of a millisecond or more each, the place of a record may have something else while it is
+/// reserved. A kernel that boots in the same memory takes longer to write as many records.
+const UNSURE: u32 = 200;
 
 /// How many records are searched for the last line that a kernel told.
 const SEARCHED: u64 = 4096;

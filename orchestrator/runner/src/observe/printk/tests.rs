@@ -129,6 +129,21 @@ fn a_record_that_may_be_continued_is_kept_as_it_was_last() {
 }
 
 #[test]
+fn a_record_whose_descriptor_is_not_there_yet_is_heard_when_it_is() {
+    let (mut kernel, source, mut heard) = heard();
+    kernel.log("late", 0);
+    let place = DESCRIPTORS + kernel.id % COUNT * 24;
+    for before in [5, kernel.id.wrapping_sub(COUNT) | 3 << 62] {
+        kernel.put(place, before);
+        assert!(heard.look(&source, 1).is_continue());
+    }
+    assert_eq!(heard.last_us, 0);
+    kernel.set_state(FINAL);
+    assert!(heard.look(&source, 2).is_continue());
+    assert_eq!((heard.others, heard.end(2, 0).unwrap().lines), (0, vec!["late".to_owned()]));
+}
+
+#[test]
 fn taint_counts_until_the_memory_is_somebody_elses() {
     let (kernel, source, mut heard) = heard();
     for (at_us, taint) in [(1_000, 0), (2_000, 512), (2_500, 512), (3_000, 512 | 128)] {
@@ -145,14 +160,15 @@ fn taint_counts_until_the_memory_is_somebody_elses() {
 
 #[test]
 fn memory_that_is_somebody_elses_is_not_heard_and_a_kernel_is_heard_to_its_end() {
-    for overwrite in [(RING + 32, 17), (RING + 32, 1 << 40), (DESCRIPTORS, u64::MAX)] {
+    for (is_head, word) in [(true, 17), (true, 1 << 40), (false, u64::MAX)] {
         let (mut kernel, source, mut heard) = heard();
         assert!(heard.look(&source, 1_000).is_continue());
         kernel.log("x", 0);
-        let (address, word) = overwrite;
-        let address = if address == DESCRIPTORS { address + kernel.id % COUNT * 24 } else { address };
-        kernel.put(address, word);
-        assert!(heard.look(&source, 2_000).is_break(), "{overwrite:?}");
+        kernel.put(if is_head { RING + 32 } else { DESCRIPTORS + kernel.id % COUNT * 24 }, word);
+        if !is_head {
+            assert!((0..UNSURE).all(|_| heard.look(&source, 2_000).is_continue()), "it can be about to be written");
+        }
+        assert!(heard.look(&source, 2_000).is_break(), "{word}");
         assert_eq!(heard.end(1_500, 500).unwrap(), LateLog::default());
         let why = "its log buffer could not be read any more 4 ms before its last tick";
         assert_eq!(heard.end(5_501, 500), Err(why.to_owned()));
