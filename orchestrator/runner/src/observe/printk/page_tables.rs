@@ -42,7 +42,8 @@ impl<'a> PageTables<'a> {
         for level in (0..self.levels).rev() {
             let shift = 12 + 9 * level;
             let mut entry = [0; 8];
-            let place = table + (address >> shift & 0x1ff) * 8;
+            // A note can say anything.
+            let place = table.wrapping_add((address >> shift & 0x1ff) * 8);
             self.ram.read(place, &mut entry).map_err(|error| error.to_string())?;
             let entry = u64::from_le_bytes(entry) & !self.encryption;
             if entry & PRESENT == 0 {

@@ -3,6 +3,7 @@
 
 use super::page_tables::{Mapped, PageTables};
 use super::vmcoreinfo::Vmcoreinfo;
+use luqual_model::bounds::FINDING;
 use luqual_vm::Ram;
 
 /// Where the parts of the ring are. They do not move while the kernel runs.
@@ -125,7 +126,7 @@ impl Ring {
         let end = next.wrapping_sub(1) % self.text_size + 1;
         let begin = begin % self.text_size;
         let start = (if begin >= end { 0 } else { begin }) + WORD;
-        (start, length.min(end.saturating_sub(start)))
+        (start, length.min(end.saturating_sub(start)).min(FINDING as u64))
     }
 }
 

@@ -244,6 +244,8 @@ fn small_pages_are_found_where_they_are() {
     assert!(
         mapped.read(&kernel.ram, 9, &mut text).is_err() && mapped.read(&kernel.ram, usize::MAX, &mut text).is_err()
     );
+    let note = info("SYMBOL(init_top_pgt)=ffffffff7fffffff\nNUMBER(phys_base)=0");
+    assert!(PageTables::of(&kernel.ram, &note).unwrap().map(IMAGE | 0xffff_f000, 1).is_err(), "nothing overflows");
     for (address, length) in [(start + 0x2000, 1), (start, 5 * MIB), (u64::MAX, 2)] {
         assert!(tables.map(address, length).is_err(), "{address:#x}");
     }
