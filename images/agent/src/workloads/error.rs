@@ -14,6 +14,9 @@ pub(crate) enum StepError {
     Declined { call: String, how: String, about: String },
     /// The agent failed. That says nothing about the kernel.
     Agent(String),
+    /// The case does not hold something. In a target, that is what the kernel did not give back, for which a probe has
+    /// failed; in the first source, the agent failed.
+    NotHeld(String),
     /// The machine or the kernel lacks what the case needs.
     Missing(String),
 }
@@ -28,6 +31,14 @@ impl StepError {
     /// For `map_err` on anything else.
     pub(crate) fn agent<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
         move |error| Self::Agent(format!("{what}: {error}"))
+    }
+
+    /// A case ends where the kernel did not give back what it needs: a probe says so already.
+    pub(crate) fn unless_lost(ended: Result<(), Self>) -> Result<(), Self> {
+        match ended {
+            Err(Self::NotHeld(_)) => Ok(()),
+            ended => ended,
+        }
     }
 }
 
@@ -48,6 +59,7 @@ impl From<StepError> for NotDone {
             }
             StepError::Declined { call, how, about } => Self::Refused { call, errno: how, about },
             StepError::Agent(message) => Self::Failed { message },
+            StepError::NotHeld(what) => Self::Failed { message: format!("{what} is not held") },
             StepError::Missing(what) => Self::Missing { what },
         }
     }

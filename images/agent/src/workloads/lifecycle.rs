@@ -168,12 +168,12 @@ fn note_goes_on(context: &mut Context) -> Done {
 /// Preserves the note that is held for the next kernel.
 fn hand_on_note(context: &mut Context) -> Done {
     let session = context.session("control")?;
-    let note = context.held("note").ok_or_else(|| StepError::Agent("the note is not held".to_owned()))?;
+    let note = context.held("note").ok_or_else(|| StepError::NotHeld("the note".to_owned()))?;
     context.preserve_fd(&session, note, NOTE, "note")
 }
 
 fn note_comes_back(context: &mut Context) -> Done {
-    let Ok(session) = context.session("control") else { return Ok(()) };
+    let session = context.session("control")?;
     if let Some(note) = context.retrieve_file(&session, NOTE, "note") {
         context.hold("note", note);
     }

@@ -136,3 +136,16 @@ fn groups(function: &Function, _: &[u8]) -> Option<String> {
     members.sort_unstable();
     Some(members.join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_was_lost_is_no_failure_of_the_agent() {
+        for case in CASES {
+            let mut context = Context::new(case, 0, 1, None);
+            assert!(context.verify().is_ok(), "{}", case.name);
+        }
+    }
+}

@@ -148,7 +148,7 @@ impl Context {
 
     /// A kept memfd. It is an error if the case does not hold it.
     pub(crate) fn kept(&self, name: &str) -> Result<Rc<File>, StepError> {
-        self.memfds.get(name).cloned().ok_or_else(|| StepError::Agent(format!("memfd {name} is not held")))
+        self.memfds.get(name).cloned().ok_or_else(|| StepError::NotHeld(format!("memfd {name}")))
     }
 
     /// A kept memfd, or none if the kernel did not give it back, for which another probe has failed.

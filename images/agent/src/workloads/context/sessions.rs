@@ -48,7 +48,7 @@ impl Context {
 
     /// The session with this label, which the case has created or retrieved.
     pub(crate) fn session(&self, label: &str) -> Result<Rc<Session>, StepError> {
-        self.sessions.get(label).cloned().ok_or_else(|| StepError::Agent(format!("session {label} is not held")))
+        self.sessions.get(label).cloned().ok_or_else(|| StepError::NotHeld(format!("session {label}")))
     }
 
     /// Holds a session that the case has created itself.

@@ -15,6 +15,15 @@ use std::rc::Rc;
 impl Context {
     /// Preserves the state and holds it. In a target that is the next source, the state is what was retrieved.
     pub(crate) fn preserve(&mut self) -> Result<(), StepError> {
+        self.preserve_all().map_err(|error| match error {
+            StepError::NotHeld(what) if self.hop > 0 => {
+                StepError::Missing(format!("{what}, which it did not give back"))
+            }
+            error => error,
+        })
+    }
+
+    fn preserve_all(&mut self) -> Result<(), StepError> {
         self.is_preserved = true;
         if self.hop == 0 {
             self.unpreserved = Some(Mapping::locked_page().map_err(StepError::agent("a page of memory"))?);
@@ -26,11 +35,11 @@ impl Context {
             (self.case.prepare)(self)?;
         }
         for kept in self.case.kept {
+            let memfd = self.kept(kept.memfd.name)?;
             let session = match self.sessions.get(kept.session) {
                 Some(session) => session.clone(),
                 None => self.create(kept.session)?,
             };
-            let memfd = self.kept(kept.memfd.name)?;
             self.preserve_fd(&session, memfd.as_fd(), kept.token, kept.memfd.name)?;
         }
         (self.case.source)(self)?;
@@ -52,7 +61,7 @@ impl Context {
             }
         }
         self.report_pages()?;
-        (self.case.retrieved)(self)
+        StepError::unless_lost((self.case.retrieved)(self))
     }
 
     /// Tells the host where the memory of each kept memfd is. A case that closes one tells it before.
@@ -78,7 +87,7 @@ impl Context {
             }
         }
         if self.hop > 0 && !self.is_preserved {
-            (self.case.target)(self)?;
+            StepError::unless_lost((self.case.target)(self))?;
         }
         Ok(())
     }
@@ -101,7 +110,7 @@ impl Context {
             self.check(format!("session {label} after finish"), "ENOENT", success_or_errno(&again, "still there"));
         }
         drop(device);
-        (self.case.finished)(self)
+        StepError::unless_lost((self.case.finished)(self))
     }
 
     /// The memfd that has this page, and the byte offset of the page in it.
@@ -157,4 +166,23 @@ pub(super) fn labels(case: &'static Case) -> Vec<&'static str> {
         }
     }
     labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_did_not_give_back_is_no_failure_of_the_agent() {
+        let case = crate::workloads::find("lifecycle.there-and-back").unwrap();
+        let again = Context::new(case, 0, 1, None).preserve();
+        assert!(matches!(&again, Err(StepError::Missing(what)) if what.starts_with("memfd control")), "{again:?}");
+        let lost = || StepError::NotHeld("memfd control".to_owned());
+        assert!(StepError::unless_lost(Err(lost())).is_ok());
+        assert!(StepError::unless_lost(Err(StepError::Agent("no memory".to_owned()))).is_err());
+        let failed = luqual_protocol::NotDone::from(lost());
+        assert!(
+            matches!(failed, luqual_protocol::NotDone::Failed { message } if message == "memfd control is not held")
+        );
+    }
 }

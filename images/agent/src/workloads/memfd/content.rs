@@ -182,7 +182,7 @@ fn write_until_freeze(context: &mut Context) -> Done {
 }
 
 fn written_until_freeze(context: &mut Context) -> Done {
-    let Ok(session) = context.session("control") else { return Ok(()) };
+    let session = context.session("control")?;
     let Some(log) = context.retrieve_file(&session, 2, LOG.name) else { return Ok(()) };
     let mut bytes = vec![0; LOG.size as usize];
     log.read_exact_at(&mut bytes, 0).map_err(agent("the log"))?;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(super) fn compare_and_open(context: &mut Context) -> Result<(), StepError> {
     let DeviceUnderTest { driver, is_busy, function } = device_under_test(context)?;
     let plan = *context.plan();
-    let Ok(session) = context.session("control") else { return Ok(()) };
+    let session = context.session("control")?;
     let canary = context.retrieve_file(&session, CANARY_TOKEN, "canary");
     let memory = context.retrieve_file(&session, DMA_TOKEN, "dma");
     let manifest = manifest::retrieve(context, &session, MANIFEST_TOKEN)?;
