@@ -23,7 +23,7 @@ impl Part {
         });
         let is_own = |turn: u32| turn % self.of == self.number - 1;
         let places = turns.enumerate().filter(|(_, turn)| is_own(*turn)).map(|(place, _)| place).collect();
-        let selection = luqual_kernels::digest::of_bytes(ids(cells).as_bytes());
+        let selection = luqual_files::digest::of_bytes(ids(cells).as_bytes());
         Partition { number: self.number, of: self.of, cells: cells.len(), places, selection }
     }
 }

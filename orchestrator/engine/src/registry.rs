@@ -2,7 +2,8 @@
 
 use crate::error::EngineError;
 use luqual_config::{Origin, Program, matches};
-use luqual_kernels::{KernelError, Selftests, Store, digest, not_a_program};
+use luqual_files::digest;
+use luqual_kernels::{KernelError, Selftests, Store, not_a_program};
 use luqual_model::bounds::PROGRAM;
 use luqual_model::{ProgramFile, ProgramInfo};
 use luqual_protocol::{Workload, external, workloads};

@@ -2,6 +2,7 @@
 //!
 //! A FIFO waits for its other end, a device has no end, and a symbolic link in a folder of somebody's leads out of it.
 
+pub mod digest;
 mod folder;
 
 pub use folder::{Folder, Kind};

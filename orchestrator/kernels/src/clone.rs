@@ -3,11 +3,11 @@
 
 use crate::build::configure_and_make;
 use crate::catalog::Entry;
-use crate::digest;
 use crate::error::KernelError;
 use crate::git::{Failed, git_meanwhile};
 use crate::progress::BuildProgress;
 use crate::workplace::can_build;
+use luqual_files::digest;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,10 @@
 
 use crate::catalog::Source;
 use crate::error::KernelError;
+use crate::lock;
 use crate::progress::BuildProgress;
-use crate::{digest, lock};
 use futures_util::StreamExt;
+use luqual_files::digest;
 use reqwest::StatusCode;
 use reqwest::header::RANGE;
 use std::fs::{self, File};

@@ -94,7 +94,7 @@ impl Header {
 pub fn build_id(elf: &[u8]) -> Option<String> {
     let file = object::File::parse(elf).ok()?;
     let id = file.build_id().ok().flatten()?;
-    Some(crate::digest::hex(id))
+    Some(luqual_files::digest::hex(id))
 }
 
 /// All ABI strings in a kernel's ELF: NUL-terminated, such as `kho-v4`, `luo-v5` or `memfd-v2` in

@@ -5,7 +5,6 @@ mod catalog;
 mod clone;
 mod commits;
 mod config;
-pub mod digest;
 mod error;
 mod fetch;
 mod git;

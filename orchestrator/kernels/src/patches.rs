@@ -3,9 +3,9 @@
 //! git reads (git-mailsplit, git-mailinfo, git-format-patch) and applies (git-apply) them, so that luqual accepts
 //! what kernel developers send.
 
-use crate::digest;
 use crate::error::{KernelError, says_full};
 use crate::git::{Failed, git, plain_git, said};
+use luqual_files::digest;
 use luqual_model::bounds::TEXT_FILE;
 use luqual_model::plain::one_line;
 use std::ffi::{OsStr, OsString};

@@ -3,7 +3,8 @@
 use crate::catalog::{Base, Entry, Source};
 use crate::error::KernelError;
 use crate::patches::{self, Patch};
-use crate::{digest, tools};
+use crate::tools;
+use luqual_files::digest;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -83,7 +83,7 @@ impl Unpacked {
         let image = image.filter(|path| path.is_file());
         let image =
             image.ok_or_else(|| wrong(format!("it has no kernel image with the digest {}", digest.escape_debug())))?;
-        let found = luqual_kernels::digest::of_file(&image).map_err(EngineError::own(image.display()))?;
+        let found = luqual_files::digest::of_file(&image).map_err(EngineError::own(image.display()))?;
         if found != *digest {
             return Err(wrong(format!("its file {name} has the digest {found}; the record says {digest}")));
         }

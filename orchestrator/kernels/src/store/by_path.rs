@@ -2,8 +2,9 @@
 
 use crate::config::KernelConfig;
 use crate::error::KernelError;
+use crate::image;
 use crate::kernel::Kernel;
-use crate::{digest, image};
+use luqual_files::digest;
 use luqual_model::{KernelInfo, bounds};
 use std::collections::BTreeMap;
 use std::fs;

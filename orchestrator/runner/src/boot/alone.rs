@@ -27,7 +27,7 @@ pub(super) async fn digest(logs: &Path) -> Option<String> {
         for name in [CONSOLE_RAW, ANSWERS] {
             digest.update(fs::read(logs.join(name)).ok()?);
         }
-        Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(luqual_files::digest::hex(&digest.finalize()))
     });
     digested.await.ok()?
 }

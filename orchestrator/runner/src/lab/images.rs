@@ -1,8 +1,8 @@
 //! Takes the digests of the images again when they are booted: a file that was replaced during a run is another kernel.
 
 use super::Start;
+use luqual_files::digest;
 use luqual_model::bounds::IMAGE;
-use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// Checks that the images of a boot are those of its record. An error names the kernel, and says what its image is now.
@@ -18,7 +18,7 @@ pub async fn unchanged_images(start: &Start<'_>) -> Result<(), String> {
 
 fn unchanged(path: PathBuf, known: &str, name: &str) -> Result<(), String> {
     let bytes = luqual_files::read(&path, IMAGE).map_err(|error| format!("{}: {error}", path.display()))?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = digest::of_bytes(&bytes);
     if found == known {
         return Ok(());
     }

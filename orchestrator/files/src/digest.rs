@@ -11,7 +11,7 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 
 /// The digest of a file.
 pub fn of_file(path: &Path) -> io::Result<String> {
-    let mut file = luqual_files::open(path)?;
+    let mut file = crate::open(path)?;
     let mut digest = Sha256::new();
     let mut bytes = vec![0; 1 << 20];
     loop {
