@@ -22,6 +22,7 @@ pub use boot::{
 };
 pub use inject::{DeviceFault, FAULT_SYNTAX, Fault};
 pub use journal::{CutOff, Dispatcher, JOURNAL, has_begun};
+pub use judge::BrokenBy;
 pub use lab::{File, Guest, Lab, Machine, QemuLab, Start, Waiting, unchanged_images};
 pub use observe::{LateLog, MachineTime, Ticks, Withheld};
 pub use requirements::capability;

@@ -15,8 +15,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static SelftestFault> {
 mod tests {
     use super::super::fault::Injection;
     use super::*;
-    use luqual_runner::Fault;
-    use std::collections::BTreeSet;
+    use luqual_runner::{BrokenBy, Fault};
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn each_fault_can_be_injected_and_none_that_harms_survives() {
@@ -28,6 +28,20 @@ mod tests {
             if let Injection::Boot(inject) = fault.injection {
                 assert_eq!(inject.parse::<Fault>().map(|it| it.to_string()), Ok(inject.to_owned()));
             }
+        }
+    }
+
+    #[test]
+    fn docs_probes_names_faults_that_break_the_probes_of_its_lines() {
+        let mut broken: BTreeMap<&BrokenBy, BTreeSet<&str>> = BTreeMap::new();
+        for (fault, probe) in all().flat_map(|fault| fault.expected.probes.iter().map(move |probe| (fault, probe))) {
+            let line = BrokenBy::find(probe).unwrap_or_else(|| panic!("docs/probes.md has no `{probe}`"));
+            broken.entry(line).or_default().insert(fault.name);
+        }
+        for line in BrokenBy::all() {
+            let by = broken.remove(line).unwrap_or_default();
+            assert!(line.seen.iter().all(|name| by.contains(name)), "{line:?} is broken by {by:?}");
+            assert_eq!(line.seen.is_empty(), by.is_empty(), "{line:?} is broken by {by:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use luqual_model::Outcome;
 use luqual_protocol::{LoadTime, Unplug, Workload};
-use luqual_runner::capability;
+use luqual_runner::{BrokenBy, capability};
 
 /// All that is known of a workload.
 pub(super) fn description(workload: &Workload) -> String {
@@ -64,6 +64,14 @@ pub(super) fn description(workload: &Workload) -> String {
     if *long {
         lines.push("  long      takes minutes: it runs only if it is named in full; `*` does not match it".to_owned());
     }
+    let probes = BrokenBy::of_workload(name);
+    if !probes.is_empty() {
+        lines.push("  probes of the guest, by the fault that breaks them".to_owned());
+    }
+    for (fault, names) in probes {
+        lines.push(format!("    {fault}"));
+        lines.push(format!("      {}", names.into_iter().collect::<Vec<_>>().join("; ")));
+    }
     lines.push("  outcomes".to_owned());
     lines.extend(Outcome::ALL.map(|outcome| format!("    {:<14}  {}", outcome.word(), meaning(outcome))));
     lines.join("\n")
@@ -104,6 +112,14 @@ mod tests {
         }
         let shown = description(luqual_protocol::find_workload("lifecycle.hundred").unwrap());
         assert!(shown.contains("  update    100 kexecs") && shown.contains("  long      takes minutes"), "{shown}");
+    }
+
+    #[test]
+    fn a_workload_shows_its_probes_and_what_breaks_them() {
+        let shown = description(luqual_protocol::find_workload("luo.name-empty").unwrap());
+        let (_, probes) = shown.split_once("  probes of the guest").unwrap();
+        let (fault, _) = probes.split_once("\n      a session without a name\n").unwrap();
+        assert!(fault.ends_with("a name without an end, or an empty one, is accepted"), "{shown}");
     }
 
     #[test]
