@@ -154,7 +154,7 @@ impl<'a> Make<'a> {
         let mut child = command.spawn().map_err(KernelError::file("make"))?;
         // The command has the other end of the pipe.
         drop(command);
-        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
         group.be_nice();
         let reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(KernelError::file(self.tree))?;
         let mut lines = BufReader::new(reader).split(b'\n');
@@ -164,7 +164,8 @@ impl<'a> Make<'a> {
             on_line(&line);
         }
         let status = child.wait().await.map_err(KernelError::file("make"))?;
-        drop(group);
+        // Once make is reaped, another group can have its id.
+        group.0 = None;
         if status.success() {
             return Ok(());
         }
@@ -182,7 +183,7 @@ impl<'a> Make<'a> {
     }
 }
 
-/// The process group of make, which is killed when this is dropped.
+/// The process group of make, which is killed when this is dropped before make has ended.
 struct Group(Option<Pid>);
 
 impl Group {
