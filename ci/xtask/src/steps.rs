@@ -127,7 +127,7 @@ pub(crate) const STEPS: &[CiStep] = &[
         name: "clippy",
         purpose: "lints, warnings denied",
         tier: Tier::Gate,
-        budget: 4 * MINUTE,
+        budget: 5 * MINUTE,
         work: Work::Command(&[
             "cargo",
             "clippy",
@@ -203,7 +203,7 @@ pub(crate) const STEPS: &[CiStep] = &[
         name: "test",
         purpose: "unit tests, and end-to-end tests on real kernels",
         tier: Tier::Gate,
-        budget: 10 * MINUTE,
+        budget: 15 * MINUTE,
         work: Work::Tests(&[
             "cargo",
             "nextest",

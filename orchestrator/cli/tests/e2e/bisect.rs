@@ -1,43 +1,42 @@
 //! The first kernel at which a cell ends otherwise: of the catalog, and of a git tree. What is booted are real kernels; the tree is one
 //! whose Makefile lays them down, since a real one would be compiled for ten minutes.
 
-use crate::common::{assert_nothing_left, luqual, text};
-use std::path::Path;
-use std::process::Output;
-
-fn bisect(folder: &Path, words: &[&str]) -> Output {
-    luqual(folder).args(["bisect", "--report-dir", "run"]).args(words).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[test]
-fn the_first_of_the_catalog_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let words = ["--source", "7.3.4", "--good", "6.18.15", "--bad", "7.3.4", "--among", "7.2.12"];
-    let output = bisect(folder.path(), &words);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(stdout(&output).contains("\nfirst: 7.2.12: survived\n  before it: incompatible: "), "{}", text(&output));
-    // The other way round, by what was seen there before: nothing is run again.
-    let words = ["--source", "7.3.4", "--good", "7.3.4", "--bad", "6.18.15", "--among", "7.2.12"];
-    let output = bisect(folder.path(), &words);
-    assert!(stdout(&output).contains("\nfirst: 6.18.15: incompatible: "), "{}", text(&output));
-    assert!(!text(&output).contains("[1/1]"), "{}", text(&output));
-    let output = bisect(folder.path(), &["--source", "7.3.4", "--good", "7.2.12", "--bad", "7.3.4"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    let output = bisect(folder.path(), &["--source", "7.2.12", "--good", "7.3.4", "--bad", "6.18.15"]);
-    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert_nothing_left(folder.path());
-}
-
 mod full {
-    use super::stdout;
     use crate::common::{assert_nothing_left, image_of, luqual, text};
     use std::fs;
     use std::path::Path;
-    use std::process::Command;
+    use std::process::{Command, Output};
+
+    fn bisect(folder: &Path, words: &[&str]) -> Output {
+        luqual(folder).args(["bisect", "--report-dir", "run"]).args(words).output().unwrap()
+    }
+
+    fn stdout(output: &Output) -> String {
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[test]
+    fn the_first_of_the_catalog_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["--source", "7.3.4", "--good", "6.18.15", "--bad", "7.3.4", "--among", "7.2.12"];
+        let output = bisect(folder.path(), &words);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert!(
+            stdout(&output).contains("\nfirst: 7.2.12: survived\n  before it: incompatible: "),
+            "{}",
+            text(&output)
+        );
+        // The other way round, by what was seen there before: nothing is run again.
+        let words = ["--source", "7.3.4", "--good", "7.3.4", "--bad", "6.18.15", "--among", "7.2.12"];
+        let output = bisect(folder.path(), &words);
+        assert!(stdout(&output).contains("\nfirst: 6.18.15: incompatible: "), "{}", text(&output));
+        assert!(!text(&output).contains("[1/1]"), "{}", text(&output));
+        let output = bisect(folder.path(), &["--source", "7.3.4", "--good", "7.2.12", "--bad", "7.3.4"]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let output = bisect(folder.path(), &["--source", "7.2.12", "--good", "7.3.4", "--bad", "6.18.15"]);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert_nothing_left(folder.path());
+    }
 
     #[test]
     fn the_first_commit_is_found_around_one_that_does_not_build() {

@@ -13,7 +13,7 @@ fn a_qemu_that_dies_in_the_blackout_is_the_harness_failing() {
     let folder = tempfile::tempdir().unwrap();
     let (cell, output) = run_pair(folder.path(), OLD, NEW, &["--inject", "kill-qemu:reconnect"]);
     assert_eq!((cell.outcome, output.status.code()), (Outcome::HarnessFailed, Some(3)), "{cell:?}");
-    assert_eq!(cell.phase, Phase::Reconnect);
+    assert_eq!(cell.phase, Phase::Reconnect, "{cell:?}");
     assert!(cell.title.contains("SIGKILL"), "{cell:?}");
 }
 
