@@ -58,8 +58,11 @@ impl Display {
                     bar.set_length(self.planned as u64);
                 }
             }
-            Event::RunResumed { left } => {
+            Event::RunResumed { left, again } => {
                 self.planned = *left;
+                if !again.is_empty() {
+                    self.say(runs_again(again.len()));
+                }
                 if let Some(bar) = &self.bar {
                     bar.set_length(self.planned as u64);
                 }
@@ -151,6 +154,12 @@ fn remaining(ended: u64, guess: Duration) -> String {
 /// Why a boot is not what its cells are judged by, which may be a console's line.
 fn not_well(boot: &CellId, why: &str) -> String {
     line(&format!("{boot} did not end as expected; each of its cells runs again alone: {why}"))
+}
+
+/// What a resumed run does with cells that say nothing about a kernel.
+fn runs_again(count: usize) -> String {
+    let cells = if count == 1 { "1 cell".to_owned() } else { format!("{count} cells") };
+    format!("{cells} ended as harness-failed, which says nothing about a kernel; they run again")
 }
 
 impl Default for Display {

@@ -49,6 +49,15 @@ impl Record {
                     return Err(invalid(format!("{} ended twice", record.id)));
                 }
             }
+            if let Event::RunResumed { again, .. } = &stamped.event {
+                for cell in again {
+                    // Nothing else may be taken back.
+                    let taken = planned.get(cell).and_then(|number| ended[*number].take());
+                    if taken.is_none_or(|(_, brief)| brief.outcome != Outcome::HarnessFailed) {
+                        return Err(invalid(format!("{cell} runs again, and had not ended as harness-failed")));
+                    }
+                }
+            }
             run.fold(&stamped);
         }
         Ok(Self { name: run.id.clone(), run, ended, journal })
@@ -161,7 +170,7 @@ fn invalid(why: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{attempt, cells, record, record_of, try_written};
+    use crate::samples::{attempt, cells, record, record_of, try_again, try_written};
     use luqual_model::{Expectation, Finding, FindingKind, Status};
 
     #[test]
@@ -222,6 +231,22 @@ mod tests {
         ] {
             let told = refused(cell);
             assert!(told.contains(why), "{told}; not {why}");
+        }
+    }
+
+    #[test]
+    fn only_a_failure_of_the_harness_can_be_taken_back() {
+        let survived = changed(|_| {});
+        let harness = changed(|cell| {
+            cell.outcome = Outcome::HarnessFailed;
+            cell.status = Status::Unexpected;
+        });
+        let record = try_again(harness, survived.clone()).unwrap();
+        assert_eq!(record.totals().by_outcome, [(Outcome::Survived, 1)].into());
+        for outcome in [Outcome::Lost, Outcome::Crashed, Outcome::Survived] {
+            let first = changed(|cell| cell.outcome = outcome);
+            let why = try_again(first, survived.clone()).err().unwrap().to_string();
+            assert!(why.contains("runs again, and had not ended as harness-failed"), "{outcome}: {why}");
         }
     }
 

@@ -219,13 +219,24 @@ pub(crate) fn try_written(planned: Vec<PlannedCell>, cells: Vec<CellRecord>) -> 
     journal(RunInfo { planned, ..run() }, cells)
 }
 
+/// A run that is resumed with a cell that had ended: its first end, and its second one.
+pub(crate) fn try_again(first: CellRecord, second: CellRecord) -> io::Result<Record> {
+    let run = RunInfo { planned: vec![first.plan.clone()], ..run() };
+    let resumed = Event::RunResumed { left: 1, again: vec![first.id.clone()] };
+    let ended = |record| Event::CellFinished { record: Box::new(record) };
+    read_again(run, [ended(first), resumed, ended(second)])
+}
+
 /// A journal, as a run writes it, read again.
 fn journal(run: RunInfo, cells: Vec<CellRecord>) -> io::Result<Record> {
+    read_again(run, cells.into_iter().map(|record| Event::CellFinished { record: Box::new(record) }))
+}
+
+fn read_again(run: RunInfo, events: impl IntoIterator<Item = Event>) -> io::Result<Record> {
     let started = Event::RunStarted { run: Box::new(run) };
-    let ended = cells.into_iter().map(|record| Event::CellFinished { record: Box::new(record) });
     let finished = Event::RunFinished { interrupted: false };
     let mut file = tempfile::tempfile().unwrap();
-    for event in std::iter::once(started).chain(ended).chain([finished]) {
+    for event in std::iter::once(started).chain(events).chain([finished]) {
         let line = serde_json::to_string(&Stamped { at_us: 30_000_000, event }).unwrap();
         writeln!(file, "{line}").unwrap();
     }

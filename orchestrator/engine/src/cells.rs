@@ -12,7 +12,7 @@ use crate::report_files::write_reports;
 use crate::selection::profile_of;
 use crate::supply::Supply;
 use luqual_config::Deadlines;
-use luqual_model::{Event, PlannedCell, RunInfo, Settings, Stamped};
+use luqual_model::{CellId, CellKey, Event, PlannedCell, RunInfo, Settings, Stamped};
 use luqual_protocol::Workload;
 use luqual_reports::Record;
 use luqual_runner::{
@@ -21,6 +21,7 @@ use luqual_runner::{
 };
 use luqual_vm::Profile;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use tokio::sync::mpsc;
@@ -33,6 +34,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) slots: Slots,
     pub(crate) person: InteractiveOptions<'a>,
+    /// Cells that share no boot: their evidence may not get the name of a boot whose evidence others still have.
+    pub(crate) alone: BTreeSet<CellId>,
 }
 
 /// Runs all cells of a new run.
@@ -50,11 +53,12 @@ pub(crate) async fn run_cells(
     settings: &Settings,
     stage: Stage<'_>,
 ) -> Result<Record, EngineError> {
-    let Stage { mut supply, registry, found, folder, slots, person } = stage;
+    let Stage { mut supply, registry, found, folder, slots, person, alone } = stage;
     let fault = fault(settings.inject.as_deref())?;
     // A fault is injected into one workload, and a deterministic cell must not depend on others, so that neither
     // shares a boot.
-    let alone = fault.is_some() || settings.deterministic;
+    let all_alone = fault.is_some() || settings.deterministic;
+    let alone = |key: &CellKey| all_alone || alone.contains(&key.id());
     let mut deadlines = Deadlines::default();
     settings.deadlines.iter().for_each(|(phase, seconds)| deadlines.set(*phase, *seconds));
     if person.gdb.is_some() {

@@ -24,19 +24,20 @@ pub(crate) fn slots(jobs: Option<u64>, budget: Budget) -> Slots {
     Slots { jobs: jobs.or(budget.jobs).unwrap_or_else(processors), memory_mib: room.unwrap_or(u64::MAX) }
 }
 
-/// The boots of these cells, and the resources of each. An error names a boot that can never fit.
+/// The boots of these cells, and the resources of each; those that are `alone` share none. An error names a boot that can
+/// never fit.
 pub(crate) fn boots_and_loads(
     planned: &[&PlannedCell],
     registry: &Registry,
-    alone: bool,
+    alone: impl Fn(&CellKey) -> bool,
     slots: Slots,
     durations: &Durations,
 ) -> Result<(Vec<Vec<usize>>, Vec<Load>), EngineError> {
-    let boots = if alone {
-        (0..planned.len()).map(|number| vec![number]).collect()
-    } else {
-        group_cells(planned, |name| registry.find(name))
-    };
+    let (own, shared): (Vec<usize>, Vec<usize>) = (0..planned.len()).partition(|number| alone(&planned[*number].key));
+    let cells: Vec<&PlannedCell> = shared.iter().map(|number| planned[*number]).collect();
+    let groups = group_cells(&cells, |name| registry.find(name)).into_iter();
+    let groups = groups.map(|group| group.into_iter().map(|number| shared[number]).collect());
+    let boots: Vec<Vec<usize>> = own.into_iter().map(|number| vec![number]).chain(groups).collect();
     let mean = mean(planned, durations).unwrap_or_default();
     let load = |boot: &Vec<usize>| -> Result<Load, EngineError> {
         let keys = || boot.iter().map(|number| &planned[*number].key);
@@ -132,7 +133,7 @@ pub fn plan(request: &RunRequest) -> Result<Plan, EngineError> {
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let cells = planned(&chosen, info, &store);
     let (durations, all) = (Durations::load(), cells.iter().collect::<Vec<_>>());
-    let (boots, loads) = boots_and_loads(&all, &chosen.registry, false, slots, &durations)?;
+    let (boots, loads) = boots_and_loads(&all, &chosen.registry, |_| false, slots, &durations)?;
     let memory_mib = loads.iter().map(|load| load.memory_mib).max().unwrap_or_default();
     let at_once = slots.jobs.min(slots.memory_mib / memory_mib.max(1)).min(boots.len() as u64);
     let unknown = all.iter().filter(|plan| durations.of(&plan.key).is_none()).count();

@@ -16,6 +16,7 @@ use crate::supply::Supply;
 use crate::unchanged::{OnChange, kernels_of, names_of, same_host};
 use luqual_config::Budget;
 use luqual_model::{CellRecord, Outcome, Reproduced, Settings};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What to reproduce, and how.
@@ -151,6 +152,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
         folder: &folder,
         slots,
         person,
+        alone: BTreeSet::new(),
     };
     let record = run_whole(context, &run, stage).await?;
     let now = if record.run.interrupted { None } else { Some(cell_of(&record, &then.id.0)?) };

@@ -92,6 +92,7 @@ async fn continue_run(
     let files = RunFolder::open(folder)?;
     files.is_only_files()?;
     files.remove_evidence(cut_off.stale.iter())?;
+    let alone = cut_off.again.iter().cloned().collect();
     let mut observer = |stamped: &Stamped| context.tell(Notice::Event(stamped));
     let mut dispatcher = cut_off.resume(&mut observer).map_err(EngineError::named(folder.join(JOURNAL)))?;
     for event in late {
@@ -99,7 +100,8 @@ async fn continue_run(
     }
     let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
     let person = Interactive::default().person(&|_| {});
-    let stage = Stage { supply: Supply::of(kernels, left), registry: &registry, found, folder, slots, person };
+    let supply = Supply::of(kernels, left);
+    let stage = Stage { supply, registry: &registry, found, folder, slots, person, alone };
     let record = run_cells(context, dispatcher, &run.settings, stage).await?;
     Ok(Finished { record, folder: folder.to_owned() })
 }

@@ -16,7 +16,7 @@ use crate::supply::Supply;
 use crate::unchanged::{OnChange, same_host};
 use luqual_kernels::Store;
 use luqual_model::{Phase, Settings};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Runs a request.
 pub async fn run(
@@ -76,7 +76,8 @@ pub(crate) async fn run_chosen(
     options.kept.set(&mut run.settings);
     let (registry, person) = (&chosen.registry, interactive.person(&|_| {}));
     let supply = Supply::of(kernels, run.planned.clone()).and(missing, context, store);
-    let stage = Stage { supply, registry, found: &found, folder: &folder, slots, person };
+    let alone = BTreeSet::new();
+    let stage = Stage { supply, registry, found: &found, folder: &folder, slots, person, alone };
     let record = run_whole(context, &run, stage).await?;
     Ok(Finished { record, folder })
 }

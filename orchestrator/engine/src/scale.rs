@@ -79,7 +79,7 @@ pub async fn scale(
     run.planned = planned(&chosen, info, store);
     run.settings = Settings { jobs: slots.jobs, repeat: 1, ..Settings::default() };
     let all: Vec<&PlannedCell> = run.planned.iter().collect();
-    let (_, loads) = boots_and_loads(&all, &chosen.registry, true, slots, &Durations::default())?;
+    let (_, loads) = boots_and_loads(&all, &chosen.registry, |_| true, slots, &Durations::default())?;
     drop(all);
     drop(chosen);
     told("planned", None);

@@ -22,10 +22,13 @@ pub enum Event {
         /// The run as it is before any cell.
         run: Box<RunInfo>,
     },
-    /// A run that was killed is resumed. Cells that had started and not ended start again.
+    /// A run is resumed. Cells that had started and not ended start again.
     RunResumed {
-        /// How many cells are left.
+        /// How many cells are left, with those of `again`.
         left: usize,
+        /// The cells that had ended as harness-failed. Their earlier ends do not count any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        again: Vec<CellId>,
     },
     /// A kernel was built while cells of others ran. The cells that need it start later.
     KernelAdded {
@@ -138,7 +141,8 @@ mod tests {
         let (phase, hop) = (Phase::Kexec, 0);
         let end = PhaseEnd::Failed("why".into());
         for event in [
-            Event::RunResumed { left: 3 },
+            Event::RunResumed { left: 3, again: Vec::new() },
+            Event::RunResumed { left: 3, again: vec![cell.clone()] },
             Event::BootStarted { boot: cell.clone(), cells: vec![cell.clone()] },
             Event::BootEnded { boot: cell.clone(), why: Some("x".into()) },
             Event::KernelAdded {

@@ -137,11 +137,14 @@ mod tests {
     #[test]
     fn complete_lines_are_read_with_their_offsets() {
         let first = lines(&[start()]);
-        let text = format!("{first}{}{{\"at_us\":7,\"ev", lines(&[Event::RunResumed { left: 1 }]));
+        let text = format!("{first}{}{{\"at_us\":7,\"ev", lines(&[Event::RunResumed { left: 1, again: Vec::new() }]));
         let (run, mut journal) = Journal::begin(text.as_bytes()).unwrap();
         assert_eq!(run.id, "id");
         let (place, stamped) = journal.next().unwrap().unwrap();
-        assert_eq!((place.offset, stamped.event), (first.len() as u64, Event::RunResumed { left: 1 }));
+        assert_eq!(
+            (place.offset, stamped.event),
+            (first.len() as u64, Event::RunResumed { left: 1, again: Vec::new() })
+        );
         assert!(journal.next().is_none());
         assert_eq!(journal.whole(), place.offset + place.length);
     }
@@ -196,7 +199,7 @@ mod tests {
     fn a_file_that_is_no_journal_of_this_version_is_an_error() {
         let told = |text: String| Journal::begin(text.as_bytes()).err().unwrap().to_string();
         assert!(told(String::new()).contains("does not start"));
-        assert!(told(lines(&[Event::RunResumed { left: 1 }])).contains("does not start"));
+        assert!(told(lines(&[Event::RunResumed { left: 1, again: Vec::new() }])).contains("does not start"));
         assert!(told("nonsense\n".into()).contains("line 1 of the journal"));
         let other = lines(&[start()]).replace("\"schema_version\":1", "\"schema_version\":2");
         assert!(told(other).contains("schema version 2, this luqual reads 1"));

@@ -2,8 +2,8 @@
 
 use luqual_files::Folder;
 use luqual_model::bounds::JOURNAL_LINE;
-use luqual_model::{CellId, Event, Journal, RunInfo, Stamped};
-use std::collections::HashSet;
+use luqual_model::{CellId, Event, Journal, Outcome, RunInfo, Stamped};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -33,8 +33,10 @@ pub struct CutOff {
     before_us: u64,
     /// The run as it was started, and its end if it has one.
     pub run: RunInfo,
-    /// The indices of the cells that have not ended, in the plan.
+    /// The indices of the cells that have not ended, in the plan, and of those of `again`.
     pub left: Vec<usize>,
+    /// The cells that ended as harness-failed, which says nothing about a kernel: they run again, each in a boot of its own.
+    pub again: Vec<CellId>,
     /// Those cells, and the shared boots that they may have been in; their folders are removed before the run is
     /// resumed.
     pub stale: Vec<CellId>,
@@ -93,39 +95,57 @@ impl CutOff {
         lock(&journal)?;
         let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
         let (mut before_us, mut boots) = (0, Vec::new());
-        let (mut ended, mut kept) = (HashSet::<CellId>::new(), HashSet::<String>::new());
+        let mut ended = HashMap::<CellId, Ended>::new();
         for line in lines.by_ref() {
             let (_, stamped) = line?;
             before_us = stamped.at_us;
             run.fold(&stamped);
             match stamped.event {
                 Event::CellFinished { record } => {
-                    kept.extend(record.attempts.iter().map(|attempt| boot_folder(&attempt.folder)));
-                    kept.insert(boot_folder(&record.folder));
-                    ended.insert(record.id);
+                    let attempts = record.attempts.iter().map(|attempt| &attempt.folder);
+                    let folders = attempts.chain([&record.folder]).map(|folder| boot_folder(folder)).collect();
+                    ended.insert(record.id, Ended { outcome: record.outcome, folders });
                 }
+                Event::RunResumed { again, .. } => again.iter().for_each(|cell| drop(ended.remove(cell))),
                 Event::BootStarted { boot, cells } => boots.push((boot, cells)),
                 _ => {}
             }
         }
         let whole = lines.whole();
-        let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
+        let ids = run.planned.iter().map(|planned| planned.key.id());
+        let again: Vec<CellId> = ids.filter(|id| ended.get(id).is_some_and(Ended::says_nothing)).collect();
+        again.iter().for_each(|cell| drop(ended.remove(cell)));
+        let kept: HashSet<&String> = ended.values().flat_map(|it| &it.folders).collect();
+        let is_left = |place: &usize| !ended.contains_key(&run.planned[*place].key.id());
         let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
-        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains(cell)));
+        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains_key(cell)));
         let own = left.iter().map(|place| run.planned[*place].key.id());
         let all = own.chain(shared.map(|(boot, _)| boot));
         let stale = all.filter(|id| !kept.contains(&folder_of(id))).collect();
-        Ok(Self { journal, whole, before_us, run, left, stale })
+        Ok(Self { journal, whole, before_us, run, left, again, stale })
     }
 
     /// Continues the journal at its end.
     pub fn resume<'a>(self, observer: &'a mut dyn FnMut(&Stamped)) -> io::Result<Dispatcher<'a>> {
-        let Self { mut journal, whole, before_us, left, .. } = self;
+        let Self { mut journal, whole, before_us, left, again, .. } = self;
         journal.set_len(whole)?;
         journal.seek(SeekFrom::End(0))?;
         let mut dispatcher = Dispatcher { started: Instant::now(), before_us, journal, whole, observer, failed: None };
-        dispatcher.take(Event::RunResumed { left: left.len() });
+        dispatcher.take(Event::RunResumed { left: left.len(), again });
         Ok(dispatcher)
+    }
+}
+
+/// What a journal says of a cell that ended.
+struct Ended {
+    outcome: Outcome,
+    /// The folders with its evidence.
+    folders: Vec<String>,
+}
+
+impl Ended {
+    fn says_nothing(&self) -> bool {
+        self.outcome == Outcome::HarnessFailed
     }
 }
 
@@ -274,7 +294,7 @@ mod tests {
     #[test]
     fn what_unfinished_cells_left_behind_is_stale_and_what_an_ended_one_names_is_not() {
         use crate::run::tests::record;
-        use luqual_model::{Outcome, PlannedCell};
+        use luqual_model::PlannedCell;
         let folder = tempfile::tempdir().unwrap();
         let mut observer = |_: &Stamped| {};
         let mut run = run();
@@ -299,6 +319,40 @@ mod tests {
         let cut_off = CutOff::read(folder.path()).unwrap();
         assert_eq!((cut_off.left, cut_off.run.duration_us), (vec![1, 2], None));
         assert_eq!(cut_off.stale, [all[1].id.clone(), all[2].id.clone(), CellId("cut-off".into())]);
+    }
+
+    #[test]
+    fn a_cell_of_which_the_harness_failed_is_left_and_what_it_left_behind_is_stale() {
+        use crate::run::tests::record;
+        let folder = tempfile::tempdir().unwrap();
+        let mut observer = |_: &Stamped| {};
+        let mut run = run();
+        let cell = |workload: &str, outcome| {
+            let mut cell = record(outcome, "");
+            cell.plan.key.workload = workload.into();
+            cell.id = cell.plan.key.id();
+            cell.folder = format!("cells/{}", cell.id);
+            cell
+        };
+        let failed = [cell("w.a", Outcome::HarnessFailed), cell("w.b", Outcome::HarnessFailed)];
+        let good = cell("w.b", Outcome::Survived);
+        let lost = cell("w.c", Outcome::Lost);
+        run.planned = failed.iter().chain([&lost]).map(|cell| cell.plan.clone()).collect();
+        let mut dispatcher = Dispatcher::create(folder.path(), &run, &mut observer).unwrap();
+        for cell in failed.iter().chain([&lost]) {
+            dispatcher.take(Event::CellFinished { record: Box::new(cell.clone()) });
+        }
+        dispatcher.finish().unwrap();
+        let cut_off = CutOff::read(folder.path()).unwrap();
+        let ids = failed.map(|cell| cell.id);
+        assert_eq!((&cut_off.left, &cut_off.again, &cut_off.stale), (&vec![0, 1], &ids.to_vec(), &ids.to_vec()));
+        // The second one ends well now.
+        let mut observer = |_: &Stamped| {};
+        let mut dispatcher = cut_off.resume(&mut observer).unwrap();
+        dispatcher.take(Event::CellFinished { record: Box::new(good) });
+        dispatcher.finish().unwrap();
+        let cut_off = CutOff::read(folder.path()).unwrap();
+        assert_eq!((cut_off.left, cut_off.again), (vec![0], Vec::new()));
     }
 
     #[test]
@@ -328,8 +382,8 @@ mod tests {
         let mut seen = 0;
         let mut observer = |_: &Stamped| seen += 1;
         let mut dispatcher = Dispatcher::on_a_full_disk(&mut observer);
-        assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
-        assert!(!dispatcher.take(Event::RunResumed { left: 1 }));
+        assert!(!dispatcher.take(Event::RunResumed { left: 1, again: Vec::new() }));
+        assert!(!dispatcher.take(Event::RunResumed { left: 1, again: Vec::new() }));
         assert_eq!(dispatcher.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(seen, 0);
     }

@@ -41,7 +41,8 @@ pub(crate) struct RunArgs {
     /// Run each cell N times, with random delays around preserve and kexec, and report the failure rate
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Resume an interrupted run, by its folder or id, with its own cells, kernels and settings
+    /// Resume an interrupted run, by its folder or id, with its own cells, kernels and settings. Cells that ended as
+    /// harness-failed run again
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "inject", "deterministic",
         "report_dir", "jobs", "seed", "partition", "console",

@@ -12,6 +12,7 @@ mod bisect;
 mod crashes;
 mod deaths;
 mod faults;
+mod kills;
 mod parts;
 mod qualify;
 mod selftest;

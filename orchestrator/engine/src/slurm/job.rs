@@ -265,7 +265,7 @@ mod tests {
             (end.clone(), true),
             (end.trim_end().to_owned(), false),
             (line(Event::RunFinished { interrupted: true }), false),
-            (format!("{end}{}", line(Event::RunResumed { left: 1 })), false),
+            (format!("{end}{}", line(Event::RunResumed { left: 1, again: Vec::new() })), false),
         ] {
             fs::write(file.path(), &text).unwrap();
             assert_eq!(says_the_end(file.path()).unwrap(), is_end, "{text}");

@@ -12,6 +12,7 @@ use crate::request::{KernelSource, MachineChoice, Pairs};
 use crate::requested::RequestedRun;
 use crate::supply::Supply;
 use luqual_model::Event;
+use std::collections::BTreeSet;
 use std::fs;
 
 /// Runs one workload on four pairs, where the new kernel is looked for only after the run has begun. It is not there if
@@ -40,6 +41,7 @@ async fn run_late(room: &Room, is_there: bool) -> Result<Finished, EngineError> 
         folder: &folder,
         slots,
         person: Interactive::default().person(&|_| {}),
+        alone: BTreeSet::new(),
     };
     let record = run_whole(&context, &run, stage).await;
     room.is_quiet();

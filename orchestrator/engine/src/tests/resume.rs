@@ -9,6 +9,7 @@ use crate::request::{AccelWanted, Part, RunRequest};
 use luqual_model::Event;
 use luqual_runner::JOURNAL;
 use luqual_vm::QemuVersion;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -170,6 +171,37 @@ async fn a_run_of_which_nothing_is_left_is_told_and_not_run() {
     assert!(room.notices.borrow().iter().any(|it| it.starts_with("NothingLeft")));
     assert_eq!(fs::read(room.path("run").join(JOURNAL)).unwrap(), before);
     assert_eq!((room.boots(), room.json("run").cells.len()), (1, 1), "its reports are written again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_harness_failed_of_runs_again_and_the_record_is_that_of_a_run_without_failures() {
+    let workloads = ["kexec.crash-kernel", "memfd.basic", "memfd.empty-grows"];
+    let undisturbed = Room::new();
+    undisturbed.run(&undisturbed.request(&workloads)).await;
+    let whole = Essence::all(&undisturbed.json("run"));
+    // QEMU dies in a boot of two, and then alone or not, and in a boot of its own.
+    for (killed, deaths, runs_again) in [("memfd.basic", 1, 2), ("memfd.basic", 2, 1), ("kexec.crash-kernel", 1, 1)] {
+        let boots_of_it = RefCell::new(Vec::new());
+        let room = Room::whose(move |boot, workload| {
+            let mut boots = boots_of_it.borrow_mut();
+            if workload == killed && !boots.contains(&boot.number) {
+                boots.push(boot.number);
+            }
+            let dies = workload == killed && boots.iter().take(deaths).any(|number| *number == boot.number);
+            if dies { Ends::WithQemu } else { Ends::Well }
+        });
+        let first = room.run(&room.request(&workloads)).await;
+        assert_eq!(concluded(&first), Conclusion::HarnessFailed);
+        let boots = room.boots();
+        let resumed = room.try_resume("run").await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(concluded(&resumed), Conclusion::AsExpected, "{killed}");
+        assert_eq!(Essence::all(&room.json("run")), whole, "{killed}");
+        assert_eq!(room.boots(), boots + runs_again, "{killed}: each in a boot of its own");
+        let again = room.try_resume("run").await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((concluded(&again), room.boots()), (Conclusion::AsExpected, boots + runs_again), "{killed}");
+        let is_resume = |event: &&Event| matches!(event, Event::RunResumed { again, .. } if again.len() == runs_again);
+        assert_eq!(room.events("run").iter().filter(is_resume).count(), 1, "{killed}");
+    }
 }
 
 #[tokio::test]

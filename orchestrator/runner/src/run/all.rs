@@ -64,7 +64,7 @@ mod tests {
         let start = |_, events: mpsc::UnboundedSender<Event>| {
             started.set(started.get() + 1);
             async move {
-                let _ = events.send(Event::RunResumed { left: 1 });
+                let _ = events.send(Event::RunResumed { left: 1, again: Vec::new() });
                 tokio::task::yield_now().await;
                 true
             }

@@ -39,16 +39,24 @@ pub(crate) fn assert_nothing_left(folder: &Path) {
     assert_eq!(std::fs::read_dir(folder.join("w")).unwrap().count(), 0, "working files are left");
 }
 
-/// The processes whose command line names this folder's working files: QEMUs.
+/// The command lines that name this folder's working files: those of QEMUs.
 pub(crate) fn machines(folder: &Path) -> Vec<String> {
+    machine_processes(folder).map(|(_, line)| line).collect()
+}
+
+/// The numbers of these processes.
+pub(crate) fn machine_ids(folder: &Path) -> Vec<i32> {
+    machine_processes(folder).map(|(id, _)| id).collect()
+}
+
+fn machine_processes(folder: &Path) -> impl Iterator<Item = (i32, String)> {
     let work = folder.join("w").display().to_string();
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(&work))
-        .collect()
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        Some((id, String::from_utf8_lossy(&line).replace('\0', " ")))
+    });
+    all.filter(move |(_, line)| line.contains(&work))
 }
 
 /// Both streams, for messages.
