@@ -103,11 +103,12 @@ impl Machine {
             let reaped = reaped.clone();
             async move {
                 let status = child.wait().await;
+                // First of all: another process can have the id from now on.
+                reaped.store(true, Ordering::SeqCst);
                 let is_for_memory = status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::KILL.as_raw()))
                     && groups.kills() > killed_before;
                 let limit = is_for_memory.then(|| groups.limit());
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                reaped.store(true, Ordering::SeqCst);
                 // QEMU's last QMP event has the reason; its end only follows.
                 let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
                 let why = limit.map_or_else(String::new, |limit| for_memory(limit.as_ref()));
