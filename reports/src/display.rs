@@ -158,8 +158,8 @@ fn not_well(boot: &CellId, why: &str) -> String {
 
 /// What a resumed run does with cells that say nothing about a kernel.
 fn runs_again(count: usize) -> String {
-    let cells = if count == 1 { "1 cell".to_owned() } else { format!("{count} cells") };
-    format!("{cells} ended as harness-failed, which says nothing about a kernel; they run again")
+    let (cells, run) = if count == 1 { ("cell", "runs") } else { ("cells", "run") };
+    format!("{count} {cells} ended as harness-failed, which says nothing about a kernel, and {run} again")
 }
 
 impl Default for Display {

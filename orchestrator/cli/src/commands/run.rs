@@ -5,10 +5,12 @@ use crate::arguments::{Demand, Execution, SelectionArgs, What, exit_of};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::here::Here;
+use crate::output;
 use clap::{Args, ValueEnum};
 use luqual_engine::{
     Array, Finished, IfExists, Otherwise, RunRequest, resume, run as run_here, run_array, sbatch_option,
 };
+use luqual_model::Outcome;
 use std::path::PathBuf;
 
 /// What to run.
@@ -114,6 +116,15 @@ pub(crate) async fn run(command: &RunArgs, here: &Here<'_>) -> Result<Exit, CliE
         }
     };
     summary::print(&record, &folder)?;
+    // An injected fault fails the harness again.
+    let may_end_otherwise = record.run.settings.inject.is_none();
+    let failed = record.briefs().filter(|(_, cell)| cell.is_some_and(|cell| cell.outcome == Outcome::HarnessFailed));
+    if may_end_otherwise && failed.count() > 0 {
+        let folder = folder.display();
+        output::tell(format_args!(
+            "harness-failed says nothing about a kernel; run these cells again: luqual run --resume {folder}\n"
+        ));
+    }
     Ok(exit_of(&record, request.demand))
 }
 
