@@ -3,7 +3,7 @@
 use luqual_files::Folder;
 use luqual_model::bounds::JOURNAL_LINE;
 use luqual_model::{CellId, Event, Journal, Outcome, RunInfo, Stamped};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -37,7 +37,7 @@ pub struct CutOff {
     pub left: Vec<usize>,
     /// The cells that ended as harness-failed, which says nothing about a kernel: they run again, each in a boot of its own.
     pub again: Vec<CellId>,
-    /// Those cells, and the shared boots that they may have been in; their folders are removed before the run is
+    /// The cells of `left`, and the shared boots that they may have been in; their folders are removed before the run is
     /// resumed.
     pub stale: Vec<CellId>,
 }
@@ -95,30 +95,37 @@ impl CutOff {
         lock(&journal)?;
         let (mut run, mut lines) = Journal::begin(BufReader::new(&journal))?;
         let (mut before_us, mut boots) = (0, Vec::new());
-        let mut ended = HashMap::<CellId, Ended>::new();
+        let (mut ended, mut kept) = (HashSet::<CellId>::new(), HashSet::<String>::new());
+        let mut failed = HashSet::<CellId>::new();
         for line in lines.by_ref() {
             let (_, stamped) = line?;
             before_us = stamped.at_us;
             run.fold(&stamped);
             match stamped.event {
-                Event::CellFinished { record } => {
-                    let attempts = record.attempts.iter().map(|attempt| &attempt.folder);
-                    let folders = attempts.chain([&record.folder]).map(|folder| boot_folder(folder)).collect();
-                    ended.insert(record.id, Ended { outcome: record.outcome, folders });
+                Event::CellFinished { record } if record.outcome == Outcome::HarnessFailed => {
+                    failed.insert(record.id);
                 }
-                Event::RunResumed { again, .. } => again.iter().for_each(|cell| drop(ended.remove(cell))),
+                Event::CellFinished { record } => {
+                    kept.extend(record.attempts.iter().map(|attempt| boot_folder(&attempt.folder)));
+                    kept.insert(boot_folder(&record.folder));
+                    ended.insert(record.id);
+                }
+                // The journal has taken these back already.
+                Event::RunResumed { again, .. } => {
+                    for cell in &again {
+                        failed.remove(cell);
+                    }
+                }
                 Event::BootStarted { boot, cells } => boots.push((boot, cells)),
                 _ => {}
             }
         }
         let whole = lines.whole();
         let ids = run.planned.iter().map(|planned| planned.key.id());
-        let again: Vec<CellId> = ids.filter(|id| ended.get(id).is_some_and(Ended::says_nothing)).collect();
-        again.iter().for_each(|cell| drop(ended.remove(cell)));
-        let kept: HashSet<&String> = ended.values().flat_map(|it| &it.folders).collect();
-        let is_left = |place: &usize| !ended.contains_key(&run.planned[*place].key.id());
+        let again = ids.filter(|id| failed.contains(id)).collect();
+        let is_left = |place: &usize| !ended.contains(&run.planned[*place].key.id());
         let left: Vec<usize> = (0..run.planned.len()).filter(is_left).collect();
-        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains_key(cell)));
+        let shared = boots.into_iter().filter(|(_, cells)| cells.iter().any(|cell| !ended.contains(cell)));
         let own = left.iter().map(|place| run.planned[*place].key.id());
         let all = own.chain(shared.map(|(boot, _)| boot));
         let stale = all.filter(|id| !kept.contains(&folder_of(id))).collect();
@@ -133,19 +140,6 @@ impl CutOff {
         let mut dispatcher = Dispatcher { started: Instant::now(), before_us, journal, whole, observer, failed: None };
         dispatcher.take(Event::RunResumed { left: left.len(), again });
         Ok(dispatcher)
-    }
-}
-
-/// What a journal says of a cell that ended.
-struct Ended {
-    outcome: Outcome,
-    /// The folders with its evidence.
-    folders: Vec<String>,
-}
-
-impl Ended {
-    fn says_nothing(&self) -> bool {
-        self.outcome == Outcome::HarnessFailed
     }
 }
 

@@ -231,7 +231,7 @@ const SLACK_KIB: u64 = 32 << 10;
 
 /// How much memory the kernel had that made the note, in KiB, if the note came back.
 fn noted_memory(context: &mut Context) -> Result<Option<u64>, StepError> {
-    let Ok(session) = context.session("control") else { return Ok(None) };
+    let session = context.session("control")?;
     let Some(note) = context.retrieve_file(&session, NOTE, "note") else { return Ok(None) };
     let mut then = [0; 8];
     note.read_exact_at(&mut then, 0).map_err(StepError::agent("the note"))?;

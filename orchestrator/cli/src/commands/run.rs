@@ -118,8 +118,7 @@ pub(crate) async fn run(command: &RunArgs, here: &Here<'_>) -> Result<Exit, CliE
     summary::print(&record, &folder)?;
     // An injected fault fails the harness again.
     let may_end_otherwise = record.run.settings.inject.is_none();
-    let failed = record.briefs().filter(|(_, cell)| cell.is_some_and(|cell| cell.outcome == Outcome::HarnessFailed));
-    if may_end_otherwise && failed.count() > 0 {
+    if may_end_otherwise && record.totals().by_outcome.contains_key(&Outcome::HarnessFailed) {
         let folder = folder.display();
         output::tell(format_args!(
             "harness-failed says nothing about a kernel; run these cells again: luqual run --resume {folder}\n"

@@ -1,7 +1,9 @@
 //! Who dies: QEMU, the agent, luqual itself; and the user's Ctrl-C. Each once or twice on real kernels; in which phase, and at which line
 //! of the journal, is a matter of the tests on fakes, in the runner and the engine.
 
-use crate::common::{NEW, OLD, assert_nothing_left, count, events, luqual, machines, run_in, run_pair, text};
+use crate::common::{
+    NEW, OLD, assert_nothing_left, count, events, luqual, machines, run_in, run_pair, text, wait_for_no_machine,
+};
 use luqual_model::{Event, Outcome, Phase};
 use std::fs;
 use std::path::Path;
@@ -51,11 +53,7 @@ fn a_killed_luqual_leaves_no_process_and_its_run_goes_on_where_it_was() {
     assert_eq!(machines(folder.path()).len(), 1, "there is a QEMU to be left over");
     child.kill().unwrap();
     child.wait().unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
-    while !machines(folder.path()).is_empty() {
-        assert!(Instant::now() < until, "{:?}", machines(folder.path()));
-        std::thread::yield_now();
-    }
+    wait_for_no_machine(folder.path());
     assert_eq!(fs::read_dir(folder.path().join("w")).unwrap().count(), 1);
     let ended = || -> Vec<String> {
         let id = |event| if let Event::CellFinished { record } = event { Some(record.id.0) } else { None };

@@ -1,7 +1,7 @@
 //! luqual and its QEMUs are killed at random moments, and the run is resumed each time.
 
 mod full {
-    use crate::common::{assert_nothing_left, events, finished, luqual, machine_ids, text};
+    use crate::common::{assert_nothing_left, events, finished, luqual, machine_ids, text, wait_for_no_machine};
     use luqual_model::{CellId, CellRecord, Event, Outcome, Status};
     use luqual_runner::drawn;
     use rustix::process::{Pid, Signal, kill_process};
@@ -76,7 +76,7 @@ mod full {
                         None => {
                             child.kill().unwrap();
                             child.wait().unwrap();
-                            no_machine_stays(folder);
+                            wait_for_no_machine(folder);
                             child = start(folder, run).spawn().unwrap();
                         }
                     }
@@ -107,15 +107,6 @@ mod full {
     /// It may have ended meanwhile.
     fn kill(machine: i32) {
         let _ = kill_process(Pid::from_raw(machine).unwrap(), Signal::KILL);
-    }
-
-    /// A killed luqual leaves no QEMU behind.
-    fn no_machine_stays(folder: &Path) {
-        let until = Instant::now() + Duration::from_secs(20);
-        while !machine_ids(folder).is_empty() {
-            assert!(Instant::now() < until, "{:?}", machine_ids(folder));
-            std::thread::yield_now();
-        }
     }
 
     /// What of a cell does not depend on time.

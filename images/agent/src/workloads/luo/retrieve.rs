@@ -180,7 +180,7 @@ fn retrieve_in_source(context: &mut Context) -> Done {
 }
 
 fn retrieve_twice_fd(context: &mut Context) -> Done {
-    let (Ok(session), Some(first)) = (context.session("control"), context.retrieved("control")) else { return Ok(()) };
+    let (session, first) = (context.session("control")?, context.kept("control")?);
     let second = session.retrieve(7);
     context.check("memfd control, once more, retrieve", "a descriptor", success_or_errno(&second, "a descriptor"));
     if let Ok(second) = second {

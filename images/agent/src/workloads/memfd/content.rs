@@ -93,7 +93,7 @@ pub(in crate::workloads) const CASES: &[Case] = &[
 ];
 
 fn blocks(context: &mut Context) -> Done {
-    let Some(memfd) = context.retrieved("plain") else { return Ok(()) };
+    let memfd = context.kept("plain")?;
     let count = |memfd: &File| fstat(memfd).map(|stat| stat.st_blocks);
     context.check("blocks of 512 bytes of 34 pages", 34 * 8, value_or_errno(count(&memfd)));
     context.check_success("cut to nothing", kernel(memfd.set_len(0)));
@@ -106,7 +106,7 @@ fn dirty_memory(_: &mut Context) -> Done {
 }
 
 fn grows(context: &mut Context) -> Done {
-    let Some(memfd) = context.retrieved("nothing") else { return Ok(()) };
+    let memfd = context.kept("nothing")?;
     context.check_success("grow", kernel(memfd.set_len(3 * P)));
     let zeros = Memfd { pages: empty, ..Memfd::new("nothing, grown,", 3 * P) };
     context.check_content(&zeros, &memfd);
@@ -255,7 +255,7 @@ fn read_after(context: &mut Context) -> Done {
 }
 
 fn tail(context: &mut Context) -> Done {
-    let Some(memfd) = context.retrieved("tail") else { return Ok(()) };
+    let memfd = context.kept("tail")?;
     context.check_success("grow", kernel(memfd.set_len(2 * P)));
     let mut behind = vec![0xff; (2 * P - TAIL.size) as usize];
     let read = kernel(memfd.read_exact_at(&mut behind, TAIL.size));
@@ -292,7 +292,7 @@ fn cut_to_size(context: &mut Context) -> Done {
 }
 
 fn used(context: &mut Context) -> Done {
-    let Some(memfd) = context.retrieved("control") else { return Ok(()) };
+    let memfd = context.kept("control")?;
     let spec = &CONTROL[0].memfd;
     let whole = spec.size.next_multiple_of(P) as usize;
     context.check_success("write", kernel(memfd.write_all_at(b"through a descriptor", 100)));

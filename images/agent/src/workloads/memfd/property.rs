@@ -89,7 +89,7 @@ fn access(flags: OFlags) -> &'static str {
 }
 
 fn exec_mode(context: &mut Context) -> Done {
-    let Some(memfd) = context.retrieved("noexec") else { return Ok(()) };
+    let memfd = context.kept("noexec")?;
     let executable = fstat(memfd.as_ref()).map(|stat| stat.st_mode & 0o111 != 0);
     context.check("executable", false, value_or_errno(executable));
     let seals = fcntl_get_seals(memfd.as_ref()).map(words);
@@ -170,7 +170,7 @@ fn seal_after(context: &mut Context) -> Done {
 }
 
 fn sealed_after(context: &mut Context) -> Done {
-    let (Some(memfd), Ok(session)) = (context.retrieved("sealable"), context.session("control")) else { return Ok(()) };
+    let (memfd, session) = (context.kept("sealable")?, context.session("control")?);
     let Some(note) = context.retrieve_file(&session, 2, "note") else { return Ok(()) };
     let mut told = [0; 64];
     note.read_exact_at(&mut told, 0).map_err(agent("the note"))?;

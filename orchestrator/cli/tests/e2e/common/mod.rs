@@ -8,6 +8,7 @@ pub(crate) use record::{count, events, finished, run_in};
 use luqual_model::CellRecord;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// The kernels that most tests boot: one that is updated, what it is updated to, and one from before LUO.
 pub(crate) const OLD: &str = "7.2.12";
@@ -57,6 +58,15 @@ fn machine_processes(folder: &Path) -> impl Iterator<Item = (i32, String)> {
         Some((id, String::from_utf8_lossy(&line).replace('\0', " ")))
     });
     all.filter(move |(_, line)| line.contains(&work))
+}
+
+/// Waits until no QEMU is left of a luqual that was killed.
+pub(crate) fn wait_for_no_machine(folder: &Path) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !machines(folder).is_empty() {
+        assert!(Instant::now() < until, "{:?}", machines(folder));
+        std::thread::yield_now();
+    }
 }
 
 /// Both streams, for messages.
