@@ -61,6 +61,11 @@ impl Probe {
         }
     }
 
+    /// Whether it says that something was lost. A control that was not seen says nothing of a kernel.
+    pub fn shows_a_loss(&self) -> bool {
+        !self.passed && self.kind() != ProbeKind::Control
+    }
+
     /// The level of a device that the probe belongs to; `None` if it is not about a device.
     pub fn level(&self) -> Option<Level> {
         Level::of(&self.name)
@@ -103,6 +108,8 @@ mod tests {
             let (expected, observed) = (String::new(), String::new());
             let probe = Probe { name: name.to_owned(), expected, observed, passed: true };
             assert_eq!((probe.kind(), probe.level(), probe.observer()), (kind, level, observer), "{name}");
+            assert!(!probe.shows_a_loss(), "{name}");
+            assert_eq!(Probe { passed: false, ..probe }.shows_a_loss(), kind != Control, "{name}");
         }
     }
 }

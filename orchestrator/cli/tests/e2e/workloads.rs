@@ -37,11 +37,18 @@ mod alone {
         let list = luqual(folder.path()).args(["workloads", "list"]).output().unwrap();
         let names = String::from_utf8(list.stdout).unwrap();
         let names = names.lines().filter_map(|line| line.split_whitespace().next());
-        let names: Vec<&str> = names.filter(|name| !LEFT_OUT.iter().any(|long| name.starts_with(long))).collect();
+        let names: Vec<&str> = names.filter(|name| !LEFT_OUT.iter().any(|start| name.starts_with(start))).collect();
         assert!(names.len() >= 80, "{}", names.len());
         let words = ["run", "--source", OLD, "--target", NEW, "--report-dir", "run", "--allow-skips"];
         let workloads = names.iter().flat_map(|name| ["--workload", *name]);
-        let output = luqual(folder.path()).args(words).args(workloads).output().unwrap();
+        let mut output = luqual(folder.path()).args(words).args(workloads).output().unwrap();
+        // A busy host keeps a control or two from being seen. It is then as luqual says: these cells are run again.
+        if output.status.code() == Some(3) {
+            let of_harness = |cell: &&CellRecord| cell.outcome == Outcome::HarnessFailed;
+            let again = run_in(folder.path()).cells.iter().filter(of_harness).count();
+            assert!(again <= 2, "{}", text(&output));
+            output = luqual(folder.path()).args(["run", "--resume", "run"]).output().unwrap();
+        }
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         let cells = run_in(folder.path()).cells;
         assert_eq!(cells.len(), names.len());

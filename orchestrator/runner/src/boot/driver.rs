@@ -254,7 +254,11 @@ impl<'a> BootDriver<'a> {
                     self.check_loaded(request, &said)
                 }
             },
-            Act::Kexec => self.kexec(guest).await,
+            Act::Kexec => {
+                let (machine, started) = (self.machine.as_deref().ok_or_else(no_machine)?, self.guard.started());
+                self.devices.send_frames(self.hop, machine, started)?;
+                self.kexec(guest).await
+            }
             Act::Jitter(which) => {
                 // Shifts the next steps against the guest's own timers, when a cell is run several times to find rare
                 // failures.

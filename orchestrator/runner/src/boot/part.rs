@@ -56,11 +56,11 @@ impl Checked {
     }
 
     fn has_failed(&self) -> bool {
-        self.probes.iter().any(|probe| !probe.passed)
+        self.probes.iter().any(Probe::shows_a_loss)
     }
 
     pub(super) fn add(&mut self, probes: Vec<Probe>, phase: Phase) {
-        if self.first_failed.is_none() && probes.iter().any(|probe| !probe.passed) {
+        if self.first_failed.is_none() && probes.iter().any(Probe::shows_a_loss) {
             self.first_failed = Some(phase);
         }
         self.probes.extend(probes);

@@ -127,6 +127,11 @@ fn checked(evidence: &Evidence) -> (Outcome, String) {
         if evidence.probes.is_empty() {
             return say(Outcome::HarnessFailed, "the workload has no probes");
         }
+        if let Some(control) = evidence.probes.iter().find(|probe| !probe.passed) {
+            let unseen = "a control that was not seen says nothing of a kernel; run it again, with fewer machines at \
+                          once (--jobs)";
+            return say(Outcome::HarnessFailed, format!("{}: {unseen}", in_words(control)));
+        }
         let mismatch = evidence.owed.as_ref().and_then(|owed| mismatch(owed, &evidence.probes));
         if let Some(mismatch) = mismatch {
             return say(Outcome::HarnessFailed, format!("the guest did not tell what the workload owes: {mismatch}"));
@@ -136,11 +141,14 @@ fn checked(evidence: &Evidence) -> (Outcome, String) {
     refused_as_a_whole(evidence).unwrap_or(lost)
 }
 
-/// The outcome from the first failed probe.
+/// The outcome from the first failed probe that shows a loss.
 fn failed_probe(evidence: &Evidence) -> Option<(Outcome, String)> {
-    let failed = evidence.probes.iter().find(|probe| !probe.passed)?;
-    let Probe { name, expected, observed, .. } = failed;
-    Some(say(Outcome::Lost, format!("{name}: expected {expected}, observed {observed}")))
+    let failed = evidence.probes.iter().find(|probe| probe.shows_a_loss())?;
+    Some(say(Outcome::Lost, in_words(failed)))
+}
+
+fn in_words(Probe { name, expected, observed, .. }: &Probe) -> String {
+    format!("{name}: expected {expected}, observed {observed}")
 }
 
 /// The outcome if the target's log says that it refused the handover, and nothing was given out.

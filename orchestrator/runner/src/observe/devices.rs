@@ -176,6 +176,19 @@ impl Devices {
         }
     }
 
+    /// Starts to send frames to busy devices, just before the kexec after `hop` kexecs: a device's queue has space for
+    /// seconds of them, and a busy host takes as long to load a kernel.
+    pub(crate) fn send_frames(&mut self, hop: u32, machine: &dyn Machine, started: Instant) -> Result<(), Stop> {
+        for watched in self.of_parts.iter_mut().flatten().filter(|it| hop == 0 && it.workload.busy) {
+            let Some(period_ms) = watched.device.frame_period_ms() else { continue };
+            let (input, output) = frames_of(watched.device);
+            let (input, output) = (machine.folder().join(input), machine.folder().join(output));
+            let sender = Sender::start(&input, &output, started.into_std(), period_ms);
+            watched.sender = Some(sender.map_err(Stop::host("the frames"))?);
+        }
+        Ok(())
+    }
+
     /// Records the observations after a part's request in a phase, after `hop` kexecs. Times are in microseconds
     /// since the boot's start, at `started`.
     pub(crate) fn after(
@@ -196,13 +209,6 @@ impl Devices {
                 let quiet = quiet.map_err(Stop::host("the RAM file"))?;
                 let busy = busy.map(|at| PageWatch::start(ram.clone(), at, started));
                 watched.left = Some(Left { quiet, sees_ram, busy });
-                let period_ms = watched.device.frame_period_ms().filter(|_| watched.workload.busy);
-                if let Some(period_ms) = period_ms {
-                    let (input, output) = frames_of(watched.device);
-                    let (input, output) = (machine.folder().join(input), machine.folder().join(output));
-                    let sender = Sender::start(&input, &output, started.into_std(), period_ms);
-                    watched.sender = Some(sender.map_err(Stop::host("the frames"))?);
-                }
             }
             (Phase::Retrieve, 1) => {
                 watched.is_held = true;

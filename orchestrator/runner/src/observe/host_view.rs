@@ -78,16 +78,8 @@ pub(crate) fn probes(facts: DeviceFacts<'_>, trace: &Result<DeviceTrace<'_>, Dea
         told.hear(dma.map(|it| none("D2 host: DMA of an idle device", &it, |at| format!("first at {at:#x}"))));
     }
     // A kernel that does not preserve a device ends its DMA; one that does lets it go on.
-    if facts.has_dma && !facts.is_control && !facts.is_preserved {
-        let observed = |mastering| match mastering {
-            BusMastering::Off => "off",
-            BusMastering::NeverOff => "never turned off",
-            BusMastering::OnAgain => "turned on",
-        };
-        let mastering = trace().map(DeviceTrace::bus_mastering);
-        told.hear(
-            mastering.map(|it| Probe::compare("D2 host: bus mastering", observed(BusMastering::Off), observed(it))),
-        );
+    if facts.has_dma && !facts.is_preserved {
+        told.hear(trace().map(|trace| bus_mastering(trace.bus_mastering(), facts.is_control)));
     }
     if let Some(changed) = facts.changed_pages {
         told.hear(changed.map(|changed| {
@@ -135,6 +127,22 @@ pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
             probe.observed.push_str("; the host observed nothing of it");
         }
     }
+}
+
+/// Whether a device could access memory in the blackout. A control's source turns bus mastering on after the kernel
+/// has turned it off; if it came too late for that, no DMA could be seen.
+fn bus_mastering(found: BusMastering, is_control: bool) -> Probe {
+    let (name, expected) = match is_control {
+        true => ("control host: bus mastering", "on"),
+        false => ("D2 host: bus mastering", "off"),
+    };
+    let observed = match (found, is_control) {
+        (BusMastering::Off, _) => "off",
+        (_, true) => "on",
+        (BusMastering::NeverOff, false) => "never turned off",
+        (BusMastering::OnAgain, false) => "turned on",
+    };
+    Probe::compare(name, expected, observed)
 }
 
 const ARRIVED: &str = "what was written";
@@ -315,6 +323,9 @@ mod tests {
         let none = ["control host: DMA in the blackout: ended with the source"];
         // Its accesses are its purpose.
         assert_eq!(failed(with(0, true), [&[ON, DMA, FAULT], &[]], &[]), none);
+        let off = ["control host: bus mastering: off"];
+        assert_eq!(failed(with(15_001, true), [&[DMA], &[]], &[]), off);
+        assert_eq!(failed(with(15_001, true), [&[ON, OFF], &[]], &[]), [""; 0]);
         let mut guest = [probe("D5 DMA under way", true), probe("D2 canaries", true)];
         overrule(&mut guest, &of(with(20_000, false)));
         assert!(guest.iter().all(|it| it.passed));

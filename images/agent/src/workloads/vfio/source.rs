@@ -71,6 +71,7 @@ pub(super) fn preserve(context: &mut Context) -> Result<(), StepError> {
     }
     if plan.keeps_bus_master {
         keep_bus_master(&rig, driver)?;
+        std::fs::write(PRINTK_DELAY, LATE_MS).map_err(StepError::agent(PRINTK_DELAY))?;
     }
     manifest::preserve(context, &session, MANIFEST_TOKEN, &manifest)?;
     if plan.memory == Memory::Preserved {
@@ -91,6 +92,12 @@ pub(super) fn preserve(context: &mut Context) -> Result<(), StepError> {
 fn does_not_work(driver: &Driver, what: &str, how: String) -> StepError {
     StepError::Declined { call: format!("{} {what}", driver.device), how, about: "the source".to_owned() }
 }
+
+/// The milliseconds that a processor waits before each message of the kernel (kernel/printk/printk.c, printk_delay()).
+/// Between turning bus mastering off and stopping the other processors, the kernel says "Starting new kernel"
+/// (kernel/kexec_core.c, kernel_kexec()): the others then have that long to turn it on again, on a busy host too.
+const PRINTK_DELAY: &str = "/proc/sys/kernel/printk_delay";
+const LATE_MS: &str = "200";
 
 /// Turns bus mastering on again and again from every processor: one of them runs until the very end of the kexec.
 fn keep_bus_master(rig: &Rig, driver: &Driver) -> Result<(), StepError> {

@@ -59,6 +59,16 @@ fn a_boot_that_hangs_as_is_known_of_the_emulator_is_not_the_kernels() {
     assert_eq!(judged(Phase::Verify, "vfio-amd").outcome, Outcome::Crashed);
 }
 
+#[test]
+fn a_control_that_was_not_seen_says_nothing_of_a_kernel_and_hides_no_loss() {
+    let control = failed("control host: bus mastering");
+    let unseen = judge(&Evidence { probes: vec![passed("memfd 1 retrieve"), control.clone()], ..complete() });
+    assert_eq!(unseen.outcome, Outcome::HarnessFailed);
+    assert!(unseen.title.starts_with("control host: bus mastering: expected "), "{}", unseen.title);
+    let lost = judge(&Evidence { probes: vec![control, failed("memfd 1 content")], ..complete() });
+    assert_eq!((lost.outcome, lost.title.starts_with("memfd 1 content")), (Outcome::Lost, true));
+}
+
 fn late(phase: Phase, seconds: u64, withheld: Withheld) -> Stop {
     Stop::Deadline { phase, seconds, silent_ms: None, link: None, withheld }
 }
