@@ -17,7 +17,8 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<PathBuf, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../program/src");
+    // Relative to the package, in which cargo runs this, as in `orchestrator/guest/build.rs`.
+    let source = Path::new("../program/src");
     println!("cargo::rerun-if-changed={}", source.display());
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("cargo does not set {name}"));
     let program = PathBuf::from(variable("OUT_DIR")?).join("program");

@@ -22,7 +22,9 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Relative to the package, in which cargo runs this: an absolute path would lead from a copy of a checkout, with
+    // what was built in it, to the agent of the other one.
+    let root = Path::new("../..");
     for input in ["images/agent", "images/ktap", "images/program", "images/protocol", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
