@@ -5,7 +5,6 @@ use luqual_model::{
     Attempt, Blackout, CellKey, CellRecord, End, Event, Finding, FindingKind, Frames, HostInfo, KernelInfo, Outcome,
     Phase, PhaseEnd, PhaseRecord, PlannedCell, Probe, RunInfo, Side, Span, Stamped, Status,
 };
-use std::collections::BTreeMap;
 use std::io::{self, Seek, Write};
 
 pub(crate) fn cell(source: &str, target: &str, outcome: Outcome, title: &str) -> CellRecord {
@@ -269,11 +268,8 @@ fn run() -> RunInfo {
             image_sha256: "cd34".into(),
             provenance: "a package".into(),
             abi: Some(vec!["kho-v4".into()]),
-            capabilities: None,
-            static_keys: None,
             command_line: "console=ttyS0".into(),
-            patches: Vec::new(),
-            facts: BTreeMap::new(),
+            ..KernelInfo::default()
         };
         run.kernels.insert(name.into(), info);
     }

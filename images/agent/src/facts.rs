@@ -123,7 +123,12 @@ fn read(path: &str) -> Result<String, String> {
 }
 
 fn nonce(command_line: &str) -> &str {
-    command_line.split_whitespace().find_map(|word| word.strip_prefix(NONCE_OPTION)).unwrap_or_default()
+    option(command_line, NONCE_OPTION).unwrap_or_default()
+}
+
+/// The value of an option of the kernel's command line, which ends with its `=`.
+pub(crate) fn option<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
+    command_line.split_whitespace().find_map(|word| word.strip_prefix(name))
 }
 
 fn message(record: &str) -> &str {

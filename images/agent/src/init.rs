@@ -2,7 +2,7 @@
 
 use crate::holder;
 use crate::log::say;
-use crate::own;
+use crate::{modules, network, own};
 use rustix::mount::{MountFlags, mount};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -30,6 +30,10 @@ pub(crate) fn run() -> Result<(), String> {
             Err(errno) if needed => return Err(format!("mount {kind} on {place}: {errno}")),
             Err(errno) => say(&format!("luqual-agent: mount {kind} on {place}: {errno}")),
         }
+    }
+    modules::load();
+    if let Err(why) = network::configure() {
+        say(&format!("luqual-agent: the network: {why}"));
     }
     // The tick page is found by its physical address: it must not be moved.
     let _ = fs::write("/proc/sys/vm/compact_unevictable_allowed", "0");

@@ -20,6 +20,7 @@ mod hypervisor_fds;
 mod initramfs;
 mod kexec;
 mod luo;
+mod network;
 mod pci;
 mod vfio;
 
@@ -28,6 +29,7 @@ mod channel;
 mod facts;
 mod helper;
 mod inject;
+mod modules;
 mod namespaces;
 mod nested_init;
 mod program;

@@ -153,6 +153,14 @@ impl Kernel {
             Self::Target => "/luqual/kernels/target",
         }
     }
+
+    /// The folder of the modules that /init loads in it, in the order of their names.
+    pub const fn modules(self) -> &'static str {
+        match self {
+            Self::Source => "/luqual/modules/source",
+            Self::Target => "/luqual/modules/target",
+        }
+    }
 }
 
 /// A part of a virtual machine's state that a fault can change.

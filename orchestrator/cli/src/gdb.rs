@@ -35,7 +35,7 @@ mod tests {
 
     fn kernel(name: &str, symbols: Option<&str>) -> Kernel {
         let info = KernelInfo { name: name.into(), command_line: "console=ttyS0".into(), ..KernelInfo::default() };
-        Kernel { info, image: "/bzImage".into(), symbols: symbols.map(Into::into) }
+        Kernel { info, image: "/bzImage".into(), symbols: symbols.map(Into::into), map: None, modules: Vec::new() }
     }
 
     #[test]

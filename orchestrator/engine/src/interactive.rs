@@ -54,7 +54,7 @@ mod tests {
     fn only_a_debugger_changes_what_a_kernel_is_told_and_once() {
         let told = |gdb| {
             let info = KernelInfo { name: "a".into(), command_line: "console=ttyS0".into(), ..KernelInfo::default() };
-            let kernel = Kernel { info, image: "/bzImage".into(), symbols: None };
+            let kernel = Kernel { info, image: "/bzImage".into(), symbols: None, map: None, modules: Vec::new() };
             let mut kernels = BTreeMap::from([("a".to_owned(), kernel)]);
             (0..2).for_each(|_| Interactive { console: None, gdb }.prepare(&mut kernels));
             kernels["a"].info.command_line.clone()

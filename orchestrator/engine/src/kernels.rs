@@ -79,9 +79,8 @@ fn newest_first<'a>(cells: impl Iterator<Item = &'a CellKey>) -> Vec<&'a str> {
 }
 
 /// The part of a kernel that the runner needs.
-pub(crate) fn bootable(Kernel { info, image, symbols }: Kernel) -> BootKernel {
-    let map = symbols.map(|vmlinux| vmlinux.with_file_name("System.map")).filter(|path| path.is_file());
-    BootKernel { info, image, symbols: map }
+pub(crate) fn bootable(Kernel { info, image, map, modules, .. }: Kernel) -> BootKernel {
+    BootKernel { info, image, symbols: map, modules }
 }
 
 #[cfg(test)]

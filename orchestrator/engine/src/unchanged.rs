@@ -84,7 +84,8 @@ fn recorded(run: &RunInfo, store: &Store, name: &str) -> Result<Kernel, EngineEr
         return Err(EngineError::usage(format!("the run never had its kernel {name}"))
             .hint("give the command that started the run, with --resume-if-exists: it builds what you ask for"));
     };
-    if let Some(kernel) = store.with_digest(name, &then.image_sha256) {
+    // Kernels of the store have no modules.
+    if let Some(kernel) = store.with_digest(name, &then.image_sha256).filter(|_| then.modules.is_empty()) {
         return Ok(kernel);
     }
     if let Some(entry) = store.catalog().find(name) {
@@ -123,6 +124,13 @@ pub(crate) fn same_kernels(
                 &format!("the kernel {name} is not the one that the run was started with"),
                 &hint,
             )?;
+        }
+        if let Some((module, _)) =
+            then.modules.iter().find(|(module, was)| kernel.info.modules.get(*module) != Some(was))
+        {
+            let message =
+                format!("the module {module} of the kernel {name} is not the one that the run was started with");
+            since.differs(context, &message, "unpack the package again from which it was")?;
         }
         // The command line comes from the catalog, which may have changed.
         kernel.info.command_line.clone_from(&then.command_line);

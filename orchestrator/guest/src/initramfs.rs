@@ -2,7 +2,9 @@
 //! next ones.
 
 use crate::keys::Keys;
-use luqual_protocol::{AGENT, AUTHORIZED_KEY, Archive, Archived, HOST_KEY, KERNELS, Kernel, PROGRAMS, VM_FOLDER};
+use luqual_protocol::{
+    AGENT, AUTHORIZED_KEY, Archive, Archived, HOST_KEY, KERNELS, Kernel, MODULES, PROGRAMS, VM_FOLDER,
+};
 use std::io;
 
 /// The agent's static binary.
@@ -28,7 +30,8 @@ pub fn initramfs(
     more: &[GuestFile<'_>],
 ) -> io::Result<(Vec<u8>, Vec<Archived>)> {
     let mut archive = Archive::new(Vec::new());
-    for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, KERNELS, PROGRAMS] {
+    let modules = [MODULES, Kernel::Source.modules(), Kernel::Target.modules()];
+    for folder in ["/bin", "/dev", "/proc", "/sys", "/run", VM_FOLDER, KERNELS, PROGRAMS].into_iter().chain(modules) {
         archive.directory(folder)?;
     }
     archive.file(AGENT, 0o755, agent_binary())?;

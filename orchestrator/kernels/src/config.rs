@@ -20,31 +20,104 @@ impl KernelConfig {
         self.0.get(option).map_or("n", String::as_str)
     }
 
-    /// Whether the option is built in. A module counts as absent, since luqual boots the image with an initramfs of
-    /// its own.
+    /// Whether the option is built in.
     fn has(&self, option: &str) -> bool {
         self.value(option) == "y"
     }
 
-    /// The capabilities of a kernel with this configuration.
-    pub fn capabilities(&self) -> BTreeSet<Capability> {
-        let can = |ability: &Capability| match ability {
-            Capability::Kho => self.has("CONFIG_KEXEC_HANDOVER"),
-            Capability::Luo => self.has("CONFIG_LIVEUPDATE"),
-            Capability::Vfio => self.has("CONFIG_VFIO") && self.has("CONFIG_VFIO_PCI"),
-            Capability::Iommu => {
-                let drivers = ["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"];
-                self.has("CONFIG_IOMMUFD") && drivers.into_iter().any(|driver| self.has(driver))
-            }
-            Capability::Kvm => self.has("CONFIG_KVM_AMD") || self.has("CONFIG_KVM_INTEL"),
+    /// Whether the option is built in, or a module that is one of `modules`.
+    fn has_with(&self, option: &str, modules: &BTreeSet<String>) -> bool {
+        self.has(option) || self.module(option).is_some_and(|module| modules.contains(module))
+    }
+
+    /// The module that the option is built as; `None` if it is built in, or not set.
+    fn module(&self, option: &str) -> Option<&'static str> {
+        (self.value(option) == "m").then(|| module_of(option)).flatten()
+    }
+
+    /// The capabilities of a kernel with this configuration and the modules with these names.
+    pub fn capabilities(&self, modules: &BTreeSet<String>) -> BTreeSet<Capability> {
+        Capability::ALL.into_iter().filter(|capability| self.lacks(*capability, modules).is_none()).collect()
+    }
+
+    /// The modules of `modules` that a capability needs, each with the capability. What they need themselves is not
+    /// among them.
+    pub(crate) fn wanted(&self, modules: &BTreeSet<String>) -> Vec<(Capability, &'static str)> {
+        let of_one = |capability| {
+            let Needed { all, one_of } = needed(capability);
+            let of_options = all.iter().chain(one_of).filter_map(|option| self.module(option));
+            of_options.filter(|module| modules.contains(*module)).map(move |module| (capability, module))
         };
-        Capability::ALL.into_iter().filter(can).collect()
+        Capability::ALL.into_iter().flat_map(of_one).collect()
+    }
+
+    /// Of each capability that a kernel with this configuration and these modules lacks: which options, and that
+    /// `file` says so.
+    pub fn lacking(&self, file: &str, modules: &BTreeSet<String>) -> BTreeMap<Capability, String> {
+        let lacks = |capability| Some((capability, format!("{} ({file})", self.lacks(capability, modules)?)));
+        Capability::ALL.into_iter().filter_map(lacks).collect()
+    }
+
+    /// The options that keep the kernel from having a capability; `None` if it has it.
+    fn lacks(&self, capability: Capability, modules: &BTreeSet<String>) -> Option<String> {
+        let Needed { all, one_of } = needed(capability);
+        let how = |option: &&str| match (self.value(option), module_of(option)) {
+            ("m", Some(module)) => format!("{option} is the module {module}, whose file is not there"),
+            _ => format!("{option} is not set"),
+        };
+        let missing = all.iter().filter(|option| !self.has_with(option, modules)).map(how);
+        let none = !one_of.is_empty() && !one_of.iter().any(|option| self.has_with(option, modules));
+        let of_several = none.then(|| one_of.iter().map(how).collect::<Vec<_>>().join(" and "));
+        let told: Vec<String> = missing.chain(of_several).collect();
+        Some(told.join(", ")).filter(|told| !told.is_empty())
     }
 
     /// Whether a kernel with this configuration has static keys, which patch its code while it runs.
     pub fn has_static_keys(&self) -> bool {
         self.has("CONFIG_JUMP_LABEL")
     }
+}
+
+/// The options of a capability: all of some, and one of others, if there are any.
+struct Needed {
+    all: &'static [&'static str],
+    one_of: &'static [&'static str],
+}
+
+const fn needed(capability: Capability) -> Needed {
+    let (all, one_of): (&[&str], &[&str]) = match capability {
+        Capability::Agent => (
+            &[
+                "CONFIG_SERIAL_8250_CONSOLE",
+                "CONFIG_BLK_DEV_INITRD",
+                "CONFIG_DEVTMPFS",
+                "CONFIG_VIRTIO_PCI",
+                "CONFIG_VIRTIO_NET",
+            ],
+            &[],
+        ),
+        Capability::Kho => (&["CONFIG_KEXEC_HANDOVER"], &[]),
+        Capability::Luo => (&["CONFIG_LIVEUPDATE"], &[]),
+        Capability::Vfio => (&["CONFIG_VFIO", "CONFIG_VFIO_PCI"], &[]),
+        Capability::Iommu => (&["CONFIG_IOMMUFD"], &["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"]),
+        Capability::Kvm => (&[], &["CONFIG_KVM_AMD", "CONFIG_KVM_INTEL"]),
+    };
+    Needed { all, one_of }
+}
+
+/// The module that an option makes, if it can be one; from the kernel's makefiles.
+fn module_of(option: &str) -> Option<&'static str> {
+    Some(match option {
+        "CONFIG_VIRTIO_PCI" => "virtio_pci",
+        "CONFIG_VIRTIO_NET" => "virtio_net",
+        "CONFIG_VFIO" => "vfio",
+        "CONFIG_VFIO_PCI" => "vfio_pci",
+        "CONFIG_IOMMUFD" => "iommufd",
+        "CONFIG_VIRTIO_IOMMU" => "virtio_iommu",
+        "CONFIG_KVM_AMD" => "kvm_amd",
+        "CONFIG_KVM_INTEL" => "kvm_intel",
+        _ => return None,
+    })
 }
 
 fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -121,10 +194,14 @@ mod tests {
         assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_C"]), &result).is_err());
     }
 
+    fn none() -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
     #[test]
     fn abilities_come_from_options() {
         let config = KernelConfig::parse("CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_AMD=y\nCONFIG_IOMMUFD=y\n");
-        assert_eq!(config.capabilities().into_iter().collect::<Vec<_>>(), [Capability::Luo, Capability::Kvm]);
+        assert_eq!(config.capabilities(&none()).into_iter().collect::<Vec<_>>(), [Capability::Luo, Capability::Kvm]);
         assert!(!config.has_static_keys() && KernelConfig::parse("CONFIG_JUMP_LABEL=y\n").has_static_keys());
     }
 
@@ -138,17 +215,47 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_no_ability() {
-        let config = |vfio_pci: &str| {
-            let text =
-                "CONFIG_LIVEUPDATE=y\nCONFIG_VFIO=y\nCONFIG_KVM_INTEL=m\nCONFIG_IOMMUFD=m\nCONFIG_INTEL_IOMMU=y\n";
-            KernelConfig::parse(&format!("{text}CONFIG_VFIO_PCI={vfio_pci}\n"))
-                .capabilities()
-                .into_iter()
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(config("m"), [Capability::Luo]);
-        assert_eq!(config("y"), [Capability::Luo, Capability::Vfio]);
+    fn a_module_counts_if_its_file_is_there() {
+        let text = "CONFIG_LIVEUPDATE=m\nCONFIG_VFIO=y\nCONFIG_VFIO_PCI=m\nCONFIG_KVM_INTEL=m\nCONFIG_KVM_AMD=m\n\
+                    CONFIG_IOMMUFD=m\nCONFIG_INTEL_IOMMU=y\n";
+        let config = KernelConfig::parse(text);
+        let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let can = |names: &[&str]| config.capabilities(&modules(names)).into_iter().collect::<Vec<_>>();
+        assert_eq!(can(&[]), []);
+        assert_eq!(can(&["vfio_pci"]), [Capability::Vfio]);
+        assert_eq!(can(&["iommufd", "kvm_amd"]), [Capability::Iommu, Capability::Kvm]);
+        assert_eq!(
+            config.wanted(&modules(&["vfio_pci", "kvm_amd", "e1000e"])),
+            [(Capability::Vfio, "vfio_pci"), (Capability::Kvm, "kvm_amd")]
+        );
+    }
+
+    #[test]
+    fn what_is_lacking_is_told_by_option_and_file() {
+        let text = "CONFIG_SERIAL_8250_CONSOLE=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_VIRTIO_PCI=y\nCONFIG_VIRTIO_NET=m\n\
+                    # CONFIG_DEVTMPFS is not set\n# CONFIG_LIVEUPDATE is not set\nCONFIG_KVM_AMD=m\n";
+        let lacking = KernelConfig::parse(text).lacking("config-7.3.4", &none());
+        let of = |capability| lacking.get(&capability).map(String::as_str);
+        assert_eq!(
+            of(Capability::Agent),
+            Some(
+                "CONFIG_DEVTMPFS is not set, CONFIG_VIRTIO_NET is the module virtio_net, whose file is not there \
+                 (config-7.3.4)"
+            )
+        );
+        assert_eq!(of(Capability::Luo), Some("CONFIG_LIVEUPDATE is not set (config-7.3.4)"));
+        assert_eq!(
+            of(Capability::Kvm),
+            Some(
+                "CONFIG_KVM_AMD is the module kvm_amd, whose file is not there and CONFIG_KVM_INTEL is not set \
+                 (config-7.3.4)"
+            )
+        );
+        let whole = KernelConfig::parse("CONFIG_KEXEC_HANDOVER=y\n");
+        let all: BTreeSet<Capability> = Capability::ALL.into_iter().collect();
+        let lacking: BTreeSet<Capability> = whole.lacking("x", &none()).into_keys().collect();
+        assert_eq!(&all - &lacking, whole.capabilities(&none()));
+        assert!(!lacking.contains(&Capability::Kho));
     }
 
     #[test]

@@ -43,6 +43,11 @@ pub fn read(image: &[u8]) -> Result<ImageFacts, NotAnImage> {
     })
 }
 
+/// The release of a bzImage, by its header.
+pub(crate) fn release(image: &[u8]) -> Result<String, NotAnImage> {
+    Header::read(image).map(|header| header.release)
+}
+
 struct Header {
     release: String,
     payload: std::ops::Range<usize>,
@@ -100,14 +105,18 @@ pub fn build_id(elf: &[u8]) -> Option<String> {
 /// All ABI strings in a kernel's ELF: NUL-terminated, such as `kho-v4`, `luo-v5` or `memfd-v2` in
 /// include/linux/kho/abi/*.h. Only a run shows which of them a kernel writes or accepts.
 pub fn abi_strings(elf: &[u8]) -> Vec<String> {
-    let found: BTreeSet<&str> = elf
-        .split(|byte| *byte == 0)
-        .filter(|bytes| bytes.last().is_some_and(u8::is_ascii_digit))
-        .filter_map(last_word)
-        .filter(|text| is_abi(text))
-        .collect();
+    let versions = memchr::memmem::find_iter(elf, b"-v").filter_map(|at| {
+        let digits = elf[at + 2..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let end = at + 2 + digits;
+        let is_whole = digits > 0 && elf.get(end).is_none_or(|byte| *byte == 0);
+        is_whole.then(|| &elf[at.saturating_sub(LONGEST_NAME)..end])
+    });
+    let found: BTreeSet<&str> = versions.filter_map(last_word).filter(|text| is_abi(text)).collect();
     found.into_iter().map(str::to_owned).collect()
 }
+
+/// More bytes than the name before a version has.
+const LONGEST_NAME: usize = 64;
 
 /// The text at the end of `bytes`. Binary data can precede it in an array of structures; after a letter or a space it
 /// is the end of a sentence, not a string of its own.

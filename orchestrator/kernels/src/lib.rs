@@ -11,6 +11,7 @@ mod git;
 pub mod image;
 mod kernel;
 mod lock;
+mod modules;
 mod mutants;
 mod patches;
 mod payload;

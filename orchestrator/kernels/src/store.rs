@@ -1,6 +1,7 @@
 //! The kernel store: one folder for each kernel, named by everything that determines its bytes.
 
 mod by_path;
+mod installed;
 mod metadata;
 
 use crate::build::{ARTIFACTS, build};
@@ -98,7 +99,7 @@ impl Store {
         match self.entry(spec)?.as_deref() {
             Some(Entry { source: Source::Commit { release, .. }, .. }) => Ok(release.clone()),
             Some(entry) => Ok(entry.version.clone()),
-            None => self.read_path(spec).map(|kernel| kernel.info.release),
+            None => by_path::release(self.known_path(spec)?),
         }
     }
 
@@ -106,7 +107,8 @@ impl Store {
     /// be built from. Nothing is built.
     pub fn identity(&self, spec: &str) -> Result<String, KernelError> {
         if let Some(kernel) = self.find(spec)? {
-            return Ok(format!("{} {}", kernel.info.image_sha256, kernel.info.command_line));
+            let modules: String = kernel.info.modules.values().map(|digest| format!(" {digest}")).collect();
+            return Ok(format!("{} {}{modules}", kernel.info.image_sha256, kernel.info.command_line));
         }
         let Some(entry) = self.entry(spec)? else { return Ok(spec.to_owned()) };
         match self.folder(Kind::Kernels, &Recipe::read(&entry)?) {
@@ -136,11 +138,15 @@ impl Store {
     }
 
     fn read_path(&self, spec: &str) -> Result<Kernel, KernelError> {
-        if !Path::new(spec).exists() {
-            let known = self.catalog.versions().into_iter().map(str::to_owned).collect();
-            return Err(KernelError::Unknown { name: spec.to_owned(), known });
+        by_path::read(self.known_path(spec)?)
+    }
+
+    fn known_path<'a>(&self, spec: &'a str) -> Result<&'a str, KernelError> {
+        if Path::new(spec).exists() {
+            return Ok(spec);
         }
-        by_path::read(spec)
+        let known = self.catalog.versions().into_iter().map(str::to_owned).collect();
+        Err(KernelError::Unknown { name: spec.to_owned(), known })
     }
 
     /// The kernel of a catalog entry, if it is in the store and unchanged.

@@ -77,6 +77,12 @@ pub const DECOMPRESSOR: u64 = 256 << 20;
 /// The largest configuration of a kernel, in bytes. Distributions' have 300 KB.
 pub const KERNEL_CONFIG: u64 = 16 << 20;
 
+/// The largest file of a module, in bytes. Distributions' have 10 MB.
+pub const MODULE: u64 = 128 << 20;
+
+/// The largest number of modules of a kernel. Distributions' have 5000.
+pub const MODULES: usize = 100_000;
+
 /// The largest ELF with symbols beside an image, in bytes. With debugging information it has 500 MB.
 pub const VMLINUX: u64 = 4 << 30;
 

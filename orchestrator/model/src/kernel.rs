@@ -2,12 +2,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// Something that a kernel can do in a live update. It is read from the kernel's configuration, never from its name.
-/// An option counts if it is built in, since luqual boots an image without modules.
+/// An option counts if it is built in, or a module whose file is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
+    /// What luqual itself needs: a serial console, an initramfs, and a network card (`CONFIG_SERIAL_8250_CONSOLE`,
+    /// `CONFIG_BLK_DEV_INITRD`, `CONFIG_DEVTMPFS`, `CONFIG_VIRTIO_PCI`, `CONFIG_VIRTIO_NET`).
+    Agent,
     /// Kexec HandOver: `CONFIG_KEXEC_HANDOVER`.
     Kho,
     /// The Live Update Orchestrator: `CONFIG_LIVEUPDATE`.
@@ -23,11 +27,12 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability, in display order.
-    pub const ALL: [Self; 5] = [Self::Kho, Self::Luo, Self::Vfio, Self::Iommu, Self::Kvm];
+    pub const ALL: [Self; 6] = [Self::Agent, Self::Kho, Self::Luo, Self::Vfio, Self::Iommu, Self::Kvm];
 
     /// The usual abbreviation.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Agent => "agent",
             Self::Kho => "KHO",
             Self::Luo => "LUO",
             Self::Vfio => "VFIO",
@@ -61,6 +66,12 @@ pub struct KernelInfo {
     /// What the kernel can do, from its configuration.
     #[serde(rename = "abilities")]
     pub capabilities: Option<BTreeSet<Capability>>,
+    /// Of each capability that it lacks: which options, and the file that says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lacking: BTreeMap<Capability, String>,
+    /// The digest of each module that a guest may load, by name, as hex.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
     /// Whether it has static keys, and so patches its own code while it runs: `CONFIG_JUMP_LABEL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub static_keys: Option<bool>,
@@ -79,6 +90,17 @@ impl KernelInfo {
     pub fn boots_as(&self, other: &Self) -> bool {
         (&self.image_sha256, &self.command_line) == (&other.image_sha256, &other.command_line)
     }
+}
+
+/// A module that a kernel needs in the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelModule {
+    /// Its name, as in `/proc/modules`.
+    pub name: String,
+    /// Its ELF, unpacked.
+    pub elf: Arc<[u8]>,
+    /// The capabilities that need it.
+    pub needed_by: BTreeSet<Capability>,
 }
 
 /// A patch that was applied to a kernel.

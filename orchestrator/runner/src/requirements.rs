@@ -1,6 +1,6 @@
 //! The requirements of workloads, in terms of kernels and machines.
 
-use luqual_model::Capability;
+use luqual_model::{Capability, KernelInfo};
 use luqual_protocol::{Requirement, Workload};
 use luqual_vm::Profile;
 
@@ -12,6 +12,27 @@ pub fn capability(need: Requirement) -> Capability {
         Requirement::Kvm => Capability::Kvm,
         Requirement::Vfio => Capability::Vfio,
     }
+}
+
+/// What a boot's kernels lack; `None` if nothing. The source has to have all that the workloads require; a target
+/// that lacks it is what is tested. Under both, luqual has to reach the guest.
+pub(crate) fn kernel_lacks(
+    source: &KernelInfo,
+    target: &KernelInfo,
+    mut requires: impl Iterator<Item = Requirement>,
+) -> Option<String> {
+    let of_source = requires.find_map(|need| {
+        let needed = capability(need);
+        let lacks = source.capabilities.as_ref().is_some_and(|there| !there.contains(&needed));
+        let why = source.lacking.get(&needed).map_or_else(String::new, |why| format!(": {why}"));
+        lacks.then(|| format!("the source {} is built without {needed}{why}", source.name))
+    });
+    of_source.or_else(|| {
+        [source, target].into_iter().find_map(|KernelInfo { name, lacking, .. }| {
+            let why = lacking.get(&Capability::Agent)?;
+            Some(format!("luqual cannot reach a guest with the kernel {name}: {why}"))
+        })
+    })
 }
 
 /// What a workload requires and machines of `profile` lack; `None` if nothing.
@@ -29,6 +50,37 @@ mod tests {
     use super::*;
     use luqual_protocol::find_workload;
     use luqual_vm::profile::find;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[test]
+    fn a_source_has_what_is_required_and_both_can_be_reached() {
+        let kernel = |name: &str, lacking: &[(Capability, &str)]| {
+            let lacking: BTreeMap<_, _> = lacking.iter().map(|(what, why)| (*what, (*why).to_owned())).collect();
+            let has = |it: &Capability| !lacking.contains_key(it);
+            let capabilities = Some(Capability::ALL.into_iter().filter(has).collect());
+            KernelInfo { name: name.to_owned(), capabilities, lacking, ..KernelInfo::default() }
+        };
+        let luo =
+            [(Capability::Luo, "CONFIG_LIVEUPDATE is not set (f)"), (Capability::Agent, "CONFIG_X is a module (f)")];
+        let (whole, without, unreached) = (kernel("a", &[]), kernel("b", &luo), kernel("c", &luo[1..]));
+        let lacks =
+            |source: &KernelInfo, target: &KernelInfo| kernel_lacks(source, target, [Requirement::Luo].into_iter());
+        assert_eq!(lacks(&whole, &whole), None);
+        assert_eq!(
+            lacks(&without, &whole).unwrap(),
+            "the source b is built without LUO: CONFIG_LIVEUPDATE is not set (f)"
+        );
+        let reach = "luqual cannot reach a guest with the kernel c: CONFIG_X is a module (f)";
+        assert_eq!(
+            (lacks(&unreached, &whole).as_deref(), lacks(&whole, &unreached).as_deref()),
+            (Some(reach), Some(reach))
+        );
+        assert_eq!(lacks(&whole, &kernel("d", &luo[..1])), None);
+        // A record of before says that it lacks it, and not why; what is unknown is not lacking.
+        let of_before = KernelInfo { capabilities: Some(BTreeSet::new()), lacking: BTreeMap::new(), ..whole.clone() };
+        assert_eq!(lacks(&of_before, &whole).unwrap(), "the source a is built without LUO");
+        assert_eq!(lacks(&KernelInfo::default(), &whole), None);
+    }
 
     #[test]
     fn a_machine_lacks_a_device_or_a_slot_to_unplug_it_from() {

@@ -59,6 +59,10 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let since = OnChange::Refused("a bundle can only have what was run");
     Registry::of_run(&run.programs)?;
     let kernels = kernels_of(context, &run, &store, names_of(run.planned.iter()), since)?;
+    if let Some(kernel) = kernels.values().find(|kernel| !kernel.modules.is_empty()) {
+        let message = format!("a bundle cannot have the modules of the kernel {}", kernel.info.name);
+        return Err(EngineError::usage(message).hint("reproduce the cell here, from the run: luqual repro RUN CELL"));
+    }
     write_report(&request.output, |to| {
         let mut packer = Packer::new(to);
         let about = About { bundle: VERSION, cell: cell.id.clone() };

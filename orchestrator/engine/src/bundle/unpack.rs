@@ -88,7 +88,8 @@ impl Unpacked {
             return Err(wrong(format!("its file {name} has the digest {found}; the record says {digest}")));
         }
         let symbols = Some(image.with_file_name("vmlinux")).filter(|path| path.is_file());
-        Ok(Kernel { info, image, symbols })
+        let map = Some(image.with_file_name("System.map")).filter(|path| path.is_file());
+        Ok(Kernel { info, image, symbols, map, modules: Vec::new() })
     }
 }
 

@@ -1,41 +1,48 @@
-//! Kernels by path: a bzImage, or the tree in which one was built.
+//! Kernels by path: an image, the tree in which one was built, or a folder in which one is installed.
 
+use super::installed;
 use crate::config::KernelConfig;
 use crate::error::KernelError;
-use crate::image;
+use crate::image::{self, ImageFacts};
 use crate::kernel::Kernel;
+use crate::modules::ModuleFolder;
 use luqual_files::digest;
 use luqual_model::{KernelInfo, bounds};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads the kernel at the path `spec`, which exists.
 pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
-    let path = Path::new(spec);
-    let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
-    let image = if path.is_dir() { path.join("arch/x86/boot/bzImage") } else { path.to_owned() };
-    let bytes =
-        luqual_files::read(&image, bounds::IMAGE).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
+    let Found { tree, image, bytes } = find(spec)?;
+    let tree = tree.as_deref();
+    let wrong = |why: String| KernelError::NotAKernel { path: spec.into(), why };
     let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let mut symbols = None;
-    if path.is_dir() {
-        // A tree has more facts than its image, if both are from the same build.
-        let config = || luqual_files::read_text(&path.join(".config"), bounds::KERNEL_CONFIG).ok();
-        facts.config = facts.config.or_else(config);
-        let elf = luqual_files::read(&path.join("vmlinux"), bounds::VMLINUX).ok();
-        if facts.abi.is_none() {
-            facts.abi = elf.as_deref().map(image::abi_strings);
-        }
-        let is_same = |elf: &[u8]| facts.build_id.is_none() || image::build_id(elf) == facts.build_id;
-        symbols = elf.filter(|elf| is_same(elf)).and_then(|_| fs::canonicalize(path.join("vmlinux")).ok());
-    }
+    let symbols = tree.and_then(|tree| of_tree(tree, &mut facts));
+    let told = facts.config.take().map(|config| (config, "the image".to_owned()));
+    let beside = || match tree {
+        Some(tree) => installed::text(tree.join(".config")),
+        None => installed::config(&image, &facts.release),
+    };
+    let config = told.or_else(beside).map(|(text, file)| (KernelConfig::parse(&text), file));
+    let folder = installed::modules(&image, &facts.release).filter(|_| tree.is_none());
+    let folder = folder.map(|folder| ModuleFolder::open(&folder, &facts.release)).transpose().map_err(wrong)?;
+    let names = folder.as_ref().map(ModuleFolder::names).unwrap_or_default();
+    let modules = match (&folder, &config) {
+        (Some(folder), Some((config, _))) => folder.in_order(&config.wanted(&names)).map_err(wrong)?,
+        _ => Vec::new(),
+    };
+    let map = match tree {
+        Some(tree) => Some(tree.join("System.map")).filter(|map| symbols.is_some() && map.is_file()),
+        None => installed::map(&image, &facts.release),
+    };
     let mut told = BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]);
     if let Some(why) = facts.unread {
         told.insert("payload".to_owned(), format!("not read: {why}"));
     }
+    let unknown = || "unknown: it is neither in the image nor beside it".to_owned();
+    told.insert("configuration".to_owned(), config.as_ref().map_or_else(unknown, |(_, file)| format!("in {file}")));
     let image = fs::canonicalize(&image).map_err(KernelError::named(&image))?;
-    let config = facts.config.map(|config| KernelConfig::parse(&config));
     let info = KernelInfo {
         name: spec.to_owned(),
         release: facts.release,
@@ -43,11 +50,53 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
         image_sha256: digest::of_bytes(&bytes),
         provenance: format!("file {}", image.display()),
         abi: facts.abi,
-        capabilities: config.as_ref().map(KernelConfig::capabilities),
-        static_keys: config.as_ref().map(KernelConfig::has_static_keys),
+        capabilities: config.as_ref().map(|(config, _)| config.capabilities(&names)),
+        lacking: config.as_ref().map_or_else(BTreeMap::new, |(config, file)| config.lacking(file, &names)),
+        modules: modules.iter().map(|module| (module.name.clone(), digest::of_bytes(&module.elf))).collect(),
+        static_keys: config.as_ref().map(|(config, _)| config.has_static_keys()),
         command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
         patches: Vec::new(),
         facts: told,
     };
-    Ok(Kernel { info, image, symbols })
+    Ok(Kernel { info, image, symbols, map, modules })
+}
+
+/// The release of the kernel at the path `spec`, which exists: the image is not unpacked for it.
+pub(super) fn release(spec: &str) -> Result<String, KernelError> {
+    let Found { bytes, .. } = find(spec)?;
+    image::release(&bytes).map_err(|error| KernelError::NotAKernel { path: spec.into(), why: error.to_string() })
+}
+
+/// An image, and the tree in which it was built, if it lies in one.
+struct Found {
+    tree: Option<PathBuf>,
+    image: PathBuf,
+    bytes: Vec<u8>,
+}
+
+fn find(spec: &str) -> Result<Found, KernelError> {
+    let path = Path::new(spec);
+    let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
+    let built = path.join("arch/x86/boot/bzImage");
+    let tree = built.is_file().then(|| path.to_owned());
+    let image = match tree {
+        Some(_) => built,
+        None if path.is_dir() => installed::image(path).map_err(wrong)?,
+        None => path.to_owned(),
+    };
+    let bytes =
+        luqual_files::read(&image, bounds::IMAGE).map_err(|error| wrong(format!("{}: {error}", image.display())))?;
+    Ok(Found { tree, image, bytes })
+}
+
+/// The vmlinux of a tree, if it is of the same build as the image. It has the ABI strings of an image that could not
+/// be unpacked.
+fn of_tree(tree: &Path, facts: &mut ImageFacts) -> Option<PathBuf> {
+    let path = tree.join("vmlinux");
+    let elf = luqual_files::read(&path, bounds::VMLINUX).ok()?;
+    if facts.abi.is_none() {
+        facts.abi = Some(image::abi_strings(&elf));
+    }
+    let is_same = facts.build_id.is_none() || image::build_id(&elf) == facts.build_id;
+    is_same.then(|| fs::canonicalize(path).ok()).flatten()
 }

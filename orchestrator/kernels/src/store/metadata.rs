@@ -10,7 +10,7 @@ use crate::{image, lock, tools};
 use luqual_files::digest;
 use luqual_model::KernelInfo;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -89,13 +89,16 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         image_sha256: metadata.image_sha256,
         provenance: metadata.provenance,
         abi: Some(metadata.abi),
-        capabilities: Some(config.capabilities()),
+        capabilities: Some(config.capabilities(&BTreeSet::new())),
+        lacking: config.lacking("the configuration that it was built with", &BTreeSet::new()),
+        modules: BTreeMap::new(),
         static_keys: Some(config.has_static_keys()),
         command_line: command_line.to_owned(),
         patches: metadata.patches,
         facts,
     };
-    Some(Kernel { info, image, symbols: Some(folder.join("vmlinux")).filter(|path| path.is_file()) })
+    let there = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+    Some(Kernel { info, image, symbols: there("vmlinux"), map: there("System.map"), modules: Vec::new() })
 }
 
 /// Reads the description. If an older luqual wrote it, the facts are read again, and written unless another process

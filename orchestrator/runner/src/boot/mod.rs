@@ -27,11 +27,12 @@ pub use interactive::visit;
 pub use session::{InteractiveOptions, InteractiveSession, SessionEnd, SessionFuture, SessionHandler};
 pub use vmcore::CoresTaken;
 
-use crate::requirements::machine_lacks;
+use crate::requirements::{capability, machine_lacks};
 use identity::Identity;
-use luqual_model::{CellId, KernelInfo, PlannedCell};
-use luqual_protocol::{Requirement, Update, Workload, program_path};
+use luqual_model::{Capability, CellId, KernelInfo, KernelModule, PlannedCell};
+use luqual_protocol::{Kernel, MODULES_OPTION, Requirement, Update, Workload, program_path};
 use luqual_vm::{Accel, Mode, Profile, QemuVersion, needs_one_thread};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A kernel that can be booted.
@@ -43,6 +44,8 @@ pub struct BootKernel {
     pub image: PathBuf,
     /// The path of its System.map, if it is known to be of this image.
     pub symbols: Option<PathBuf>,
+    /// The modules that a guest may load, in their order.
+    pub modules: Vec<KernelModule>,
 }
 
 /// One life of a machine, and the cells that run in it: one, or several that share it.
@@ -98,7 +101,10 @@ impl Boot<'_> {
     /// its command line.
     fn identity(&self, hop: u32, nonce: u64, more: &str) -> Identity<'_> {
         let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
+        let role = if hop.is_multiple_of(2) { Kernel::Source } else { Kernel::Target };
+        let modules = format!("{MODULES_OPTION}{}", role.modules());
         let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).chain([more]).collect();
+        options.extend(Some(modules.as_str()).filter(|_| !self.kernel(hop).modules.is_empty()));
         // Several parts can add the same option.
         options.sort_unstable();
         options.dedup();
@@ -121,6 +127,22 @@ impl Boot<'_> {
             Some(Program::Missing(_)) | None => None,
         });
         parts.collect()
+    }
+
+    /// The modules of both kernels that the parts require, and luqual itself: the path of each in the guest, in their
+    /// order by name, and its ELF.
+    fn modules(&self) -> Vec<(String, &[u8])> {
+        let required = self.parts.iter().flat_map(|part| part.workload.requires).map(|need| capability(*need));
+        let required: BTreeSet<Capability> = required.chain([Capability::Agent]).collect();
+        let mut files = Vec::new();
+        for (kernel, role) in [(self.source, Kernel::Source), (self.target, Kernel::Target)] {
+            for (number, module) in kernel.modules.iter().enumerate() {
+                if !module.needed_by.is_disjoint(&required) {
+                    files.push((format!("{}/{number:03}-{}.ko", role.modules(), module.name), &*module.elf));
+                }
+            }
+        }
+        files
     }
 
     /// What this QEMU or the machine lacks for a part; `None` if nothing.

@@ -9,7 +9,7 @@ use super::{Boot, Host, Program, alone, kexec_images};
 use crate::inject;
 use crate::judge::{Link, Stop};
 use crate::lab::{File, Guest, Machine, Start};
-use crate::requirements::capability;
+use crate::requirements::kernel_lacks;
 use luqual_guest::{AgentLog, Keys};
 use luqual_model::Phase;
 use luqual_protocol::{AUTORUN, Kernel};
@@ -23,18 +23,15 @@ impl BootDriver<'_> {
         if let Some(lacking) = self.boot.lacks(self.host.lab.qemu()) {
             return Err(Stop::Requirement(lacking));
         }
-        let Boot { source, parts, .. } = self.boot;
+        let Boot { source, target, parts, .. } = self.boot;
         for part in parts {
             if let Some(Program::Missing(why)) = part.program {
                 return Err(Stop::Requirement(why.to_owned()));
             }
         }
-        for need in parts.iter().flat_map(|part| part.workload.requires) {
-            let needed = capability(*need);
-            if source.info.capabilities.as_ref().is_some_and(|there| !there.contains(&needed)) {
-                let name = &source.info.name;
-                return Err(Stop::Requirement(format!("the source {name} is built without {needed}")));
-            }
+        let requires = parts.iter().flat_map(|part| part.workload.requires).copied();
+        if let Some(lacking) = kernel_lacks(&source.info, &target.info, requires) {
+            return Err(Stop::Requirement(lacking));
         }
         match self.host.deterministic {
             true => alone::needs_the_host(self.boot, self.host.fault.as_ref())
@@ -100,6 +97,7 @@ impl BootDriver<'_> {
 fn files<'a>(boot: &'a Boot<'_>, host: &'a Host<'_>, autorun: Option<&'a str>) -> Vec<File<'a>> {
     let brought = boot.programs().into_iter().chain(host.person.brought());
     let programs = brought.map(|(path, content)| File { path, content, runs: true });
+    let modules = boot.modules().into_iter().map(|(path, content)| File { path, content, runs: false });
     let autorun = autorun.map(|it| File { path: AUTORUN.to_owned(), content: it.as_bytes(), runs: false });
-    programs.chain(autorun).collect()
+    programs.chain(modules).chain(autorun).collect()
 }

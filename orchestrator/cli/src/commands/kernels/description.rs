@@ -9,6 +9,7 @@ pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
         None => format!("{ability} unknown"),
         Some(capabilities) => format!("{ability} {}", if capabilities.contains(&ability) { "yes" } else { "no" }),
     };
+    let lacks = info.lacking.iter().map(|(ability, why)| ("lacks", format!("{ability}: {why}")));
     let mut lines = vec![
         ("name", info.name.clone()),
         ("release", info.release.clone()),
@@ -24,6 +25,7 @@ pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
         ("abilities", Capability::ALL.map(ability).join(", ")),
         ("command line", info.command_line.clone()),
     ];
+    lines.extend(lacks);
     for (index, patch) in info.patches.iter().enumerate() {
         lines.push(("patch", format!("{}. {} (sha256 {})", index + 1, patch.subject, patch.sha256)));
     }
@@ -45,22 +47,18 @@ mod tests {
         let mut info = KernelInfo {
             name: "x".into(),
             release: "7.3.4".into(),
-            build_id: None,
             image_sha256: "ab".into(),
             provenance: "file x".into(),
-            abi: None,
-            capabilities: None,
-            static_keys: None,
-            command_line: String::new(),
-            patches: Vec::new(),
-            facts: BTreeMap::new(),
+            ..KernelInfo::default()
         };
         assert!(description(&info, None).contains("KHO unknown, LUO unknown"));
         info.capabilities = Some(BTreeSet::from([Capability::Luo]));
+        info.lacking = BTreeMap::from([(Capability::Kho, "CONFIG_KEXEC_HANDOVER is not set (config-1)".into())]);
         info.abi = Some(vec!["kho-v4".into(), "luo-v5".into()]);
         info.patches = vec![Patch { subject: "liveupdate: louder".into(), sha256: "cd".into() }];
         let text = description(&info, None);
         assert!(text.contains("patch              1. liveupdate: louder (sha256 cd)\n"), "{text}");
+        assert!(text.contains("lacks              KHO: CONFIG_KEXEC_HANDOVER is not set (config-1)\n"), "{text}");
         assert!(text.contains("KHO no, LUO yes") && text.contains("kho-v4, luo-v5"), "{text}");
     }
 }

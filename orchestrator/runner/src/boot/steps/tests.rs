@@ -14,7 +14,7 @@ fn kernel(name: &str) -> BootKernel {
         command_line: format!("console=ttyS0 of={name}"),
         ..KernelInfo::default()
     };
-    BootKernel { info, image: PathBuf::new(), symbols: None }
+    BootKernel { info, image: PathBuf::new(), symbols: None, modules: Vec::new() }
 }
 
 /// What is asked of a boot of that workload; or why it cannot be left alone.

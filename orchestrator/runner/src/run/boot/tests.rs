@@ -25,7 +25,7 @@ async fn told(count: usize, repeat: u32, script: Script, interrupted: bool) -> (
     let kernel = |name: &str| {
         let info =
             KernelInfo { name: name.into(), release: name.into(), image_sha256: name.into(), ..KernelInfo::default() };
-        BootKernel { info, image: PathBuf::new(), symbols: None }
+        BootKernel { info, image: PathBuf::new(), symbols: None, modules: Vec::new() }
     };
     let (source, target) = (kernel("old"), kernel("new"));
     let workloads = ["memfd.basic", "memfd.sparse"].map(|name| find_workload(name).unwrap());

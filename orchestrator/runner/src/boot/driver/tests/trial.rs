@@ -48,7 +48,7 @@ impl Trial {
                 command_line: "console=ttyS0".into(),
                 ..KernelInfo::default()
             };
-            BootKernel { info, image: PathBuf::new(), symbols: None }
+            BootKernel { info, image: PathBuf::new(), symbols: None, modules: Vec::new() }
         };
         let (source, target) = (kernel("old"), kernel("new"));
         let workload = find_workload(self.workload.unwrap_or("memfd.basic")).unwrap();
