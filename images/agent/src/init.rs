@@ -3,6 +3,7 @@
 use crate::holder;
 use crate::log::say;
 use crate::{modules, network, own};
+use luqual_protocol::UNREACHABLE_LINE;
 use rustix::mount::{MountFlags, mount};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -33,7 +34,7 @@ pub(crate) fn run() -> Result<(), String> {
     }
     modules::load();
     if let Err(why) = network::configure() {
-        say(&format!("luqual-agent: the network: {why}"));
+        say(&format!("{UNREACHABLE_LINE}{why}"));
     }
     // The tick page is found by its physical address: it must not be moved.
     let _ = fs::write("/proc/sys/vm/compact_unevictable_allowed", "0");

@@ -68,6 +68,10 @@ pub const AUTORUN_DONE: &str = "luqual-agent: all was done";
 /// The console line that /init prints when SSH is ready. It only tells the host when to connect; it proves nothing.
 pub const READY_LINE: &str = "luqual-agent: listening";
 
+/// The console line of a guest without a network card that its kernel drives, before the reason. It ends the wait for a
+/// guest that cannot answer.
+pub const UNREACHABLE_LINE: &str = "luqual-agent: cannot be reached: ";
+
 /// The kernel command line option that carries the nonce of one boot.
 pub const NONCE_OPTION: &str = "luqual.nonce=";
 

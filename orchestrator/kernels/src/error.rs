@@ -226,15 +226,16 @@ impl KernelError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown { known, .. } => {
-                format!("give one of {}; or the path of a bzImage, of a build tree or of an unpacked package; or TREE@COMMIT of a git tree", known.join(", "))
+                format!("give one of {}; or the path of a bzImage, of a build tree or of packages; or TREE@COMMIT of a git tree", known.join(", "))
             }
             Self::TreeChanged { .. } => {
                 "run the same command again, and change the tree only after the build has begun to compile".to_owned()
             }
             Self::Git(_) => "Debian, Ubuntu: apt-get install git".to_owned(),
             Self::MutantTree { .. } => "run the same command again; it makes a new tree".to_owned(),
-            Self::NotAKernel { .. } => "give a bzImage, the folder of a kernel that was built with `make bzImage`, or the folder into which a package was \
-                unpacked"
+            Self::NotAKernel { .. } => "give a bzImage, the folder of a kernel that was built with `make bzImage`, or packages: files joined by +, or a \
+                folder of them, packed or unpacked; a distribution can have image, configuration and modules in \
+                packages of their own"
                 .to_owned(),
             Self::Download { .. } => {
                 "run the same command again to resume the download, or name another mirror with --debian-mirror"

@@ -1,7 +1,6 @@
 //! The kernel store: one folder for each kernel, named by everything that determines its bytes.
 
 mod by_path;
-mod installed;
 mod metadata;
 
 use crate::build::{ARTIFACTS, build};
@@ -12,7 +11,7 @@ use crate::kernel::Kernel;
 use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::workplace::{Workplace, sweep};
-use crate::{clone, commits, lock};
+use crate::{clone, commits, lock, packages};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -45,6 +44,8 @@ pub(crate) enum Kind {
     Selftests,
     /// Trees for the builds of mutants.
     Mutants,
+    /// Packages of kernels, unpacked.
+    Packages,
 }
 
 impl Kind {
@@ -53,6 +54,7 @@ impl Kind {
             Self::Kernels => "kernels",
             Self::Selftests => "selftests",
             Self::Mutants => "mutants",
+            Self::Packages => "packages",
         }
     }
 }
@@ -62,7 +64,7 @@ impl Store {
     /// folders of killed builds.
     pub fn new(root: PathBuf, catalog: Catalog, mirror: Option<String>) -> Self {
         let store = Self { root, catalog, mirror };
-        for kind in [Kind::Kernels, Kind::Selftests] {
+        for kind in [Kind::Kernels, Kind::Selftests, Kind::Packages] {
             sweep(&store.place(kind));
         }
         store
@@ -99,7 +101,7 @@ impl Store {
         match self.entry(spec)?.as_deref() {
             Some(Entry { source: Source::Commit { release, .. }, .. }) => Ok(release.clone()),
             Some(entry) => Ok(entry.version.clone()),
-            None => by_path::release(self.known_path(spec)?),
+            None => by_path::release(spec, &self.known_path(spec)?),
         }
     }
 
@@ -134,16 +136,21 @@ impl Store {
 
     /// The kernel at that path, if there is an image or a tree in which one was built. Nothing is built.
     pub fn at_path(&self, path: &str) -> Option<Result<Kernel, KernelError>> {
-        Path::new(path).exists().then(|| by_path::read(path))
+        let is_there = Path::new(path).exists() || packages::files_of(path).is_some();
+        is_there.then(|| self.read_path(path))
     }
 
     fn read_path(&self, spec: &str) -> Result<Kernel, KernelError> {
-        by_path::read(self.known_path(spec)?)
+        by_path::read(spec, &self.known_path(spec)?)
     }
 
-    fn known_path<'a>(&self, spec: &'a str) -> Result<&'a str, KernelError> {
+    /// The path that `spec` names: itself, or the folder into which the packages were unpacked.
+    fn known_path(&self, spec: &str) -> Result<PathBuf, KernelError> {
+        if let Some(files) = packages::files_of(spec) {
+            return packages::unpacked(&files, &self.place(Kind::Packages));
+        }
         if Path::new(spec).exists() {
-            return Ok(spec);
+            return Ok(spec.into());
         }
         let known = self.catalog.versions().into_iter().map(str::to_owned).collect();
         Err(KernelError::Unknown { name: spec.to_owned(), known })

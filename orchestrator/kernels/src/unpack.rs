@@ -2,6 +2,7 @@
 
 use crate::error::KernelError;
 use crate::progress::BuildProgress;
+use luqual_model::bounds::DECOMPRESSOR;
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -73,12 +74,15 @@ async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn
 }
 
 /// Unpacks a stream; its first bytes tell the compression.
-fn opened<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn opened<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 6];
     packed.read_exact(&mut magic)?;
     let whole = io::Cursor::new(magic).chain(packed);
     Ok(match magic {
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(liblzma::read::XzDecoder::new(whole)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(DECOMPRESSOR, 0)?;
+            Box::new(liblzma::read::XzDecoder::new_stream(whole, stream))
+        }
         [0x1f, 0x8b, ..] => Box::new(flate2::read::GzDecoder::new(whole)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(
             ruzstd::decoding::StreamingDecoder::new(whole).map_err(|error| io::Error::other(error.to_string()))?,

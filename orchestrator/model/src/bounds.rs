@@ -80,6 +80,9 @@ pub const KERNEL_CONFIG: u64 = 16 << 20;
 /// The largest file of a module, in bytes. Distributions' have 10 MB.
 pub const MODULE: u64 = 128 << 20;
 
+/// The largest size of all that is unpacked of a kernel's packages, in bytes. Distributions' have 500 MB.
+pub const PACKAGES: u64 = 4 << 30;
+
 /// The largest number of modules of a kernel. Distributions' have 5000.
 pub const MODULES: usize = 100_000;
 

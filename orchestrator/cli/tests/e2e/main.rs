@@ -13,6 +13,7 @@ mod crashes;
 mod deaths;
 mod faults;
 mod kills;
+mod packages;
 mod parts;
 mod qualify;
 mod selftest;

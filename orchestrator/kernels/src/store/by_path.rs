@@ -1,9 +1,9 @@
-//! Kernels by path: an image, the tree in which one was built, or a folder in which one is installed.
+//! Kernels by path: an image, the tree in which one was built, or a folder in which one is installed or unpacked.
 
-use super::installed;
 use crate::config::KernelConfig;
 use crate::error::KernelError;
 use crate::image::{self, ImageFacts};
+use crate::installed;
 use crate::kernel::Kernel;
 use crate::modules::ModuleFolder;
 use luqual_files::digest;
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Reads the kernel at the path `spec`, which exists.
-pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
-    let Found { tree, image, bytes } = find(spec)?;
+/// Reads the kernel at `path`, which exists. The user named it by `spec`.
+pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
+    let Found { tree, image, bytes } = find(spec, path)?;
     let tree = tree.as_deref();
     let wrong = |why: String| KernelError::NotAKernel { path: spec.into(), why };
     let mut facts = image::read(&bytes).map_err(|error| wrong(error.to_string()))?;
@@ -61,9 +61,9 @@ pub(super) fn read(spec: &str) -> Result<Kernel, KernelError> {
     Ok(Kernel { info, image, symbols, map, modules })
 }
 
-/// The release of the kernel at the path `spec`, which exists: the image is not unpacked for it.
-pub(super) fn release(spec: &str) -> Result<String, KernelError> {
-    let Found { bytes, .. } = find(spec)?;
+/// The release of the kernel at `path`, which exists: the image is not unpacked for it.
+pub(super) fn release(spec: &str, path: &Path) -> Result<String, KernelError> {
+    let Found { bytes, .. } = find(spec, path)?;
     image::release(&bytes).map_err(|error| KernelError::NotAKernel { path: spec.into(), why: error.to_string() })
 }
 
@@ -74,9 +74,8 @@ struct Found {
     bytes: Vec<u8>,
 }
 
-fn find(spec: &str) -> Result<Found, KernelError> {
-    let path = Path::new(spec);
-    let wrong = |why: String| KernelError::NotAKernel { path: path.to_owned(), why };
+fn find(spec: &str, path: &Path) -> Result<Found, KernelError> {
+    let wrong = |why: String| KernelError::NotAKernel { path: spec.into(), why };
     let built = path.join("arch/x86/boot/bzImage");
     let tree = built.is_file().then(|| path.to_owned());
     let image = match tree {

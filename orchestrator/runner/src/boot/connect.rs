@@ -18,9 +18,28 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// The pause after a failed attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The guest has no network: luqual cannot reach it.
+pub(crate) const UNREACHABLE: &str = "luqual cannot reach the guest, which has no network card that its kernel drives; if the \
+                                      driver is a module, give the folder into which the kernel's package was unpacked \
+                                      instead of its image";
+
+/// Connects, unless the guest says that it cannot be reached: then [`None`].
+pub(crate) async fn connect(
+    machine: &dyn Machine,
+    keys: &Keys,
+    log: &AgentLog,
+    times: usize,
+    link: &RefCell<Link>,
+) -> Option<Rc<dyn Guest>> {
+    tokio::select! {
+        guest = connect_somehow(machine, keys, log, times, link) => Some(guest),
+        () = machine.is_unreachable() => None,
+    }
+}
+
 /// Connects when the guest prints its ready line for the `times`-th time, and once each [`RETRY`] in case the line
 /// was lost. `link` gets the result of each attempt. The deadline of the phase bounds this.
-pub(crate) async fn connect(
+async fn connect_somehow(
     machine: &dyn Machine,
     keys: &Keys,
     log: &AgentLog,
@@ -69,6 +88,7 @@ pub(crate) async fn connect_next(
 ) -> Result<(Rc<dyn Guest>, Hello), Stop> {
     loop {
         let guest = connect(machine, keys, log, hop as usize + 1, link).await;
+        let guest = guest.ok_or_else(|| Stop::Host(UNREACHABLE.to_owned()))?;
         match hello(&*guest).await {
             Ok(hello) if now.has_nonce_of(&hello) => sleep(PAUSE).await,
             Ok(hello) => {

@@ -1,6 +1,6 @@
 //! The start of a boot: its requirements, and the boot phase.
 
-use super::connect::connect;
+use super::connect::{UNREACHABLE, connect};
 use super::driver::BootDriver;
 use super::guard::{At, Watched};
 use super::identity::Identity;
@@ -85,7 +85,10 @@ impl BootDriver<'_> {
             tokio::select! {
                 biased;
                 end = machine.wait_end() => Err(Stop::Machine(end)),
-                guest = connect(machine, keys, &log, 1, &link) => Ok((guest, log.clone())),
+                guest = connect(machine, keys, &log, 1, &link) => {
+                    let guest = guest.ok_or_else(|| Stop::Requirement(UNREACHABLE.to_owned()))?;
+                    Ok((guest, log.clone()))
+                }
                 () = inject::kill_when_it_speaks(machine, fault) => Err(Stop::Machine(machine.wait_end().await)),
             }
         };

@@ -243,6 +243,14 @@ impl Machine for FakeMachine {
         })
     }
 
+    fn is_unreachable(&self) -> Waiting<'_, ()> {
+        Box::pin(async move {
+            let mut now = self.state.hop.subscribe();
+            // The sender is the machine's, which waits here.
+            let _ = now.wait_for(|hop| (self.state.script.is_unreachable)(*hop)).await;
+        })
+    }
+
     fn connect<'a>(&'a self, _: &'a Keys, _: &'a AgentLog) -> Waiting<'a, Result<Box<dyn Guest>, String>> {
         Box::pin(async move {
             sleep(A_MOMENT).await;

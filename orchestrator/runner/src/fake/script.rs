@@ -43,6 +43,8 @@ pub struct Script {
     pub boots_in: Box<dyn Fn(u32) -> Option<Duration>>,
     /// Whether it says so, after so many kexecs.
     pub says_that_it_listens: Box<dyn Fn(u32) -> bool>,
+    /// Whether the guest after so many kexecs says that it has no network.
+    pub is_unreachable: Box<dyn Fn(u32) -> bool>,
     /// What comes of an attempt to connect, of those after so many kexecs from 0 on: an error, or nothing at all.
     pub connects: Box<dyn Fn(u32, usize) -> Result<(), Option<String>>>,
     /// What it answers to the handshake after so many kexecs.
@@ -63,6 +65,7 @@ impl Default for Script {
             does_not_start: None,
             boots_in: Box::new(|_| Some(Duration::from_millis(700))),
             says_that_it_listens: Box::new(|_| true),
+            is_unreachable: Box::new(|_| false),
             connects: Box::new(|_, _| Ok(())),
             hello: Box::new(|_, hello| hello),
             plays: Box::new(|_, _| Play::Well),

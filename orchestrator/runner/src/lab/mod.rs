@@ -113,6 +113,9 @@ pub trait Machine {
     /// Waits for the guest's `times`-th ready line on the console, which can lose it.
     fn listens(&self, times: usize) -> Waiting<'_, ()>;
 
+    /// Waits until the guest says on the console that it has no network.
+    fn is_unreachable(&self) -> Waiting<'_, ()>;
+
     /// Connects to the guest. An error has the reason with its causes.
     fn connect<'a>(&'a self, keys: &'a Keys, log: &'a AgentLog) -> Waiting<'a, Result<Box<dyn Guest>, String>>;
 

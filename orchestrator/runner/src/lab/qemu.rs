@@ -6,7 +6,7 @@ use super::reply::bounded;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
 use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
-use luqual_protocol::{Archived, Kernel, READY_LINE, Reply, Request};
+use luqual_protocol::{Archived, Kernel, READY_LINE, Reply, Request, UNREACHABLE_LINE};
 use luqual_vm::{
     ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
     QemuVersion, Ram, TraceEvents, VmError, WorkFolder,
@@ -159,6 +159,10 @@ impl Machine for QemuMachine {
             None => Box::pin(self.console().saw(READY_LINE, times)),
             Some(alone) => Box::pin(alone.answers()),
         }
+    }
+
+    fn is_unreachable(&self) -> Waiting<'_, ()> {
+        Box::pin(self.console().saw(UNREACHABLE_LINE, 1))
     }
 
     fn connect<'a>(&'a self, keys: &'a Keys, log: &'a AgentLog) -> Waiting<'a, Result<Box<dyn Guest>, String>> {

@@ -152,6 +152,19 @@ async fn a_guest_that_listens_and_is_not_reached_is_not_held_against_its_kernel(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guest_without_a_network_is_told_at_once_and_not_held_against_its_kernel() {
+    for (hop, expected) in [(0, Outcome::Skipped), (1, Outcome::HarnessFailed)] {
+        let connects = move |at: u32, _| if at == hop { Err(None) } else { Ok(()) };
+        let is_unreachable = Box::new(move |at: u32| at == hop);
+        let script = Script { connects: Box::new(connects), is_unreachable, ..Script::default() };
+        let tried = Trial::of(script).run().await;
+        let (outcome, _, title) = tried.told();
+        assert_eq!(outcome, expected, "{title}");
+        assert!(title.contains("no network card") && tried.took < 20 * SECOND, "{title}: {:?}", tried.took);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_is_never_answered_is_tried_again() {
     let connects = |_, attempt| if attempt == 0 { Err(None) } else { Ok(()) };
     let tried = Trial::of(Script { connects: Box::new(connects), ..Script::default() }).run().await;

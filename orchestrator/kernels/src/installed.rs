@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MODULES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// The image of the only kernel that is installed beneath `root`.
-pub(super) fn image(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn image(root: &Path) -> Result<PathBuf, String> {
     // By release. Debian's older packages have one image in two places.
     let mut found = BTreeMap::new();
     for name in names(&root.join("boot")) {
@@ -31,24 +31,24 @@ pub(super) fn image(root: &Path) -> Result<PathBuf, String> {
         return Err(format!("it has {} kernels; give one of {}", images.len(), images.join(", ")));
     }
     found.into_values().next().ok_or_else(|| {
-        "it has no kernel: no arch/x86/boot/bzImage, as a build leaves it, no boot/vmlinuz-VERSION and no \
+        "it has no image: no arch/x86/boot/bzImage, as a build leaves it, no boot/vmlinuz-VERSION and no \
          lib/modules/VERSION/vmlinuz, as a package has it"
             .to_owned()
     })
 }
 
 /// The configuration of an installed image, and the file that it is in.
-pub(super) fn config(image: &Path, release: &str) -> Option<(String, String)> {
+pub(crate) fn config(image: &Path, release: &str) -> Option<(String, String)> {
     beside(image, release, "config").find_map(text)
 }
 
 /// The System.map of an installed image.
-pub(super) fn map(image: &Path, release: &str) -> Option<PathBuf> {
+pub(crate) fn map(image: &Path, release: &str) -> Option<PathBuf> {
     beside(image, release, "System.map").find(|path| path.is_file())
 }
 
 /// The folder of an installed image's modules.
-pub(super) fn modules(image: &Path, release: &str) -> Option<PathBuf> {
+pub(crate) fn modules(image: &Path, release: &str) -> Option<PathBuf> {
     of_modules(image, release).find(|path| path.is_dir())
 }
 
@@ -71,7 +71,7 @@ fn of_modules(image: &Path, release: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The text of a configuration, and the file that it is in.
-pub(super) fn text(path: PathBuf) -> Option<(String, String)> {
+pub(crate) fn text(path: PathBuf) -> Option<(String, String)> {
     let text = luqual_files::read_text(&path, KERNEL_CONFIG).ok()?;
     Some((text, path.display().to_string()))
 }
