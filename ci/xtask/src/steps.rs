@@ -180,6 +180,7 @@ pub(crate) const STEPS: &[CiStep] = &[
     matrix!("each", "every kernel of the catalog into itself, all workloads", 6 * HOUR),
     matrix!("chains", "a hundred updates in a row", 3 * HOUR),
     matrix!("debug", "kernels with their own checkers", 4 * HOUR),
+    matrix!("modular", "a kernel with drivers as modules", 2 * HOUR),
     matrix!("variants", "a kernel in several configurations", 4 * HOUR),
     matrix!("machines", "virtual machines in the guest", 2 * HOUR),
     matrix!("devices", "devices that userspace owns, five series", HOUR),

@@ -69,10 +69,23 @@ pub(crate) async fn configure_and_make(
             progress.at(done);
         }
     };
-    make.run(&["bzImage"], &[], &mut count).await?;
+    if !KernelConfig::parse(&result).has_modules() {
+        make.run(&["bzImage"], &[], &mut count).await?;
+        progress.end();
+        return Ok(());
+    }
+    make.run(&["bzImage", "modules"], &[], &mut count).await?;
+    let place = tree.join(MODULES);
+    // Without depmod: a host need not have it, and luqual reads what each module says it needs.
+    let environment =
+        [("INSTALL_MOD_PATH", place.as_os_str()), ("INSTALL_MOD_STRIP", "1".as_ref()), ("DEPMOD", "true".as_ref())];
+    make.run(&["modules_install"], &environment, &mut count).await?;
     progress.end();
     Ok(())
 }
+
+/// Where modules are installed in a tree.
+pub(crate) const MODULES: &str = "luqual-modules";
 
 /// Puts the source of a recipe, with its patches, into `folder`.
 pub(crate) async fn source(

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const EMBEDDED: &str = include_str!("../../../kernels/catalog.toml");
-const EMBEDDED_FRAGMENTS: [(&str, &str); 3] = [
+const EMBEDDED_FRAGMENTS: [(&str, &str); 4] = [
     ("debug.config", include_str!("../../../kernels/config/debug.config")),
+    ("modular.config", include_str!("../../../kernels/config/modular.config")),
     ("luqual.config", include_str!("../../../kernels/config/luqual.config")),
     ("no-memfd.config", include_str!("../../../kernels/config/no-memfd.config")),
 ];
@@ -420,6 +421,7 @@ mod tests {
             "7.3.4",
             "7.3.4-bus-master",
             "7.3.4-debug",
+            "7.3.4-modular",
             "7.3.4-no-memfd",
         ];
         assert_eq!(catalog.versions().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(known));

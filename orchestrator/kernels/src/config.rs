@@ -44,8 +44,8 @@ impl KernelConfig {
     /// among them.
     pub(crate) fn wanted(&self, modules: &BTreeSet<String>) -> Vec<(Capability, &'static str)> {
         let of_one = |capability| {
-            let Needed { all, one_of } = needed(capability);
-            let of_options = all.iter().chain(one_of).filter_map(|option| self.module(option));
+            let Needed { all, one_of, also } = needed(capability);
+            let of_options = all.iter().chain(one_of).chain(also).filter_map(|option| self.module(option));
             of_options.filter(|module| modules.contains(*module)).map(move |module| (capability, module))
         };
         Capability::ALL.into_iter().flat_map(of_one).collect()
@@ -60,7 +60,7 @@ impl KernelConfig {
 
     /// The options that keep the kernel from having a capability; `None` if it has it.
     fn lacks(&self, capability: Capability, modules: &BTreeSet<String>) -> Option<String> {
-        let Needed { all, one_of } = needed(capability);
+        let Needed { all, one_of, .. } = needed(capability);
         let how = |option: &&str| match (self.value(option), module_of(option)) {
             ("m", Some(module)) => format!("{option} is the module {module}, whose file is not there"),
             _ => format!("{option} is not set"),
@@ -72,16 +72,25 @@ impl KernelConfig {
         Some(told.join(", ")).filter(|told| !told.is_empty())
     }
 
+    /// Whether anything is built as a module.
+    pub(crate) fn has_modules(&self) -> bool {
+        self.0.values().any(|value| value == "m")
+    }
+
     /// Whether a kernel with this configuration has static keys, which patch its code while it runs.
     pub fn has_static_keys(&self) -> bool {
         self.has("CONFIG_JUMP_LABEL")
     }
 }
 
-/// The options of a capability: all of some, and one of others, if there are any.
+/// The options of a capability.
 struct Needed {
+    /// All of these have to be there,
     all: &'static [&'static str],
+    /// and one of these, if there are any.
     one_of: &'static [&'static str],
+    /// These are of use, and loaded where they are modules: a kernel asks modprobe for them, and there is none.
+    also: &'static [&'static str],
 }
 
 const fn needed(capability: Capability) -> Needed {
@@ -102,7 +111,11 @@ const fn needed(capability: Capability) -> Needed {
         Capability::Iommu => (&["CONFIG_IOMMUFD"], &["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"]),
         Capability::Kvm => (&[], &["CONFIG_KVM_AMD", "CONFIG_KVM_INTEL"]),
     };
-    Needed { all, one_of }
+    let also: &[&str] = match capability {
+        Capability::Vfio => &["CONFIG_VFIO_IOMMU_TYPE1"],
+        _ => &[],
+    };
+    Needed { all, one_of, also }
 }
 
 /// The module that an option makes, if it can be one; from the kernel's makefiles.
@@ -112,6 +125,7 @@ fn module_of(option: &str) -> Option<&'static str> {
         "CONFIG_VIRTIO_NET" => "virtio_net",
         "CONFIG_VFIO" => "vfio",
         "CONFIG_VFIO_PCI" => "vfio_pci",
+        "CONFIG_VFIO_IOMMU_TYPE1" => "vfio_iommu_type1",
         "CONFIG_IOMMUFD" => "iommufd",
         "CONFIG_VIRTIO_IOMMU" => "virtio_iommu",
         "CONFIG_KVM_AMD" => "kvm_amd",
@@ -217,7 +231,7 @@ mod tests {
     #[test]
     fn a_module_counts_if_its_file_is_there() {
         let text = "CONFIG_LIVEUPDATE=m\nCONFIG_VFIO=y\nCONFIG_VFIO_PCI=m\nCONFIG_KVM_INTEL=m\nCONFIG_KVM_AMD=m\n\
-                    CONFIG_IOMMUFD=m\nCONFIG_INTEL_IOMMU=y\n";
+                    CONFIG_IOMMUFD=m\nCONFIG_INTEL_IOMMU=y\nCONFIG_VFIO_IOMMU_TYPE1=m\n";
         let config = KernelConfig::parse(text);
         let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
         let can = |names: &[&str]| config.capabilities(&modules(names)).into_iter().collect::<Vec<_>>();
@@ -225,8 +239,8 @@ mod tests {
         assert_eq!(can(&["vfio_pci"]), [Capability::Vfio]);
         assert_eq!(can(&["iommufd", "kvm_amd"]), [Capability::Iommu, Capability::Kvm]);
         assert_eq!(
-            config.wanted(&modules(&["vfio_pci", "kvm_amd", "e1000e"])),
-            [(Capability::Vfio, "vfio_pci"), (Capability::Kvm, "kvm_amd")]
+            config.wanted(&modules(&["vfio_pci", "vfio_iommu_type1", "kvm_amd", "e1000e"])),
+            [(Capability::Vfio, "vfio_pci"), (Capability::Vfio, "vfio_iommu_type1"), (Capability::Kvm, "kvm_amd")]
         );
     }
 

@@ -3,7 +3,7 @@
 mod by_path;
 mod metadata;
 
-use crate::build::{ARTIFACTS, build};
+use crate::build::{ARTIFACTS, MODULES, build};
 use crate::catalog::{Catalog, Entry, Source};
 use crate::error::KernelError;
 use crate::fetch::fetch_source;
@@ -274,6 +274,11 @@ impl Store {
             let (from, to_path) = (tree.join(from), new.join(to));
             let size = fs::copy(&from, &to_path).map_err(KernelError::file(&from))?;
             sizes.insert(to.to_owned(), size);
+        }
+        // As they are installed: lib/modules/VERSION.
+        let modules = tree.join(MODULES).join("lib");
+        if modules.is_dir() {
+            fs::rename(&modules, new.join("lib")).map_err(KernelError::file(&modules))?;
         }
         metadata::write(recipe, &new, sizes, started)?;
         put(&new, log, &self.folder(Kind::Kernels, recipe)?)

@@ -258,6 +258,7 @@ fn each_expectation_of_the_shipped_file_notices_another_end() {
             "7.2.12",
             "7.3.4",
             "7.3.4-debug",
+            "7.3.4-modular",
             "7.3.4-no-memfd",
             "7.3.4-bus-master",
         ],
