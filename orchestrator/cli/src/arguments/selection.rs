@@ -8,10 +8,12 @@ use std::path::PathBuf;
 /// One pair or a matrix.
 #[derive(Args, Debug)]
 pub(crate) struct What {
-    /// The kernel before the kexec: a name of `luqual kernels list`, or a path
+    /// The kernel before the kexec: a name of `luqual kernels list`, or the path of an image, of
+    /// a build tree, or of packages (several joined by +, or a folder of them)
     #[arg(long, value_name = "KERNEL", requires = "target")]
     source: Option<String>,
-    /// The kernel after the kexec: a name of `luqual kernels list`, or a path
+    /// The kernel after the kexec: a name of `luqual kernels list`, or the path of an image, of
+    /// a build tree, or of packages (several joined by +, or a folder of them)
     #[arg(long, value_name = "KERNEL", requires = "source")]
     target: Option<String>,
     /// A named matrix instead of one pair

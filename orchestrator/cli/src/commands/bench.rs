@@ -21,7 +21,8 @@ pub(crate) struct Bench {
     /// The kernel before the kexec
     #[arg(long, value_name = "KERNEL", default_value = "7.2.12")]
     source: String,
-    /// The kernel after the kexec: a name of `luqual kernels list`, or a path
+    /// The kernel after the kexec: a name of `luqual kernels list`, or a path as in
+    /// `luqual run`
     #[arg(long, value_name = "KERNEL", default_value = "7.3.4")]
     target: String,
     /// Number of pairs of measurements, after one that does not count

@@ -22,7 +22,8 @@ qualification.html, beside the run's report.
 Exit codes: 0 GO; 1 NO-GO; 2 a mistake in the arguments; 3 the tool or its host
 failed before there was a result; 130 ended by the user.")]
 pub(crate) struct Qualify {
-    /// The kernel that the hosts run: a name of `luqual kernels list`, or a path
+    /// The kernel that the hosts run: a name of `luqual kernels list`, or a path as in
+    /// `luqual run`
     #[arg(value_name = "SOURCE")]
     source: String,
     /// The kernel to update the hosts to
