@@ -24,7 +24,13 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         Some(tree) => installed::text(tree.join(".config")),
         None => installed::config(&image, &facts.release),
     };
-    let config = told.or_else(beside).map(|(text, file)| (KernelConfig::parse(&text), file));
+    // Where luqual has unpacked packages says nothing to the user; the place in them does.
+    let of_packages = |file: &str| Some(Path::new(file).strip_prefix(path).ok()?.display().to_string());
+    let in_packages = |file: String| match of_packages(&file).filter(|_| Path::new(spec) != path) {
+        Some(within) => format!("{within} in the packages"),
+        None => file,
+    };
+    let config = told.or_else(beside).map(|(text, file)| (KernelConfig::parse(&text), in_packages(file)));
     let folder = installed::modules(&image, &facts.release).filter(|_| tree.is_none());
     let folder = folder.map(|folder| ModuleFolder::open(&folder, &facts.release)).transpose().map_err(wrong)?;
     let names = folder.as_ref().map(ModuleFolder::names).unwrap_or_default();
@@ -48,7 +54,10 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         release: facts.release,
         build_id: facts.build_id,
         image_sha256: digest::of_bytes(&bytes),
-        provenance: format!("file {}", image.display()),
+        provenance: match Path::new(spec) == path {
+            true => format!("file {}", image.display()),
+            false => format!("packages {spec}"),
+        },
         abi: facts.abi,
         capabilities: config.as_ref().map(|(config, _)| config.capabilities(&names)),
         lacking: config.as_ref().map_or_else(BTreeMap::new, |(config, file)| config.lacking(file, &names)),
