@@ -84,8 +84,8 @@ fn recorded(run: &RunInfo, store: &Store, name: &str) -> Result<Kernel, EngineEr
         return Err(EngineError::usage(format!("the run never had its kernel {name}"))
             .hint("give the command that started the run, with --resume-if-exists: it builds what you ask for"));
     };
-    // Kernels of the store have no modules.
-    if let Some(kernel) = store.with_digest(name, &then.image_sha256).filter(|_| then.modules.is_empty()) {
+    let stored = store.with_digest(name, &then.image_sha256);
+    if let Some(kernel) = stored.filter(|kernel| kernel.info.modules == then.modules) {
         return Ok(kernel);
     }
     if let Some(entry) = store.catalog().find(name) {

@@ -1,4 +1,4 @@
-//! Where an installed kernel has its files: as `make install` and `make modules_install` put them, or as packages of
+//! Where a built or installed kernel has its files: as `make install` and `make modules_install` put them, or as packages of
 //! distributions do.
 
 use luqual_model::bounds::KERNEL_CONFIG;
@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// Where modules are, and from Linux 7.x on Debian's images.
 const MODULES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
+
+/// The image in the tree in which it was built.
+pub(crate) fn built(tree: &Path) -> Option<PathBuf> {
+    Some(tree.join("arch/x86/boot/bzImage")).filter(|image| image.is_file())
+}
 
 /// The image of the only kernel that is installed beneath `root`.
 pub(crate) fn image(root: &Path) -> Result<PathBuf, String> {

@@ -23,7 +23,9 @@ pub(crate) fn files_of(spec: &str) -> Option<Vec<PathBuf>> {
         let mut files: Vec<PathBuf> = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| file.to_str().is_some_and(is_package));
         files.sort();
-        return Some(files).filter(|files| !files.is_empty() && installed::image(path).is_err());
+        // `make tarzst-pkg` leaves its package in the tree, which is what the user means.
+        let is_kernel = installed::built(path).is_some() || installed::image(path).is_ok();
+        return Some(files).filter(|files| !files.is_empty() && !is_kernel);
     }
     let mut names: Vec<String> = Vec::new();
     for part in spec.split('+') {
@@ -187,10 +189,15 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(files_of(spec).unwrap(), ["a.deb", "b.deb"].map(|name| folder.path().join(name)));
-        // What is unpacked there already is what the user means.
-        fs::create_dir(folder.path().join("boot")).unwrap();
-        fs::write(folder.path().join("boot/vmlinuz-1"), "").unwrap();
-        assert_eq!(files_of(spec), None);
+        // What is unpacked or built there already is what the user means.
+        for image in ["boot/vmlinuz-1", "arch/x86/boot/bzImage"] {
+            let image = folder.path().join(image);
+            fs::create_dir_all(image.parent().unwrap()).unwrap();
+            fs::write(&image, "").unwrap();
+            assert_eq!(files_of(spec), None, "{}", image.display());
+            fs::remove_file(&image).unwrap();
+            assert!(files_of(spec).is_some());
+        }
     }
 
     #[test]

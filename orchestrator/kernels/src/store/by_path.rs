@@ -85,10 +85,10 @@ struct Found {
 
 fn find(spec: &str, path: &Path) -> Result<Found, KernelError> {
     let wrong = |why: String| KernelError::NotAKernel { path: spec.into(), why };
-    let built = path.join("arch/x86/boot/bzImage");
-    let tree = built.is_file().then(|| path.to_owned());
-    let image = match tree {
-        Some(_) => built,
+    let built = installed::built(path);
+    let tree = built.is_some().then(|| path.to_owned());
+    let image = match built {
+        Some(image) => image,
         None if path.is_dir() => installed::image(path).map_err(wrong)?,
         None => path.to_owned(),
     };

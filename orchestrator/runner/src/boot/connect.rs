@@ -20,8 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The guest has no network: luqual cannot reach it.
 pub(crate) const UNREACHABLE: &str = "luqual cannot reach the guest, which has no network card that its kernel drives; if the \
-                                      driver is a module, give the folder into which the kernel's package was unpacked \
-                                      instead of its image";
+                                      driver is a module, give the kernel's packages instead of its image";
 
 /// Connects, unless the guest says that it cannot be reached: then [`None`].
 pub(crate) async fn connect(
@@ -33,7 +32,7 @@ pub(crate) async fn connect(
 ) -> Option<Rc<dyn Guest>> {
     tokio::select! {
         guest = connect_somehow(machine, keys, log, times, link) => Some(guest),
-        () = machine.is_unreachable() => None,
+        () = machine.says_unreachable() => None,
     }
 }
 

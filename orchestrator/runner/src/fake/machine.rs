@@ -243,7 +243,7 @@ impl Machine for FakeMachine {
         })
     }
 
-    fn is_unreachable(&self) -> Waiting<'_, ()> {
+    fn says_unreachable(&self) -> Waiting<'_, ()> {
         Box::pin(async move {
             let mut now = self.state.hop.subscribe();
             // The sender is the machine's, which waits here.

@@ -114,7 +114,7 @@ pub trait Machine {
     fn listens(&self, times: usize) -> Waiting<'_, ()>;
 
     /// Waits until the guest says on the console that it has no network.
-    fn is_unreachable(&self) -> Waiting<'_, ()>;
+    fn says_unreachable(&self) -> Waiting<'_, ()>;
 
     /// Connects to the guest. An error has the reason with its causes.
     fn connect<'a>(&'a self, keys: &'a Keys, log: &'a AgentLog) -> Waiting<'a, Result<Box<dyn Guest>, String>>;

@@ -161,7 +161,7 @@ impl Machine for QemuMachine {
         }
     }
 
-    fn is_unreachable(&self) -> Waiting<'_, ()> {
+    fn says_unreachable(&self) -> Waiting<'_, ()> {
         Box::pin(self.console().saw(UNREACHABLE_LINE, 1))
     }
 
