@@ -3,7 +3,7 @@
 use crate::errno::errno_name;
 use crate::facts;
 use crate::log::say;
-use luqual_protocol::{MODULE_LINE, MODULES_OPTION};
+use luqual_protocol::MODULES_OPTION;
 use rustix::io::Errno;
 use rustix::system::finit_module;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(crate) fn load() {
     let files: BTreeSet<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect();
     for file in files {
         if let Err(why) = load_one(&file, &command_line) {
-            say(&format!("{MODULE_LINE}{}: {why}", file.display()));
+            say(&format!("luqual-agent: module not loaded: {}: {why}", file.display()));
         }
     }
 }

@@ -59,15 +59,12 @@ impl Card<'_> {
 
     fn set(&self, what: libc::c_ulong, address: Ipv4Addr) -> Result<(), Errno> {
         let mut request = self.request();
-        // struct sockaddr_in: family, port, address; the port is 0.
-        let family = (libc::AF_INET as libc::sa_family_t).to_ne_bytes();
-        let [a, b, c, d] = address.octets();
-        let bytes = [family[0], family[1], 0, 0, a, b, c, d];
-        // SAFETY: each bit pattern is a valid `sockaddr`, which is larger than these bytes.
+        // SAFETY: each bit pattern is a valid `sockaddr`.
         let to = unsafe { &mut request.ifr_ifru.ifru_addr };
+        // As struct sockaddr_in: family, port, address; the port stays 0.
         to.sa_family = libc::AF_INET as libc::sa_family_t;
-        for (place, byte) in to.sa_data.iter_mut().zip(&bytes[2..]) {
-            *place = *byte as libc::c_char;
+        for (place, byte) in to.sa_data[2..].iter_mut().zip(address.octets()) {
+            *place = byte as libc::c_char;
         }
         self.ioctl(what, &mut request)
     }

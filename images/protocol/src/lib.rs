@@ -48,8 +48,6 @@ pub const KERNELS: &str = "/luqual/kernels";
 pub const MODULES: &str = "/luqual/modules";
 /// The kernel command line option with the folder of the modules that /init loads.
 pub const MODULES_OPTION: &str = "luqual.modules=";
-/// The console line of a module that a kernel does not load, before the module's name and the errno.
-pub const MODULE_LINE: &str = "luqual-agent: module not loaded: ";
 
 /// The folder of programs that users add.
 pub const PROGRAMS: &str = "/luqual/programs";

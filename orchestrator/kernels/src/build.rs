@@ -57,8 +57,8 @@ pub(crate) async fn configure_and_make(
         }
     }
     progress.end();
-    let result = fs::read_to_string(&result).map_err(KernelError::file(&result))?;
-    config::check(entry, &KernelConfig::parse(&result))?;
+    let result = KernelConfig::parse(&fs::read_to_string(&result).map_err(KernelError::file(&result))?);
+    config::check(entry, &result)?;
 
     progress.start(&format!("compiling {}", entry.version), Some(USUAL_STEPS));
     let mut done = 0;
@@ -69,17 +69,15 @@ pub(crate) async fn configure_and_make(
             progress.at(done);
         }
     };
-    if !KernelConfig::parse(&result).has_modules() {
-        make.run(&["bzImage"], &[], &mut count).await?;
-        progress.end();
-        return Ok(());
+    let goals: &[&str] = if result.has_modules() { &["bzImage", "modules"] } else { &["bzImage"] };
+    make.run(goals, &[], &mut count).await?;
+    if result.has_modules() {
+        let place = tree.join(MODULES);
+        // Without depmod: a host need not have it, and luqual reads what each module says it needs.
+        let environment =
+            [("INSTALL_MOD_PATH", place.as_os_str()), ("INSTALL_MOD_STRIP", "1".as_ref()), ("DEPMOD", "true".as_ref())];
+        make.run(&["modules_install"], &environment, &mut count).await?;
     }
-    make.run(&["bzImage", "modules"], &[], &mut count).await?;
-    let place = tree.join(MODULES);
-    // Without depmod: a host need not have it, and luqual reads what each module says it needs.
-    let environment =
-        [("INSTALL_MOD_PATH", place.as_os_str()), ("INSTALL_MOD_STRIP", "1".as_ref()), ("DEPMOD", "true".as_ref())];
-    make.run(&["modules_install"], &environment, &mut count).await?;
     progress.end();
     Ok(())
 }

@@ -94,28 +94,30 @@ struct Needed {
 }
 
 const fn needed(capability: Capability) -> Needed {
-    let (all, one_of): (&[&str], &[&str]) = match capability {
-        Capability::Agent => (
-            &[
+    const NONE: Needed = Needed { all: &[], one_of: &[], also: &[] };
+    match capability {
+        Capability::Agent => Needed {
+            all: &[
                 "CONFIG_SERIAL_8250_CONSOLE",
                 "CONFIG_BLK_DEV_INITRD",
                 "CONFIG_DEVTMPFS",
                 "CONFIG_VIRTIO_PCI",
                 "CONFIG_VIRTIO_NET",
             ],
-            &[],
-        ),
-        Capability::Kho => (&["CONFIG_KEXEC_HANDOVER"], &[]),
-        Capability::Luo => (&["CONFIG_LIVEUPDATE"], &[]),
-        Capability::Vfio => (&["CONFIG_VFIO", "CONFIG_VFIO_PCI"], &[]),
-        Capability::Iommu => (&["CONFIG_IOMMUFD"], &["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"]),
-        Capability::Kvm => (&[], &["CONFIG_KVM_AMD", "CONFIG_KVM_INTEL"]),
-    };
-    let also: &[&str] = match capability {
-        Capability::Vfio => &["CONFIG_VFIO_IOMMU_TYPE1"],
-        _ => &[],
-    };
-    Needed { all, one_of, also }
+            ..NONE
+        },
+        Capability::Kho => Needed { all: &["CONFIG_KEXEC_HANDOVER"], ..NONE },
+        Capability::Luo => Needed { all: &["CONFIG_LIVEUPDATE"], ..NONE },
+        Capability::Vfio => {
+            Needed { all: &["CONFIG_VFIO", "CONFIG_VFIO_PCI"], also: &["CONFIG_VFIO_IOMMU_TYPE1"], ..NONE }
+        }
+        Capability::Iommu => Needed {
+            all: &["CONFIG_IOMMUFD"],
+            one_of: &["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"],
+            ..NONE
+        },
+        Capability::Kvm => Needed { one_of: &["CONFIG_KVM_AMD", "CONFIG_KVM_INTEL"], ..NONE },
+    }
 }
 
 /// The module that an option makes, if it can be one; from the kernel's makefiles.

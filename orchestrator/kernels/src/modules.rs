@@ -3,16 +3,42 @@
 //! A package has no `modules.dep`: depmod writes it where the package is installed. Each module names the ones that it
 //! needs itself (`depends=` in its section `.modinfo`, scripts/mod/modpost.c).
 
+use crate::config::KernelConfig;
 use crate::payload::unpack;
-use luqual_files::{Folder, Kind};
+use luqual_files::{Folder, Kind, digest};
 use luqual_model::bounds::{FOLDER_DEPTH, MODULE, MODULES};
 use luqual_model::{Capability, KernelModule};
 use object::{Object, ObjectSection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// The modules of a kernel.
+#[derive(Default)]
+pub(crate) struct Modules {
+    /// The names of all that are there.
+    pub(crate) names: BTreeSet<String>,
+    /// Those that a guest may load, in their order.
+    pub(crate) in_order: Vec<KernelModule>,
+}
+
+impl Modules {
+    /// The modules of the kernel `release` in a folder such as `lib/modules/VERSION`. Without a configuration it is
+    /// not known which of them are needed.
+    pub(crate) fn read(folder: &Path, release: &str, config: Option<&KernelConfig>) -> Result<Self, String> {
+        let folder = ModuleFolder::open(folder, release)?;
+        let names = folder.names();
+        let wanted = config.map(|config| config.wanted(&names)).unwrap_or_default();
+        Ok(Self { in_order: folder.in_order(&wanted)?, names })
+    }
+
+    /// The digest of each that a guest may load, by name.
+    pub(crate) fn digests(&self) -> BTreeMap<String, String> {
+        self.in_order.iter().map(|module| (module.name.clone(), digest::of_bytes(&module.elf))).collect()
+    }
+}
+
 /// A folder such as `lib/modules/VERSION`.
-pub(crate) struct ModuleFolder {
+struct ModuleFolder {
     folder: Folder,
     release: String,
     /// The file of each module, by its name.
@@ -21,7 +47,7 @@ pub(crate) struct ModuleFolder {
 
 impl ModuleFolder {
     /// Looks what modules of the kernel `release` are in the folder.
-    pub(crate) fn open(path: &Path, release: &str) -> Result<Self, String> {
+    fn open(path: &Path, release: &str) -> Result<Self, String> {
         let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
         let folder = Folder::open(path).map_err(wrong)?;
         let mut files = BTreeMap::new();
@@ -47,12 +73,12 @@ impl ModuleFolder {
     }
 
     /// The names of its modules.
-    pub(crate) fn names(&self) -> BTreeSet<String> {
+    fn names(&self) -> BTreeSet<String> {
         self.files.keys().cloned().collect()
     }
 
     /// The modules that are wanted, each with the capability that wants it, and all that they need before them.
-    pub(crate) fn in_order(&self, wanted: &[(Capability, &str)]) -> Result<Vec<KernelModule>, String> {
+    fn in_order(&self, wanted: &[(Capability, &str)]) -> Result<Vec<KernelModule>, String> {
         let mut ordered: Vec<KernelModule> = Vec::new();
         for (capability, module) in wanted {
             self.add(&mut ordered, module, *capability, &mut Vec::new())?;
@@ -68,9 +94,13 @@ impl ModuleFolder {
         capability: Capability,
         below: &mut Vec<String>,
     ) -> Result<(), String> {
-        let known = ordered.iter().find(|module| module.name == name).map(|module| module.elf.clone());
+        let known = ordered.iter().find(|module| module.name == name);
+        // What it needs was added with it. Modules of which each needs two others would be visited for ever.
+        if known.is_some_and(|module| module.needed_by.contains(&capability)) {
+            return Ok(());
+        }
         let elf = match known {
-            Some(elf) => elf,
+            Some(module) => module.elf.clone(),
             None => self.read(name)?.into(),
         };
         let about = ModuleInfo::read(&elf).map_err(|why| format!("the module {name}: {why}"))?;

@@ -24,8 +24,8 @@ pub(crate) fn files_of(spec: &str) -> Option<Vec<PathBuf>> {
         files.retain(|file| file.to_str().is_some_and(is_package));
         files.sort();
         // `make tarzst-pkg` leaves its package in the tree, which is what the user means.
-        let is_kernel = installed::built(path).is_some() || installed::image(path).is_ok();
-        return Some(files).filter(|files| !files.is_empty() && !is_kernel);
+        let is_kernel = || installed::built(path).is_some() || installed::image(path).is_ok();
+        return Some(files).filter(|files| !files.is_empty() && !is_kernel());
     }
     let mut names: Vec<String> = Vec::new();
     for part in spec.split('+') {

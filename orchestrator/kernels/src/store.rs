@@ -136,8 +136,10 @@ impl Store {
 
     /// The kernel at that path, if there is an image or a tree in which one was built. Nothing is built.
     pub fn at_path(&self, path: &str) -> Option<Result<Kernel, KernelError>> {
-        let is_there = Path::new(path).exists() || packages::files_of(path).is_some();
-        is_there.then(|| self.read_path(path))
+        match self.read_path(path) {
+            Err(KernelError::Unknown { .. }) => None,
+            read => Some(read),
+        }
     }
 
     fn read_path(&self, spec: &str) -> Result<Kernel, KernelError> {

@@ -5,7 +5,7 @@ use crate::error::KernelError;
 use crate::image::{self, ImageFacts};
 use crate::installed;
 use crate::kernel::Kernel;
-use crate::modules::ModuleFolder;
+use crate::modules::Modules;
 use luqual_files::digest;
 use luqual_model::{KernelInfo, bounds};
 use std::collections::BTreeMap;
@@ -25,18 +25,18 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         None => installed::config(&image, &facts.release),
     };
     // Where luqual has unpacked packages says nothing to the user; the place in them does.
-    let of_packages = |file: &str| Some(Path::new(file).strip_prefix(path).ok()?.display().to_string());
-    let in_packages = |file: String| match of_packages(&file).filter(|_| Path::new(spec) != path) {
-        Some(within) => format!("{within} in the packages"),
-        None => file,
+    let are_packages = Path::new(spec) != path;
+    let in_packages = |file: String| match Path::new(&file).strip_prefix(path) {
+        Ok(within) if are_packages => format!("{} in the packages", within.display()),
+        _ => file,
     };
     let config = told.or_else(beside).map(|(text, file)| (KernelConfig::parse(&text), in_packages(file)));
     let folder = installed::modules(&image, &facts.release).filter(|_| tree.is_none());
-    let folder = folder.map(|folder| ModuleFolder::open(&folder, &facts.release)).transpose().map_err(wrong)?;
-    let names = folder.as_ref().map(ModuleFolder::names).unwrap_or_default();
-    let modules = match (&folder, &config) {
-        (Some(folder), Some((config, _))) => folder.in_order(&config.wanted(&names)).map_err(wrong)?,
-        _ => Vec::new(),
+    let modules = match folder {
+        Some(folder) => {
+            Modules::read(&folder, &facts.release, config.as_ref().map(|(config, _)| config)).map_err(wrong)?
+        }
+        None => Modules::default(),
     };
     let map = match tree {
         Some(tree) => Some(tree.join("System.map")).filter(|map| symbols.is_some() && map.is_file()),
@@ -54,20 +54,17 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         release: facts.release,
         build_id: facts.build_id,
         image_sha256: digest::of_bytes(&bytes),
-        provenance: match Path::new(spec) == path {
-            true => format!("file {}", image.display()),
-            false => format!("packages {spec}"),
-        },
+        provenance: if are_packages { format!("packages {spec}") } else { format!("file {}", image.display()) },
         abi: facts.abi,
-        capabilities: config.as_ref().map(|(config, _)| config.capabilities(&names)),
-        lacking: config.as_ref().map_or_else(BTreeMap::new, |(config, file)| config.lacking(file, &names)),
-        modules: modules.iter().map(|module| (module.name.clone(), digest::of_bytes(&module.elf))).collect(),
+        capabilities: config.as_ref().map(|(config, _)| config.capabilities(&modules.names)),
+        lacking: config.as_ref().map_or_else(BTreeMap::new, |(config, file)| config.lacking(file, &modules.names)),
+        modules: modules.digests(),
         static_keys: config.as_ref().map(|(config, _)| config.has_static_keys()),
         command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
         patches: Vec::new(),
         facts: told,
     };
-    Ok(Kernel { info, image, symbols, map, modules })
+    Ok(Kernel { info, image, symbols, map, modules: modules.in_order })
 }
 
 /// The release of the kernel at `path`, which exists: the image is not unpacked for it.

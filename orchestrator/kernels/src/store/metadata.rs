@@ -4,7 +4,7 @@ use crate::catalog::Entry;
 use crate::config::KernelConfig;
 use crate::error::KernelError;
 use crate::kernel::Kernel;
-use crate::modules::ModuleFolder;
+use crate::modules::Modules;
 use crate::patches::Patch;
 use crate::recipe::Recipe;
 use crate::{image, lock, tools};
@@ -78,9 +78,11 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         return None;
     }
     let config = KernelConfig::parse(&fs::read_to_string(folder.join("config")).ok()?);
-    let installed = ModuleFolder::open(&folder.join("lib/modules").join(&metadata.release), &metadata.release).ok();
-    let names = installed.as_ref().map(ModuleFolder::names).unwrap_or_default();
-    let modules = installed.map_or_else(|| Ok(Vec::new()), |folder| folder.in_order(&config.wanted(&names))).ok()?;
+    let installed = folder.join("lib/modules").join(&metadata.release);
+    let modules = match installed.is_dir() {
+        true => Modules::read(&installed, &metadata.release, Some(&config)).ok()?,
+        false => Modules::default(),
+    };
     let mut facts = BTreeMap::from([
         ("compiler".to_owned(), metadata.compiler),
         ("build time".to_owned(), format!("{} s", metadata.build_seconds)),
@@ -93,16 +95,16 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         image_sha256: metadata.image_sha256,
         provenance: metadata.provenance,
         abi: Some(metadata.abi),
-        capabilities: Some(config.capabilities(&names)),
-        lacking: config.lacking("the configuration that it was built with", &names),
-        modules: modules.iter().map(|module| (module.name.clone(), digest::of_bytes(&module.elf))).collect(),
+        capabilities: Some(config.capabilities(&modules.names)),
+        lacking: config.lacking("the configuration that it was built with", &modules.names),
+        modules: modules.digests(),
         static_keys: Some(config.has_static_keys()),
         command_line: command_line.to_owned(),
         patches: metadata.patches,
         facts,
     };
     let there = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-    Some(Kernel { info, image, symbols: there("vmlinux"), map: there("System.map"), modules })
+    Some(Kernel { info, image, symbols: there("vmlinux"), map: there("System.map"), modules: modules.in_order })
 }
 
 /// Reads the description. If an older luqual wrote it, the facts are read again, and written unless another process

@@ -132,17 +132,16 @@ pub(crate) fn overrule(guest: &mut [Probe], host: &[Probe]) {
 /// Whether a device could access memory in the blackout. A control's source turns bus mastering on after the kernel
 /// has turned it off; if it came too late for that, no DMA could be seen.
 fn bus_mastering(found: BusMastering, is_control: bool) -> Probe {
-    let (name, expected) = match is_control {
-        true => ("control host: bus mastering", "on"),
-        false => ("D2 host: bus mastering", "off"),
+    if is_control {
+        let observed = if found == BusMastering::Off { "off" } else { "on" };
+        return Probe::compare("control host: bus mastering", "on", observed);
+    }
+    let observed = match found {
+        BusMastering::Off => "off",
+        BusMastering::NeverOff => "never turned off",
+        BusMastering::OnAgain => "turned on",
     };
-    let observed = match (found, is_control) {
-        (BusMastering::Off, _) => "off",
-        (_, true) => "on",
-        (BusMastering::NeverOff, false) => "never turned off",
-        (BusMastering::OnAgain, false) => "turned on",
-    };
-    Probe::compare(name, expected, observed)
+    Probe::compare("D2 host: bus mastering", "off", observed)
 }
 
 const ARRIVED: &str = "what was written";
