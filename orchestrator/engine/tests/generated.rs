@@ -180,6 +180,7 @@ fn image(payload: &[u8]) -> Vec<u8> {
     image[0x1f1] = 1;
     image[0x202..0x206].copy_from_slice(b"HdrS");
     image[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+    image[0x236] = 1;
     image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
     image[0x300..0x309].copy_from_slice(b"7.3.4 #1\0");
     image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());

@@ -2,6 +2,7 @@
 //!
 //! The header is described in Documentation/arch/x86/boot.rst; the payload behind it is the kernel's ELF, compressed.
 
+use crate::foreign;
 use crate::payload::unpack;
 use flate2::read::GzDecoder;
 use luqual_model::bounds::KERNEL_CONFIG;
@@ -55,6 +56,11 @@ struct Header {
 
 impl Header {
     fn read(image: &[u8]) -> Result<Self, NotAnImage> {
+        if image.get(0x202..0x206) != Some(b"HdrS")
+            && let Some(what) = foreign::told(image)
+        {
+            return Err(NotAnImage(what));
+        }
         let bytes =
             |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("the file ends within its header"));
         let number = |at: usize, length: usize| -> Result<usize, NotAnImage> {
@@ -65,6 +71,10 @@ impl Header {
         }
         if number(0x206, 2)? < 0x208 {
             return Err(NotAnImage("its boot protocol is older than 2.08"));
+        }
+        // XLF_KERNEL_64 of xloadflags, which protocol 2.12 brought.
+        if number(0x206, 2)? >= 0x20c && number(0x236, 2)? & 1 == 0 {
+            return Err(NotAnImage("it is a kernel for 32-bit x86; luqual runs kernels for x86-64"));
         }
         let setup_sectors = match number(0x1f1, 1)? {
             0 => 4,
@@ -157,6 +167,7 @@ pub(crate) mod tests {
         image[0x1f1] = 1;
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+        image[0x236] = 1;
         image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
         image[0x300..0x300 + 18].copy_from_slice(b"9.9.9-x (a@b) #1\0\0");
         image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -234,8 +245,12 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_a_bzimage_is_told_why() {
         let whole = image(&elf());
+        let mut narrow = whole.clone();
+        narrow[0x236] = 0;
         for (bytes, why) in [
-            (&b"#!/bin/sh\n"[..], "the file ends within its header"),
+            (&narrow[..], "32-bit"),
+            (b"\x7fELF", "vmlinux"),
+            (b"#!/bin/sh\n", "the file ends within its header"),
             (&[0; 4096][..], "HdrS"),
             (&whole[..whole.len() - 1], "shorter than its header says"),
         ] {

@@ -12,6 +12,9 @@ use object::{Object, ObjectSection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// The longest row of modules of which each needs the next. A distribution's have 8.
+const DEEPEST: usize = 32;
+
 /// The modules of a kernel.
 #[derive(Default)]
 pub(crate) struct Modules {
@@ -109,6 +112,9 @@ impl ModuleFolder {
         }
         if below.iter().any(|it| it == name) {
             return Err(format!("the module {name} needs itself: {}", below.join(", ")));
+        }
+        if below.len() == DEEPEST {
+            return Err(format!("more than {DEEPEST} modules need each other in a row: {}, …", below[..3].join(", ")));
         }
         below.push(name.to_owned());
         for needed in about.depends {
@@ -252,6 +258,15 @@ pub(crate) mod tests {
             let told = ordered(&files, &wanted).unwrap_err();
             assert!(told.contains(why), "{told}");
         }
+        let row = |length: usize| {
+            let needed = |number: usize| if number < length { format!("a{}", number + 1) } else { String::new() };
+            let files = (1..=length).map(|number| (format!("a{number}.ko"), module("1.2", &needed(number))));
+            let files: Vec<(String, Vec<u8>)> = files.collect();
+            let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, elf)| (name.as_str(), elf.clone())).collect();
+            ordered(&files, &[(Capability::Agent, "a1")])
+        };
+        assert_eq!(row(DEEPEST).unwrap().len(), DEEPEST);
+        assert!(row(DEEPEST + 1).unwrap_err().contains("in a row: a1, a2, a3, …"));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use crate::error::KernelError;
 use crate::installed;
-use crate::unpack::opened;
+use crate::rpm;
+use crate::unpack::{self, opened};
 use crate::workplace::Workplace;
 use luqual_files::digest;
 use luqual_model::bounds::{IMAGE, MODULES, PACKAGES};
@@ -13,7 +14,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// The ends of the names of packages.
-const ENDS: [&str; 5] = [".deb", ".tar", ".tar.gz", ".tar.xz", ".tar.zst"];
+const ENDS: [&str; 6] = [".deb", ".rpm", ".tar", ".tar.gz", ".tar.xz", ".tar.zst"];
 
 /// The package files that a name stands for: one, several joined by `+`, or the ones in a folder; `None` if it stands
 /// for something else. A name can have a `+` in it, so that only one behind the end of a name joins.
@@ -43,6 +44,10 @@ pub(crate) fn files_of(spec: &str) -> Option<Vec<PathBuf>> {
 fn is_package(name: &str) -> bool {
     ENDS.iter().any(|end| name.ends_with(end))
 }
+
+/// The type of a file in its mode, and a regular one (include/uapi/linux/stat.h).
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
 
 /// Unpacks the packages below `place`, unless they are there already, and returns the folder.
 pub(crate) fn unpacked(files: &[PathBuf], place: &Path) -> Result<PathBuf, KernelError> {
@@ -81,10 +86,18 @@ struct Unpacking<'a> {
 impl Unpacking<'_> {
     fn package(&mut self, path: &Path) -> io::Result<()> {
         let file = BufReader::new(luqual_files::open(path)?);
-        if path.extension().is_none_or(|extension| extension != "deb") {
-            return self.tar(file);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("deb") => self.deb(file),
+            Some("rpm") => rpm::entries(opened(rpm::payload(file)?)?, |name, mode, content| {
+                let is_file = mode & S_IFMT == S_IFREG;
+                self.file(Path::new(name), is_file, content)
+            }),
+            _ => self.tar(file),
         }
-        let mut archive = ar::Archive::new(file);
+    }
+
+    fn deb(&mut self, package: impl Read) -> io::Result<()> {
+        let mut archive = ar::Archive::new(package);
         while let Some(member) = archive.next_entry() {
             let member = member?;
             if member.header().identifier().starts_with(b"data.tar") {
@@ -98,20 +111,27 @@ impl Unpacking<'_> {
         let mut archive = tar::Archive::new(opened(packed)?);
         for entry in archive.entries()? {
             let mut entry = entry?;
-            let Some(name) = wanted(&entry.path()?).filter(|_| entry.header().entry_type().is_file()) else { continue };
-            self.files += 1;
-            if self.files > MODULES {
-                return Err(io::Error::other(format!("it has more than {MODULES} files")));
-            }
-            let to = self.to.join(&name);
-            if let Some(folder) = to.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            let copied = io::copy(&mut (&mut entry).take(IMAGE + 1), &mut File::create(&to)?)?;
-            self.bytes += copied;
-            if copied > IMAGE || self.bytes > PACKAGES {
-                return Err(io::Error::other(format!("{} is too large", name.display())));
-            }
+            let (path, is_file) = (entry.path()?.into_owned(), entry.header().entry_type().is_file());
+            self.file(&path, is_file, &mut entry)?;
+        }
+        unpack::to_the_end(archive.into_inner())
+    }
+
+    /// Takes an entry of a package, if luqual reads it.
+    fn file(&mut self, path: &Path, is_file: bool, content: &mut dyn Read) -> io::Result<()> {
+        let Some(name) = wanted(path).filter(|_| is_file) else { return Ok(()) };
+        self.files += 1;
+        if self.files > MODULES {
+            return Err(io::Error::other(format!("it has more than {MODULES} files")));
+        }
+        let to = self.to.join(&name);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let copied = io::copy(&mut content.take(IMAGE + 1), &mut File::create(&to)?)?;
+        self.bytes += copied;
+        if copied > IMAGE || self.bytes > PACKAGES {
+            return Err(io::Error::other(format!("{} is too large", name.display())));
         }
         Ok(())
     }
@@ -134,6 +154,7 @@ fn wanted(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use tar::{EntryType, Header};
 
     fn entry(builder: &mut tar::Builder<Vec<u8>>, name: &str, kind: EntryType, content: &str) {
@@ -230,14 +251,36 @@ mod tests {
     }
 
     #[test]
+    fn a_package_of_rpm_is_unpacked_as_any_other() {
+        let root = tempfile::tempdir().unwrap();
+        let package = root.path().join("kernel-core-1.x86_64.rpm");
+        let files = [
+            ("./lib/modules/1/vmlinuz", 0o100_755, "an image"),
+            ("./lib/modules/1/config", 0o120_777, "/etc/passwd"),
+            ("../outside", 0o100_644, "x"),
+            ("./etc/x", 0o100_644, "x"),
+        ];
+        fs::write(&package, rpm::tests::package(&files)).unwrap();
+        let spec = package.display().to_string();
+        let folder = unpacked(&files_of(&spec).unwrap(), &root.path().join("store")).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("lib/modules/1/vmlinuz")).unwrap(), "an image");
+        assert!(fs::symlink_metadata(folder.join("lib/modules/1/config")).is_err() && !folder.join("etc").exists());
+        assert!(!root.path().join("outside").exists() && !root.path().join("store/outside").exists());
+    }
+
+    #[test]
     fn what_is_no_package_is_told_and_leaves_nothing() {
         let root = tempfile::tempdir().unwrap();
         let place = root.path().join("store");
         let cut = deb(&data(&[("boot/vmlinuz-1", EntryType::Regular, &"x".repeat(4096))]));
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&data(&[("boot/vmlinuz-1", EntryType::Regular, "an image")])).unwrap();
+        let packed = packed.finish().unwrap();
         for (content, why) in [
             (b"#!/bin/sh\n".to_vec(), ""),
             (deb(b"no tar")[..8].to_vec(), "no data.tar"),
             (cut[..cut.len() - 3000].to_vec(), ""),
+            (deb(&packed[..packed.len() - 4]), ""),
         ] {
             let package = root.path().join("a.deb");
             fs::write(&package, content).unwrap();

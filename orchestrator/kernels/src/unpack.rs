@@ -2,7 +2,7 @@
 
 use crate::error::KernelError;
 use crate::progress::BuildProgress;
-use luqual_model::bounds::DECOMPRESSOR;
+use luqual_model::bounds::{DECOMPRESSOR, PACKAGES};
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -89,6 +89,11 @@ pub(crate) fn opened<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read 
         ),
         _ => Box::new(whole),
     })
+}
+
+/// Reads what is behind an archive's end, so that the decompressor sees whether its checksum is right.
+pub(crate) fn to_the_end(unpacked: impl Read) -> io::Result<()> {
+    io::copy(&mut unpacked.take(PACKAGES), &mut io::sink()).map(drop)
 }
 
 struct Counted<R> {

@@ -78,6 +78,7 @@ impl Room {
         image[0x1f1] = 1;
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+        image[0x236] = 1;
         image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
         image[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
         fs::write(self.path(name), image).unwrap();
