@@ -86,9 +86,10 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
-    /// Whether both boot alike: the same image with the same command line.
+    /// Whether both boot alike: the same image with the same modules and command line.
     pub fn boots_as(&self, other: &Self) -> bool {
-        (&self.image_sha256, &self.command_line) == (&other.image_sha256, &other.command_line)
+        (&self.image_sha256, &self.modules, &self.command_line)
+            == (&other.image_sha256, &other.modules, &other.command_line)
     }
 }
 

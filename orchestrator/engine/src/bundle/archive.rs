@@ -5,10 +5,11 @@ use crate::error::is_of_the_host;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use luqual_model::CellId;
 use luqual_model::bounds::{BUNDLE, BUNDLE_FILES};
+use luqual_model::{Capability, CellId};
 use luqual_runner::JOURNAL;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -35,9 +36,28 @@ pub(super) struct About {
     pub(super) cell: CellId,
 }
 
+/// A module of a kernel, in the list of them. Its digest stands in the record.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PackedModule {
+    /// The module's name.
+    pub(super) name: String,
+    /// The capabilities that need it.
+    pub(super) needed_by: BTreeSet<Capability>,
+}
+
 /// The path of a kernel image in a bundle, by digest.
 pub(super) fn image_of(digest: &str) -> String {
     format!("{KERNELS}/{digest}/bzImage")
+}
+
+/// The path of the list of a kernel's modules, in the order in which they are loaded: each is a [`PackedModule`].
+pub(super) fn modules_of(digest: &str) -> String {
+    format!("{KERNELS}/{digest}/modules.json")
+}
+
+/// The path of a kernel's module.
+pub(super) fn module_of(digest: &str, name: &str) -> String {
+    format!("{KERNELS}/{digest}/{name}.ko")
 }
 
 /// The allowed top-level names, and whether each is a file or a folder.

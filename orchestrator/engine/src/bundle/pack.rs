@@ -1,6 +1,8 @@
 //! Packs one cell of a run into a bundle.
 
-use super::archive::{ABOUT, About, KERNELS, LOGS, PROGRAMS, Packer, VERSION, image_of};
+use super::archive::{
+    ABOUT, About, KERNELS, LOGS, PROGRAMS, PackedModule, Packer, VERSION, image_of, module_of, modules_of,
+};
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::find_cell::{cell_of, in_its_boot};
@@ -13,7 +15,7 @@ use crate::request::KernelSource;
 use crate::run_folder::RunFolder;
 use crate::unchanged::{OnChange, kernels_of, names_of};
 use luqual_kernels::Kernel;
-use luqual_model::{CellId, CellRecord, ProgramFile, RunInfo};
+use luqual_model::{CellId, CellRecord, KernelModule, ProgramFile, RunInfo};
 use luqual_reports::{Record, write_journal};
 use luqual_runner::JOURNAL;
 use std::collections::BTreeMap;
@@ -42,9 +44,6 @@ pub struct Packed {
     pub size: u64,
 }
 
-/// The files beside a kernel image that help an analysis.
-const BESIDE: [&str; 3] = ["vmlinux", "System.map", "config"];
-
 /// Evidence that is as large as a machine's memory; it is left out.
 const LARGE: [&str; 3] = ["ram", "initrd", "vmcore"];
 
@@ -59,10 +58,6 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let since = OnChange::Refused("a bundle can only have what was run");
     Registry::of_run(&run.programs)?;
     let kernels = kernels_of(context, &run, &store, names_of(run.planned.iter()), since)?;
-    if let Some(kernel) = kernels.values().find(|kernel| !kernel.modules.is_empty()) {
-        let message = format!("a bundle cannot have the modules of the kernel {}", kernel.info.name);
-        return Err(EngineError::usage(message).hint("reproduce the cell here, from the run: luqual repro RUN CELL"));
-    }
     write_report(&request.output, |to| {
         let mut packer = Packer::new(to);
         let about = About { bundle: VERSION, cell: cell.id.clone() };
@@ -108,10 +103,10 @@ fn add_kernels(
         kernels.values().map(|kernel| (kernel.info.image_sha256.as_str(), kernel)).collect();
     for (digest, kernel) in &images {
         packer.add_file(&image_of(digest), &kernel.image)?;
+        add_modules(packer, digest, &kernel.modules)?;
     }
     for (digest, kernel) in &images {
-        let beside = kernel.symbols.as_deref().and_then(Path::parent);
-        for (name, path) in BESIDE.iter().filter_map(|name| Some((name, beside?.join(name)))) {
+        for (name, path) in beside(kernel) {
             match path.metadata().ok().filter(fs::Metadata::is_file) {
                 Some(about) if packer.has_room_for(about.len()) => {
                     packer.add_file(&format!("{KERNELS}/{digest}/{name}"), &path)?;
@@ -122,6 +117,22 @@ fn add_kernels(
         }
     }
     Ok(())
+}
+
+/// The files of a kernel that help an analysis.
+fn beside(kernel: &Kernel) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let config = kernel.symbols.as_deref().and_then(Path::parent).map(|folder| folder.join("config"));
+    let files = [("vmlinux", kernel.symbols.clone()), ("System.map", kernel.map.clone()), ("config", config)];
+    files.into_iter().filter_map(|(name, path)| Some((name, path?)))
+}
+
+pub(super) fn add_modules(packer: &mut Packer<impl Write>, digest: &str, modules: &[KernelModule]) -> io::Result<()> {
+    if modules.is_empty() {
+        return Ok(());
+    }
+    let of = |module: &KernelModule| PackedModule { name: module.name.clone(), needed_by: module.needed_by.clone() };
+    packer.add(&modules_of(digest), &serde_json::to_vec(&modules.iter().map(of).collect::<Vec<_>>())?)?;
+    modules.iter().try_for_each(|module| packer.add(&module_of(digest, &module.name), &module.elf))
 }
 
 fn add_programs(packer: &mut Packer<impl Write>, run: &RunInfo) -> io::Result<()> {

@@ -1,12 +1,14 @@
 //! Unpacks a bundle into a working folder. Nothing in a bundle is trusted.
 
-use super::archive::{ABOUT, About, NotUnpacked, PROGRAMS, VERSION, image_of, place, unpack};
+use super::archive::{
+    ABOUT, About, NotUnpacked, PROGRAMS, PackedModule, VERSION, image_of, module_of, modules_of, place, unpack,
+};
 use crate::context::Context;
 use crate::error::EngineError;
 use crate::machine::work_folder;
 use luqual_kernels::Kernel;
-use luqual_model::bounds::TEXT_FILE;
-use luqual_model::{CellId, PlannedCell, ProgramFile};
+use luqual_model::bounds::{MODULE, TEXT_FILE};
+use luqual_model::{CellId, KernelInfo, KernelModule, PlannedCell, ProgramFile};
 use luqual_reports::Record;
 use luqual_runner::JOURNAL;
 use luqual_vm::WorkFolder;
@@ -89,26 +91,68 @@ impl Unpacked {
         }
         let symbols = Some(image.with_file_name("vmlinux")).filter(|path| path.is_file());
         let map = Some(image.with_file_name("System.map")).filter(|path| path.is_file());
-        Ok(Kernel { info, image, symbols, map, modules: Vec::new() })
+        let modules = self.modules(&info)?;
+        Ok(Kernel { info, image, symbols, map, modules })
+    }
+
+    /// The modules of a kernel. They have to be those of the record.
+    fn modules(&self, info: &KernelInfo) -> Result<Vec<KernelModule>, EngineError> {
+        let wrong = |why: String| EngineError::usage(format!("{}: {why}", self.record.name));
+        if info.modules.is_empty() {
+            return Ok(Vec::new());
+        }
+        let digest = &info.image_sha256;
+        let read = |name: String, most: u64| {
+            let path = place(&name).map(|place| self.folder.join(place));
+            let bytes = path.and_then(|path| luqual_files::read(&path, most).ok());
+            bytes.ok_or_else(|| wrong(format!("it has no {}", name.escape_debug())))
+        };
+        let list = modules_of(digest);
+        let listed: Vec<PackedModule> = serde_json::from_slice(&read(list.clone(), TEXT_FILE)?)
+            .map_err(|error| wrong(format!("{list}: {error}")))?;
+        let names: BTreeSet<&String> = listed.iter().map(|module| &module.name).collect();
+        if !names.into_iter().eq(info.modules.keys()) || listed.len() != info.modules.len() {
+            return Err(wrong(format!("{list} does not list the modules of the record")));
+        }
+        let mut modules = Vec::new();
+        for PackedModule { name, needed_by } in listed {
+            let elf = read(module_of(digest, &name), MODULE)?;
+            if info.modules.get(&name) != Some(&luqual_files::digest::of_bytes(&elf)) {
+                return Err(wrong(format!("its module {} is not that of the record", name.escape_debug())));
+            }
+            modules.push(KernelModule { name, elf: elf.into(), needed_by });
+        }
+        Ok(modules)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::archive::Packer;
+    use super::super::pack::add_modules;
     use super::*;
     use crate::context::tests::{Heard, context};
     use crate::error::ErrorKind;
-    use luqual_model::{Event, HostInfo, RunInfo, Stamped};
+    use luqual_model::{Capability, Event, HostInfo, RunInfo, Stamped};
 
     fn bundle(version: u32) -> Vec<u8> {
-        let run = RunInfo::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        of_parts(version, BTreeMap::new(), |_| {})
+    }
+
+    fn of_parts(
+        version: u32,
+        kernels: BTreeMap<String, KernelInfo>,
+        add: impl FnOnce(&mut Packer<Vec<u8>>),
+    ) -> Vec<u8> {
+        let mut run = RunInfo::new("x".into(), "luqual".into(), Vec::new(), String::new(), HostInfo::default());
+        run.kernels = kernels;
         let started = Stamped { at_us: 0, event: Event::RunStarted { run: Box::new(run) } };
         let journal = serde_json::to_string(&started).unwrap() + "\n";
         let about = About { bundle: version, cell: CellId("a_b_p_w.x".into()) };
         let mut packer = Packer::new(Vec::new());
         packer.add(ABOUT, &serde_json::to_vec(&about).unwrap()).unwrap();
         packer.add(JOURNAL, journal.as_bytes()).unwrap();
+        add(&mut packer);
         packer.finish().unwrap()
     }
 
@@ -124,6 +168,45 @@ mod tests {
         assert!(work.starts_with(luqual_vm::work_base()) && work.join("lock").exists(), "{}", work.display());
         drop(unpacked);
         assert!(!work.exists());
+    }
+
+    #[test]
+    fn modules_are_those_of_the_record_in_their_order() {
+        let module = |name: &str, elf: &[u8]| KernelModule {
+            name: name.into(),
+            elf: elf.into(),
+            needed_by: BTreeSet::from([Capability::Vfio]),
+        };
+        let modules = [module("virtio", b"v"), module("failover", b"f")];
+        let image = luqual_files::digest::of_bytes(b"image");
+        let unpacked = |packed: &[KernelModule], recorded: &[KernelModule]| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("red.tar.gz");
+            let digests = recorded.iter().map(|it| (it.name.clone(), luqual_files::digest::of_bytes(&it.elf)));
+            let kernel =
+                KernelInfo { image_sha256: image.clone(), modules: digests.collect(), ..KernelInfo::default() };
+            let content = of_parts(VERSION, BTreeMap::from([("k".to_owned(), kernel)]), |packer| {
+                packer.add(&image_of(&image), b"image").unwrap();
+                add_modules(packer, &image, packed).unwrap();
+            });
+            fs::write(&file, content).unwrap();
+            let heard = Heard::default();
+            let unpacked = Unpacked::of(&context(&heard).0, &file).unwrap();
+            unpacked.kernel("k").map(|kernel| kernel.modules).map_err(|error| error.to_string())
+        };
+        assert_eq!(unpacked(&modules, &modules).unwrap(), modules);
+        assert_eq!(unpacked(&[], &[]).unwrap(), []);
+        let [first, second] = &modules;
+        let other = module("failover", b"x");
+        for (packed, said) in [
+            (vec![], "it has no kernels/"),
+            (vec![first.clone()], "does not list the modules"),
+            (vec![first.clone(), second.clone(), module("more", b"m")], "does not list the modules"),
+            (vec![first.clone(), other], "its module failover is not that of the record"),
+        ] {
+            let told = unpacked(&packed, &modules).unwrap_err();
+            assert!(told.contains(said), "{told}");
+        }
     }
 
     #[test]
