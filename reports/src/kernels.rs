@@ -1,8 +1,8 @@
-//! What reports say of the patches that kernels carry, and of kernels that are known by their release alone. Subjects are
+//! What reports say of the patches that kernels carry, of configurations, and of kernels that are known by their release alone. Subjects are
 //! anybody's text: one line each, and never markup.
 
 use crate::words::line;
-use luqual_model::KernelInfo;
+use luqual_model::{ConfigBase, KernelInfo};
 use maud::{Markup, html as markup};
 
 /// How many subjects a line has.
@@ -11,7 +11,8 @@ const SUBJECTS: usize = 3;
 /// How many characters of each.
 const CHARACTERS: usize = 72;
 
-/// A line for each kernel that carries patches, and for each whose build id is not known.
+/// A line for each kernel that carries patches, for each that has the configuration of somebody, and for each whose build
+/// id is not known.
 pub(crate) fn lines<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> Vec<String> {
     facts_of(kernels).map(|(info, what)| line(&format!("{} {what}", info.name))).collect()
 }
@@ -19,8 +20,9 @@ pub(crate) fn lines<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> Ve
 fn facts_of<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> impl Iterator<Item = (&'a KernelInfo, String)> {
     kernels.into_iter().flat_map(|info| {
         let patches = (!info.patches.is_empty()).then(|| format!("carries {}", carried(info)));
+        let base = info.base.as_ref().map(|base| format!("has {}", started(base)));
         let unknown = info.build_id.is_none().then(|| BY_RELEASE.to_owned());
-        patches.into_iter().chain(unknown).map(move |what| (info, what))
+        patches.into_iter().chain(base).chain(unknown).map(move |what| (info, what))
     })
 }
 
@@ -42,8 +44,23 @@ pub(crate) fn listed<'a>(kernels: impl IntoIterator<Item = &'a KernelInfo>) -> M
             p { (info.name) " carries " (count(info)) ":" }
             ol { @for patch in &info.patches { li { (patch.subject) " " code.off { "sha256 " (patch.sha256) } } } }
             }
+            @if let Some(base) = &info.base {
+            details {
+                summary { (info.name) " has " (started(base)) }
+                ul { @for (option, values) in &base.changed { li { code { (option) } " " (values) } } }
+            }
+            }
         }
     }
+}
+
+fn started(base: &ConfigBase) -> String {
+    let ConfigBase { name, changed, not_built } = base;
+    let options = match changed.len() {
+        1 => "1 option differs".to_owned(),
+        count => format!("{count} options differ"),
+    };
+    format!("the configuration {name}; {options}, and {not_built} of its modules are not built")
 }
 
 fn count(info: &KernelInfo) -> String {
@@ -88,6 +105,17 @@ mod tests {
         assert_eq!(lines[0], "a carries 1 patch: one");
         assert_eq!(lines[1], format!("b carries 5 patches: 1; 2 [31m; {}…; and 2 more", "x".repeat(CHARACTERS)));
         assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn what_a_configuration_started_from_is_told() {
+        let changed = [("CONFIG_LIVEUPDATE".to_owned(), "y, was n".to_owned())].into();
+        let base = ConfigBase { name: "config.cloud".into(), changed, not_built: 900 };
+        let kernel = KernelInfo { base: Some(base), ..kernel("d", &[]) };
+        let told = "d has the configuration config.cloud; 1 option differs, and 900 of its modules are not built";
+        assert_eq!(lines([&kernel]), [told]);
+        let page = listed([&kernel]).into_string();
+        assert!(page.contains("<li><code>CONFIG_LIVEUPDATE</code> y, was n</li>"), "{page}");
     }
 
     #[test]

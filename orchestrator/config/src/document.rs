@@ -150,6 +150,11 @@ impl<'a> Table<'a> {
         self.find(key).is_some_and(|value| value.get_ref().as_str().is_some())
     }
 
+    /// Whether a key has a table, for keys that may also have a string.
+    pub fn has_table(&self, key: &'static str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().as_table().is_some())
+    }
+
     /// Whether a key has `true` or `false`, for keys that may also have a list.
     pub fn has_flag(&self, key: &'static str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().as_bool().is_some())

@@ -1,9 +1,10 @@
 //! Builds a kernel from a catalog entry: unpack, patch, configure, check, make. The result has the same bytes on
 //! every host.
 
-use crate::catalog::{Base, Entry, Source};
-use crate::config::{self, KernelConfig};
+use crate::catalog::{Entry, Source};
+use crate::configure::configure;
 use crate::error::{KernelError, says_full};
+use crate::fetch::Fetched;
 use crate::patches;
 use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
@@ -24,19 +25,20 @@ pub(crate) const ARTIFACTS: [(&str, &str); 4] =
 /// Builds in `folder`, and logs to `log`. Returns the tree.
 pub(crate) async fn build(
     recipe: &Recipe<'_>,
-    package: Option<&Path>,
+    fetched: &Fetched,
     folder: &Path,
     log: &Path,
     progress: &dyn BuildProgress,
 ) -> Result<PathBuf, KernelError> {
-    let tree = source(recipe, package, folder, progress).await?;
-    configure_and_make(recipe.entry, &tree, folder, log, progress).await?;
+    let tree = source(recipe, fetched, folder, progress).await?;
+    configure_and_make(recipe.entry, fetched, &tree, folder, log, progress).await?;
     Ok(tree)
 }
 
 /// Configures and builds in an existing tree, which may have been built before.
 pub(crate) async fn configure_and_make(
     entry: &Entry,
+    fetched: &Fetched,
     tree: &Path,
     folder: &Path,
     log: &Path,
@@ -44,23 +46,10 @@ pub(crate) async fn configure_and_make(
 ) -> Result<(), KernelError> {
     let mut make = Make::new(entry, tree, log)?;
     progress.start("configuring", None);
-    let result = tree.join(".config");
-    match &entry.base {
-        Base::AllNo => {
-            let fragment = folder.join("fragment.config");
-            fs::write(&fragment, &entry.fragment).map_err(KernelError::file(&fragment))?;
-            make.run(&["allnoconfig"], &[("KCONFIG_ALLCONFIG", fragment.as_os_str())], &mut |_| {}).await?;
-        }
-        Base::File { text, .. } => {
-            fs::write(&result, config::merged(text, &entry.fragment)).map_err(KernelError::file(&result))?;
-            make.run(&["olddefconfig"], &[], &mut |_| {}).await?;
-        }
-    }
+    let result = configure(&mut make, entry, fetched.config.as_deref(), folder).await?;
     progress.end();
-    let result = KernelConfig::parse(&fs::read_to_string(&result).map_err(KernelError::file(&result))?);
-    config::check(entry, &result)?;
 
-    progress.start(&format!("compiling {}", entry.version), Some(USUAL_STEPS));
+    progress.start(&format!("compiling {}", entry.version), Some(result.set() * STEPS_OF_AN_OPTION));
     let mut done = 0;
     let mut count = |line: &str| {
         // A line such as `  CC      kernel/fork.o` is one step of the build.
@@ -88,11 +77,11 @@ pub(crate) const MODULES: &str = "luqual-modules";
 /// Puts the source of a recipe, with its patches, into `folder`.
 pub(crate) async fn source(
     recipe: &Recipe<'_>,
-    package: Option<&Path>,
+    fetched: &Fetched,
     folder: &Path,
     progress: &dyn BuildProgress,
 ) -> Result<PathBuf, KernelError> {
-    let tree = match (&recipe.entry.source, package) {
+    let tree = match (&recipe.entry.source, &fetched.package) {
         (Source::Tree(source), _) => copy(source, folder, progress).await?,
         (_, Some(package)) => unpack(package, folder, progress).await?,
         (source, None) => {
@@ -119,13 +108,14 @@ pub(crate) async fn build_again(
     Ok(())
 }
 
-/// The usual number of lines that a build prints, for the progress bar; measured with 7.3.4.
-const USUAL_STEPS: u64 = 2450;
+/// The lines that a build prints for each option that is set, for the progress bar: 2.6 of 7.3.4, 2.7 with modules.
+const STEPS_OF_AN_OPTION: u64 = 3;
 
 /// Runs make in a tree, and logs its output.
 pub(crate) struct Make<'a> {
     entry: &'a Entry,
-    tree: &'a Path,
+    /// The tree.
+    pub(crate) tree: &'a Path,
     log: File,
     log_path: &'a Path,
 }

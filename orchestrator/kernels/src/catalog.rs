@@ -1,15 +1,19 @@
 //! `kernels/catalog.toml`: the kernels that can be built by name, and their sources.
 
+use crate::base::{Base, sha256_of};
 use crate::error::KernelError;
 use crate::patches::Series;
 use luqual_config::document::{self, Table};
 use luqual_model::Version;
 use luqual_model::bounds::TEXT_FILE;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const EMBEDDED: &str = include_str!("../../../kernels/catalog.toml");
-const EMBEDDED_FRAGMENTS: [(&str, &str); 4] = [
+const EMBEDDED_FRAGMENTS: [(&str, &str); 6] = [
+    ("debian.config", include_str!("../../../kernels/config/debian.config")),
+    ("required.config", include_str!("../../../kernels/config/required.config")),
     ("debug.config", include_str!("../../../kernels/config/debug.config")),
     ("modular.config", include_str!("../../../kernels/config/modular.config")),
     ("luqual.config", include_str!("../../../kernels/config/luqual.config")),
@@ -69,25 +73,11 @@ impl Entry {
     pub fn provenance(&self) -> String {
         let base = match &self.base {
             Base::AllNo => String::new(),
-            Base::File { name, .. } => format!("; configuration {name}"),
+            Base::Whole(whole) => format!("; configuration {whole}"),
         };
         let patches = self.patches.as_ref().map_or_else(String::new, |it| format!("; patches of {}", it.provenance()));
         format!("{}{base}{patches}", self.source.provenance())
     }
-}
-
-/// The base of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Base {
-    /// allnoconfig: only what the fragments request, and its dependencies.
-    AllNo,
-    /// A complete .config, such as a distribution's. Options that this kernel does not have are dropped.
-    File {
-        /// The name in the catalog.
-        name: String,
-        /// The content.
-        text: String,
-    },
 }
 
 /// The source of a kernel.
@@ -139,12 +129,8 @@ impl Catalog {
     /// it.
     pub fn load(file: Option<&Path>) -> Result<Self, KernelError> {
         let Some(path) = file else {
-            let fragment = |name: &str| {
-                let found = EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name);
-                found
-                    .map(|(_, text)| (*text).to_owned())
-                    .ok_or_else(|| "luqual has no file of that name of its own".to_owned())
-            };
+            let fragment =
+                |name: &str| own_fragment(name).ok_or_else(|| "luqual has no file of that name of its own".to_owned());
             let beside = Beside { config: &fragment, folder: Path::new(""), own: &EMBEDDED_PATCHES };
             return Self::read("kernels/catalog.toml", EMBEDDED, &beside, true);
         };
@@ -152,7 +138,11 @@ impl Catalog {
         let folder = path.parent().unwrap_or(Path::new(""));
         let fragment = |name: &str| {
             let path = folder.join("config").join(name);
-            luqual_files::read_text(&path, TEXT_FILE).map_err(|error| format!("{}: {error}", path.display()))
+            match (luqual_files::read_text(&path, TEXT_FILE), own_fragment(name)) {
+                (Ok(text), _) => Ok(text),
+                (Err(error), Some(own)) if error.kind() == ErrorKind::NotFound => Ok(own),
+                (Err(error), _) => Err(format!("{}: {error}", path.display())),
+            }
         };
         Self::read(&path.display().to_string(), &text, &Beside { config: &fragment, folder, own: &[] }, false)
     }
@@ -203,6 +193,11 @@ impl Catalog {
     }
 }
 
+/// A fragment of luqual's own.
+fn own_fragment(name: &str) -> Option<String> {
+    EMBEDDED_FRAGMENTS.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned())
+}
+
 /// The files that belong to a catalog.
 struct Beside<'a> {
     /// Reads a fragment or a configuration by its name.
@@ -216,28 +211,15 @@ struct Beside<'a> {
 fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry> {
     let (debian, tarball, tree) = (table.text("debian"), table.text("tarball"), table.text("tree"));
     let sha256 = table.text("sha256");
-    let base = table.needed_text("base");
+    let base = Base::read(table, beside.config);
     let patches = patches(table, beside);
     let fragments = table.texts("fragments");
     let command_line = table.needed_text("command_line");
     let not_applicable = table.table("not_applicable", |table| Some(table.all_texts())).unwrap_or_default();
 
-    if let Some(sha256) = &sha256
-        && (sha256.text.len() != 64 || !sha256.text.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    {
-        sha256.wrong("`sha256` must be 64 hexadecimal digits", None);
+    if let Some(sha256) = &sha256 {
+        sha256_of(sha256);
     }
-    let base = base.and_then(|base| {
-        if base.text == "allnoconfig" {
-            return Some(Base::AllNo);
-        }
-        let name = base.text.to_owned();
-        let hint = "write allnoconfig, or the name of a complete configuration in config/ beside the catalog";
-        (beside.config)(base.text)
-            .map(|text| Base::File { name, text })
-            .map_err(|why| base.wrong(format!("base `{}`: {why}", base.text), Some(hint.to_owned())))
-            .ok()
-    });
     let digest = || {
         if sha256.is_none() {
             table.wrong(
@@ -334,6 +316,7 @@ fn patches(table: &Table<'_>, beside: &Beside<'_>) -> Option<Series> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{Origin, Whole};
     use std::collections::BTreeSet;
 
     fn read(text: &str, folder: &Path) -> Result<Catalog, KernelError> {
@@ -358,7 +341,8 @@ mod tests {
         );
         let catalog = read(&text, folder.path()).unwrap();
         let (series, entries) = (folder.path().join("series"), catalog.entries());
-        assert_eq!(entries[0].base, Base::File { name: "debian.config".into(), text: "CONFIG_B=m\n".into() });
+        let from = Origin::File("CONFIG_B=m\n".into());
+        assert_eq!(entries[0].base, Base::Whole(Whole { name: "debian.config".into(), from, modules: Vec::new() }));
         assert_eq!(entries[0].patches, Some(Series::Path(series.clone())));
         assert_eq!(
             entries[0].provenance(),
@@ -367,6 +351,60 @@ mod tests {
         assert_eq!(entries[1].patches, Some(Series::Branch { repository: series, range: "v1..b".into() }));
         assert_eq!((&entries[2].base, &entries[2].patches), (&Base::AllNo, &None));
         assert_eq!(entries[2].provenance(), "source tree /t");
+    }
+
+    #[test]
+    fn a_base_can_be_in_a_package_and_have_few_of_its_modules() {
+        let base = |digest: &str| {
+            format!("base = {{ debian = \"linux-config-7.3_7.3.4-1\", file = \"config.x.xz\", sha256 = \"{digest}\" }}")
+        };
+        let text = |base: &str| {
+            format!("[kernel.\"7.3.4-d\"]\ntree = \"/t\"\nmodules = [\"virtio-net\", \"zram\"]\n{base}\n{REST}")
+        };
+        let catalog = read(&text(&base(&"Ab".repeat(32))), Path::new("")).unwrap();
+        let from =
+            Origin::Debian { package: "linux-config-7.3".into(), version: "7.3.4-1".into(), sha256: "ab".repeat(32) };
+        let modules = ["virtio_net", "zram"].map(str::to_owned).to_vec();
+        assert_eq!(catalog.entries()[0].base, Base::Whole(Whole { name: "config.x.xz".into(), from, modules }));
+        for (base, told) in [
+            (base("12"), "`sha256` must be 64 hexadecimal digits"),
+            ("base = { debian = \"x\" }".to_owned(), "`file` is missing"),
+            (base(&"ab".repeat(32)).replace("7.3_7", "7"), "`debian` must be PACKAGE_VERSION"),
+            ("base = \"allnoconfig\"".to_owned(), "`modules` chooses among those of a whole configuration"),
+            (String::new(), "`base` is missing"),
+        ] {
+            let error = read(&text(&base), Path::new("")).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_required_turns_nothing_off_and_is_what_the_small_kernels_have() {
+        let of = |name: &str| -> BTreeSet<String> {
+            own_fragment(name).unwrap().lines().filter(|line| line.starts_with("CONFIG_")).map(str::to_owned).collect()
+        };
+        let required = of("required.config");
+        assert!(required.len() > 20 && required.is_subset(&of("luqual.config")), "{required:?}");
+        assert!(required.iter().all(|line| line.ends_with("=y")));
+    }
+
+    #[test]
+    fn a_catalog_of_ones_own_has_luquals_fragments() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("catalog.toml");
+        let entry = |fragment: &str| {
+            let text = format!(
+                "[kernel.\"7.3.4-mine\"]\ntree = \"/t\"\nbase = \"allnoconfig\"\nfragments = [\"{fragment}\"]\ncommand_line = \"\"\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            Catalog::load(Some(&file)).map(|catalog| catalog.entries()[0].fragment.clone()).map_err(|it| it.to_string())
+        };
+        assert_eq!(entry("required.config").unwrap(), own_fragment("required.config").unwrap());
+        assert!(entry("none.config").unwrap_err().contains("config/none.config: No such file"));
+        // One's own comes first.
+        std::fs::create_dir(folder.path().join("config")).unwrap();
+        std::fs::write(folder.path().join("config/required.config"), "CONFIG_A=y\n").unwrap();
+        assert_eq!(entry("required.config").unwrap(), "CONFIG_A=y\n");
     }
 
     #[test]
@@ -418,8 +456,10 @@ mod tests {
             "7.1.13",
             "7.2.6",
             "7.2.12",
+            "7.2.12-debian",
             "7.3.4",
             "7.3.4-bus-master",
+            "7.3.4-debian",
             "7.3.4-debug",
             "7.3.4-modular",
             "7.3.4-no-memfd",

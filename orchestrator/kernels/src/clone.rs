@@ -4,6 +4,7 @@
 use crate::build::configure_and_make;
 use crate::catalog::Entry;
 use crate::error::KernelError;
+use crate::fetch::Fetched;
 use crate::git::{Failed, git_meanwhile};
 use crate::progress::BuildProgress;
 use crate::workplace::can_build;
@@ -22,6 +23,7 @@ pub(crate) fn folder_of(trees: &Path, tree: &Path) -> PathBuf {
 pub(crate) async fn build(
     entry: &Entry,
     (tree, id): (&Path, &str),
+    fetched: &Fetched,
     folder: &Path,
     log: &Path,
     progress: &dyn BuildProgress,
@@ -39,6 +41,6 @@ pub(crate) async fn build(
     let words = ["checkout", "--quiet", "--force", "--detach", id].map(OsStr::new);
     git_meanwhile(&clone, &words).await.map_err(failed)?;
     progress.end();
-    configure_and_make(entry, &clone, folder, log, progress).await?;
+    configure_and_make(entry, fetched, &clone, folder, log, progress).await?;
     Ok(clone)
 }

@@ -72,6 +72,28 @@ impl KernelConfig {
         Some(told.join(", ")).filter(|told| !told.is_empty())
     }
 
+    /// Whether the option is a module that luqual can load, and `wanted` to be built in.
+    fn has_as_module(&self, option: &str, wanted: &str) -> bool {
+        wanted == "y" && self.module(option).is_some()
+    }
+
+    /// What differs from the configuration that this one started from.
+    pub(crate) fn differences(&self, from: &Self) -> (BTreeMap<String, String>, usize) {
+        let options: BTreeSet<&String> = self.0.keys().chain(from.0.keys()).collect();
+        let differ = |option: &&String| self.value(option) != from.value(option) && !is_of_the_tools(option);
+        let (not_built, changed): (Vec<&String>, Vec<&String>) = options
+            .into_iter()
+            .filter(differ)
+            .partition(|option| from.value(option) == "m" && self.value(option) == "n");
+        let told = |option: &String| (option.clone(), format!("{}, was {}", self.value(option), from.value(option)));
+        (changed.into_iter().map(told).collect(), not_built.len())
+    }
+
+    /// How many options are built in, or modules.
+    pub(crate) fn set(&self) -> u64 {
+        self.0.values().filter(|value| matches!(value.as_str(), "y" | "m")).count() as u64
+    }
+
     /// Whether anything is built as a module.
     pub(crate) fn has_modules(&self) -> bool {
         self.0.values().any(|value| value == "m")
@@ -81,6 +103,12 @@ impl KernelConfig {
     pub fn has_static_keys(&self) -> bool {
         self.has("CONFIG_JUMP_LABEL")
     }
+}
+
+/// Whether Kconfig sets an option by itself, from the compiler and the other programs of the host (init/Kconfig).
+fn is_of_the_tools(option: &str) -> bool {
+    const OF_TOOLS: [&str; 8] = ["CC_", "GCC_", "CLANG_", "AS_", "LD_", "LLD_", "RUSTC_", "PAHOLE_"];
+    option.strip_prefix("CONFIG_").is_some_and(|name| OF_TOOLS.iter().any(|tool| name.starts_with(tool)))
 }
 
 /// The options of a capability.
@@ -104,6 +132,7 @@ const fn needed(capability: Capability) -> Needed {
                 "CONFIG_VIRTIO_PCI",
                 "CONFIG_VIRTIO_NET",
             ],
+            also: &["CONFIG_ZRAM"],
             ..NONE
         },
         Capability::Kho => Needed { all: &["CONFIG_KEXEC_HANDOVER"], ..NONE },
@@ -123,6 +152,7 @@ const fn needed(capability: Capability) -> Needed {
 /// The module that an option makes, if it can be one; from the kernel's makefiles.
 fn module_of(option: &str) -> Option<&'static str> {
     Some(match option {
+        "CONFIG_ZRAM" => "zram",
         "CONFIG_VIRTIO_PCI" => "virtio_pci",
         "CONFIG_VIRTIO_NET" => "virtio_net",
         "CONFIG_VFIO" => "vfio",
@@ -140,11 +170,15 @@ fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter(|line| line.starts_with("CONFIG_")).filter_map(|line| line.trim_end().split_once('='))
 }
 
-/// A complete configuration, with the options of the fragments in place of its own.
+/// A whole configuration, with the options of the fragments in place of its own. A module that luqual can load stays one
+/// where a fragment asks that it is built in.
 pub(crate) fn merged(base: &str, fragment: &str) -> String {
-    let asked: BTreeSet<&str> = assignments(fragment).map(|(option, _)| option).collect();
+    let own = KernelConfig::parse(base);
+    let asked = assignments(fragment).filter(|(option, wanted)| !own.has_as_module(option, wanted));
+    let (asked, fragment): (BTreeSet<&str>, Vec<String>) =
+        asked.map(|(option, wanted)| (option, format!("{option}={wanted}"))).unzip();
     let kept = base.lines().filter(|line| option_of(line).is_none_or(|option| !asked.contains(option)));
-    kept.chain(fragment.lines()).map(|line| format!("{line}\n")).collect()
+    kept.chain(fragment.iter().map(String::as_str)).map(|line| format!("{line}\n")).collect()
 }
 
 /// The option that a line sets or unsets.
@@ -155,13 +189,15 @@ fn option_of(line: &str) -> Option<&str> {
 }
 
 /// Checks the configuration. An error names each option whose value differs from the requested one, and each option
-/// that the catalog lists under not_applicable but that applies.
-pub(crate) fn check(entry: &Entry, result: &KernelConfig) -> Result<(), KernelError> {
+/// that the catalog lists under not_applicable but that applies. `base` is the whole configuration that it started
+/// from.
+pub(crate) fn check(entry: &Entry, base: &KernelConfig, result: &KernelConfig) -> Result<(), KernelError> {
     let asked: BTreeMap<&str, &str> = assignments(&entry.fragment).collect();
     let mut options = Vec::new();
     for (option, wanted) in &asked {
         let got = result.value(option);
-        match (got == *wanted, entry.not_applicable.contains_key(*option)) {
+        let is_as_asked = got == *wanted || got == "m" && base.has_as_module(option, wanted);
+        match (is_as_asked, entry.not_applicable.contains_key(*option)) {
             (false, false) => options.push(format!("{option}: expected {wanted}, observed {got}")),
             (true, true) => options.push(format!(
                 "{option}={wanted} applies to this kernel, but the catalog lists it under not_applicable"
@@ -178,7 +214,8 @@ pub(crate) fn check(entry: &Entry, result: &KernelConfig) -> Result<(), KernelEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Base, Source};
+    use crate::base::Base;
+    use crate::catalog::Source;
 
     fn entry(fragment: &str, not_applicable: &[&str]) -> Entry {
         Entry {
@@ -195,8 +232,10 @@ mod tests {
     #[test]
     fn each_option_that_is_missing_is_named() {
         let result = KernelConfig::parse("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=16\n");
-        assert!(check(&entry("CONFIG_A=y\nCONFIG_N=16\nCONFIG_B=n\n", &[]), &result).is_ok());
-        let error = check(&entry("CONFIG_A=n\nCONFIG_B=y\nCONFIG_N=8\n", &[]), &result).unwrap_err().to_string();
+        assert!(check(&entry("CONFIG_A=y\nCONFIG_N=16\nCONFIG_B=n\n", &[]), &KernelConfig::default(), &result).is_ok());
+        let error = check(&entry("CONFIG_A=n\nCONFIG_B=y\nCONFIG_N=8\n", &[]), &KernelConfig::default(), &result)
+            .unwrap_err()
+            .to_string();
         for line in ["CONFIG_A: expected n, observed y", "CONFIG_B: expected y", "CONFIG_N: expected 8"] {
             assert!(error.contains(line), "{error}");
         }
@@ -205,9 +244,9 @@ mod tests {
     #[test]
     fn what_does_not_apply_must_not() {
         let result = KernelConfig::parse("CONFIG_A=y\n");
-        assert!(check(&entry("CONFIG_A=y\nCONFIG_B=y\n", &["CONFIG_B"]), &result).is_ok());
-        assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_A"]), &result).is_err());
-        assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_C"]), &result).is_err());
+        assert!(check(&entry("CONFIG_A=y\nCONFIG_B=y\n", &["CONFIG_B"]), &KernelConfig::default(), &result).is_ok());
+        assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_A"]), &KernelConfig::default(), &result).is_err());
+        assert!(check(&entry("CONFIG_A=y\n", &["CONFIG_C"]), &KernelConfig::default(), &result).is_err());
     }
 
     fn none() -> BTreeSet<String> {
@@ -276,8 +315,31 @@ mod tests {
 
     #[test]
     fn only_what_the_fragments_ask_for_is_checked() {
-        let base = Base::File { name: "debian.config".into(), text: "CONFIG_GONE=y\n".into() };
-        let entry = Entry { base, ..entry("CONFIG_A=y\n", &[]) };
-        assert!(check(&entry, &KernelConfig::parse("CONFIG_A=y\n")).is_ok());
+        let base = KernelConfig::parse("CONFIG_GONE=y\nCONFIG_VFIO=m\nCONFIG_N=m\n");
+        let entry = entry("CONFIG_A=y\nCONFIG_VFIO=y\nCONFIG_N=y\n", &[]);
+        let told = |result: &str| check(&entry, &base, &KernelConfig::parse(result)).map_err(|error| error.to_string());
+        assert_eq!(told("CONFIG_A=y\nCONFIG_VFIO=m\nCONFIG_N=y\n"), Ok(()));
+        // Nobody would load any other module.
+        assert!(
+            told("CONFIG_A=y\nCONFIG_VFIO=m\nCONFIG_N=m\n").unwrap_err().contains("CONFIG_N: expected y, observed m")
+        );
+        assert!(told("CONFIG_A=y\nCONFIG_N=y\n").unwrap_err().contains("CONFIG_VFIO: expected y, observed n"));
+    }
+
+    #[test]
+    fn a_whole_configuration_keeps_its_modules() {
+        let base = "CONFIG_VFIO=m\n# CONFIG_N is not set\nCONFIG_Y=y\nCONFIG_S=\"a\"\n";
+        let merged = merged(base, "# why\nCONFIG_VFIO=y\nCONFIG_N=y\nCONFIG_Y=m\nCONFIG_S=\"\"\n");
+        assert_eq!(merged, "CONFIG_VFIO=m\nCONFIG_N=y\nCONFIG_Y=m\nCONFIG_S=\"\"\n");
+    }
+
+    #[test]
+    fn what_differs_from_the_base_is_told() {
+        let base = KernelConfig::parse("CONFIG_A=y\nCONFIG_M=m\nCONFIG_O=m\nCONFIG_CC_VERSION_TEXT=\"a\"\n");
+        let own = KernelConfig::parse("CONFIG_B=16\nCONFIG_O=y\nCONFIG_CC_VERSION_TEXT=\"b\"\n");
+        let (changed, not_built) = own.differences(&base);
+        let changed: Vec<String> = changed.iter().map(|(option, how)| format!("{option}: {how}")).collect();
+        assert_eq!(changed, ["CONFIG_A: n, was y", "CONFIG_B: 16, was n", "CONFIG_O: y, was m"]);
+        assert_eq!((not_built, own.differences(&own)), (1, (BTreeMap::new(), 0)));
     }
 }

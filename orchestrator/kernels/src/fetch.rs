@@ -1,6 +1,7 @@
 //! Downloads, which are resumed after an error and verified by their digest.
 
-use crate::catalog::Source;
+use crate::base::{self, Base, Origin, Whole};
+use crate::catalog::{Entry, Source};
 use crate::error::KernelError;
 use crate::lock;
 use crate::progress::BuildProgress;
@@ -14,26 +15,66 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Downloads the package or tarball of `source` into `downloads`, unless it is there. Returns its path; `None` for a
-/// source on this host.
-pub(crate) async fn fetch_source(
-    source: &Source,
-    mirror: Option<&str>,
-    downloads: &Path,
-    progress: &dyn BuildProgress,
-) -> Result<Option<PathBuf>, KernelError> {
-    let (url, name, sha256) = match source {
-        Source::Tree(_) | Source::Commit { .. } => return Ok(None),
-        Source::Debian { package, version, sha256 } => {
-            let name = format!("{package}_{version}_all.deb");
-            (format!("{}/pool/main/l/linux/{name}", debian_mirror(mirror)), name, sha256)
+/// What a build takes from elsewhere.
+pub(crate) struct Fetched {
+    /// The package or tarball with the source; `None` for a source on this host.
+    pub(crate) package: Option<PathBuf>,
+    /// The whole configuration that it starts from; `None` for allnoconfig.
+    pub(crate) config: Option<String>,
+}
+
+/// Where downloads come from, and where they are kept.
+pub(crate) struct Downloads<'a> {
+    /// The Debian mirror, if the user gave one.
+    pub(crate) mirror: Option<&'a str>,
+    pub(crate) folder: PathBuf,
+}
+
+impl Downloads<'_> {
+    /// Downloads what an entry needs, unless it is there.
+    pub(crate) async fn of(&self, entry: &Entry, progress: &dyn BuildProgress) -> Result<Fetched, KernelError> {
+        let package = self.source(&entry.source, progress).await?;
+        let config = match &entry.base {
+            Base::AllNo => None,
+            Base::Whole(Whole { from: Origin::File(text), .. }) => Some(text.clone()),
+            Base::Whole(Whole { name, from: Origin::Debian { package, version, sha256 }, .. }) => {
+                let package = self.debian(&format!("{package}_{version}_amd64.deb"), sha256, progress).await?;
+                Some(base::in_package(&package, name)?)
+            }
+        };
+        Ok(Fetched { package, config })
+    }
+
+    async fn source(&self, source: &Source, progress: &dyn BuildProgress) -> Result<Option<PathBuf>, KernelError> {
+        match source {
+            Source::Tree(_) | Source::Commit { .. } => Ok(None),
+            Source::Debian { package, version, sha256 } => {
+                self.debian(&format!("{package}_{version}_all.deb"), sha256, progress).await.map(Some)
+            }
+            Source::Tarball { url, sha256 } => {
+                self.file(url, url.rsplit('/').next().unwrap_or("source"), sha256, progress).await.map(Some)
+            }
         }
-        Source::Tarball { url, sha256 } => (url.clone(), url.rsplit('/').next().unwrap_or("source").to_owned(), sha256),
-    };
-    fs::create_dir_all(downloads).map_err(KernelError::file(downloads))?;
-    let file = downloads.join(name);
-    fetch(&url, sha256, &file, progress).await?;
-    Ok(Some(file))
+    }
+
+    /// A package that Debian builds from its source package `linux`.
+    async fn debian(&self, name: &str, sha256: &str, progress: &dyn BuildProgress) -> Result<PathBuf, KernelError> {
+        let url = format!("{}/pool/main/l/linux/{name}", debian_mirror(self.mirror));
+        self.file(&url, name, sha256, progress).await
+    }
+
+    async fn file(
+        &self,
+        url: &str,
+        name: &str,
+        sha256: &str,
+        progress: &dyn BuildProgress,
+    ) -> Result<PathBuf, KernelError> {
+        fs::create_dir_all(&self.folder).map_err(KernelError::file(&self.folder))?;
+        let file = self.folder.join(name);
+        fetch(url, sha256, &file, progress).await?;
+        Ok(file)
+    }
 }
 
 /// Downloads `url` (http, https, file) to `file`, unless it is there. A file with another digest is removed.

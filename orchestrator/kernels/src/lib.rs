@@ -1,10 +1,12 @@
 //! Kernels: the catalog, builds, the artifact store, and the facts of an image.
 
+mod base;
 mod build;
 mod catalog;
 mod clone;
 mod commits;
 mod config;
+mod configure;
 mod error;
 mod fetch;
 mod foreign;
@@ -28,7 +30,8 @@ pub mod tools;
 mod unpack;
 mod workplace;
 
-pub use catalog::{Base, Catalog, Entry, Source};
+pub use base::Base;
+pub use catalog::{Catalog, Entry, Source};
 pub use commits::{Commit, GitTree};
 pub use config::KernelConfig;
 pub use error::KernelError;

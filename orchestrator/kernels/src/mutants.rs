@@ -116,10 +116,10 @@ impl<'a> Tree<'a> {
     ) -> Result<Tree<'a>, KernelError> {
         can_build(&folder)?;
         remove_tree(&folder)?;
-        let package = store.fetch(base.entry, progress).await?;
+        let fetched = store.fetch(base.entry, progress).await?;
         let work = folder.join(WORK);
         fs::create_dir_all(&work).map_err(KernelError::file(&work))?;
-        let tree = build(&base, package.as_deref(), &work, &folder.join("build.log"), progress).await?;
+        let tree = build(&base, &fetched, &work, &folder.join("build.log"), progress).await?;
         let place = folder.join(PLACE);
         fs::write(&place, tree.as_os_str().as_encoded_bytes()).map_err(KernelError::file(&place))?;
         Ok(Tree { store, base, folder, tree, _lock: lock })

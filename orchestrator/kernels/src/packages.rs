@@ -5,7 +5,7 @@
 use crate::error::KernelError;
 use crate::installed;
 use crate::rpm;
-use crate::unpack::{self, opened};
+use crate::unpack::{self, deb_data, opened};
 use crate::workplace::Workplace;
 use luqual_files::digest;
 use luqual_model::bounds::{IMAGE, MODULES, PACKAGES};
@@ -87,28 +87,18 @@ impl Unpacking<'_> {
     fn package(&mut self, path: &Path) -> io::Result<()> {
         let file = BufReader::new(luqual_files::open(path)?);
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("deb") => self.deb(file),
+            Some("deb") => deb_data(file, |data| self.files_of(data)),
             Some("rpm") => rpm::entries(opened(rpm::payload(file)?)?, |name, mode, content| {
                 let is_file = mode & S_IFMT == S_IFREG;
                 self.file(Path::new(name), is_file, content)
             }),
-            _ => self.tar(file),
+            _ => self.files_of(opened(file)?),
         }
     }
 
-    fn deb(&mut self, package: impl Read) -> io::Result<()> {
-        let mut archive = ar::Archive::new(package);
-        while let Some(member) = archive.next_entry() {
-            let member = member?;
-            if member.header().identifier().starts_with(b"data.tar") {
-                return self.tar(member);
-            }
-        }
-        Err(io::Error::other("it has no data.tar, as a package of Debian has"))
-    }
-
-    fn tar(&mut self, packed: impl Read) -> io::Result<()> {
-        let mut archive = tar::Archive::new(opened(packed)?);
+    /// The files of an archive.
+    fn files_of(&mut self, archive: impl Read) -> io::Result<()> {
+        let mut archive = tar::Archive::new(archive);
         for entry in archive.entries()? {
             let mut entry = entry?;
             let (path, is_file) = (entry.path()?.into_owned(), entry.header().entry_type().is_file());

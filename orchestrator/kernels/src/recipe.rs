@@ -1,6 +1,7 @@
 //! The recipe of a kernel, which is read once, and the key in the store that follows from it.
 
-use crate::catalog::{Base, Entry, Source};
+use crate::base::Base;
+use crate::catalog::{Entry, Source};
 use crate::error::KernelError;
 use crate::patches::{self, Patch};
 use crate::tools;
@@ -67,8 +68,8 @@ impl<'a> Recipe<'a> {
         let mut parts =
             vec![VERSION.to_string(), version.clone(), self.source.clone(), fragment.clone(), format!("gcc {gcc}")];
         // An entry without these options keeps the key from before they existed.
-        if let Base::File { text, .. } = base {
-            parts.push(format!("base {text}"));
+        if let Base::Whole(whole) = base {
+            parts.extend(whole.key());
         }
         for luqual_model::Patch { subject, sha256 } in self.patches.iter().map(Patch::described) {
             parts.push(format!("patch {sha256} {subject}"));
@@ -116,6 +117,7 @@ fn state_of(tree: &Path) -> Result<String, KernelError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::base::{Origin, Whole};
     use std::collections::BTreeMap;
 
     /// An entry that is in no catalog.
@@ -145,7 +147,16 @@ pub(crate) mod tests {
         // How it is booted is not.
         assert_eq!(base, key(Entry { command_line: "quiet".into(), ..entry() }));
 
-        let with = |text: &str| Entry { base: Base::File { name: "x".into(), text: text.into() }, ..entry() };
+        let whole = |from: Origin, modules: &[&str]| {
+            let modules = modules.iter().map(|name| (*name).to_owned()).collect();
+            Entry { base: Base::Whole(Whole { name: "x".into(), from, modules }), ..entry() }
+        };
+        let with = |text: &str| whole(Origin::File(text.into()), &[]);
+        let of_package = |sha256: &str| {
+            whole(Origin::Debian { package: "p".into(), version: "1".into(), sha256: sha256.into() }, &[])
+        };
+        assert_ne!(key(of_package("ab")), key(of_package("cd")));
+        assert_ne!(key(with("CONFIG_B=m\n")), key(whole(Origin::File("CONFIG_B=m\n".into()), &["b"])));
         assert_ne!(base, key(with("CONFIG_B=m\n")));
         assert_ne!(key(with("")), key(with("CONFIG_B=m\n")));
         let plain = entry();

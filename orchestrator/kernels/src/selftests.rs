@@ -56,8 +56,8 @@ impl Store {
             return Ok(selftests);
         }
         let work = Workplace::for_build(&self.place(Kind::Selftests))?;
-        let package = self.fetch(entry, progress).await?;
-        let tree = source(&recipe, package.as_deref(), work.path(), progress).await?;
+        let fetched = self.fetch(entry, progress).await?;
+        let tree = source(&recipe, &fetched, work.path(), progress).await?;
         if !tree.join(FOLDER).exists() {
             return Err(KernelError::NoSelftests { version: entry.version.clone(), folder: FOLDER });
         }

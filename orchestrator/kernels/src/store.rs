@@ -5,8 +5,9 @@ mod metadata;
 
 use crate::build::{ARTIFACTS, MODULES, build};
 use crate::catalog::{Catalog, Entry, Source};
+use crate::configure::BASE;
 use crate::error::KernelError;
-use crate::fetch::fetch_source;
+use crate::fetch::{Downloads, Fetched};
 use crate::kernel::Kernel;
 use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
@@ -235,8 +236,8 @@ impl Store {
     async fn make_in(&self, work: &Path, recipe: &Recipe<'_>, progress: &dyn BuildProgress) -> Result<(), KernelError> {
         let started = Instant::now();
         let log = self.log(Kind::Kernels, &self.folder(Kind::Kernels, recipe)?);
-        let package = self.fetch(recipe.entry, progress).await?;
-        let tree = build(recipe, package.as_deref(), work, &log, progress).await?;
+        let fetched = self.fetch(recipe.entry, progress).await?;
+        let tree = build(recipe, &fetched, work, &log, progress).await?;
         self.keep(recipe, &tree, &log, started)?;
         if recipe.check_source().is_err() {
             let tree = recipe.entry.source.provenance();
@@ -256,7 +257,8 @@ impl Store {
         let log = self.log(Kind::Kernels, &self.folder(Kind::Kernels, recipe)?);
         let folder = clone::folder_of(&self.root.join("trees"), tree);
         let _lock = self.lock(&folder, &tree.display().to_string(), progress).await?;
-        let built = clone::build(recipe.entry, (tree, id), &folder, &log, progress).await?;
+        let fetched = self.fetch(recipe.entry, progress).await?;
+        let built = clone::build(recipe.entry, (tree, id), &fetched, &folder, &log, progress).await?;
         self.keep(recipe, &built, &log, started)
     }
 
@@ -277,6 +279,10 @@ impl Store {
             let size = fs::copy(&from, &to_path).map_err(KernelError::file(&from))?;
             sizes.insert(to.to_owned(), size);
         }
+        let base = tree.join(BASE);
+        if base.is_file() {
+            fs::copy(&base, new.join("base.config")).map_err(KernelError::file(&base))?;
+        }
         // As they are installed: lib/modules/VERSION.
         let modules = tree.join(MODULES).join("lib");
         if modules.is_dir() {
@@ -286,13 +292,10 @@ impl Store {
         put(&new, log, &self.folder(Kind::Kernels, recipe)?)
     }
 
-    /// Downloads the package or tarball of an entry; `None` for a source on this host.
-    pub(crate) async fn fetch(
-        &self,
-        entry: &Entry,
-        progress: &dyn BuildProgress,
-    ) -> Result<Option<PathBuf>, KernelError> {
-        fetch_source(&entry.source, self.mirror.as_deref(), &self.root.join("downloads"), progress).await
+    /// Downloads what an entry needs, unless it is there.
+    pub(crate) async fn fetch(&self, entry: &Entry, progress: &dyn BuildProgress) -> Result<Fetched, KernelError> {
+        let downloads = Downloads { mirror: self.mirror.as_deref(), folder: self.root.join("downloads") };
+        downloads.of(entry, progress).await
     }
 }
 

@@ -73,6 +73,18 @@ async fn tree(packed: impl Read, folder: &Path, read: &Cell<u64>, progress: &dyn
     tops.next().ok_or_else(|| io::Error::other("the archive has no kernel source tree"))
 }
 
+/// Reads the files of a .deb: its data.tar, unpacked.
+pub(crate) fn deb_data<T>(package: impl Read, read: impl FnOnce(&mut dyn Read) -> io::Result<T>) -> io::Result<T> {
+    let mut archive = ar::Archive::new(package);
+    while let Some(member) = archive.next_entry() {
+        let member = member?;
+        if member.header().identifier().starts_with(b"data.tar") {
+            return read(&mut opened(member)?);
+        }
+    }
+    Err(io::Error::other("it has no data.tar, as a package of Debian has"))
+}
+
 /// Unpacks a stream; its first bytes tell the compression.
 pub(crate) fn opened<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 6];

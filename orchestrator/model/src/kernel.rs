@@ -72,6 +72,9 @@ pub struct KernelInfo {
     /// The digest of each module that a guest may load, by name, as hex.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
+    /// The whole configuration that its own started from, such as a distribution's, and what differs from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<ConfigBase>,
     /// Whether it has static keys, and so patches its own code while it runs: `CONFIG_JUMP_LABEL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub static_keys: Option<bool>,
@@ -102,6 +105,17 @@ pub struct KernelModule {
     pub elf: Arc<[u8]>,
     /// The capabilities that need it.
     pub needed_by: BTreeSet<Capability>,
+}
+
+/// The whole configuration that a kernel's own started from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigBase {
+    /// The name of its file, and the package that it comes from.
+    pub name: String,
+    /// Each option that differs from it: both values.
+    pub changed: BTreeMap<String, String>,
+    /// How many of its modules were not built. Their options are not among the changed ones.
+    pub not_built: usize,
 }
 
 /// A patch that was applied to a kernel.

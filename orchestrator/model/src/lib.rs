@@ -36,7 +36,7 @@ pub use finding::{Finding, FindingKind, kernel_after};
 pub use frames::{Frames, Span};
 pub use glob::matches;
 pub use journal::{ByteRange, Journal};
-pub use kernel::{Capability, KernelInfo, KernelModule, Patch, Refusal};
+pub use kernel::{Capability, ConfigBase, KernelInfo, KernelModule, Patch, Refusal};
 pub use level::Level;
 pub use outcome::{Outcome, Prediction};
 pub use phase::{Phase, Side};

@@ -59,6 +59,7 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         capabilities: config.as_ref().map(|(config, _)| config.capabilities(&modules.names)),
         lacking: config.as_ref().map_or_else(BTreeMap::new, |(config, file)| config.lacking(file, &modules.names)),
         modules: modules.digests(),
+        base: None,
         static_keys: config.as_ref().map(|(config, _)| config.has_static_keys()),
         command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
         patches: Vec::new(),

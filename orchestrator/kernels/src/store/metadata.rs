@@ -1,5 +1,6 @@
 //! The description of a kernel in the store: `metadata.json` in its folder.
 
+use crate::base::Base;
 use crate::catalog::Entry;
 use crate::config::KernelConfig;
 use crate::error::KernelError;
@@ -9,7 +10,7 @@ use crate::patches::Patch;
 use crate::recipe::Recipe;
 use crate::{image, lock, tools};
 use luqual_files::digest;
-use luqual_model::KernelInfo;
+use luqual_model::{ConfigBase, KernelInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +30,9 @@ struct Metadata {
     provenance: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     patches: Vec<luqual_model::Patch>,
+    /// The whole configuration that its own started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
     image_sha256: String,
     compiler: String,
     build_seconds: u64,
@@ -50,6 +54,10 @@ pub(super) fn write(
         build_id,
         abi,
         provenance: recipe.entry.provenance(),
+        base: match &recipe.entry.base {
+            Base::AllNo => None,
+            Base::Whole(whole) => Some(whole.to_string()),
+        },
         patches: recipe.patches.iter().map(Patch::described).collect(),
         image_sha256,
         compiler: tools::compiler()?.1,
@@ -78,6 +86,11 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         return None;
     }
     let config = KernelConfig::parse(&fs::read_to_string(folder.join("config")).ok()?);
+    let base = fs::read_to_string(folder.join("base.config")).ok();
+    let base = metadata.base.zip(base).map(|(name, text)| {
+        let (changed, not_built) = config.differences(&KernelConfig::parse(&text));
+        ConfigBase { name, changed, not_built }
+    });
     let installed = folder.join("lib/modules").join(&metadata.release);
     let modules = match installed.is_dir() {
         true => Modules::read(&installed, &metadata.release, Some(&config)).ok()?,
@@ -98,6 +111,7 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         capabilities: Some(config.capabilities(&modules.names)),
         lacking: config.lacking("the configuration that it was built with", &modules.names),
         modules: modules.digests(),
+        base,
         static_keys: Some(config.has_static_keys()),
         command_line: command_line.to_owned(),
         patches: metadata.patches,

@@ -1,7 +1,7 @@
 //! Builds of a tree that is as good as a kernel's: what its make puts out is there from the start.
 
 use super::*;
-use crate::catalog::Base;
+use crate::base::Base;
 
 const MAKEFILE: &str = "\
 allnoconfig:

@@ -29,6 +29,10 @@ pub(super) fn description(info: &KernelInfo, entry: Option<&Entry>) -> String {
     for (index, patch) in info.patches.iter().enumerate() {
         lines.push(("patch", format!("{}. {} (sha256 {})", index + 1, patch.subject, patch.sha256)));
     }
+    if let Some(base) = &info.base {
+        lines.push(("configuration", format!("{}; {} of its modules are not built", base.name, base.not_built)));
+        lines.extend(base.changed.iter().map(|(option, values)| ("differs", format!("{option}: {values}"))));
+    }
     lines.extend(info.facts.iter().map(|(name, value)| (name.as_str(), value.clone())));
     for (option, reason) in entry.into_iter().flat_map(|entry| &entry.not_applicable) {
         lines.push(("not applicable", format!("{option}: {reason}")));
