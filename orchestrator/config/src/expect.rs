@@ -38,6 +38,13 @@ impl Rule {
 }
 
 impl Expectations {
+    /// These, and behind them others, which count before these.
+    #[must_use]
+    pub fn refined_by(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// Adds a rule, which counts before all others. A pattern that cannot be parsed matches nothing.
     pub(crate) fn add(&mut self, source: &str, target: &str, profile: &str, workload: &str, expectation: Expectation) {
         let (Ok(source), Ok(target)) = (source.parse(), target.parse()) else { return };

@@ -20,11 +20,14 @@ pub struct MatrixFile {
     pub programs: Vec<Program>,
     /// What cells are known to do, in whichever matrix they are.
     pub expectations: Expectations,
+    /// Whether its expectations stand alone. Otherwise they are added to luqual's own.
+    pub stands_alone: bool,
 }
 
 /// Reads a matrix file. All mistakes are reported at once.
 pub fn read(file: &str, text: &str, known: &KnownNames<'_>) -> Result<MatrixFile, Mistakes> {
     document::read(file, text, |table| {
+        let stands_alone = table.flag("replace_expectations");
         let programs = program::read(file, table, known);
         let own = programs.iter().flatten().map(|program| program.workload.as_str());
         let workloads: Vec<&str> = known.workloads.iter().copied().chain(own).collect();
@@ -32,7 +35,7 @@ pub fn read(file: &str, text: &str, known: &KnownNames<'_>) -> Result<MatrixFile
         let matrices = table.named("matrix", |name, table| pairs::read(name.text, table, known));
         // What an unreadable matrix has is unknown.
         let expectations = expect::read(table, matrices.as_ref(), known);
-        Some(MatrixFile { matrices: matrices?, expectations, programs: programs? })
+        Some(MatrixFile { matrices: matrices?, expectations, programs: programs?, stands_alone })
     })
 }
 

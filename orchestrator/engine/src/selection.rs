@@ -6,7 +6,7 @@ use crate::registry::Registry;
 use crate::request::{Otherwise, Pairs, Selection};
 use luqual_config::matrix::{self, KnownNames, Matrix, MatrixFile};
 use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject};
-use luqual_kernels::{KernelError, Store};
+use luqual_kernels::{Catalog, KernelError, Store};
 use luqual_model::bounds::TEXT_FILE;
 use luqual_model::{CellKey, Partition};
 use luqual_protocol::{Workload, workloads};
@@ -37,7 +37,7 @@ impl Selection {
     /// Selects the cells. An error names the first unknown name.
     pub fn choose(&self, store: &Store, pairs: &Pairs) -> Result<Chosen, EngineError> {
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(EngineError::usage)?;
-        let MatrixFile { matrices, expectations, programs } = self.read_matrix_file(store, pairs)?;
+        let MatrixFile { matrices, expectations, programs, .. } = self.read_matrix_file(store, pairs)?;
         let registry = Registry::new(&programs, store)?;
         let matrix = match pairs {
             Pairs::Matrix(name) => Some(named(matrices, name)?),
@@ -130,27 +130,45 @@ impl Selection {
     }
 }
 
-/// The user's matrix file, or luqual's own. luqual's own file requires luqual's own kernel catalog.
+/// The user's matrix file, or luqual's own. The matrices of luqual's own file require its own catalog; its expectations hold
+/// by release, whatever catalog a kernel comes from.
 pub fn matrix_file(file: Option<&Path>, store: &Store) -> Result<MatrixFile, EngineError> {
     match file {
         Some(file) => read_matrix_file(file, store).map(|(_, file)| file),
-        None if store.catalog().is_own() => parse_matrix_file("matrix.toml", matrix::EMBEDDED, store),
-        None => Ok(MatrixFile::default()),
+        None => {
+            let own = own_matrix_file()?;
+            match store.catalog().is_own() {
+                true => Ok(own),
+                false => Ok(MatrixFile { expectations: own.expectations, ..MatrixFile::default() }),
+            }
+        }
     }
 }
 
-/// Reads the user's matrix file: its text, and its meaning.
+fn own_matrix_file() -> Result<MatrixFile, EngineError> {
+    parse_for(&Catalog::load(None)?, "matrix.toml", matrix::EMBEDDED)
+}
+
+/// Reads the user's matrix file: its text, and its meaning. Its expectations are added to luqual's own, unless it says that
+/// they replace them.
 pub fn read_matrix_file(file: &Path, store: &Store) -> Result<(String, MatrixFile), EngineError> {
     let text = luqual_files::read_text(file, TEXT_FILE).map_err(EngineError::named(file))?;
-    let read = parse_matrix_file(&file.display().to_string(), &text, store)?;
+    let mut read = parse_matrix_file(&file.display().to_string(), &text, store)?;
+    if !read.stands_alone {
+        read.expectations = own_matrix_file()?.expectations.refined_by(read.expectations);
+    }
     Ok((text, read))
 }
 
 /// Parses the text of a matrix file.
 pub fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<MatrixFile, EngineError> {
+    parse_for(store.catalog(), name, text)
+}
+
+fn parse_for(catalog: &Catalog, name: &str, text: &str) -> Result<MatrixFile, EngineError> {
     let workloads: Vec<&str> = workloads().map(|workload| workload.name).collect();
     let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
-    let known = KnownNames { kernels: &store.catalog().versions(), workloads: &workloads, profiles: &profiles };
+    let known = KnownNames { kernels: &catalog.versions(), workloads: &workloads, profiles: &profiles };
     Ok(matrix::read(name, text, &known)?)
 }
 
@@ -216,7 +234,7 @@ fn of_each<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luqual_kernels::Catalog;
+    use luqual_model::Outcome;
 
     #[test]
     fn the_matrices_that_luqual_brings_are_right() {
@@ -229,6 +247,43 @@ mod tests {
         };
         assert_eq!((count("quick"), count("default"), count("full"), count("each")), (4, 25, 25, 9));
         assert_eq!((count("chains"), count("curves")), (6, 5));
+    }
+
+    #[test]
+    fn expectations_hold_by_release_and_a_file_of_ones_own_adds_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let kernel = "tree = \"/t\"\nbase = \"allnoconfig\"\nfragments = [\"luqual.config\"]\ncommand_line = \"\"\n";
+        let catalog = write("catalog.toml", format!("[kernel.\"7.3.4-mine\"]\n{kernel}"));
+        let store = Store::new("nowhere".into(), Catalog::load(Some(&catalog)).unwrap(), None);
+        let outcome = |file: &MatrixFile, workload: &str| {
+            let key = CellKey {
+                source: "7.3.4-mine".into(),
+                target: "./bzImage".into(),
+                profile: "q35-intel".into(),
+                workload: workload.into(),
+            };
+            file.expectations.of(&subject(&key, "7.3.4", "7.3.4+deb13-cloud-amd64")).map(|it| it.outcome)
+        };
+        let of = |file: Option<&Path>| matrix_file(file, &store).unwrap_or_else(|error| panic!("{error:?}"));
+        let own = of(None);
+        assert_eq!(outcome(&own, "luo.ioctl-unknown"), Some(Outcome::Lost));
+        // Its matrices have kernels of luqual's catalog.
+        assert!(own.matrices.is_empty());
+        let matrix = "[matrix.a]\nkernels = [\"7.3.4-mine\"]\npairs = \"all\"\nworkloads = [\"*\"]\n[[expect]]\n\
+                      source = \"7.3.4-mine\"\ntarget = \"*\"\nworkload = \"memfd.basic\"\noutcome = \"survived\"\nreason = \"x\"\n";
+        let file = write("m.toml", matrix.to_owned());
+        let added = of(Some(&file));
+        assert_eq!(outcome(&added, "luo.ioctl-unknown"), Some(Outcome::Lost));
+        assert_eq!(outcome(&added, "memfd.basic"), Some(Outcome::Survived));
+        let file = write("m.toml", format!("replace_expectations = true\n{matrix}"));
+        let alone = of(Some(&file));
+        assert_eq!(outcome(&alone, "luo.ioctl-unknown"), None);
+        assert_eq!(outcome(&alone, "memfd.basic"), Some(Outcome::Survived));
     }
 
     #[test]
