@@ -78,15 +78,16 @@ impl KernelConfig {
     }
 
     /// What differs from the configuration that this one started from.
-    pub(crate) fn differences(&self, from: &Self) -> (BTreeMap<String, String>, usize) {
+    pub(crate) fn differences(&self, from: &Self) -> BTreeMap<String, String> {
         let options: BTreeSet<&String> = self.0.keys().chain(from.0.keys()).collect();
         let differ = |option: &&String| self.value(option) != from.value(option) && !is_of_the_tools(option);
-        let (not_built, changed): (Vec<&String>, Vec<&String>) = options
-            .into_iter()
-            .filter(differ)
-            .partition(|option| from.value(option) == "m" && self.value(option) == "n");
         let told = |option: &String| (option.clone(), format!("{}, was {}", self.value(option), from.value(option)));
-        (changed.into_iter().map(told).collect(), not_built.len())
+        options.into_iter().filter(differ).map(told).collect()
+    }
+
+    /// How many options are modules.
+    pub(crate) fn modules(&self) -> usize {
+        self.0.values().filter(|value| *value == "m").count()
     }
 
     /// How many options are built in, or modules.
@@ -96,7 +97,7 @@ impl KernelConfig {
 
     /// Whether anything is built as a module.
     pub(crate) fn has_modules(&self) -> bool {
-        self.0.values().any(|value| value == "m")
+        self.modules() > 0
     }
 
     /// Whether a kernel with this configuration has static keys, which patch its code while it runs.
@@ -336,10 +337,10 @@ mod tests {
     #[test]
     fn what_differs_from_the_base_is_told() {
         let base = KernelConfig::parse("CONFIG_A=y\nCONFIG_M=m\nCONFIG_O=m\nCONFIG_CC_VERSION_TEXT=\"a\"\n");
-        let own = KernelConfig::parse("CONFIG_B=16\nCONFIG_O=y\nCONFIG_CC_VERSION_TEXT=\"b\"\n");
-        let (changed, not_built) = own.differences(&base);
-        let changed: Vec<String> = changed.iter().map(|(option, how)| format!("{option}: {how}")).collect();
+        let own = KernelConfig::parse("CONFIG_B=16\nCONFIG_M=m\nCONFIG_O=y\nCONFIG_CC_VERSION_TEXT=\"b\"\n");
+        let changed: Vec<String> =
+            own.differences(&base).iter().map(|(option, how)| format!("{option}: {how}")).collect();
         assert_eq!(changed, ["CONFIG_A: n, was y", "CONFIG_B: 16, was n", "CONFIG_O: y, was m"]);
-        assert_eq!((not_built, own.differences(&own)), (1, (BTreeMap::new(), 0)));
+        assert_eq!((own.differences(&own), own.modules()), (BTreeMap::new(), 1));
     }
 }

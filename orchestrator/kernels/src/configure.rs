@@ -11,6 +11,9 @@ use std::path::Path;
 /// The whole configuration that a tree's started from, in the tree.
 pub(crate) const BASE: &str = "luqual-base.config";
 
+/// The tree's own configuration with all modules, where only some of them are built.
+pub(crate) const WITH_ALL_MODULES: &str = "luqual-all-modules.config";
+
 /// Configures a tree by its entry, and checks the result. `base` is the whole configuration that it starts from.
 pub(crate) async fn configure(
     make: &mut Make<'_>,
@@ -35,6 +38,8 @@ pub(crate) async fn configure(
     if let Base::Whole(Whole { modules, .. }) = &entry.base
         && !modules.is_empty()
     {
+        let all = make.tree.join(WITH_ALL_MODULES);
+        fs::copy(&result, &all).map_err(KernelError::file(&all))?;
         let loaded = folder.join("modules.loaded");
         write(&loaded, &lsmod(modules))?;
         // It asks for the value of options that are seen now; the input is empty, and it takes their defaults.

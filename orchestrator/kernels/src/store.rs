@@ -5,7 +5,7 @@ mod metadata;
 
 use crate::build::{ARTIFACTS, MODULES, build};
 use crate::catalog::{Catalog, Entry, Source};
-use crate::configure::BASE;
+use crate::configure::{BASE, WITH_ALL_MODULES};
 use crate::error::KernelError;
 use crate::fetch::{Downloads, Fetched};
 use crate::kernel::Kernel;
@@ -279,9 +279,11 @@ impl Store {
             let size = fs::copy(&from, &to_path).map_err(KernelError::file(&from))?;
             sizes.insert(to.to_owned(), size);
         }
-        let base = tree.join(BASE);
-        if base.is_file() {
-            fs::copy(&base, new.join("base.config")).map_err(KernelError::file(&base))?;
+        for (from, to) in [(BASE, metadata::BASE), (WITH_ALL_MODULES, metadata::WITH_ALL_MODULES)] {
+            let from = tree.join(from);
+            if from.is_file() {
+                fs::copy(&from, new.join(to)).map_err(KernelError::file(&from))?;
+            }
         }
         // As they are installed: lib/modules/VERSION.
         let modules = tree.join(MODULES).join("lib");

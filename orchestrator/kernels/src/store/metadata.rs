@@ -21,6 +21,12 @@ use std::time::Instant;
 const VERSION: u32 = 2;
 const FILE: &str = "metadata.json";
 
+/// The whole configuration that a kernel's own started from.
+pub(super) const BASE: &str = "base.config";
+
+/// Its own configuration with all modules, where only some of them are built.
+pub(super) const WITH_ALL_MODULES: &str = "all-modules.config";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Metadata {
     schema_version: u32,
@@ -86,10 +92,11 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         return None;
     }
     let config = KernelConfig::parse(&fs::read_to_string(folder.join("config")).ok()?);
-    let base = fs::read_to_string(folder.join("base.config")).ok();
-    let base = metadata.base.zip(base).map(|(name, text)| {
-        let (changed, not_built) = config.differences(&KernelConfig::parse(&text));
-        ConfigBase { name, changed, not_built }
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok().map(|text| KernelConfig::parse(&text));
+    let base = metadata.base.zip(read(BASE)).map(|(name, base)| {
+        let all = read(WITH_ALL_MODULES);
+        let not_built = all.as_ref().map_or(0, |all| all.modules() - config.modules());
+        ConfigBase { name, changed: all.as_ref().unwrap_or(&config).differences(&base), not_built }
     });
     let installed = folder.join("lib/modules").join(&metadata.release);
     let modules = match installed.is_dir() {
