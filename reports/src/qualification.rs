@@ -1,53 +1,81 @@
-//! One page: may a host that runs this be live-updated to that?
+//! One page: may a host that runs this be live-updated to that, and back?
 
 use crate::brief::Brief;
 use crate::record::Record;
 use crate::words::line;
-use luqual_model::{CellRecord, Outcome, RunInfo, Status, plain};
+use luqual_model::{CellKey, CellRecord, Outcome, RunInfo, Status, plain};
 use maud::{DOCTYPE, PreEscaped, html as markup};
-use std::fmt::Write;
+use std::cmp::Reverse;
 use std::io;
 
-/// GO, or why not. Made by a run of one pair.
+/// GO, or why not: of an update, and of what was asked for beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qualification {
+    /// The update first.
+    answers: Vec<Answer>,
+    /// What was not to be tested, and why.
+    left_out: Vec<String>,
+}
+
+/// The answer for a pair of kernels.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+struct Answer {
+    /// What the pair is.
+    title: String,
     /// What survived, untainted, every time: workload, and how often.
     survived: Vec<String>,
     /// Why not, worst first.
     reasons: Vec<String>,
     /// What could not be tested, and why.
     untested: Vec<String>,
-    /// What was not to be tested, and why.
-    left_out: Vec<String>,
 }
+
+/// The names of a source and a target.
+type Pair<'a> = (&'a str, &'a str);
 
 impl Qualification {
     /// Judges a run. Expectations play no part: what is known to fail fails.
     pub fn of(record: &Record) -> io::Result<Self> {
-        let (mut survived, mut failed, mut untested) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pairs: Vec<Pair<'_>> = Vec::new();
+        for pair in record.run.planned.iter().map(|planned| pair_of(&planned.key)) {
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+        }
+        let mut answers: Vec<Answer> =
+            pairs.iter().map(|pair| Answer { title: title(*pair, pairs[0]), ..Answer::default() }).collect();
+        let place = |key: &CellKey| pairs.iter().position(|pair| *pair == pair_of(key));
+        let mut failed = Vec::new();
         for cell in record.cells() {
             let cell = cell?;
+            let Some(answer) = place(&cell.plan.key).and_then(|place| answers.get_mut(place)) else { continue };
             match cell.outcome {
-                _ if Brief::of(&cell).clean() => survived.push(format!("{}: {}", name(&cell), times(&cell))),
+                _ if Brief::of(&cell).clean() => answer.survived.push(format!("{}: {}", name(&cell), times(&cell))),
                 Outcome::Skipped | Outcome::HarnessFailed => {
-                    untested.push(format!("{}: {}: {}", name(&cell), cell.outcome, cell.title));
+                    answer.untested.push(format!("{}: {}: {}", name(&cell), cell.outcome, cell.title));
                 }
                 _ => failed.push(cell),
             }
         }
-        if let Some(fault) = &record.run.settings.inject {
-            untested.push(format!("{fault} was injected: the result says nothing about the kernels"));
+        // Stable: of what is equally bad, the first comes first.
+        failed.sort_by_key(|cell| Reverse(cell.outcome.severity()));
+        for cell in &failed {
+            if let Some(answer) = place(&cell.plan.key).and_then(|place| answers.get_mut(place)) {
+                answer.reasons.push(reason(cell));
+            }
         }
-        if record.run.interrupted {
-            untested.push("the run was interrupted".to_owned());
+        let fault = record.run.settings.inject.as_ref();
+        let fault = fault.map(|fault| format!("{fault} was injected: the result says nothing about the kernels"));
+        let interrupted = record.run.interrupted.then(|| "the run was interrupted".to_owned());
+        for answer in &mut answers {
+            answer.untested.extend(fault.iter().chain(&interrupted).cloned());
         }
         for planned in record.left() {
-            untested.push(format!("{} on {}: not run", planned.key.workload, planned.key.profile));
+            if let Some(answer) = place(&planned.key).and_then(|place| answers.get_mut(place)) {
+                answer.untested.push(format!("{} on {}: not run", planned.key.workload, planned.key.profile));
+            }
         }
-        // Stable: of what is equally bad, the first comes first.
-        failed.sort_by_key(|cell| std::cmp::Reverse(cell.outcome.severity()));
-        let reasons = failed.iter().map(reason).collect();
-        Ok(Self { survived, reasons, untested, left_out: Vec::new() })
+        Ok(Self { answers, left_out: Vec::new() })
     }
 
     /// Names what was not to be tested, and why. It does not change the answer.
@@ -55,66 +83,119 @@ impl Qualification {
         Self { left_out, ..self }
     }
 
-    /// Whether the update may be done: something was tested, all of it, and all of it survived.
+    /// Whether all that was asked for may be done: something was tested, all of it, and all of it survived.
     pub fn go(&self) -> bool {
-        self.reasons.is_empty() && self.untested.is_empty() && !self.survived.is_empty()
-    }
-
-    fn word(&self) -> &'static str {
-        if self.go() { "GO" } else { "NO-GO" }
-    }
-
-    fn parts(&self) -> [(&'static str, &[String]); 4] {
-        [
-            ("reasons, worst first", &self.reasons),
-            ("not tested", &self.untested),
-            ("survived", &self.survived),
-            ("left out, so that nothing is known of it", &self.left_out),
-        ]
+        !self.answers.is_empty() && self.answers.iter().all(Answer::go)
     }
 
     /// The page as text.
     pub fn text(&self, run: &RunInfo) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{}: live update {}", self.word(), line(&pair(run)));
-        for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
-            let _ = writeln!(text, "\n{title}:");
-            for told in lines {
-                let _ = writeln!(text, "  {}", line(told));
+        let mut add = |told: &str| {
+            text.push_str(told);
+            text.push('\n');
+        };
+        if self.answers.is_empty() {
+            add("NO-GO: nothing was tested");
+        }
+        for answer in &self.answers {
+            add(&line(&format!("{}: {}", answer.word(), answer.title)));
+        }
+        for answer in &self.answers {
+            // One answer needs no heading: its word is just above.
+            if self.answers.len() > 1 {
+                add("");
+                add(&line(&format!("{}: {}", answer.word(), answer.title)));
+            }
+            for (title, lines) in answer.parts() {
+                add(&format!("\n{title}:"));
+                lines.iter().for_each(|told| add(&format!("  {}", line(told))));
             }
         }
-        text.push('\n');
+        if !self.left_out.is_empty() {
+            add(&format!("\n{LEFT_OUT}:"));
+            self.left_out.iter().for_each(|told| add(&format!("  {}", line(told))));
+        }
+        add("");
         for (name, value) in facts(run) {
-            let _ = writeln!(text, "{}", line(&format!("{name:<12} {value}")));
+            add(&line(&format!("{name:<12} {value}")));
         }
         text
     }
 
     /// The page, to print or to attach.
     pub fn html(&self, run: &RunInfo) -> String {
+        let list = |title: &str, lines: &[String]| {
+            markup! {
+                h2 { (title) }
+                ul { @for line in lines { li { (line) } } }
+            }
+        };
         let page = markup! {
             (DOCTYPE)
             html lang="en" {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (self.word()) " " (pair(run)) }
+                    title { (if self.go() { GO } else { NO_GO }) @if let Some(first) = self.answers.first() { " " (first.title) } }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
-                    p.word.go[self.go()] { (self.word()) }
-                    h1 { "Live update " (pair(run)) }
-                    @for (title, lines) in self.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
-                        h2 { (title) }
-                        ul { @for line in lines { li { (line) } } }
+                    @if self.answers.is_empty() { p.word { (NO_GO) } h1 { "Nothing was tested" } }
+                    @for answer in &self.answers {
+                        p.word.go[answer.go()] { (answer.word()) }
+                        h1 { (answer.title) }
                     }
+                    @for answer in &self.answers {
+                        @if self.answers.len() > 1 { h1 { (answer.word()) ": " (answer.title) } }
+                        @for (title, lines) in answer.parts() { (list(title, lines)) }
+                    }
+                    @if !self.left_out.is_empty() { (list(LEFT_OUT, &self.left_out)) }
                     h2 { "how it was tested" }
                     dl { @for (name, value) in facts(run) { dt { (name) } dd { (value) } } }
                 }
             }
         };
         plain::lines(&page.into_string())
+    }
+}
+
+const GO: &str = "GO";
+const NO_GO: &str = "NO-GO";
+const LEFT_OUT: &str = "left out, so that nothing is known of it";
+
+fn pair_of(key: &CellKey) -> Pair<'_> {
+    (&key.source, &key.target)
+}
+
+/// What a pair is, beside the update.
+fn title(pair: Pair<'_>, update: Pair<'_>) -> String {
+    let (source, target) = pair;
+    match pair {
+        _ if pair == update => format!("live update {source} → {target}"),
+        _ if pair == (update.1, update.0) => format!("the way back, {source} → {target}"),
+        _ if source == target => format!("{source} into itself"),
+        _ => format!("{source} → {target}"),
+    }
+}
+
+impl Answer {
+    fn go(&self) -> bool {
+        self.reasons.is_empty() && self.untested.is_empty() && !self.survived.is_empty()
+    }
+
+    fn word(&self) -> &'static str {
+        if self.go() { GO } else { NO_GO }
+    }
+
+    /// The parts of the page that are not empty.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        let parts = [
+            ("reasons, worst first", self.reasons.as_slice()),
+            ("not tested", &self.untested),
+            ("survived", &self.survived),
+        ];
+        parts.into_iter().filter(|(_, lines)| !lines.is_empty())
     }
 }
 
@@ -130,11 +211,6 @@ fn reason(cell: &CellRecord) -> String {
     let rate = cell.rate().map_or_else(String::new, |rate| format!(" ({rate})"));
     let flaky = if cell.status == Status::Flaky { ", not every time" } else { "" };
     format!("{}: {}{flaky}: {}{rate}", name(cell), Brief::of(cell).word(), cell.title)
-}
-
-/// The only pair of the run.
-fn pair(run: &RunInfo) -> String {
-    run.planned.first().map_or_else(String::new, |planned| format!("{} → {}", planned.key.source, planned.key.target))
 }
 
 fn facts(run: &RunInfo) -> Vec<(String, String)> {
@@ -172,6 +248,28 @@ mod tests {
 
     fn judged(cells: Vec<CellRecord>) -> Qualification {
         Qualification::of(&record_of(cells)).unwrap()
+    }
+
+    #[test]
+    fn each_pair_has_an_answer_of_its_own() {
+        let cells = vec![
+            cell("a", "b", Outcome::Survived, ""),
+            cell("b", "a", Outcome::Incompatible, "KHO: no"),
+            cell("a", "a", Outcome::Survived, ""),
+        ];
+        let record = record_of(cells);
+        let qualification = Qualification::of(&record).unwrap();
+        assert!(!qualification.go());
+        let text = qualification.text(&record.run);
+        let told = "GO: live update a → b\nNO-GO: the way back, b → a\nGO: a into itself\n\nGO: live update a → b\n\nsurvived:\n";
+        assert!(text.starts_with(told), "{text}");
+        let back = text.split("\nNO-GO: the way back, b → a\n\n").nth(1).unwrap();
+        assert!(
+            back.starts_with("reasons, worst first:\n  memfd.basic on q35-intel: incompatible: KHO: no\n"),
+            "{text}"
+        );
+        let page = qualification.html(&record.run);
+        assert_eq!((page.matches(">GO<").count(), page.matches(">NO-GO<").count()), (2, 1));
     }
 
     #[test]
@@ -234,21 +332,27 @@ mod tests {
         assert!(
             qualification
                 .text(&crate::samples::record().run)
-                .starts_with("NO-GO: live update 7.2.12 → 7.3.4\n\nreasons, worst first:\n")
+                .starts_with("NO-GO: live update a → b\n\nreasons, worst first:\n")
         );
     }
 
     #[test]
     fn the_worst_reason_is_first_and_what_a_kernel_said_is_text() {
+        let of = |workload: &str, outcome, title| {
+            let mut cell = cell("a", "b", outcome, title);
+            cell.plan.key.workload = workload.into();
+            cell.id = cell.plan.key.id();
+            cell
+        };
         let cells = vec![
-            cell("a", "b", Outcome::Incompatible, "KHO: <b>no</b>"),
-            cell("a", "c", Outcome::Crashed, "panic"),
-            cell("a", "d", Outcome::Skipped, "no VFIO"),
+            of("memfd.basic", Outcome::Incompatible, "KHO: <b>no</b>"),
+            of("memfd.name", Outcome::Crashed, "panic"),
+            of("vfio.x", Outcome::Skipped, "no VFIO"),
         ];
         let record = record_of(cells);
         let qualification = Qualification::of(&record).unwrap();
-        assert!(qualification.reasons[0].contains("crashed"), "{:?}", qualification.reasons);
-        assert_eq!(qualification.untested, ["memfd.basic on q35-intel: skipped: no VFIO"]);
+        assert!(qualification.answers[0].reasons[0].contains("crashed"), "{:?}", qualification.answers);
+        assert_eq!(qualification.answers[0].untested, ["vfio.x on q35-intel: skipped: no VFIO"]);
         assert!(qualification.html(&record.run).contains("KHO: &lt;b&gt;no"));
     }
 }

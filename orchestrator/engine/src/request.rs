@@ -43,6 +43,8 @@ pub enum Pairs {
     Matrix(String),
     /// One pair: source, target.
     One(String, String),
+    /// An update, the way back, and each of the two kernels into itself: source, target.
+    BothWays(String, String),
 }
 
 /// Which cells of the pairs.
@@ -296,7 +298,8 @@ mod tests {
             report_dir: Some("it's 100 %".into()),
             ..RunRequest::of(Pairs::One("./a b".into(), "7.3.4".into()))
         };
-        for request in [RunRequest::of(Pairs::Matrix("default".into())), all] {
+        let both_ways = RunRequest::of(Pairs::BothWays("7.2.12".into(), "7.3.4".into()));
+        for request in [RunRequest::of(Pairs::Matrix("default".into())), both_ways, all] {
             request.write(&path).unwrap();
             assert_eq!(RunRequest::read(&path).unwrap(), request);
         }

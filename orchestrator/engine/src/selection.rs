@@ -41,7 +41,7 @@ impl Selection {
         let registry = Registry::new(&programs, store)?;
         let matrix = match pairs {
             Pairs::Matrix(name) => Some(named(matrices, name)?),
-            Pairs::One(..) => None,
+            Pairs::One(..) | Pairs::BothWays(..) => None,
         };
         let pairs: Vec<(String, String)> = match (pairs, &matrix) {
             (_, Some(matrix)) => {
@@ -50,6 +50,7 @@ impl Selection {
                 matrix.pairs(|name| releases.get(name).cloned().unwrap_or_default())
             }
             (Pairs::One(source, target), None) => vec![(source.clone(), target.clone())],
+            (Pairs::BothWays(source, target), None) => both_ways(source, target),
             (Pairs::Matrix(_), None) => Vec::new(),
         };
         let workloads = self.workloads_of(matrix.as_ref(), &registry)?;
@@ -208,6 +209,18 @@ fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, EngineError> {
     })
 }
 
+/// The update, the way back, and each kernel into itself; once each.
+fn both_ways(source: &str, target: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for (from, to) in [(source, target), (target, source), (source, source), (target, target)] {
+        let pair = (from.to_owned(), to.to_owned());
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    pairs
+}
+
 /// The releases of kernels by name, as far as they are known before the kernels are built.
 fn releases<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, String>, EngineError> {
     of_each(names, |name| store.release(name))
@@ -284,6 +297,15 @@ mod tests {
         let alone = of(Some(&file));
         assert_eq!(outcome(&alone, "luo.ioctl-unknown"), None);
         assert_eq!(outcome(&alone, "memfd.basic"), Some(Outcome::Survived));
+    }
+
+    #[test]
+    fn both_ways_are_the_update_first_and_nothing_twice() {
+        let told = |source, target| {
+            let pairs = both_ways(source, target);
+            pairs.iter().map(|(from, to)| format!("{from}{to}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((told("a", "b").as_str(), told("a", "a").as_str()), ("ab ba aa bb", "aa"));
     }
 
     #[test]

@@ -14,12 +14,17 @@ pub fn crash_signature(finding: &Finding) -> String {
 
 /// A glob over the lines that are this line in another boot.
 pub fn line_glob(line: &str) -> String {
-    signature(line).replace('…', "*")
+    in_words(line, |_| None).replace('…', "*")
 }
 
 /// Replaces addresses, other long hexadecimal numbers, and the numbers of processes and processors by `…`; in a
-/// report of a stall, all numbers.
+/// report of a stall, all numbers. A kernel with CONFIG_SYMBOLIC_ERRNAME prints names of errors, and gets numbers.
 pub fn signature(line: &str) -> String {
+    in_words(line, number_of)
+}
+
+/// A line without what varies; `replaced` is asked about each word behind a `-`.
+fn in_words(line: &str, replaced: fn(&str) -> Option<&'static str>) -> String {
     let lower = line.to_ascii_lowercase();
     let stall = lower.contains("stall") || lower.contains("lockup");
     let mut signature = String::with_capacity(line.len());
@@ -28,10 +33,54 @@ pub fn signature(line: &str) -> String {
         let (before, from) = rest.split_at(start);
         let (word, after) = from.split_at(from.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(from.len()));
         signature.push_str(before);
-        signature.push_str(if varies(&signature, word, stall) { "…" } else { word });
+        let error = signature.ends_with('-').then(|| replaced(word)).flatten();
+        signature.push_str(if varies(&signature, word, stall) { "…" } else { error.unwrap_or(word) });
         rest = after;
     }
     signature + rest
+}
+
+/// The number of an error (include/uapi/asm-generic/errno-base.h, errno.h), if it is one that live update returns.
+fn number_of(error: &str) -> Option<&'static str> {
+    const ERRORS: [(&str, &str); 36] = [
+        ("EPERM", "1"),
+        ("ENOENT", "2"),
+        ("EINTR", "4"),
+        ("EIO", "5"),
+        ("ENXIO", "6"),
+        ("E2BIG", "7"),
+        ("ENOEXEC", "8"),
+        ("EBADF", "9"),
+        ("EAGAIN", "11"),
+        ("ENOMEM", "12"),
+        ("EACCES", "13"),
+        ("EFAULT", "14"),
+        ("EBUSY", "16"),
+        ("EEXIST", "17"),
+        ("EXDEV", "18"),
+        ("ENODEV", "19"),
+        ("EINVAL", "22"),
+        ("ENFILE", "23"),
+        ("EMFILE", "24"),
+        ("ENOTTY", "25"),
+        ("ETXTBSY", "26"),
+        ("EFBIG", "27"),
+        ("ENOSPC", "28"),
+        ("ESPIPE", "29"),
+        ("EPIPE", "32"),
+        ("EDOM", "33"),
+        ("ERANGE", "34"),
+        ("ENAMETOOLONG", "36"),
+        ("ENOSYS", "38"),
+        ("ENODATA", "61"),
+        ("EPROTO", "71"),
+        ("EBADMSG", "74"),
+        ("EOVERFLOW", "75"),
+        ("EOPNOTSUPP", "95"),
+        ("EADDRNOTAVAIL", "99"),
+        ("ETIMEDOUT", "110"),
+    ];
+    ERRORS.iter().find(|(name, _)| *name == error).map(|(_, number)| *number)
 }
 
 /// Whether `word`, which follows `before`, varies from boot to boot.
@@ -97,6 +146,9 @@ mod tests {
                 "Oops: general protection fault, probably for non-canonical address 0xdead000000000122: 0000 [#1] SMP",
                 "Oops: general protection fault, probably for non-canonical address …: 0000 [#1] SMP",
             ),
+            ("tree failed to initialize [-EINVAL], in x", "tree failed to initialize [-22], in x"),
+            ("tree failed to initialize [-22], in x", "tree failed to initialize [-22], in x"),
+            ("EINVAL is no error here, and -EUNKNOWN is unknown", "EINVAL is no error here, and -EUNKNOWN is unknown"),
             ("Kernel panic - not syncing: Fatal exception", "Kernel panic - not syncing: Fatal exception"),
             ("luo: Retrieved live update data, version 2", "luo: Retrieved live update data, version 2"),
             ("", ""),

@@ -282,6 +282,9 @@ pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone, .. }: Mode
     let options = [
         // An unexpected NMI is the host's question to a hanging kernel where it is, on every processor.
         "unknown_nmi_panic panic_sys_info=all_bt",
+        // A kernel that panicked resets the machine at once. A distribution's waits for a person, and its pvpanic is a
+        // module, so that the cell would take until the phase's deadline.
+        "panic=-1",
         // The kernel has to report a hung task before the phase's deadline, or the agent would be blamed; it takes up
         // to twice this time (kernel/hung_task.c).
         match accel {

@@ -1,4 +1,4 @@
-//! `luqual qualify`: may a host that runs this be live-updated to that?
+//! `luqual qualify`: may a host that runs this be live-updated to that, and back?
 
 use crate::arguments::{Execution, SelectionArgs};
 use crate::error::CliError;
@@ -11,16 +11,19 @@ use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, qualify};
 /// From what to what.
 #[derive(Args, Debug)]
 #[command(after_help = "\
+The update is judged, and the way back, and each of the two kernels into itself;
+with --one-way the update alone. Each has an answer of its own.
+
 Every workload runs, except those that no released kernel passes, which
 --workload '*' includes, and those that take minutes, which run only if they are
-named in full (`luqual workloads show` says so). The result is GO only if every
+named in full (`luqual workloads show` says so). An answer is GO only if every
 cell survived, untainted, every time. Anything else is NO-GO, even if it was
 expected: the reasons come worst first, then the cells that could not be tested.
 The page is also written into the run's folder as qualification.txt and
 qualification.html, beside the run's report.
 
-Exit codes: 0 GO; 1 NO-GO; 2 a mistake in the arguments; 3 the tool or its host
-failed before there was a result; 130 ended by the user.")]
+Exit codes: 0 every answer is GO; 1 one is NO-GO; 2 a mistake in the arguments;
+3 the tool or its host failed before there was a result; 130 ended by the user.")]
 pub(crate) struct Qualify {
     /// The kernel that the hosts run: a name of `luqual kernels list`, or a path as in
     /// `luqual run`
@@ -29,6 +32,9 @@ pub(crate) struct Qualify {
     /// The kernel to update the hosts to
     #[arg(value_name = "TARGET")]
     target: String,
+    /// Judge the update alone: neither the way back nor the kernels into themselves
+    #[arg(long)]
+    one_way: bool,
     /// How often each workload has to survive, with random delays around preserve and kexec
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -40,10 +46,11 @@ pub(crate) struct Qualify {
 
 /// Runs it.
 pub(crate) async fn run(command: &Qualify, here: &Here<'_>) -> Result<Exit, CliError> {
-    let pair = Pairs::One(command.source.clone(), command.target.clone());
+    let (source, target) = (command.source.clone(), command.target.clone());
+    let pairs = if command.one_way { Pairs::One(source, target) } else { Pairs::BothWays(source, target) };
     let request = RunRequest {
         selection: command.selection.selection(Otherwise::Qualifying),
-        ..command.execution.request(pair, command.repeat)?
+        ..command.execution.request(pairs, command.repeat)?
     };
     let interactive = command.execution.interactive();
     here.words.be_plain(interactive.console.is_some());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Qualifies an update from `OLD`, and expects `told` in an answer that is GO or not.
 fn qualify(folder: &Path, target: &str, more: &[&str], is_go: bool, told: &str) {
-    let words = ["qualify", OLD, target, "--workload", "memfd.basic", "--report-dir", "run"];
+    let words = ["qualify", OLD, target, "--one-way", "--workload", "memfd.basic", "--report-dir", "run"];
     let output = luqual(folder).args(words).args(more).output().unwrap();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(if is_go { 0 } else { 1 }), "{said}");
@@ -25,6 +25,21 @@ fn an_update_that_survives_each_time_is_go() {
     // Drawn from the number that was given (orchestrator/runner/src/seed.rs): the same on every machine.
     let seeds: Vec<u64> = run.cells[0].attempts.iter().map(|attempt| attempt.seed).collect();
     assert_eq!((run.run.settings.seed, seeds), (7, vec![17630732956192026303, 16218972967798419798]));
+}
+
+#[test]
+fn the_way_back_has_an_answer_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["qualify", WITHOUT_LUO, NEW, "--workload", "memfd.basic", "--repeat", "1", "--report-dir", "run"];
+    let output = luqual(folder.path()).args(words).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let told = format!(
+        "NO-GO: live update {WITHOUT_LUO} → {NEW}\nNO-GO: the way back, {NEW} → {WITHOUT_LUO}\n\
+         NO-GO: {WITHOUT_LUO} into itself\nGO: {NEW} into itself\n"
+    );
+    assert!(said.starts_with(&told), "{said}");
+    assert_nothing_left(folder.path());
 }
 
 #[test]
