@@ -73,6 +73,7 @@ pub(crate) async fn run_cells(
         keep: settings.keep,
         vmcore: settings.vmcore,
         cores_taken: CoresTaken::of(folder),
+        append: settings.append.clone(),
         fault,
         attempts: Attempts { repeat: settings.repeat.max(1), retries: settings.retries },
         seed: settings.reproduces.as_ref().map_or(Seed::OfRun(settings.seed), |it| Seed::OfAttempt(it.seed)),

@@ -2,8 +2,8 @@
 
 use crate::error::EngineError;
 use crate::interactive::Interactive;
-use luqual_model::Vmcore;
 use luqual_model::bounds::TEXT_FILE;
+use luqual_model::{Append, Vmcore};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -117,6 +117,8 @@ pub struct Execution {
     pub seed: Option<u64>,
     /// What is kept of machines.
     pub kept: KeepOptions,
+    /// What is added to the command lines of the kernels.
+    pub append: Append,
     /// A fault for each cell (`luqual_runner::FAULT_SYNTAX`).
     pub inject: Option<String>,
     /// Whether each cell is deterministic.
@@ -131,6 +133,7 @@ impl Default for Execution {
             jobs: None,
             seed: None,
             kept: KeepOptions::default(),
+            append: Append::default(),
             inject: None,
             deterministic: false,
         }
@@ -289,6 +292,7 @@ mod tests {
                 jobs: Some(2),
                 seed: Some(u64::MAX),
                 kept: KeepOptions { memory: true, vmcore: Some(Vmcore { of: VmcoreOf::All, limit_mib: 7 }) },
+                append: Append { source: "mem=2G".into(), target: "nokaslr".into() },
                 inject: Some("flip:64m:3:17".into()),
                 deterministic: true,
             },

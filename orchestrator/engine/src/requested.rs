@@ -45,6 +45,7 @@ impl RequestedRun {
             seed: seed.unwrap_or_else(rand::random),
             retries: options.retries,
             repeat: options.repeat,
+            append: options.append.clone(),
             inject: options.inject.clone(),
             deterministic: options.deterministic,
             ..Settings::default()
@@ -121,7 +122,8 @@ mod tests {
         ProgramInfo { asserts: String::new(), origin: String::new(), shares_boot: false, file }
     }
 
-    const OTHER: &str = "other settings: seed, retries, repeat, deterministic or the injected fault";
+    const OTHER: &str =
+        "other settings: seed, retries, repeat, deterministic, the kernels' options or the injected fault";
 
     #[test]
     fn a_run_is_the_one_that_is_asked_for_or_it_is_told_why_not() {
@@ -142,7 +144,7 @@ mod tests {
         assert_eq!((differs(true, &seeded), differs(false, &seeded)), (None, Some(OTHER.to_owned())));
         let known: Expectation = serde_json::from_str(r#"{"outcome": "lost", "reason": "known"}"#).unwrap();
         type Change<'a> = &'a dyn Fn(&mut RunInfo);
-        let changes: [(Change<'_>, &str); 15] = [
+        let changes: [(Change<'_>, &str); 16] = [
             (&|run| run.tool.push('x'), "another luqual"),
             (&|run| run.partition = None, "another part"),
             (&|run| run.partition.as_mut().unwrap().number = 3, "another part"),
@@ -152,6 +154,7 @@ mod tests {
             (&|run| drop(run.planned.pop()), "another selection"),
             (&|run| run.settings.retries = 1, OTHER),
             (&|run| run.settings.deterministic = true, OTHER),
+            (&|run| run.settings.append.target.push_str("mem=2G"), OTHER),
             (&|run| run.settings.inject = Some("x".into()), OTHER),
             (&|run| run.planned[0].expectation = Some(known.clone()), "other expectations"),
             (&|run| run.kernels.get_mut("b").unwrap().image_sha256.push('x'), "another kernel b"),

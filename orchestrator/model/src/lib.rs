@@ -46,7 +46,7 @@ pub use program::{ProgramFile, ProgramInfo};
 pub use rate::Rate;
 pub use record::{Attempt, Blackout, CellRecord, Measure, PhaseEnd, PhaseRecord};
 pub use run::{HostInfo, Partition, RunInfo, RunRecord};
-pub use settings::{OutcomeSettings, Reproduced, Settings, Vmcore, VmcoreOf};
+pub use settings::{Append, OutcomeSettings, Reproduced, Settings, Vmcore, VmcoreOf};
 pub use signature::{crash_signature, line_glob, signature};
 pub use status::Status;
 pub use version::{RANGE_SYNTAX, Version, VersionRange};

@@ -28,12 +28,33 @@ pub struct Settings {
     /// The machines whose memory is kept as an ELF core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmcore: Option<Vmcore>,
+    /// What is added to the command lines of the kernels.
+    #[serde(default, skip_serializing_if = "Append::is_empty")]
+    pub append: Append,
     /// The injected fault, as the user wrote it.
     #[serde(rename = "plant", default, skip_serializing_if = "Option::is_none")]
     pub inject: Option<String>,
     /// The attempt of an earlier run that this run reproduces.
     #[serde(rename = "repeats", default, skip_serializing_if = "Option::is_none")]
     pub reproduces: Option<Reproduced>,
+}
+
+/// What a user adds to the command lines of the kernels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Append {
+    /// The options of the source, in each of its boots.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// The options of the target, in each of its boots.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+}
+
+impl Append {
+    /// Whether nothing is added.
+    pub fn is_empty(&self) -> bool {
+        self.source.is_empty() && self.target.is_empty()
+    }
 }
 
 /// The settings that can change an outcome, beside the seed. All parts of a run have the same, and so has a resumed
@@ -46,20 +67,22 @@ pub struct OutcomeSettings<'a> {
     pub repeat: u32,
     /// See [`Settings::deterministic`].
     pub deterministic: bool,
+    /// See [`Settings::append`].
+    pub append: &'a Append,
     /// See [`Settings::inject`].
     pub inject: Option<&'a str>,
 }
 
 impl OutcomeSettings<'_> {
     /// The names of these settings and of the seed, for messages.
-    pub const WORDS: &'static str = "seed, retries, repeat, deterministic or the injected fault";
+    pub const WORDS: &'static str = "seed, retries, repeat, deterministic, the kernels' options or the injected fault";
 }
 
 impl Settings {
     /// The settings that can change an outcome.
     pub fn outcome_settings(&self) -> OutcomeSettings<'_> {
         let Self { retries, repeat, deterministic, .. } = *self;
-        OutcomeSettings { retries, repeat, deterministic, inject: self.inject.as_deref() }
+        OutcomeSettings { retries, repeat, deterministic, append: &self.append, inject: self.inject.as_deref() }
     }
 
     /// Whether attempts wait for a random time around preserve. They do if cells are repeated, and if this run

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::terminal::console_line;
 use clap::{Args, ValueEnum};
 use luqual_engine::{self as engine, AccelWanted, Conclusion, KeepOptions, MachineChoice, RunRequest};
-use luqual_model::{Vmcore, VmcoreOf};
+use luqual_model::{Append, Vmcore, VmcoreOf};
 use luqual_reports::Record;
 use luqual_runner::FAULT_SYNTAX;
 use std::path::PathBuf;
@@ -35,6 +35,8 @@ pub(crate) struct Execution {
     /// virtual machines are skipped
     #[arg(long)]
     deterministic: bool,
+    #[command(flatten)]
+    append: AppendArgs,
     /// Inject a fault into each cell, to see that luqual finds it
     #[arg(long, alias = "plant", value_name = "FAULT", long_help = inject_help())]
     inject: Option<String>,
@@ -61,7 +63,8 @@ impl Execution {
         };
         let Self { retries, seed, deterministic, .. } = *self;
         let (kept, inject) = (self.kept.kept(), self.inject.clone());
-        Ok(engine::Execution { repeat, retries, jobs, seed, kept, inject, deterministic })
+        let append = self.append.append();
+        Ok(engine::Execution { repeat, retries, jobs, seed, kept, append, inject, deterministic })
     }
 
     pub(crate) fn machine(&self) -> MachineChoice {
@@ -93,6 +96,40 @@ impl Execution {
 
     pub(crate) fn interactive(&self) -> engine::Interactive {
         InteractiveArgs { console: self.console, gdb: false }.wanted()
+    }
+}
+
+/// What is added to the command lines of the kernels.
+#[derive(Args, Clone, Debug)]
+struct AppendArgs {
+    /// Add options to the command line of every kernel, such as 'mem=2G init_on_free=1'
+    #[arg(long, value_name = "OPTIONS", value_parser = kernel_options)]
+    append: Option<String>,
+    /// Add options to the source's command line, behind those of --append
+    #[arg(long, value_name = "OPTIONS", value_parser = kernel_options)]
+    append_source: Option<String>,
+    /// Add options to the target's command line, behind those of --append
+    #[arg(long, value_name = "OPTIONS", value_parser = kernel_options)]
+    append_target: Option<String>,
+}
+
+impl AppendArgs {
+    fn append(&self) -> Append {
+        let of = |own: &Option<String>| {
+            let both: Vec<&str> = self.append.iter().chain(own).map(String::as_str).collect();
+            both.join(" ")
+        };
+        Append { source: of(&self.append_source), target: of(&self.append_target) }
+    }
+}
+
+/// A kernel ends its command line at a control character, or takes it for a part of an option.
+fn kernel_options(text: &str) -> Result<String, String> {
+    let is_plain = !text.trim().is_empty() && text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    if is_plain {
+        Ok(text.trim().to_owned())
+    } else {
+        Err("give options in printable ASCII, separated by spaces".to_owned())
     }
 }
 

@@ -109,6 +109,18 @@ async fn a_kernel_is_told_what_it_was_told_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_user_added_to_the_command_line_is_added_again() {
+    let room = Room::whose(|_, _| Ends::Lost);
+    let mut request = room.request(&ONE);
+    request.execution.append.source = "mem=2G".into();
+    room.run(&request).await;
+    assert!(room.last_command_line().contains(" mem=2G "), "{}", room.last_command_line());
+    room.machines.booted.borrow_mut().clear();
+    assert_eq!(compared(&room, ONE[0]).await, Comparison::AsThen);
+    assert!(room.last_command_line().contains(" mem=2G "), "{}", room.last_command_line());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_user_ends_is_not_compared() {
     let room = Room::whose(|_, _| Ends::Lost);
     room.run(&room.request(&ONE)).await;

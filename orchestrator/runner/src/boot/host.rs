@@ -6,7 +6,7 @@ use crate::inject::Fault;
 use crate::lab::Lab;
 use crate::seed::Seed;
 use luqual_config::Deadlines;
-use luqual_model::Vmcore;
+use luqual_model::{Append, Vmcore};
 use std::path::Path;
 use tokio::sync::watch;
 
@@ -33,6 +33,8 @@ pub struct Host<'a> {
     pub vmcore: Option<Vmcore>,
     /// The disk space that the cores of the run take so far.
     pub cores_taken: CoresTaken,
+    /// What is added to the command lines of the kernels.
+    pub append: Append,
     /// A fault to inject into each cell.
     pub fault: Option<Fault>,
     /// How often each cell is run.
@@ -59,6 +61,7 @@ impl<'a> Host<'a> {
             keep: false,
             vmcore: None,
             cores_taken: CoresTaken::default(),
+            append: Append::default(),
             fault: None,
             attempts: Attempts { repeat: 1, retries: 0 },
             seed: Seed::OfRun(rand::random()),

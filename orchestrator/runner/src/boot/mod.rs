@@ -29,7 +29,7 @@ pub use vmcore::CoresTaken;
 
 use crate::requirements::{capability, machine_lacks};
 use identity::Identity;
-use luqual_model::{Capability, CellId, KernelInfo, KernelModule, PlannedCell};
+use luqual_model::{Append, Capability, CellId, KernelInfo, KernelModule, PlannedCell};
 use luqual_protocol::{Kernel, MODULES_OPTION, Requirement, Update, Workload, program_path};
 use luqual_vm::{Accel, Mode, Profile, QemuVersion, needs_one_thread};
 use std::collections::BTreeSet;
@@ -97,13 +97,18 @@ impl Boot<'_> {
         self.source.info.image_sha256 == self.target.info.image_sha256
     }
 
+    /// What the user adds to the command line of the kernel that runs after `hop` kexecs.
+    fn appended<'a>(&self, hop: u32, append: &'a Append) -> &'a str {
+        if hop.is_multiple_of(2) { &append.source } else { &append.target }
+    }
+
     /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own. `more` are further options of
     /// its command line.
-    fn identity(&self, hop: u32, nonce: u64, more: &str) -> Identity<'_> {
+    fn identity(&self, hop: u32, nonce: u64, more: [&str; 2]) -> Identity<'_> {
         let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
         let role = if hop.is_multiple_of(2) { Kernel::Source } else { Kernel::Target };
         let modules = format!("{MODULES_OPTION}{}", role.modules());
-        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).chain([more]).collect();
+        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).chain(more).collect();
         options.extend(Some(modules.as_str()).filter(|_| !self.kernel(hop).modules.is_empty()));
         // Several parts can add the same option.
         options.sort_unstable();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::alone::needs_the_host;
 use crate::boot::{BootCell, BootKernel, Program};
-use luqual_model::{CellKey, KernelInfo, PlannedCell};
+use luqual_model::{Append, CellKey, KernelInfo, PlannedCell};
 use luqual_protocol::find_workload;
 use luqual_vm::{Accel, QemuVersion, profile};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
         return Err(why);
     }
     let identities: Vec<Identity<'_>> =
-        (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into(), "")).collect();
+        (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into(), ["", ""])).collect();
     let mode = boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, Some(7));
     let steps = steps(&boot, 7, &identities, mode, &Deadlines::default());
     let text = requests(&steps, fault.as_ref()).unwrap();
@@ -88,7 +88,7 @@ fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit(
     ];
     let profile = profile::find(program.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
-    let identities: Vec<Identity<'_>> = (0..=1).map(|hop| boot.identity(hop, hop.into(), "")).collect();
+    let identities: Vec<Identity<'_>> = (0..=1).map(|hop| boot.identity(hop, hop.into(), ["", ""])).collect();
     let mut deadlines = Deadlines::default();
     deadlines.set(Phase::Verify, 300);
     let steps = steps(&boot, 7, &identities, boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, None), &deadlines);
@@ -102,4 +102,26 @@ fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit(
     assert_eq!(limits, [Some(25), None, Some(295), None]);
     let limit = |seconds| program_limit(Duration::from_secs(seconds));
     assert_eq!([0, 1, 12, 30, 120, u64::MAX].map(limit), [1, 1, 10, 25, 115, u64::MAX - 5]);
+}
+
+#[test]
+fn what_the_user_adds_goes_to_the_kernel_that_it_is_for_in_each_of_its_boots() {
+    let (source, target) = (kernel("old"), kernel("new"));
+    let workload = find_workload("lifecycle.there-and-back").unwrap();
+    let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
+    let key = CellKey { source: a, target: b, profile: c, workload: d };
+    let plan = PlannedCell { key, prediction: None, expectation: None };
+    let parts = vec![BootCell { workload, plan: &plan, program: None }];
+    let profile = profile::find(workload.profile).unwrap();
+    let boot = Boot { source: &source, target: &target, profile, parts };
+    let append = Append { source: "mem=2G".into(), target: "nokaslr".into() };
+    let lines = [0, 1, 2].map(|hop| {
+        let identity = boot.identity(hop, 7, ["", boot.appended(hop, &append)]);
+        identity.command_line(profile, boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, None))
+    });
+    for (line, (own, other)) in lines.iter().zip([("mem=2G", "nokaslr"), ("nokaslr", "mem=2G"), ("mem=2G", "nokaslr")])
+    {
+        let has = |option| line.split(' ').any(|word| word == option);
+        assert!(has(own) && !has(other), "{line}");
+    }
 }
