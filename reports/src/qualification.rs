@@ -143,11 +143,13 @@ impl Qualification {
                 body {
                     @if self.answers.is_empty() { p.word { (NO_GO) } h1 { "Nothing was tested" } }
                     @for answer in &self.answers {
-                        p.word.go[answer.go()] { (answer.word()) }
-                        h1 { (answer.title) }
+                        div.answer {
+                            p.word.go[answer.go()] { (answer.word()) }
+                            h1 { (answer.title) }
+                        }
                     }
                     @for answer in &self.answers {
-                        @if self.answers.len() > 1 { h1 { (answer.word()) ": " (answer.title) } }
+                        @if self.answers.len() > 1 { h1.of { (answer.word()) ": " (answer.title) } }
                         @for (title, lines) in answer.parts() { (list(title, lines)) }
                     }
                     @if !self.left_out.is_empty() { (list(LEFT_OUT, &self.left_out)) }
@@ -237,6 +239,8 @@ body{font:14px/1.4 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding
 h1{font-size:1.2rem}h2{font-size:1rem;margin:1rem 0 .3rem}
 .word{display:inline-block;font-size:2rem;font-weight:700;border:3px solid #b3261e;color:#b3261e;padding:.1rem .8rem;margin:0}
 .word.go{border-color:#2a7d3f;color:#2a7d3f}ul{margin:.2rem 0;padding-left:1.2rem}
+.answer{display:flex;align-items:center;gap:1rem;margin:.3rem 0}.answer .word{font-size:1.3rem;min-width:5.2rem;text-align:center}
+h1.of{margin-top:1.6rem;border-top:1px solid #ccc;padding-top:.8rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.85rem}dd{margin:0;overflow-wrap:anywhere}
 @media print{body{margin:0}}
 ";
