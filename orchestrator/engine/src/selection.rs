@@ -50,7 +50,8 @@ impl Selection {
                 matrix.pairs(|name| releases.get(name).cloned().unwrap_or_default())
             }
             (Pairs::One(source, target), None) => vec![(source.clone(), target.clone())],
-            (Pairs::BothWays(source, target), None) => both_ways(source, target),
+            // Two names can be one kernel: a commit, and a branch that is there.
+            (Pairs::BothWays(source, target), None) => both_ways(&store.name(source)?, &store.name(target)?),
             (Pairs::Matrix(_), None) => Vec::new(),
         };
         let workloads = self.workloads_of(matrix.as_ref(), &registry)?;
@@ -211,14 +212,10 @@ fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, EngineError> {
 
 /// The update, the way back, and each kernel into itself; once each.
 fn both_ways(source: &str, target: &str) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
-    for (from, to) in [(source, target), (target, source), (source, source), (target, target)] {
-        let pair = (from.to_owned(), to.to_owned());
-        if !pairs.contains(&pair) {
-            pairs.push(pair);
-        }
-    }
-    pairs
+    let all = [(source, target), (target, source), (source, source), (target, target)];
+    // A kernel's update into itself is all four.
+    let pairs = if source == target { &all[..1] } else { &all[..] };
+    pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
 }
 
 /// The releases of kernels by name, as far as they are known before the kernels are built.
