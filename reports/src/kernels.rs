@@ -1,5 +1,5 @@
-//! What reports say of the patches that kernels carry, of configurations, and of kernels that are known by their release alone. Subjects are
-//! anybody's text: one line each, and never markup.
+//! What reports say of the patches that kernels carry, of configurations, and of kernels that are known by their release
+//! alone. Subjects are anybody's text: one line each, and never markup.
 
 use crate::words::line;
 use luqual_model::{ConfigBase, KernelInfo};

@@ -36,19 +36,18 @@ type Pair<'a> = (&'a str, &'a str);
 impl Qualification {
     /// Judges a run. Expectations play no part: what is known to fail fails.
     pub fn of(record: &Record) -> io::Result<Self> {
-        let mut pairs: Vec<Pair<'_>> = Vec::new();
-        for pair in record.run.planned.iter().map(|planned| pair_of(&planned.key)) {
-            if !pairs.contains(&pair) {
-                pairs.push(pair);
+        let mut answers: Vec<(Pair<'_>, Answer)> = Vec::new();
+        for planned in &record.run.planned {
+            let pair = pair_of(&planned.key);
+            if answer_of(&mut answers, &planned.key).is_none() {
+                let update = answers.first().map_or(pair, |(update, _)| *update);
+                answers.push((pair, Answer { title: title(pair, update), ..Answer::default() }));
             }
         }
-        let mut answers: Vec<Answer> =
-            pairs.iter().map(|pair| Answer { title: title(*pair, pairs[0]), ..Answer::default() }).collect();
-        let place = |key: &CellKey| pairs.iter().position(|pair| *pair == pair_of(key));
         let mut failed = Vec::new();
         for cell in record.cells() {
             let cell = cell?;
-            let Some(answer) = place(&cell.plan.key).and_then(|place| answers.get_mut(place)) else { continue };
+            let Some(answer) = answer_of(&mut answers, &cell.plan.key) else { continue };
             match cell.outcome {
                 _ if Brief::of(&cell).clean() => answer.survived.push(format!("{}: {}", name(&cell), times(&cell))),
                 Outcome::Skipped | Outcome::HarnessFailed => {
@@ -60,22 +59,22 @@ impl Qualification {
         // Stable: of what is equally bad, the first comes first.
         failed.sort_by_key(|cell| Reverse(cell.outcome.severity()));
         for cell in &failed {
-            if let Some(answer) = place(&cell.plan.key).and_then(|place| answers.get_mut(place)) {
+            if let Some(answer) = answer_of(&mut answers, &cell.plan.key) {
                 answer.reasons.push(reason(cell));
             }
         }
         let fault = record.run.settings.inject.as_ref();
         let fault = fault.map(|fault| format!("{fault} was injected: the result says nothing about the kernels"));
         let interrupted = record.run.interrupted.then(|| "the run was interrupted".to_owned());
-        for answer in &mut answers {
+        for (_, answer) in &mut answers {
             answer.untested.extend(fault.iter().chain(&interrupted).cloned());
         }
         for planned in record.left() {
-            if let Some(answer) = place(&planned.key).and_then(|place| answers.get_mut(place)) {
+            if let Some(answer) = answer_of(&mut answers, &planned.key) {
                 answer.untested.push(format!("{} on {}: not run", planned.key.workload, planned.key.profile));
             }
         }
-        Ok(Self { answers, left_out: Vec::new() })
+        Ok(Self { answers: answers.into_iter().map(|(_, answer)| answer).collect(), left_out: Vec::new() })
     }
 
     /// Names what was not to be tested, and why. It does not change the answer.
@@ -168,6 +167,11 @@ const LEFT_OUT: &str = "left out, so that nothing is known of it";
 
 fn pair_of(key: &CellKey) -> Pair<'_> {
     (&key.source, &key.target)
+}
+
+/// The answer for a cell's pair.
+fn answer_of<'a>(answers: &'a mut [(Pair<'_>, Answer)], key: &CellKey) -> Option<&'a mut Answer> {
+    answers.iter_mut().find(|(pair, _)| *pair == pair_of(key)).map(|(_, answer)| answer)
 }
 
 /// What a pair is, beside the update.

@@ -1,6 +1,7 @@
 //! What the configuration of a kernel starts from: nothing, or the whole configuration of somebody, such as a
 //! distribution.
 
+use crate::debian::{DebianPackage, sha256_of};
 use crate::error::KernelError;
 use crate::unpack::{deb_data, opened};
 use luqual_config::document::Table;
@@ -34,15 +35,8 @@ pub struct Whole {
 pub enum Origin {
     /// A file in `config/` beside the catalog, with this content.
     File(String),
-    /// A package with configurations, as Debian builds them from its `linux` source package.
-    Debian {
-        /// Such as `linux-config-7.3`.
-        package: String,
-        /// Such as `7.3.4-1~bpo13+1`.
-        version: String,
-        /// The digest of the .deb.
-        sha256: String,
-    },
+    /// A package with configurations, such as `linux-config-7.3`.
+    Debian(DebianPackage),
 }
 
 impl Base {
@@ -56,14 +50,8 @@ impl Base {
                 let (debian, file, sha256) =
                     (table.needed_text("debian"), table.needed_text("file"), table.needed_text("sha256"));
                 let (debian, file, sha256) = (debian?, file?, sha256?);
-                sha256_of(&sha256)?;
-                let Some((package, version)) = debian.text.split_once('_') else {
-                    debian.wrong("`debian` must be PACKAGE_VERSION, such as linux-config-7.3_7.3.4-1", None);
-                    return None;
-                };
-                let (package, version) = (package.to_owned(), version.to_owned());
-                let from = Origin::Debian { package, version, sha256: sha256.text.to_ascii_lowercase() };
-                Some(whole(file.text, from))
+                let package = DebianPackage::read(&debian, sha256_of(&sha256), "linux-config-7.3_7.3.4-1");
+                Some(whole(file.text, Origin::Debian(package?)))
             });
         }
         let base = table.needed_text("base")?;
@@ -88,9 +76,7 @@ impl std::fmt::Display for Whole {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.from {
             Origin::File(_) => write!(to, "{}", self.name),
-            Origin::Debian { package, version, sha256 } => {
-                write!(to, "{} of Debian {package} {version}, sha256 {sha256}", self.name)
-            }
+            Origin::Debian(package) => write!(to, "{} of {package}", self.name),
         }
     }
 }
@@ -100,20 +86,11 @@ impl Whole {
     pub(crate) fn key(&self) -> Vec<String> {
         let content = match &self.from {
             Origin::File(text) => format!("base {text}"),
-            Origin::Debian { sha256, .. } => format!("base {sha256} {}", self.name),
+            Origin::Debian(package) => format!("base {} {}", package.sha256, self.name),
         };
         let modules = (!self.modules.is_empty()).then(|| format!("modules {}", self.modules.join(" ")));
         std::iter::once(content).chain(modules).collect()
     }
-}
-
-/// Checks that a text is a digest.
-pub(crate) fn sha256_of(text: &luqual_config::document::Text<'_>) -> Option<()> {
-    let is_digest = text.text.len() == 64 && text.text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_digest {
-        text.wrong("`sha256` must be 64 hexadecimal digits", None);
-    }
-    is_digest.then_some(())
 }
 
 /// The configuration `name` in a package of configurations, which can be packed itself.
@@ -140,6 +117,7 @@ pub(crate) fn in_package(package: &Path, name: &str) -> Result<String, KernelErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packages::tests::deb;
     use std::io::Write;
 
     #[test]
@@ -155,11 +133,9 @@ mod tests {
             data.append_data(&mut header, name, content).unwrap();
         }
         let data = data.into_inner().unwrap();
-        let mut deb = ar::Builder::new(Vec::new());
-        deb.append(&ar::Header::new(b"data.tar".to_vec(), data.len() as u64), &data[..]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("linux-config.deb");
-        std::fs::write(&file, deb.into_inner().unwrap()).unwrap();
+        std::fs::write(&file, deb(&data)).unwrap();
         assert_eq!(in_package(&file, "config.a.xz").unwrap(), "CONFIG_A=m\n");
         assert_eq!(in_package(&file, "config.b").unwrap(), "CONFIG_B=y\n");
         let told = in_package(&file, "config.c").unwrap_err().to_string();

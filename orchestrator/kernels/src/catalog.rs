@@ -1,6 +1,7 @@
 //! `kernels/catalog.toml`: the kernels that can be built by name, and their sources.
 
-use crate::base::{Base, sha256_of};
+use crate::base::Base;
+use crate::debian::{DebianPackage, sha256_of};
 use crate::error::KernelError;
 use crate::patches::Series;
 use luqual_config::document::{self, Table};
@@ -83,15 +84,8 @@ impl Entry {
 /// The source of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A package of Debian's `linux` source package.
-    Debian {
-        /// Such as `linux-source-7.3`.
-        package: String,
-        /// Such as `7.3.4-1~bpo13+1`.
-        version: String,
-        /// The digest of the .deb.
-        sha256: String,
-    },
+    /// A package with a source, such as `linux-source-7.3`.
+    Debian(DebianPackage),
     /// A tarball.
     Tarball {
         /// The URL.
@@ -116,7 +110,7 @@ impl Source {
     /// The origin of the source, in one line.
     pub fn provenance(&self) -> String {
         match self {
-            Self::Debian { package, version, sha256 } => format!("Debian {package} {version}, sha256 {sha256}"),
+            Self::Debian(package) => package.to_string(),
             Self::Tarball { url, sha256 } => format!("{url}, sha256 {sha256}"),
             Self::Tree(path) => format!("source tree {}", path.display()),
             Self::Commit { tree, id, .. } => format!("git {} {id}", tree.display()),
@@ -217,9 +211,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
     let command_line = table.needed_text("command_line");
     let not_applicable = table.table("not_applicable", |table| Some(table.all_texts())).unwrap_or_default();
 
-    if let Some(sha256) = &sha256 {
-        sha256_of(sha256);
-    }
+    let checked = sha256.as_ref().and_then(sha256_of);
     let digest = || {
         if sha256.is_none() {
             table.wrong(
@@ -227,19 +219,11 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
                 Some("add the sha256 of the file; luqual verifies downloads only by it".to_owned()),
             );
         }
-        sha256.as_ref().map(|sha256| sha256.text.to_ascii_lowercase())
+        checked.clone()
     };
     let source = match (debian, tarball, tree) {
         (Some(debian), None, None) => {
-            let parts = debian.text.split_once('_');
-            if parts.is_none() {
-                debian.wrong("`debian` must be PACKAGE_VERSION, such as linux-source-7.3_7.3.4-1", None);
-            }
-            digest().zip(parts).map(|(sha256, (package, version))| Source::Debian {
-                package: package.to_owned(),
-                version: version.to_owned(),
-                sha256,
-            })
+            DebianPackage::read(&debian, digest(), "linux-source-7.3_7.3.4-1").map(Source::Debian)
         }
         (None, Some(tarball), None) => digest().map(|sha256| Source::Tarball { url: tarball.text.to_owned(), sha256 }),
         (None, None, Some(tree)) => Some(Source::Tree(tree.text.into())),
@@ -362,8 +346,11 @@ mod tests {
             format!("[kernel.\"7.3.4-d\"]\ntree = \"/t\"\nmodules = [\"virtio-net\", \"zram\"]\n{base}\n{REST}")
         };
         let catalog = read(&text(&base(&"Ab".repeat(32))), Path::new("")).unwrap();
-        let from =
-            Origin::Debian { package: "linux-config-7.3".into(), version: "7.3.4-1".into(), sha256: "ab".repeat(32) };
+        let from = Origin::Debian(DebianPackage {
+            name: "linux-config-7.3".into(),
+            version: "7.3.4-1".into(),
+            sha256: "ab".repeat(32),
+        });
         let modules = ["virtio_net", "zram"].map(str::to_owned).to_vec();
         assert_eq!(catalog.entries()[0].base, Base::Whole(Whole { name: "config.x.xz".into(), from, modules }));
         for (base, told) in [

@@ -8,11 +8,11 @@ use crate::error::KernelError;
 use std::fs;
 use std::path::Path;
 
-/// The whole configuration that a tree's started from, in the tree.
-pub(crate) const BASE: &str = "luqual-base.config";
+/// The whole configuration that a kernel's own started from: its file in the tree, and in the store.
+pub(crate) const BASE: &str = "base.config";
 
-/// The tree's own configuration with all modules, where only some of them are built.
-pub(crate) const WITH_ALL_MODULES: &str = "luqual-all-modules.config";
+/// The kernel's own configuration with all modules, where only some of them are built.
+pub(crate) const WITH_ALL_MODULES: &str = "all-modules.config";
 
 /// Configures a tree by its entry, and checks the result. `base` is the whole configuration that it starts from.
 pub(crate) async fn configure(

@@ -2,6 +2,7 @@
 
 use crate::base::{self, Base, Origin, Whole};
 use crate::catalog::{Entry, Source};
+use crate::debian::DebianPackage;
 use crate::error::KernelError;
 use crate::lock;
 use crate::progress::BuildProgress;
@@ -37,9 +38,8 @@ impl Downloads<'_> {
         let config = match &entry.base {
             Base::AllNo => None,
             Base::Whole(Whole { from: Origin::File(text), .. }) => Some(text.clone()),
-            Base::Whole(Whole { name, from: Origin::Debian { package, version, sha256 }, .. }) => {
-                let package = self.debian(&format!("{package}_{version}_amd64.deb"), sha256, progress).await?;
-                Some(base::in_package(&package, name)?)
+            Base::Whole(Whole { name, from: Origin::Debian(package), .. }) => {
+                Some(base::in_package(&self.debian(package, "amd64", progress).await?, name)?)
             }
         };
         Ok(Fetched { package, config })
@@ -48,19 +48,22 @@ impl Downloads<'_> {
     async fn source(&self, source: &Source, progress: &dyn BuildProgress) -> Result<Option<PathBuf>, KernelError> {
         match source {
             Source::Tree(_) | Source::Commit { .. } => Ok(None),
-            Source::Debian { package, version, sha256 } => {
-                self.debian(&format!("{package}_{version}_all.deb"), sha256, progress).await.map(Some)
-            }
+            Source::Debian(package) => self.debian(package, "all", progress).await.map(Some),
             Source::Tarball { url, sha256 } => {
                 self.file(url, url.rsplit('/').next().unwrap_or("source"), sha256, progress).await.map(Some)
             }
         }
     }
 
-    /// A package that Debian builds from its source package `linux`.
-    async fn debian(&self, name: &str, sha256: &str, progress: &dyn BuildProgress) -> Result<PathBuf, KernelError> {
+    async fn debian(
+        &self,
+        package: &DebianPackage,
+        architecture: &str,
+        progress: &dyn BuildProgress,
+    ) -> Result<PathBuf, KernelError> {
+        let name = package.file_name(architecture);
         let url = format!("{}/pool/main/l/linux/{name}", debian_mirror(self.mirror));
-        self.file(&url, name, sha256, progress).await
+        self.file(&url, &name, &package.sha256, progress).await
     }
 
     async fn file(

@@ -9,6 +9,7 @@ use crate::unpack::{self, deb_data, opened};
 use crate::workplace::Workplace;
 use luqual_files::digest;
 use luqual_model::bounds::{IMAGE, MODULES, PACKAGES};
+use rustix::fs::FileType;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -44,10 +45,6 @@ pub(crate) fn files_of(spec: &str) -> Option<Vec<PathBuf>> {
 fn is_package(name: &str) -> bool {
     ENDS.iter().any(|end| name.ends_with(end))
 }
-
-/// The type of a file in its mode, and a regular one (include/uapi/linux/stat.h).
-const S_IFMT: u32 = 0o170_000;
-const S_IFREG: u32 = 0o100_000;
 
 /// Unpacks the packages below `place`, unless they are there already, and returns the folder.
 pub(crate) fn unpacked(files: &[PathBuf], place: &Path) -> Result<PathBuf, KernelError> {
@@ -89,8 +86,7 @@ impl Unpacking<'_> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("deb") => deb_data(file, |data| self.files_of(data)),
             Some("rpm") => rpm::entries(opened(rpm::payload(file)?)?, |name, mode, content| {
-                let is_file = mode & S_IFMT == S_IFREG;
-                self.file(Path::new(name), is_file, content)
+                self.file(Path::new(name), FileType::from_raw_mode(mode).is_file(), content)
             }),
             _ => self.files_of(opened(file)?),
         }
@@ -142,7 +138,7 @@ fn wanted(path: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::Write;
     use tar::{EntryType, Header};
@@ -170,7 +166,7 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn deb(data: &[u8]) -> Vec<u8> {
+    pub(crate) fn deb(data: &[u8]) -> Vec<u8> {
         let mut builder = ar::Builder::new(Vec::new());
         for (name, content) in [("debian-binary", &b"2.0\n"[..]), ("data.tar", data)] {
             builder.append(&ar::Header::new(name.into(), content.len() as u64), content).unwrap();

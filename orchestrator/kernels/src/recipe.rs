@@ -2,6 +2,7 @@
 
 use crate::base::Base;
 use crate::catalog::{Entry, Source};
+use crate::debian::DebianPackage;
 use crate::error::KernelError;
 use crate::patches::{self, Patch};
 use crate::tools;
@@ -29,7 +30,7 @@ pub(crate) struct Recipe<'a> {
 impl<'a> Recipe<'a> {
     pub(crate) fn read(entry: &'a Entry) -> Result<Self, KernelError> {
         let source = match &entry.source {
-            Source::Debian { sha256, .. } | Source::Tarball { sha256, .. } => sha256.clone(),
+            Source::Debian(DebianPackage { sha256, .. }) | Source::Tarball { sha256, .. } => sha256.clone(),
             Source::Tree(path) => state_of(path)?,
             Source::Commit { id, .. } => format!("commit {id}"),
         };
@@ -153,7 +154,7 @@ pub(crate) mod tests {
         };
         let with = |text: &str| whole(Origin::File(text.into()), &[]);
         let of_package = |sha256: &str| {
-            whole(Origin::Debian { package: "p".into(), version: "1".into(), sha256: sha256.into() }, &[])
+            whole(Origin::Debian(DebianPackage { name: "p".into(), version: "1".into(), sha256: sha256.into() }), &[])
         };
         assert_ne!(key(of_package("ab")), key(of_package("cd")));
         assert_ne!(key(with("CONFIG_B=m\n")), key(whole(Origin::File("CONFIG_B=m\n".into()), &["b"])));

@@ -279,10 +279,10 @@ impl Store {
             let size = fs::copy(&from, &to_path).map_err(KernelError::file(&from))?;
             sizes.insert(to.to_owned(), size);
         }
-        for (from, to) in [(BASE, metadata::BASE), (WITH_ALL_MODULES, metadata::WITH_ALL_MODULES)] {
-            let from = tree.join(from);
+        for name in [BASE, WITH_ALL_MODULES] {
+            let from = tree.join(name);
             if from.is_file() {
-                fs::copy(&from, new.join(to)).map_err(KernelError::file(&from))?;
+                fs::copy(&from, new.join(name)).map_err(KernelError::file(&from))?;
             }
         }
         // As they are installed: lib/modules/VERSION.

@@ -73,21 +73,24 @@ impl Unpacked {
         names.into_iter().map(|name| Ok((name.clone(), self.kernel(name)?))).collect()
     }
 
+    fn wrong(&self, why: String) -> EngineError {
+        EngineError::usage(format!("{}: {why}", self.record.name))
+    }
+
     /// A kernel of the run. The digest of its image has to be that of the record.
     fn kernel(&self, name: &str) -> Result<Kernel, EngineError> {
-        let wrong = |why: String| EngineError::usage(format!("{}: {why}", self.record.name));
         let info = self.record.run.kernels.get(name);
         let info = info
-            .ok_or_else(|| wrong(format!("its record does not describe the kernel {}", name.escape_debug())))?
+            .ok_or_else(|| self.wrong(format!("its record does not describe the kernel {}", name.escape_debug())))?
             .clone();
         let digest = &info.image_sha256;
         let image = place(&image_of(digest)).map(|place| self.folder.join(place));
         let image = image.filter(|path| path.is_file());
-        let image =
-            image.ok_or_else(|| wrong(format!("it has no kernel image with the digest {}", digest.escape_debug())))?;
+        let image = image
+            .ok_or_else(|| self.wrong(format!("it has no kernel image with the digest {}", digest.escape_debug())))?;
         let found = luqual_files::digest::of_file(&image).map_err(EngineError::own(image.display()))?;
         if found != *digest {
-            return Err(wrong(format!("its file {name} has the digest {found}; the record says {digest}")));
+            return Err(self.wrong(format!("its file {name} has the digest {found}; the record says {digest}")));
         }
         let symbols = Some(image.with_file_name("vmlinux")).filter(|path| path.is_file());
         let map = Some(image.with_file_name("System.map")).filter(|path| path.is_file());
@@ -97,7 +100,6 @@ impl Unpacked {
 
     /// The modules of a kernel. They have to be those of the record.
     fn modules(&self, info: &KernelInfo) -> Result<Vec<KernelModule>, EngineError> {
-        let wrong = |why: String| EngineError::usage(format!("{}: {why}", self.record.name));
         if info.modules.is_empty() {
             return Ok(Vec::new());
         }
@@ -105,20 +107,20 @@ impl Unpacked {
         let read = |name: String, most: u64| {
             let path = place(&name).map(|place| self.folder.join(place));
             let bytes = path.and_then(|path| luqual_files::read(&path, most).ok());
-            bytes.ok_or_else(|| wrong(format!("it has no {}", name.escape_debug())))
+            bytes.ok_or_else(|| self.wrong(format!("it has no {}", name.escape_debug())))
         };
         let list = modules_of(digest);
         let listed: Vec<PackedModule> = serde_json::from_slice(&read(list.clone(), TEXT_FILE)?)
-            .map_err(|error| wrong(format!("{list}: {error}")))?;
+            .map_err(|error| self.wrong(format!("{list}: {error}")))?;
         let names: BTreeSet<&String> = listed.iter().map(|module| &module.name).collect();
         if !names.into_iter().eq(info.modules.keys()) || listed.len() != info.modules.len() {
-            return Err(wrong(format!("{list} does not list the modules of the record")));
+            return Err(self.wrong(format!("{list} does not list the modules of the record")));
         }
         let mut modules = Vec::new();
         for PackedModule { name, needed_by } in listed {
             let elf = read(module_of(digest, &name), MODULE)?;
             if info.modules.get(&name) != Some(&luqual_files::digest::of_bytes(&elf)) {
-                return Err(wrong(format!("its module {} is not that of the record", name.escape_debug())));
+                return Err(self.wrong(format!("its module {} is not that of the record", name.escape_debug())));
             }
             modules.push(KernelModule { name, elf: elf.into(), needed_by });
         }

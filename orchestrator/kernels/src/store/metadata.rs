@@ -3,6 +3,7 @@
 use crate::base::Base;
 use crate::catalog::Entry;
 use crate::config::KernelConfig;
+use crate::configure::{BASE, WITH_ALL_MODULES};
 use crate::error::KernelError;
 use crate::kernel::Kernel;
 use crate::modules::Modules;
@@ -20,12 +21,6 @@ use std::time::Instant;
 /// The version of the description. It rises when other facts are read from a kernel; the facts are then read again.
 const VERSION: u32 = 2;
 const FILE: &str = "metadata.json";
-
-/// The whole configuration that a kernel's own started from.
-pub(super) const BASE: &str = "base.config";
-
-/// Its own configuration with all modules, where only some of them are built.
-pub(super) const WITH_ALL_MODULES: &str = "all-modules.config";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Metadata {

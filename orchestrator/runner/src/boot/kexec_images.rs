@@ -1,11 +1,12 @@
 //! Which kernel images each guest needs for its own kexec and for later ones, and whether what a guest has loaded is
 //! what it was given. Pure.
 
+use crate::boot::role;
 use luqual_protocol::{AUTORUN, Archived, KERNELS, Kernel};
 
 /// The image for the kexec number `hop`, from 1. If one image is both sides, it is the target.
 pub(super) fn image_for_hop(hop: u32, is_one: bool) -> Kernel {
-    if is_one || !hop.is_multiple_of(2) { Kernel::Target } else { Kernel::Source }
+    if is_one { Kernel::Target } else { role(hop) }
 }
 
 /// The images that the guest after `hop` kexecs needs: for its own kexec, and for later ones.

@@ -81,6 +81,11 @@ pub enum Program<'a> {
     Missing(&'a str),
 }
 
+/// Which of the two kernels runs after `hop` kexecs.
+fn role(hop: u32) -> Kernel {
+    if hop.is_multiple_of(2) { Kernel::Source } else { Kernel::Target }
+}
+
 impl Boot<'_> {
     /// The update of the parts, without the options of the command lines.
     fn update(&self) -> Update {
@@ -89,7 +94,10 @@ impl Boot<'_> {
 
     /// The kernel that runs after `hop` kexecs.
     fn kernel(&self, hop: u32) -> &BootKernel {
-        if hop.is_multiple_of(2) { self.source } else { self.target }
+        match role(hop) {
+            Kernel::Source => self.source,
+            Kernel::Target => self.target,
+        }
     }
 
     /// Whether both kernels are one image.
@@ -99,15 +107,17 @@ impl Boot<'_> {
 
     /// What the user adds to the command line of the kernel that runs after `hop` kexecs.
     fn appended<'a>(&self, hop: u32, append: &'a Append) -> &'a str {
-        if hop.is_multiple_of(2) { &append.source } else { &append.target }
+        match role(hop) {
+            Kernel::Source => &append.source,
+            Kernel::Target => &append.target,
+        }
     }
 
     /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own. `more` are further options of
     /// its command line.
     fn identity(&self, hop: u32, nonce: u64, more: [&str; 2]) -> Identity<'_> {
         let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
-        let role = if hop.is_multiple_of(2) { Kernel::Source } else { Kernel::Target };
-        let modules = format!("{MODULES_OPTION}{}", role.modules());
+        let modules = format!("{MODULES_OPTION}{}", role(hop).modules());
         let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).chain(more).collect();
         options.extend(Some(modules.as_str()).filter(|_| !self.kernel(hop).modules.is_empty()));
         // Several parts can add the same option.

@@ -17,13 +17,16 @@ fn kernel(name: &str) -> BootKernel {
     BootKernel { info, image: PathBuf::new(), symbols: None, modules: Vec::new() }
 }
 
+fn planned(profile: &str, workload: &str) -> PlannedCell {
+    let [source, target, profile, workload] = ["old", "new", profile, workload].map(str::to_owned);
+    PlannedCell { key: CellKey { source, target, profile, workload }, prediction: None, expectation: None }
+}
+
 /// What is asked of a boot of that workload; or why it cannot be left alone.
 fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
     let (source, target) = (kernel("old"), kernel("new"));
     let workload = find_workload(workload).unwrap();
-    let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
-    let key = CellKey { source: a, target: b, profile: c, workload: d };
-    let plan = PlannedCell { key, prediction: None, expectation: None };
+    let plan = planned(workload.profile, workload.name);
     let parts = vec![BootCell { workload, plan: &plan, program: None }];
     let profile = profile::find(workload.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
@@ -77,11 +80,7 @@ fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit(
     let (source, target) = (kernel("old"), kernel("new"));
     let program = luqual_protocol::external("external.mine", "a", "b", false);
     let own = find_workload("memfd.basic").unwrap();
-    let plan = |name: &str| {
-        let [source, target, profile, workload] = ["old", "new", program.profile, name].map(str::to_owned);
-        PlannedCell { key: CellKey { source, target, profile, workload }, prediction: None, expectation: None }
-    };
-    let plans = [plan(program.name), plan(own.name)];
+    let plans = [program, own].map(|workload| planned(program.profile, workload.name));
     let parts = vec![
         BootCell { workload: program, plan: &plans[0], program: Some(Program::Here(b"")) },
         BootCell { workload: own, plan: &plans[1], program: None },
@@ -108,9 +107,7 @@ fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit(
 fn what_the_user_adds_goes_to_the_kernel_that_it_is_for_in_each_of_its_boots() {
     let (source, target) = (kernel("old"), kernel("new"));
     let workload = find_workload("lifecycle.there-and-back").unwrap();
-    let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
-    let key = CellKey { source: a, target: b, profile: c, workload: d };
-    let plan = PlannedCell { key, prediction: None, expectation: None };
+    let plan = planned(workload.profile, workload.name);
     let parts = vec![BootCell { workload, plan: &plan, program: None }];
     let profile = profile::find(workload.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
