@@ -59,6 +59,8 @@ pub enum FindingKind {
     /// An error that a kernel reports and lives with: no memory, a process that it killed, a lost interrupt, a fault of
     /// the IOMMU, a failure of KHO or LUO.
     Error,
+    /// A kernel found that its timers disagree, and chose one of them.
+    Clock,
     /// The target refused the handover as a whole.
     HandoverRefused,
     /// Any other line of KHO.
@@ -93,6 +95,7 @@ impl FindingKind {
             Self::HungTask => "hung-task",
             Self::Stall => "stall",
             Self::Error => "error",
+            Self::Clock => "clock",
             Self::HandoverRefused => "handover-refused",
             Self::Kho => "kho",
             Self::Luo => "luo",

@@ -41,6 +41,7 @@ pub enum Observer {
 const RETRIEVE: &str = " retrieve";
 const CONTROL: &str = "control ";
 const HOST: &str = "host: ";
+const CLOCKS: [&str; 2] = ["clock over the update", "TSC over the update"];
 
 impl Probe {
     /// A probe that passes if both texts are equal.
@@ -64,6 +65,11 @@ impl Probe {
     /// Whether it says that something was lost. A control that was not seen says nothing of a kernel.
     pub fn shows_a_loss(&self) -> bool {
         !self.passed && self.kind() != ProbeKind::Control
+    }
+
+    /// Whether it compares clocks of a virtual machine with those of the kernel that runs it, or of the host.
+    pub fn compares_clocks(&self) -> bool {
+        CLOCKS.iter().any(|clock| self.name.ends_with(clock))
     }
 
     /// The level of a device that the probe belongs to; `None` if it is not about a device.

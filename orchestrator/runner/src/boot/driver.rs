@@ -358,7 +358,7 @@ impl<'a> BootDriver<'a> {
         let of_device = self.devices.after(number, (phase, hop), &said, machine, started)?;
         self.add(number, of_device, phase);
         if phase == Phase::Verify {
-            let seen = self.nested.went_on(number, &said, hop);
+            let seen = self.nested.went_on(number, &said, hop)?;
             self.checked[number].measures.extend(seen.measures);
             self.checked[number].vm_reports.extend(seen.vm_reports);
             self.add(number, seen.probes, phase);

@@ -15,31 +15,35 @@ pub(crate) struct Poller {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    started: Instant,
     ended: AtomicBool,
-    /// The delay of the latest read, in microseconds.
+    /// The longest delay of a read so far, in microseconds.
     late_us: AtomicU64,
+    /// When the next read is due, in microseconds since the start; [`NEVER`] if there is none.
+    due_us: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 impl Poller {
     /// Calls `look` each `period`, until it breaks or the poller is dropped.
     pub(crate) fn start(period: Duration, mut look: impl FnMut() -> ControlFlow<()> + Send + 'static) -> Self {
-        let shared = Arc::new(Shared::default());
+        let (ended, late_us, due_us) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { started: Instant::now(), ended, late_us, due_us });
         thread::spawn({
             let shared = shared.clone();
             move || {
-                let mut due = Instant::now();
                 while !shared.ended.load(Ordering::Relaxed) {
-                    let late = due.elapsed();
-                    shared.late_us.fetch_max(super::micros(late), Ordering::Relaxed);
+                    shared.late_us.fetch_max(shared.overdue_us(), Ordering::Relaxed);
                     if look().is_break() {
-                        return;
+                        break;
                     }
                     // A late read is not repeated.
-                    due = Instant::now() + period;
+                    shared.due_us.store(super::micros(shared.started.elapsed() + period), Ordering::Relaxed);
                     thread::sleep(period);
                 }
+                shared.due_us.store(NEVER, Ordering::Relaxed);
             }
         });
         Self { shared }
@@ -50,9 +54,16 @@ impl Poller {
         self.shared.ended.store(true, Ordering::Relaxed);
     }
 
-    /// The delay of the latest read.
+    /// The longest delay of a read, also of one that is due and has not come.
     pub(crate) fn late(&self) -> Duration {
-        Duration::from_micros(self.shared.late_us.load(Ordering::Relaxed))
+        Duration::from_micros(self.shared.late_us.load(Ordering::Relaxed).max(self.shared.overdue_us()))
+    }
+}
+
+impl Shared {
+    /// For how long the next read has been due.
+    fn overdue_us(&self) -> u64 {
+        super::micros(self.started.elapsed()).saturating_sub(self.due_us.load(Ordering::Relaxed))
     }
 }
 
@@ -86,6 +97,23 @@ mod tests {
         drop(poller);
         // The sender goes with the thread.
         while looks.recv().is_ok() {}
+    }
+
+    #[test]
+    fn a_read_that_does_not_come_is_late() {
+        let (go_on, wait) = channel::<()>();
+        let (sender, begun) = channel();
+        let poller = Poller::start(PERIOD, move || {
+            sender.send(()).unwrap();
+            // Until the test has seen that it is late.
+            let _ = wait.recv();
+            ControlFlow::Break(())
+        });
+        begun.recv().unwrap();
+        while poller.late() < 5 * PERIOD {
+            thread::sleep(PERIOD);
+        }
+        drop(go_on);
     }
 
     #[test]

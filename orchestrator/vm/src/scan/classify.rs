@@ -10,6 +10,8 @@ pub(super) fn classify(message: &str) -> Option<FindingKind> {
         .or_else(|| handover(message))
         .or_else(|| splat(message).then_some(FindingKind::Warning))
         .or_else(|| error(message).then_some(FindingKind::Error))
+        // arch/x86/kernel/tsc.c, pit_hpet_ptimer_calibrate_cpu()
+        .or_else(|| message.starts_with("tsc: PIT calibration deviates from ").then_some(FindingKind::Clock))
 }
 
 fn crash(message: &str) -> Option<FindingKind> {

@@ -174,3 +174,11 @@ fn kernels_are_counted_by_their_banners() {
     assert_eq!(after("[    9.000000] kexec_core: Starting new kernel"), 1);
     assert_eq!(after("[    0.000000] Linux version 7.3.4 (luqual@luqual)"), 2);
 }
+
+#[test]
+fn timers_that_disagree_are_noted_and_spoil_nothing() {
+    let found = scan("[    0.000000] Linux version 7.3.4\n[    0.032000] tsc: PIT calibration deviates from HPET: 1 2");
+    let (kind, _, text) = &found[0];
+    assert_eq!((*kind, text.as_str()), (FindingKind::Clock, "tsc: PIT calibration deviates from HPET: 1 2"));
+    assert!(!kind.taints() && !kind.taints_survival() && !kind.is_crash());
+}

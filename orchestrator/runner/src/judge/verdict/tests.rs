@@ -56,6 +56,23 @@ fn all_probes_held_is_a_survival() {
 }
 
 #[test]
+fn a_clock_that_the_emulator_made_wrong_is_not_the_kernels() {
+    let line = said(FindingKind::Clock, Side::Target, "tsc: PIT calibration deviates from HPET: 267321 2592875");
+    let clock = || failed("machine host: clock over the update");
+    let of = |findings: &[Finding], probes, accel| {
+        let emulation = emulation("q35-intel", QemuVersion(99, 0, 0), accel);
+        outcome(&Evidence { findings: findings.to_vec(), probes, emulation, ..complete() })
+    };
+    let lines = std::slice::from_ref(&line);
+    assert_eq!(of(lines, vec![clock()], Accel::Tcg), Outcome::HarnessFailed);
+    // It spoils nothing else, and excuses nothing else.
+    assert_eq!(of(lines, vec![passed("machine clock over the update")], Accel::Tcg), Outcome::Survived);
+    assert_eq!(of(lines, vec![clock(), failed("memfd 1 content")], Accel::Tcg), Outcome::Lost);
+    assert_eq!(of(lines, vec![clock()], Accel::Kvm), Outcome::Lost);
+    assert_eq!(of(&[], vec![clock()], Accel::Tcg), Outcome::Lost);
+}
+
+#[test]
 fn nothing_checked_is_no_survival() {
     assert_eq!(outcome(&Evidence { probes: Vec::new(), ..complete() }), Outcome::HarnessFailed);
 }
