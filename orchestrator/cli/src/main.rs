@@ -17,8 +17,8 @@ mod words;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, bisect, bundle, doctor, expect, kernels, mutants, plan, qualify, report, repro, run, selftest, selftests,
-    shell, workloads,
+    bench, bisect, bundle, doctor, expect, kernels, machines, mutants, plan, qualify, report, repro, run, selftest,
+    selftests, shell, workloads,
 };
 use error::CliError;
 use exit::Exit;
@@ -80,6 +80,9 @@ enum Command {
     /// Build and list the kernels' own selftests for live update, which run as workloads
     #[command(subcommand)]
     Selftests(selftests::Selftests),
+    /// List and show the machines that cells run on
+    #[command(subcommand)]
+    Machines(machines::Machines),
     /// List and show workloads
     #[command(subcommand)]
     Workloads(workloads::Workloads),
@@ -134,6 +137,7 @@ async fn execute(command: Command) -> Result<Exit, CliError> {
         Command::Selftest(command) => selftest::run(&command, here).await,
         Command::Kernels(command) => kernels::run(&command, here).await,
         Command::Selftests(command) => selftests::run(&command, here).await,
+        Command::Machines(command) => machines::run(&command),
         Command::Workloads(command) => workloads::run(&command),
     }
 }
@@ -142,7 +146,12 @@ impl Command {
     /// What turns true when the user ends it. A command that only reads is ended by its signal, at once.
     fn interrupt(&self) -> Result<watch::Receiver<bool>, CliError> {
         let announce = match self {
-            Self::Plan(_) | Self::Report(_) | Self::Expect(_) | Self::Doctor(_) | Self::Workloads(_) => {
+            Self::Plan(_)
+            | Self::Report(_)
+            | Self::Expect(_)
+            | Self::Doctor(_)
+            | Self::Machines(_)
+            | Self::Workloads(_) => {
                 return Ok(watch::channel(false).1);
             }
             Self::Run(_)

@@ -145,6 +145,11 @@ impl<'a> Table<'a> {
         self.find(key).and_then(|value| self.as_text(value, &format!("`{key}`")))
     }
 
+    /// Whether a key exists.
+    pub fn has(&self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Whether a key has a string, for keys that may also have a table.
     pub fn has_text(&self, key: &'static str) -> bool {
         self.find(key).is_some_and(|value| value.get_ref().as_str().is_some())

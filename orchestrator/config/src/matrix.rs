@@ -2,8 +2,10 @@
 
 use crate::document::{self, Mistakes};
 use crate::expect::{self, Expectations};
+use crate::machine::{self, own_machines};
 use crate::pairs;
 use crate::program::{self, Program};
+use luqual_model::Profile;
 
 pub use crate::names::KnownNames;
 pub use crate::pairs::Matrix;
@@ -16,6 +18,8 @@ pub const EMBEDDED: &str = include_str!("../../../matrix.toml");
 pub struct MatrixFile {
     /// The matrices, in the order of the file.
     pub matrices: Vec<Matrix>,
+    /// The machines besides luqual's own, by name.
+    pub machines: Vec<Profile>,
     /// The external programs, by name.
     pub programs: Vec<Program>,
     /// What cells are known to do, in whichever matrix they are.
@@ -31,11 +35,14 @@ pub fn read(file: &str, text: &str, known: &KnownNames<'_>) -> Result<MatrixFile
         let programs = program::read(file, table, known);
         let own = programs.iter().flatten().map(|program| program.workload.as_str());
         let workloads: Vec<&str> = known.workloads.iter().copied().chain(own).collect();
-        let known = &KnownNames { workloads: &workloads, ..*known };
+        let machines = machine::read(table, own_machines());
+        let of_file = machines.iter().flatten().map(|machine| machine.name.as_str());
+        let profiles: Vec<&str> = known.profiles.iter().copied().chain(of_file).collect();
+        let known = &KnownNames { workloads: &workloads, profiles: &profiles, ..*known };
         let matrices = table.named("matrix", |name, table| pairs::read(name.text, table, known));
         // What an unreadable matrix has is unknown.
         let expectations = expect::read(table, matrices.as_ref(), known);
-        Some(MatrixFile { matrices: matrices?, expectations, programs: programs?, stands_alone })
+        Some(MatrixFile { matrices: matrices?, machines: machines?, expectations, programs: programs?, stands_alone })
     })
 }
 

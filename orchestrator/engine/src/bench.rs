@@ -5,11 +5,12 @@ use crate::error::EngineError;
 use crate::kernels::{bootable, build_kernel, open_store};
 use crate::machine::work_folder;
 use crate::request::{KernelSource, MachineChoice};
+use luqual_config::own_machine;
 use luqual_guest::{GuestFile, initramfs};
 use luqual_model::{CellKey, CellRecord, Event, Outcome, Phase, PlannedCell};
 use luqual_protocol::{Kernel, Request, VERSION, find_workload};
 use luqual_runner::{Boot, BootCell, BootKernel, Host, run_boot};
-use luqual_vm::{Accel, Mode, Qemu, kernel_options, profile};
+use luqual_vm::{Accel, Mode, Qemu, kernel_options};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -67,7 +68,7 @@ pub async fn bench(
     let workload = find_workload(WORKLOAD).ok_or_else(|| {
         EngineError::harness(format!("luqual has no workload `{WORKLOAD}`, which the comparison runs"))
     })?;
-    let profile = profile::find(workload.profile).ok_or_else(|| EngineError::harness("no profile"))?;
+    let profile = own_machine(workload.profile).ok_or_else(|| EngineError::harness("no profile"))?;
     let work = work_folder(context.listener)?;
     let folder = work.cell(profile.memory_mib)?;
     let lab = context.machines.lab(&found)?;
@@ -75,7 +76,7 @@ pub async fn bench(
     let key = CellKey {
         source: request.source.clone(),
         target: request.target.clone(),
-        profile: profile.name.to_owned(),
+        profile: profile.name.clone(),
         workload: workload.name.to_owned(),
     };
     let plan = PlannedCell { key, prediction: None, expectation: None };
@@ -138,9 +139,7 @@ fn bare(
     folder: &Path,
 ) -> Result<Duration, EngineError> {
     let workload = || WORKLOAD.to_owned();
-    let append = |kernel: &BootKernel| {
-        format!("{} {}", kernel.info.command_line, kernel_options(&profile::PROFILES[0], Mode::plain(accel)))
-    };
+    let append = |kernel: &BootKernel| format!("{} {}", kernel.info.command_line, kernel_options(Mode::plain(accel)));
     let requests = [
         Request::Hello { protocol: VERSION },
         Request::Preserve { workload: workload(), seed: 1, device: None, limit_s: None },

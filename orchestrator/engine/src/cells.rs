@@ -9,17 +9,15 @@ use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
 use crate::report_files::write_reports;
-use crate::selection::profile_of;
 use crate::supply::Supply;
 use luqual_config::Deadlines;
-use luqual_model::{CellId, CellKey, Event, PlannedCell, RunInfo, Settings, Stamped};
+use luqual_model::{CellId, CellKey, Event, PlannedCell, Profile, RunInfo, Settings, Stamped};
 use luqual_protocol::Workload;
 use luqual_reports::Record;
 use luqual_runner::{
     Arrival, Attempts, Boot, BootCell, BootKernel, CoresTaken, Dispatcher, Fault, Host, InteractiveOptions, JOURNAL,
     Program, Seed, Slots, run_all, run_boot,
 };
-use luqual_vm::Profile;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -124,7 +122,7 @@ pub(crate) async fn run_cells(
 struct ReadyBoot<'a> {
     source: Rc<BootKernel>,
     target: Rc<BootKernel>,
-    profile: &'static Profile,
+    profile: &'a Profile,
     cells: Vec<(PlannedCell, &'static Workload, Option<Program<'a>>)>,
 }
 
@@ -142,7 +140,7 @@ impl<'a> ReadyBoot<'a> {
         };
         let cells = cells.into_iter().map(part).collect::<Result<_, EngineError>>()?;
         let (source, target) = (supply.kernel(&key.source)?, supply.kernel(&key.target)?);
-        Ok(Self { source, target, profile: profile_of(&key.profile)?, cells })
+        Ok(Self { source, target, profile: registry.profiles.find(&key.profile)?, cells })
     }
 
     fn boot(&self) -> Boot<'_> {

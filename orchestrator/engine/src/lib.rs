@@ -20,6 +20,7 @@ mod fakes;
 mod context;
 mod duplicates;
 mod durations;
+mod profiles;
 mod registry;
 mod selection;
 
@@ -76,13 +77,14 @@ pub use merge::merge;
 pub use mutants::{MutantResult, MutantsRequest, Score, mutants};
 pub use notice::{Building, Listener, Notice};
 pub use plan::{Plan, plan};
+pub use profiles::Profiles;
 pub use qualify::{QUALIFICATION_PAGE, qualify};
 pub use registry::Registry;
 pub use report_files::{evidence, write_report};
 pub use repro::{Comparison, ReproRequest, Reproduction, repro};
 pub use request::{
-    AccelWanted, Demand, Execution, KeepOptions, KernelSource, MachineChoice, Otherwise, Pairs, Part, REQUEST_VERSION,
-    RunRequest, RunsOptions, Selection,
+    AccelWanted, Demand, Execution, KeepOptions, KernelSource, MachineChoice, MachineSize, Otherwise, Pairs, Part,
+    REQUEST_VERSION, RunRequest, RunsOptions, Selection,
 };
 pub use resume::resume;
 pub use run::run;

@@ -6,7 +6,7 @@ use crate::host::{room_mib, tight_limit};
 use crate::kernels::open_store;
 use crate::registry::Registry;
 use crate::request::RunRequest;
-use crate::selection::{Chosen, profile_of, subject};
+use crate::selection::{Chosen, subject};
 use luqual_config::Budget;
 use luqual_kernels::{Store, predict};
 use luqual_model::{CellKey, KernelInfo, PlannedCell};
@@ -35,7 +35,7 @@ pub(crate) fn boots_and_loads(
 ) -> Result<(Vec<Vec<usize>>, Vec<Load>), EngineError> {
     let (own, shared): (Vec<usize>, Vec<usize>) = (0..planned.len()).partition(|number| alone(&planned[*number].key));
     let cells: Vec<&PlannedCell> = shared.iter().map(|number| planned[*number]).collect();
-    let groups = group_cells(&cells, |name| registry.find(name)).into_iter();
+    let groups = group_cells(&cells, |name| registry.find(name), |name| registry.profiles.find(name).ok()).into_iter();
     let groups = groups.map(|group| group.into_iter().map(|number| shared[number]).collect());
     let boots: Vec<Vec<usize>> = own.into_iter().map(|number| vec![number]).chain(groups).collect();
     let mean = mean(planned, durations).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(crate) fn boots_and_loads(
         let mut load = Load { memory_mib: QEMU_MIB, usual };
         // All cells of a boot have the same machine.
         if let Some(key) = keys().next() {
-            load.memory_mib += fits(key, slots)?;
+            load.memory_mib += fits(key, registry, slots)?;
         }
         Ok(load)
     };
@@ -60,8 +60,8 @@ fn mean(planned: &[&PlannedCell], durations: &Durations) -> Option<Duration> {
 }
 
 /// The memory of a cell's machine in MiB; an error if it does not fit.
-pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
-    let memory_mib = profile_of(&key.profile)?.memory_mib;
+pub(crate) fn fits(key: &CellKey, registry: &Registry, slots: Slots) -> Result<u64, EngineError> {
+    let memory_mib = registry.profiles.find(&key.profile)?.memory_mib;
     let needed = memory_mib + QEMU_MIB;
     if needed <= slots.memory_mib {
         return Ok(memory_mib);
@@ -73,8 +73,9 @@ pub(crate) fn fits(key: &CellKey, slots: Slots) -> Result<u64, EngineError> {
 }
 
 /// The limit of this process's memory, and how many machines it allows at once, if that is fewer than there would be.
-pub(crate) fn limited(cells: &[CellKey], slots: Slots) -> Result<Option<(MemoryLimit, u64)>, EngineError> {
-    let sizes = cells.iter().map(|key| fits(key, slots)).collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn limited(chosen: &Chosen, slots: Slots) -> Result<Option<(MemoryLimit, u64)>, EngineError> {
+    let cells = &chosen.cells;
+    let sizes = cells.iter().map(|key| fits(key, &chosen.registry, slots)).collect::<Result<Vec<_>, _>>()?;
     let largest = sizes.into_iter().max().unwrap_or_default() + QEMU_MIB;
     Ok(tight_limit().map(|limit| (limit.free_mib / largest, limit)).and_then(|(machines, limit)| {
         (machines < slots.jobs.min(cells.len() as u64)).then_some((limit, machines.max(1)))

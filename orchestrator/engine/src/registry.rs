@@ -1,11 +1,13 @@
-//! All workloads: luqual's own, and the programs of a matrix file.
+//! What the names of cells mean: the workloads, luqual's own and the programs of a matrix file, and the machines.
 
 use crate::error::EngineError;
+use crate::profiles::Profiles;
+use crate::request::QemuArguments;
 use luqual_config::{Origin, Program, matches};
 use luqual_files::digest;
 use luqual_kernels::{KernelError, Selftests, Store, not_a_program};
 use luqual_model::bounds::PROGRAM;
-use luqual_model::{ProgramFile, ProgramInfo};
+use luqual_model::{ProgramFile, ProgramInfo, RunInfo};
 use luqual_protocol::{Workload, external, workloads};
 use luqual_runner as runner;
 use std::collections::BTreeMap;
@@ -13,11 +15,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The workloads by name.
+/// The workloads and the machines by name.
 #[derive(Clone)]
 pub struct Registry {
     all: Vec<&'static Workload>,
     programs: BTreeMap<String, Found>,
+    /// The machines.
+    pub profiles: Profiles,
 }
 
 /// A program, and the result of the search for it.
@@ -31,7 +35,7 @@ struct Found {
 impl Registry {
     /// Adds the programs of a matrix file. A program with a path has to exist; a selftest that is not built is
     /// skipped.
-    pub fn new(programs: &[Program], store: &Store) -> Result<Self, EngineError> {
+    pub fn new(programs: &[Program], profiles: Profiles, store: &Store) -> Result<Self, EngineError> {
         let mut selftests: BTreeMap<&str, Option<Selftests>> = BTreeMap::new();
         for program in programs {
             if let Origin::Selftest { version, .. } = &program.origin
@@ -41,11 +45,12 @@ impl Registry {
             }
         }
         let found = programs.iter().map(|program| Ok((program.workload.clone(), look_for(program, &selftests)?)));
-        found.collect::<Result<_, EngineError>>().map(Self::with)
+        found.collect::<Result<_, EngineError>>().map(|programs| Self::with(programs, profiles))
     }
 
-    /// Adds the programs of a run that is resumed. They must not have changed.
-    pub(crate) fn of_run(programs: &BTreeMap<String, ProgramInfo>) -> Result<Self, EngineError> {
+    /// The registry of a run that is resumed or reproduced. Its programs must not have changed.
+    pub(crate) fn of_run(run: &RunInfo, arguments: QemuArguments) -> Result<Self, EngineError> {
+        let profiles = Profiles::of_run(&run.machines, arguments)?;
         let again = |(name, info): (&String, &ProgramInfo)| {
             let content = match &info.file {
                 ProgramFile::Missing { .. } => Vec::new(),
@@ -62,10 +67,14 @@ impl Registry {
             };
             Ok((name.clone(), Found { info: info.clone(), content }))
         };
-        programs.iter().map(again).collect::<Result<_, EngineError>>().map(Self::with)
+        run.programs
+            .iter()
+            .map(again)
+            .collect::<Result<_, EngineError>>()
+            .map(|programs| Self::with(programs, profiles))
     }
 
-    fn with(programs: BTreeMap<String, Found>) -> Self {
+    fn with(programs: BTreeMap<String, Found>, profiles: Profiles) -> Self {
         let entry = |(name, Found { info, .. }): (&String, &Found)| {
             // A program that will be skipped must not end the boot of others.
             let shares_boot = info.shares_boot && matches!(info.file, ProgramFile::Here { .. });
@@ -73,7 +82,7 @@ impl Registry {
         };
         let mut all: Vec<&Workload> = workloads().chain(programs.iter().map(entry)).collect();
         all.sort_by_key(|workload| workload.name);
-        Self { all, programs }
+        Self { all, programs, profiles }
     }
 
     /// All workloads, by name.
@@ -171,6 +180,7 @@ fn look_for(program: &Program, selftests: &BTreeMap<&str, Option<Selftests>>) ->
 mod tests {
     use super::*;
     use luqual_kernels::Catalog;
+    use luqual_model::HostInfo;
 
     fn program(origin: Origin) -> Program {
         Program { workload: "external.mine".into(), origin, asserts: "all is well".into(), shares_boot: true }
@@ -179,7 +189,7 @@ mod tests {
     fn look(origin: Origin) -> Result<Registry, EngineError> {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), Catalog::load(None).unwrap(), None);
-        Registry::new(&[program(origin)], &store)
+        Registry::new(&[program(origin)], Profiles::default(), &store)
     }
 
     #[test]
@@ -206,10 +216,13 @@ mod tests {
         let registry = look(Origin::Path(path.clone())).unwrap_or_else(|error| panic!("{error:?}"));
         let programs = registry.programs(["external.mine", "memfd.basic"].into_iter());
         assert_eq!(programs.len(), 1);
-        let again = Registry::of_run(&programs).unwrap_or_else(|error| panic!("{error:?}"));
+        let [id, tool, started] = ["id", "luqual", "now"].map(str::to_owned);
+        let run = RunInfo { programs, ..RunInfo::new(id, tool, Vec::new(), started, HostInfo::default()) };
+        let of_run = || Registry::of_run(&run, QemuArguments::Refused);
+        let again = of_run().unwrap_or_else(|error| panic!("{error:?}"));
         assert!(matches!(again.program("external.mine"), Some(runner::Program::Here(content)) if !content.is_empty()));
         assert!(again.find("external.mine").unwrap().shares_boot);
         fs::write(&path, "other").unwrap();
-        assert!(format!("{:?}", Registry::of_run(&programs).err()).contains("is not the one"));
+        assert!(format!("{:?}", of_run().err()).contains("is not the one"));
     }
 }

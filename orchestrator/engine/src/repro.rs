@@ -103,9 +103,9 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     // A run that becomes deterministic is emulated, whatever it was.
     let accel_then = if deterministic { found.accel.accel.word() } else { &old.host.accel };
     same_host(context, old, accel_then, &found, since)?;
-    let registry = Registry::of_run(&old.programs)?;
+    let registry = Registry::of_run(old, request.machine.arguments())?;
     let slots = plan::slots(Some(1), Budget::default());
-    planned.iter().try_for_each(|cell| plan::fits(&cell.key, slots).map(drop))?;
+    planned.iter().try_for_each(|cell| plan::fits(&cell.key, &registry, slots).map(drop))?;
     let (id, folder) = folder::create(request.report_dir.as_deref(), IfExists::Fail)?;
     let looking = async {
         match &bundle {
@@ -126,6 +126,7 @@ pub async fn repro(context: &Context<'_>, request: &ReproRequest) -> Result<Repr
     run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
     (run.id, run.host) = (id, found.host());
     run.programs = registry.programs(planned.iter().map(|cell| cell.key.workload.as_str()));
+    run.machines = registry.profiles.of_cells(planned.iter().map(|cell| &cell.key));
     run.planned = planned;
     let reproduces = Reproduced {
         run: old.id.clone(),

@@ -56,10 +56,22 @@ pub struct Selection {
     pub workloads: Vec<String>,
     /// The machine profiles; if empty, the one that each workload declares.
     pub profiles: Vec<String>,
+    /// The size of each machine.
+    #[serde(default)]
+    pub size: MachineSize,
     /// A filter expression for the cells (`luqual_config::FILTER_SYNTAX`).
     pub filter: Option<String>,
     /// The workloads if neither the user nor the matrix names any.
     pub otherwise: Otherwise,
+}
+
+/// The size that the user gives each machine, whatever its profile says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSize {
+    /// Memory in MiB.
+    pub memory_mib: Option<u64>,
+    /// The number of processors.
+    pub cpus: Option<u32>,
 }
 
 /// The workloads if none are named.
@@ -187,6 +199,24 @@ pub struct MachineChoice {
     pub accel: AccelWanted,
     /// The path of QEMU; `None` for the first in PATH.
     pub qemu: Option<PathBuf>,
+    /// Whether the record of a run that is resumed or reproduced may choose arguments of QEMU.
+    #[serde(default)]
+    pub allow_arguments: bool,
+}
+
+impl MachineChoice {
+    pub(crate) fn arguments(&self) -> QemuArguments {
+        if self.allow_arguments { QemuArguments::Allowed } else { QemuArguments::Refused }
+    }
+}
+
+/// Whether a record may choose arguments of QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QemuArguments {
+    /// The user has seen them.
+    Allowed,
+    /// The record can be somebody else's, and arguments of QEMU can do anything.
+    Refused,
 }
 
 /// The requested accelerator.
@@ -282,6 +312,7 @@ mod tests {
                 matrix_file: Some("m.toml".into()),
                 workloads: vec!["memfd.*".into()],
                 profiles: vec!["q35-intel".into()],
+                size: MachineSize { memory_mib: Some(8192), cpus: Some(4) },
                 filter: Some("source(<7.1) & !target(7.3)".into()),
                 otherwise: Otherwise::Only("memfd.basic".into()),
             },
@@ -296,7 +327,7 @@ mod tests {
                 inject: Some("flip:64m:3:17".into()),
                 deterministic: true,
             },
-            machine: MachineChoice { accel: AccelWanted::Tcg, qemu: Some("/q".into()) },
+            machine: MachineChoice { accel: AccelWanted::Tcg, qemu: Some("/q".into()), allow_arguments: true },
             kernels: KernelSource { catalog: Some("c.toml".into()), debian_mirror: Some("/m".into()) },
             demand: Demand { survived: true, strict: true, allow_skips: true },
             report_dir: Some("it's 100 %".into()),

@@ -39,6 +39,7 @@ impl RequestedRun {
         let mut run = context.new_run();
         run.kernels = kernels.iter().map(|(name, kernel)| (name.clone(), kernel.info.clone())).collect();
         run.programs = chosen.registry.programs(chosen.cells.iter().map(|key| key.workload.as_str()));
+        run.machines = chosen.registry.profiles.of_cells(chosen.cells.iter());
         run.partition = chosen.partition.clone();
         run.planned = plan::planned(chosen, |name| kernels.get(name).map(|kernel| kernel.info.clone()), store);
         run.settings = Settings {
@@ -81,6 +82,8 @@ impl RequestedRun {
             Some("another selection".to_owned())
         } else if is_other_seed || then.settings.outcome_settings() != now.settings.outcome_settings() {
             Some(format!("other settings: {}", OutcomeSettings::WORDS))
+        } else if let Some(name) = now.machines.iter().find(|(name, it)| then.machines.get(*name) != Some(*it)) {
+            Some(format!("another machine {}", name.0))
         } else if let Some(name) = other_program(now, then) {
             Some(format!("another program {name}"))
         } else if !self.has_kernels {

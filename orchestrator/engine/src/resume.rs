@@ -11,7 +11,7 @@ use crate::notice::Notice;
 use crate::plan;
 use crate::registry::Registry;
 use crate::report_files::write_reports;
-use crate::request::{KernelSource, MachineChoice};
+use crate::request::{KernelSource, MachineChoice, QemuArguments};
 use crate::run_folder::RunFolder;
 use crate::supply::{Supply, late_kernels};
 use crate::unchanged::{OnChange, kernels_of, same_host, same_kernels};
@@ -48,7 +48,9 @@ pub async fn resume(
     for name in names.into_iter().filter(|it| of_catalog(it)) {
         kernels.insert(name.clone(), build_kernel(context, &store, name).await?);
     }
-    continue_run(context, &folder, cut_off, &found, kernels).await
+    let arguments = machine.arguments();
+    let registry = Registry::of_run(&run, arguments)?;
+    continue_run(context, &folder, cut_off, &registry, &found, kernels).await
 }
 
 /// Resumes the run in `folder` with kernels that were already found.
@@ -63,7 +65,9 @@ pub(crate) async fn resume_with(
         return Ok(finished);
     }
     same_kernels(context, &cut_off.run, &mut kernels, SINCE)?;
-    continue_run(context, folder, cut_off, found, kernels).await
+    // The user requested the same machines.
+    let registry = Registry::of_run(&cut_off.run, QemuArguments::Allowed)?;
+    continue_run(context, folder, cut_off, &registry, found, kernels).await
 }
 
 fn read(folder: &Path) -> Result<CutOff, EngineError> {
@@ -82,13 +86,13 @@ async fn continue_run(
     context: &Context<'_>,
     folder: &Path,
     cut_off: CutOff,
+    registry: &Registry,
     found: &Found,
     kernels: BTreeMap<String, Kernel>,
 ) -> Result<Finished, EngineError> {
     let run = cut_off.run.clone();
     let mut left: Vec<PlannedCell> = cut_off.left.iter().map(|number| run.planned[*number].clone()).collect();
     let late = late_kernels(&kernels, &run.kernels, &mut left);
-    let registry = Registry::of_run(&run.programs)?;
     let files = RunFolder::open(folder)?;
     files.is_only_files()?;
     files.remove_evidence(cut_off.stale.iter())?;
@@ -101,7 +105,7 @@ async fn continue_run(
     let slots = plan::slots(Some(run.settings.jobs), Budget { jobs: None, memory_mib: run.settings.memory_mib });
     let person = Interactive::default().person(&|_| {});
     let supply = Supply::of(kernels, left);
-    let stage = Stage { supply, registry: &registry, found, folder, slots, person, alone };
+    let stage = Stage { supply, registry, found, folder, slots, person, alone };
     let record = run_cells(context, dispatcher, &run.settings, stage).await?;
     Ok(Finished { record, folder: folder.to_owned() })
 }

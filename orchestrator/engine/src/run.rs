@@ -42,8 +42,8 @@ pub(crate) async fn run_chosen(
     let options = &request.execution;
     fault(options.inject.as_deref())?;
     let slots = plan::slots(options.jobs, chosen.budget);
-    chosen.cells.iter().try_for_each(|key| plan::fits(key, slots).map(drop))?;
-    if let Some((limit, machines)) = plan::limited(&chosen.cells, slots)? {
+    chosen.cells.iter().try_for_each(|key| plan::fits(key, &chosen.registry, slots).map(drop))?;
+    if let Some((limit, machines)) = plan::limited(chosen, slots)? {
         context.tell(Notice::Limited { limit: &limit, machines });
     }
     let found = request.machine.find(context.machines, options.deterministic).await?;

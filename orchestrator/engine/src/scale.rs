@@ -6,17 +6,17 @@ use crate::error::EngineError;
 use crate::folder::read_folder;
 use crate::kernels::open_store;
 use crate::plan::{boots_and_loads, planned, slots};
+use crate::profiles::Profiles;
 use crate::registry::Registry;
 use crate::report_files::{write_html, write_json};
 use crate::request::KernelSource;
 use crate::selection::Chosen;
-use luqual_config::{Budget, Deadlines, Expectations};
+use luqual_config::{Budget, DEFAULT_MACHINE, Deadlines, Expectations};
 use luqual_model::{
     Blackout, CellKey, CellRecord, End, Event, Finding, FindingKind, Outcome, Phase, PhaseEnd, PhaseRecord,
     PlannedCell, Probe, ProbeNames, Settings, Side, Stamped, Status,
 };
 use luqual_runner::{Arrival, Dispatcher, JOURNAL, Slots, run_all};
-use luqual_vm::profile::PROFILES;
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ pub async fn scale(
         deadlines: Deadlines::default(),
         budget: Budget::default(),
         expectations: Expectations::default(),
-        registry: Registry::new(&[], store)?,
+        registry: Registry::new(&[], Profiles::default(), store)?,
     };
     let info = |name: &str| store.find(name).ok().flatten().map(|kernel| kernel.info);
     let slots = Slots { jobs: 2, ..slots(None, chosen.budget) };
@@ -151,7 +151,7 @@ fn cells(kernels: &[&str], count: usize) -> Vec<CellKey> {
     let key = |workload: usize, source: &str, target: &str| CellKey {
         source: source.to_owned(),
         target: target.to_owned(),
-        profile: PROFILES[0].name.to_owned(),
+        profile: DEFAULT_MACHINE.to_owned(),
         workload: format!("scale.{workload}"),
     };
     let all = (0..).flat_map(|workload| pairs().map(move |(source, target)| key(workload, source, target)));

@@ -2,15 +2,15 @@
 
 use crate::duplicates::distinct;
 use crate::error::EngineError;
+use crate::profiles::Profiles;
 use crate::registry::Registry;
 use crate::request::{Otherwise, Pairs, Selection};
 use luqual_config::matrix::{self, KnownNames, Matrix, MatrixFile};
-use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject};
+use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject, own_machines};
 use luqual_kernels::{Catalog, KernelError, Store};
 use luqual_model::bounds::TEXT_FILE;
 use luqual_model::{CellKey, Partition};
 use luqual_protocol::{Workload, workloads};
-use luqual_vm::profile::{self, PROFILES, Profile};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -37,8 +37,8 @@ impl Selection {
     /// Selects the cells. An error names the first unknown name.
     pub fn choose(&self, store: &Store, pairs: &Pairs) -> Result<Chosen, EngineError> {
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose().map_err(EngineError::usage)?;
-        let MatrixFile { matrices, expectations, programs, .. } = self.read_matrix_file(store, pairs)?;
-        let registry = Registry::new(&programs, store)?;
+        let MatrixFile { matrices, machines: own, expectations, programs, .. } = self.read_matrix_file(store, pairs)?;
+        let registry = Registry::new(&programs, Profiles::new(&own, self.size), store)?;
         let matrix = match pairs {
             Pairs::Matrix(name) => Some(named(matrices, name)?),
             Pairs::One(..) | Pairs::BothWays(..) => None,
@@ -55,7 +55,7 @@ impl Selection {
             (Pairs::Matrix(_), None) => Vec::new(),
         };
         let workloads = self.workloads_of(matrix.as_ref(), &registry)?;
-        let profiles = self.profiles_of(matrix.as_ref())?;
+        let profiles = self.profiles_of(matrix.as_ref(), &registry)?;
 
         let names = of_each(in_pairs(&pairs), |name| store.name(name))?;
         let pairs: Vec<(String, String)> =
@@ -116,16 +116,17 @@ impl Selection {
         }
     }
 
-    fn profiles_of(&self, matrix: Option<&Matrix>) -> Result<Vec<&'static str>, EngineError> {
+    /// The names of the profiles, each once.
+    fn profiles_of(&self, matrix: Option<&Matrix>, registry: &Registry) -> Result<Vec<String>, EngineError> {
         let names = match self.profiles.as_slice() {
             [] => matrix.map(|matrix| matrix.profiles.clone()).unwrap_or_default(),
             some => some.to_vec(),
         };
-        let mut profiles = Vec::new();
-        for name in &names {
-            let profile = profile_of(name)?.name;
-            if !profiles.contains(&profile) {
-                profiles.push(profile);
+        let mut profiles: Vec<String> = Vec::new();
+        for name in names {
+            registry.profiles.find(&name)?;
+            if !profiles.contains(&name) {
+                profiles.push(name);
             }
         }
         Ok(profiles)
@@ -169,15 +170,15 @@ pub fn parse_matrix_file(name: &str, text: &str, store: &Store) -> Result<Matrix
 
 fn parse_for(catalog: &Catalog, name: &str, text: &str) -> Result<MatrixFile, EngineError> {
     let workloads: Vec<&str> = workloads().map(|workload| workload.name).collect();
-    let profiles: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+    let profiles: Vec<&str> = own_machines().iter().map(|profile| profile.name.as_str()).collect();
     let known = KnownNames { kernels: &catalog.versions(), workloads: &workloads, profiles: &profiles };
     Ok(matrix::read(name, text, &known)?)
 }
 
 /// The profiles that a workload runs on.
-fn machines<'a>(workload: &'static Workload, profiles: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
+fn machines<'a>(workload: &'static Workload, profiles: &'a [String]) -> impl Iterator<Item = &'a str> {
     let own = profiles.is_empty().then_some(workload.profile);
-    own.into_iter().chain(profiles.iter().copied())
+    own.into_iter().chain(profiles.iter().map(String::as_str))
 }
 
 /// A cell as filters and expectations see it.
@@ -188,14 +189,6 @@ pub fn subject<'a>(key: &'a CellKey, source: &'a str, target: &'a str) -> Subjec
         profile: &key.profile,
         workload: &key.workload,
     }
-}
-
-/// The profile with that name; an error lists the profiles.
-pub(crate) fn profile_of(name: &str) -> Result<&'static Profile, EngineError> {
-    profile::find(name).ok_or_else(|| {
-        let names: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
-        EngineError::usage(format!("there is no profile `{name}`")).hint(format!("there are {}", names.join(", ")))
-    })
 }
 
 fn named(matrices: Vec<Matrix>, name: &str) -> Result<Matrix, EngineError> {
@@ -308,7 +301,7 @@ mod tests {
     #[test]
     fn what_takes_minutes_is_run_only_by_its_own_name() {
         let store = Store::new("nowhere".into(), Catalog::load(None).unwrap(), None);
-        let registry = Registry::new(&[], &store).unwrap_or_else(|error| panic!("{error:?}"));
+        let registry = Registry::new(&[], Profiles::default(), &store).unwrap_or_else(|error| panic!("{error:?}"));
         let names = |globs: &[&str]| -> Vec<&str> {
             let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
             registry.to_run(&globs).map(|taken| taken.iter().map(|it| it.name).collect()).unwrap_or_default()

@@ -7,16 +7,15 @@ use crate::interactive::{Interactive, patient};
 use crate::kernels::{bootable, find_kernels, open_store};
 use crate::notice::Notice;
 use crate::plan;
+use crate::profiles::Profiles;
 use crate::registry::Registry;
-use crate::request::{KernelSource, MachineChoice};
-use crate::selection::profile_of;
-use luqual_config::Budget;
+use crate::request::{KernelSource, MachineChoice, MachineSize};
+use luqual_config::{Budget, DEFAULT_MACHINE};
 use luqual_kernels::not_a_program;
 use luqual_model::bounds::PROGRAM;
 use luqual_model::{CellKey, Event, Phase, PlannedCell};
 use luqual_protocol::PROGRAMS;
 use luqual_runner::{Boot, BootCell, Host, InteractiveOptions, InteractiveSession, SessionEnd, SessionHandler, visit};
-use luqual_vm::profile::PROFILES;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
@@ -37,6 +36,8 @@ pub struct ShellRequest {
     pub workload: Option<String>,
     /// The machine profile; by default the workload's.
     pub profile: Option<String>,
+    /// The size of the machine.
+    pub size: MachineSize,
     /// Static programs to copy into the guest.
     pub add: Vec<PathBuf>,
     /// The folder of the logs.
@@ -67,10 +68,10 @@ pub async fn shell(
     tell: &dyn Fn(OnTheWay<'_>),
 ) -> Result<(SessionEnd, PathBuf), EngineError> {
     let store = open_store(&request.kernels)?;
-    let registry = Registry::new(&[], &store)?;
+    let registry = Registry::new(&[], Profiles::new(&[], request.size), &store)?;
     let key = request.cell(&registry)?;
-    let profile = profile_of(&key.profile)?;
-    plan::fits(&key, plan::slots(Some(1), Budget::default()))?;
+    let profile = registry.profiles.find(&key.profile)?;
+    plan::fits(&key, &registry, plan::slots(Some(1), Budget::default()))?;
     let files = request.add.iter().map(|file| brought(file)).collect::<Result<_, EngineError>>()?;
     let found = request.machine.find(context.machines, false).await?;
     let mut kernels = find_kernels(context, &store, std::iter::once(&key)).await?;
@@ -132,11 +133,11 @@ impl ShellRequest {
             registry.find(name).ok_or_else(|| EngineError::usage(format!("there is no workload `{name}`")).hint(hint))
         });
         let workload = workload.transpose()?;
-        let own = workload.map_or(PROFILES[0].name, |workload| workload.profile);
+        let own = workload.map_or(DEFAULT_MACHINE, |workload| workload.profile);
         Ok(CellKey {
             source: self.source.clone(),
             target: self.target.as_ref().unwrap_or(&self.source).clone(),
-            profile: profile_of(self.profile.as_deref().unwrap_or(own))?.name.to_owned(),
+            profile: registry.profiles.find(self.profile.as_deref().unwrap_or(own))?.name.clone(),
             workload: workload.map_or_else(String::new, |workload| workload.name.to_owned()),
         })
     }

@@ -6,6 +6,7 @@
 
 pub mod bounds;
 mod cell;
+mod device;
 mod event;
 mod expectation;
 mod finding;
@@ -19,6 +20,7 @@ mod phase;
 pub mod plain;
 mod planned;
 mod probe;
+mod profile;
 mod program;
 mod rate;
 mod record;
@@ -30,6 +32,7 @@ mod version;
 mod vm_report;
 
 pub use cell::{CellId, CellKey};
+pub use device::Device;
 pub use event::{Event, Stamped};
 pub use expectation::{End, Expectation, ProbeMismatch, ProbeNames};
 pub use finding::{Finding, FindingKind, kernel_after};
@@ -42,6 +45,7 @@ pub use outcome::{Outcome, Prediction};
 pub use phase::{Phase, Side};
 pub use planned::PlannedCell;
 pub use probe::{Observer, Probe, ProbeKind};
+pub use profile::{Bus, Iommu, Node, Profile, is_options};
 pub use program::{ProgramFile, ProgramInfo};
 pub use rate::Rate;
 pub use record::{Attempt, Blackout, CellRecord, Measure, PhaseEnd, PhaseRecord};

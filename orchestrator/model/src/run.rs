@@ -1,4 +1,4 @@
-use crate::{CellRecord, KernelInfo, PlannedCell, ProgramInfo, SCHEMA_VERSION, Settings};
+use crate::{CellRecord, KernelInfo, PlannedCell, Profile, ProgramInfo, SCHEMA_VERSION, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +40,9 @@ pub struct RunInfo {
     /// The external programs that are workloads of the run, by the name of the workload.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub programs: BTreeMap<String, ProgramInfo>,
+    /// The machines of the run, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machines: BTreeMap<String, Profile>,
     /// The settings of the run. A resumed run keeps them.
     pub settings: Settings,
     /// Which part of a larger run this is; absent for a whole run.
@@ -79,6 +82,7 @@ impl RunInfo {
             host,
             kernels: BTreeMap::new(),
             programs: BTreeMap::new(),
+            machines: BTreeMap::new(),
             settings: Settings::default(),
             partition: None,
             planned: Vec::new(),

@@ -1,8 +1,7 @@
 //! The requirements of workloads, in terms of kernels and machines.
 
-use luqual_model::{Capability, KernelInfo};
+use luqual_model::{Capability, KernelInfo, Profile};
 use luqual_protocol::{Requirement, Workload};
-use luqual_vm::Profile;
 
 /// The capability of a kernel that meets a requirement.
 pub fn capability(need: Requirement) -> Capability {
@@ -37,7 +36,7 @@ pub(crate) fn kernel_lacks(
 
 /// What a workload requires and machines of `profile` lack; `None` if nothing.
 pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<String> {
-    let (device, name) = (workload.device?, profile.name);
+    let (device, name) = (workload.device?, &profile.name);
     if profile.device(device.word()).is_none() {
         return Some(format!("the profile {name} has no {device}"));
     }
@@ -48,8 +47,8 @@ pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use luqual_config::own_machine;
     use luqual_protocol::find_workload;
-    use luqual_vm::profile::find;
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_machine_lacks_a_device_or_a_slot_to_unplug_it_from() {
-        let lacks = |profile, workload| machine_lacks(find(profile).unwrap(), find_workload(workload).unwrap());
+        let lacks = |profile, workload| machine_lacks(own_machine(profile).unwrap(), find_workload(workload).unwrap());
         assert_eq!(lacks("vfio-intel", "vfio.nvme.idle"), None);
         assert_eq!(lacks("vfio-root-port", "vfio.nvme.unplugged"), None);
         assert_eq!(lacks("q35-intel", "vfio.nvme.idle").unwrap(), "the profile q35-intel has no nvme");

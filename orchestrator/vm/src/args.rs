@@ -2,8 +2,8 @@
 
 use crate::accel::Accel;
 use crate::ivshmem;
-use crate::profile::{Bus, Device, IntelMode, Iommu, Profile, VIRTIO_QUEUE};
 use crate::trace::TRACED;
+use luqual_model::{Bus, Device, Iommu, Profile};
 use std::path::Path;
 
 /// The configuration of a QEMU process.
@@ -57,8 +57,8 @@ pub const CONSOLE_RAW: &str = "console.raw";
 /// The output of its second serial port, in [`Launch::logs`].
 pub const ANSWERS: &str = "answers.jsonl";
 
-/// The RAM file in [`Launch::folder`].
-pub(crate) const RAM: &str = "ram";
+/// The RAM file in [`Launch::folder`]; those of further nodes have a number after it.
+const RAM: &str = "ram";
 /// The console's pipes in [`Launch::folder`], with `.in` and `.out` after it (QEMU chardev/char-pipe.c).
 pub(crate) const CONSOLE: &str = "console";
 /// The QMP socket in [`Launch::folder`].
@@ -89,16 +89,26 @@ pub fn frames_of(device: Device) -> (String, String) {
 
 /// The size of [`file_of`] in bytes, if the device has such a file.
 pub(crate) fn file_size(device: Device) -> Option<u64> {
-    match device {
-        Device::IvshmemPlain | Device::IvshmemDoorbell => Some(1 << 20),
-        Device::Nvme => Some(16 << 20),
-        _ => None,
+    device.file_mib().map(|mib| mib << 20)
+}
+
+/// The RAM files in [`Launch::folder`], in the order of the addresses, with the size of each in MiB: one, or one for each
+/// node with memory.
+pub fn ram_files(profile: &Profile) -> Vec<(String, u64)> {
+    if profile.nodes.is_empty() {
+        return vec![(RAM.to_owned(), profile.memory_mib)];
     }
+    let sizes = profile.nodes.iter().map(|node| node.memory_mib).enumerate().filter(|(_, mib)| *mib > 0);
+    sizes.map(|(number, mib)| (ram_of_node(number), mib)).collect()
+}
+
+fn ram_of_node(number: usize) -> String {
+    if number == 0 { RAM.to_owned() } else { format!("{RAM}-{number}") }
 }
 
 /// QEMU's arguments, without the program's name.
 pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
-    let Profile { machine, cpu, memory_mib, iommu, .. } = *launch.profile;
+    let Profile { machine, cpu, sockets, memory_mib, iommu, .. } = launch.profile;
     let file = |name: &str| escaped(&launch.folder.join(name));
     let mut arguments = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
@@ -107,15 +117,27 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     // hw/i386/intel_iommu.c).
     let Mode { accel, alone, one_thread, .. } = launch.mode;
     let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
-    add("-machine", format!("{machine},memory-backend=ram{irqchip}"));
+    // With nodes each has a memory of its own.
+    let memory = if launch.profile.nodes.is_empty() { ",memory-backend=ram" } else { "" };
+    add("-machine", format!("{machine}{memory}{irqchip}"));
     let one_thread = if accel == Accel::Tcg && one_thread { ",thread=single" } else { "" };
     add("-accel", format!("{}{one_thread}", accel.word()));
-    add("-cpu", cpu.to_owned());
-    add("-smp", processors(launch.profile, launch.mode).to_string());
+    add("-cpu", cpu.clone());
+    let processors = processors(launch.profile, launch.mode);
+    // A machine whose processors are fewer than it has is of one socket.
+    let sockets = if processors == launch.profile.cpus { *sockets } else { 1 };
+    add("-smp", if sockets == 1 { processors.to_string() } else { format!("{processors},sockets={sockets}") });
     add("-m", format!("{memory_mib}M"));
-    add("-object", format!("memory-backend-file,id=ram,size={memory_mib}M,mem-path={},share=on", file(RAM)));
+    for (name, mib) in ram_files(launch.profile) {
+        add("-object", format!("memory-backend-file,id={name},size={mib}M,mem-path={},share=on", file(&name)));
+    }
+    for (number, node) in launch.profile.nodes.iter().enumerate() {
+        let cpus = node.cpus.iter().filter(|cpu| **cpu < processors).map(|cpu| format!(",cpus={cpu}"));
+        let memory = Some(format!(",memdev={}", ram_of_node(number))).filter(|_| node.memory_mib > 0);
+        add("-numa", format!("node,nodeid={number}{}", cpus.chain(memory).collect::<String>()));
+    }
     // An IOMMU has to come before the devices that it serves.
-    if let Some(device) = iommu_device(iommu) {
+    if let Some(device) = iommu_device(*iommu) {
         add("-device", device);
     }
     match alone {
@@ -176,6 +198,7 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     add("-kernel", launch.kernel.display().to_string());
     add("-initrd", launch.initrd.display().to_string());
     add("-append", launch.command_line.to_owned());
+    arguments.extend(launch.profile.qemu.iter().cloned());
     arguments
 }
 
@@ -187,7 +210,7 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
 /// With two processors, one of sixteen machines triple-faulted or stood still in most runs; with one processor this
 /// cannot happen.
 pub(crate) fn processors(profile: &Profile, Mode { accel, nested, alone, .. }: Mode) -> u32 {
-    if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { profile.vcpus }
+    if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { profile.cpus }
 }
 
 fn iommu_device(iommu: Iommu) -> Option<String> {
@@ -197,9 +220,10 @@ fn iommu_device(iommu: Iommu) -> Option<String> {
     };
     match iommu {
         Iommu::None => None,
-        Iommu::Intel { mode: IntelMode::Legacy, remapping } => intel(remapping, ""),
-        Iommu::Intel { mode: IntelMode::Scalable, remapping } => intel(remapping, ",x-scalable-mode=on"),
-        Iommu::Intel { mode: IntelMode::FirstStage, remapping } => intel(remapping, ",x-scalable-mode=on,x-flts=on"),
+        Iommu::Intel => intel(true, ""),
+        Iommu::IntelNoRemapping => intel(false, ""),
+        Iommu::IntelScalable => intel(true, ",x-scalable-mode=on"),
+        Iommu::IntelFirstStage => intel(true, ",x-scalable-mode=on,x-flts=on"),
         Iommu::Amd => Some("amd-iommu,intremap=on".to_owned()),
         Iommu::Virtio => Some("virtio-iommu-pci".to_owned()),
     }
@@ -269,14 +293,14 @@ fn front(device: Device) -> String {
         Device::Nvme => format!("{kind},drive={id}-drive,serial=luqual"),
         Device::E1000e | Device::Igb => format!("{kind},netdev={id}-frames,romfile="),
         Device::VirtioNet => {
-            let shape = format!("iommu_platform=on,disable-legacy=on,rx_queue_size={VIRTIO_QUEUE}");
+            let shape = format!("iommu_platform=on,disable-legacy=on,rx_queue_size={}", Device::VIRTIO_QUEUE);
             format!("{kind},netdev={id}-frames,{shape},romfile=")
         }
     }
 }
 
-/// The command line options that every kernel gets for its machine.
-pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone, .. }: Mode) -> String {
+/// The command line options that every kernel gets, beside those of its machine's profile.
+pub fn kernel_options(Mode { accel, nested, alone, .. }: Mode) -> String {
     // The address is fixed, so that no kernel waits for DHCP. QEMU forwards to 10.0.2.15.
     let address = Some("ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off").filter(|_| alone.is_none());
     let options = [
@@ -307,8 +331,7 @@ pub fn kernel_options(profile: &Profile, Mode { accel, nested, alone, .. }: Mode
     // The interrupt of a one-shot timer can be lost (see processors()), which stops the kernel; a periodic timer
     // comes again.
     let emulated = emulated.chain(Some("nohz=off highres=off").filter(|_| is_emulated && nested));
-    let own = Some(profile.kernel_options).filter(|own| !own.is_empty());
-    address.into_iter().chain(options).chain(emulated).chain(own).collect::<Vec<_>>().join(" ")
+    address.into_iter().chain(options).chain(emulated).collect::<Vec<_>>().join(" ")
 }
 
 /// Escapes a path in an option: QEMU reads a doubled comma as one (QEMU util/qemu-option.c).
@@ -327,18 +350,18 @@ pub fn command_line(program: &Path, arguments: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use luqual_config::{DEFAULT_MACHINE, own_machine, own_machines};
+    use luqual_model::Node;
 
     #[test]
     fn no_socket_has_a_longer_name() {
-        let devices = PROFILES.iter().flat_map(|profile| profile.devices);
-        let names = devices.flat_map(|device| {
-            let (input, output) = frames_of(*device);
-            [server_of(*device), input, output]
+        let names = Device::ALL.into_iter().flat_map(|device| {
+            let (input, output) = frames_of(device);
+            [server_of(device), input, output]
         });
         assert_eq!(names.map(|name| name.len()).max(), Some(LONGEST_SOCKET.len()));
         assert!([QMP, QTEST, CONSOLE, GDB].iter().all(|name| name.len() < LONGEST_SOCKET.len()));
     }
-    use crate::profile::{self, PROFILES};
 
     fn arguments_of(profile: &str, accel: Accel, folder: &str) -> String {
         let launch = launch(profile, accel, folder);
@@ -347,7 +370,7 @@ mod tests {
 
     fn launch<'a>(profile: &str, accel: Accel, folder: &'a str) -> Launch<'a> {
         Launch {
-            profile: profile::find(profile).unwrap(),
+            profile: own_machine(profile).unwrap(),
             mode: Mode::plain(accel),
             kernel: Path::new("/store/a b/bzImage"),
             initrd: Path::new("/work/initrd"),
@@ -362,11 +385,10 @@ mod tests {
     #[test]
     fn an_emulated_guest_with_machines_of_its_own_has_one_processor() {
         let mode = |accel, nested| Mode { nested, ..Mode::plain(accel) };
-        let processors = |accel, nested| processors(&PROFILES[0], mode(accel, nested));
+        let processors = |accel, nested| processors(own_machine(DEFAULT_MACHINE).unwrap(), mode(accel, nested));
         assert_eq!(processors(Accel::Tcg, true), 1);
         assert_eq!([processors(Accel::Tcg, false), processors(Accel::Kvm, true)], [2, 2]);
-        let is_periodic =
-            |accel, nested| kernel_options(&PROFILES[0], mode(accel, nested)).ends_with(" nohz=off highres=off");
+        let is_periodic = |accel, nested| kernel_options(mode(accel, nested)).ends_with(" nohz=off highres=off");
         assert!(is_periodic(Accel::Tcg, true) && !is_periodic(Accel::Tcg, false) && !is_periodic(Accel::Kvm, true));
     }
 
@@ -393,7 +415,7 @@ mod tests {
         for outside in ["netdev", "virtio-rng", "pipe,", "edu"] {
             assert!(!line.contains(outside), "{outside}: {line}");
         }
-        assert!(!kernel_options(&PROFILES[0], mode).contains("ip="));
+        assert!(!kernel_options(mode).contains("ip="));
     }
 
     #[test]
@@ -406,30 +428,32 @@ mod tests {
 
     #[test]
     fn the_default_profile() {
-        insta::assert_snapshot!(arguments_of(PROFILES[0].name, Accel::Tcg, "/work"));
+        insta::assert_snapshot!(arguments_of(DEFAULT_MACHINE, Accel::Tcg, "/work"));
     }
 
     /// What a profile has that the default one has not.
     fn differs(profile: &str) -> String {
         let of = |profile: &str| arguments_of(profile, Accel::Tcg, "/work");
-        let (plain, other) = (of(PROFILES[0].name), of(profile));
+        let (plain, other) = (of(DEFAULT_MACHINE), of(profile));
         let known: Vec<&str> = plain.lines().collect();
         other.lines().filter(|line| !known.contains(line)).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
     fn the_other_profiles() {
-        let all: Vec<String> =
-            PROFILES.iter().skip(1).map(|it| format!("{}\n{}\n", it.name, differs(it.name))).collect();
+        let all: Vec<String> = own_machines()
+            .iter()
+            .filter(|it| it.name != DEFAULT_MACHINE)
+            .map(|it| format!("{}\n{}\n", it.name, differs(&it.name)))
+            .collect();
         insta::assert_snapshot!(all.join("\n"));
     }
 
     #[test]
     fn only_an_emulated_clock_is_neither_watched_nor_tested() {
-        let options = |name: &str, accel| kernel_options(profile::find(name).unwrap(), Mode::plain(accel));
-        assert!(options("q35-intel", Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
-        assert!(options("q35-intel", Accel::Kvm).ends_with("_secs=10"));
-        assert!(options("vfio-intel", Accel::Kvm).ends_with("_secs=10 initcall_blacklist=nvme_init,e1000_init_module"));
+        let options = |accel| kernel_options(Mode::plain(accel));
+        assert!(options(Accel::Tcg).ends_with("_secs=40 tsc=nowatchdog no_timer_check"));
+        assert!(options(Accel::Kvm).ends_with("_secs=10"));
     }
 
     #[test]
@@ -438,5 +462,35 @@ mod tests {
         assert!(text.contains("q35,memory-backend=ram,kernel-irqchip=split"), "{text}");
         assert!(text.contains("mem-path=/a,,b/ram,share=on"), "{text}");
         assert!(text.contains("local.path=/a,,b/e1000e.in"), "{text}");
+    }
+
+    #[test]
+    fn nodes_have_a_memory_each_and_a_processor_is_in_one() {
+        let node = |memory_mib, cpus: &[u32]| Node { memory_mib, cpus: cpus.to_vec() };
+        let profile = Profile {
+            cpus: 4,
+            sockets: 2,
+            memory_mib: 6144,
+            nodes: vec![node(0, &[0, 1]), node(4096, &[2, 3]), node(2048, &[])],
+            qemu: vec!["-device".into(), "usb-kbd".into()],
+            ..own_machine(DEFAULT_MACHINE).unwrap().clone()
+        };
+        assert_eq!(profile.mistake(), None);
+        let line =
+            |mode| arguments(&Launch { profile: &profile, mode, ..launch("q35-intel", Accel::Tcg, "/w") }).join(" ");
+        let all = line(Mode::plain(Accel::Tcg));
+        for part in [
+            "-machine q35 ",
+            "-smp 4,sockets=2 -m 6144M ",
+            "-object memory-backend-file,id=ram-1,size=4096M,mem-path=/w/ram-1,share=on ",
+            "-object memory-backend-file,id=ram-2,size=2048M,mem-path=/w/ram-2,share=on ",
+            "-numa node,nodeid=0,cpus=0,cpus=1 -numa node,nodeid=1,cpus=2,cpus=3,memdev=ram-1 -numa node,nodeid=2,memdev=ram-2 ",
+        ] {
+            assert!(all.contains(part), "{part}: {all}");
+        }
+        assert!(all.ends_with(" -device usb-kbd"));
+        // A mode with one processor leaves the others out.
+        let one = line(Mode { alone: Some(1), ..Mode::plain(Accel::Tcg) });
+        assert!(one.contains("-smp 1 -m") && one.contains("nodeid=1,memdev=ram-1 "), "{one}");
     }
 }

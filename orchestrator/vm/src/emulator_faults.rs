@@ -3,9 +3,8 @@
 
 use crate::accel::Accel;
 use crate::args::{Mode, processors};
-use crate::profile::{Iommu, Profile};
 use crate::qemu::QemuVersion;
-use luqual_model::{Finding, FindingKind};
+use luqual_model::{Finding, FindingKind, Iommu, Profile};
 use std::fmt;
 
 /// What runs a guest, as far as faults of it are known by that.
@@ -196,13 +195,13 @@ pub fn needs_one_thread(qemu: QemuVersion, accel: Accel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{self, PROFILES};
+    use luqual_config::{DEFAULT_MACHINE, own_machine};
     use luqual_model::Side;
 
     const OLD: QemuVersion = QemuVersion(7, 2, 22);
 
     fn emulation(qemu: QemuVersion, profile: &str, mode: Mode) -> Emulation {
-        Emulation::of(qemu, profile::find(profile).unwrap(), mode)
+        Emulation::of(qemu, own_machine(profile).unwrap(), mode)
     }
 
     fn line(kind: FindingKind, text: &str) -> Finding {
@@ -211,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_breakpoint_is_the_emulators_only_where_that_can_be() {
-        let name = PROFILES[0].name;
+        let name = DEFAULT_MACHINE;
         let oops = line(FindingKind::Oops, "Oops: int3: 0000 [#1] SMP NOPTI");
         let is_excused = |qemu, mode| fault_behind_line(&emulation(qemu, name, mode), &oops).is_some();
         for version in [OLD, QemuVersion(8, 0, 5)] {
@@ -237,7 +236,7 @@ mod tests {
     fn a_late_timer_is_the_emulators_with_tcg_alone() {
         let late = line(FindingKind::Clock, "tsc: PIT calibration deviates from HPET: 267321 2592875");
         let is_excused = |accel| {
-            let emulation = emulation(QemuVersion(10, 0, 2), PROFILES[0].name, Mode::plain(accel));
+            let emulation = emulation(QemuVersion(10, 0, 2), DEFAULT_MACHINE, Mode::plain(accel));
             fault_behind_line(&emulation, &late).is_some()
         };
         assert_eq!([Accel::Tcg, Accel::Kvm].map(is_excused), [true, false]);

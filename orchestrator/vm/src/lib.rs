@@ -15,7 +15,7 @@ mod holes;
 mod ivshmem;
 mod machine;
 mod pci;
-pub mod profile;
+mod profile;
 mod qemu;
 mod qmp;
 mod qtest;
@@ -28,6 +28,7 @@ mod work;
 pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
 pub use args::{
     ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
+    ram_files,
 };
 pub use cgroup::{MemoryGroups, MemoryLimit};
 pub use console::{Console, Feed};
@@ -39,7 +40,7 @@ pub use error::VmError;
 pub use follow::Lines;
 pub use machine::Machine;
 pub use pci::{PciAddress, PciFunction};
-pub use profile::{Device, Iommu, Profile};
+pub use profile::lacks as qemu_lacks;
 pub use qemu::{PROGRAM as QEMU_PROGRAM, Qemu, QemuVersion};
 pub use ram::Ram;
 pub use scan::Scanner;

@@ -9,13 +9,13 @@ use crate::grown::{self, STDERR};
 use crate::holes;
 use crate::ivshmem::Server;
 use crate::pci::{PciAddress, PciFunction, named};
-use crate::profile::Device;
 use crate::qemu::Qemu;
 use crate::qmp::{Log, Qmp};
 use crate::qtest::Qtest;
 use crate::ram::Ram;
 use crate::supervise::Launcher;
 use crate::trace::{TRACED, TraceEvents, mark_command};
+use luqual_model::Device;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
@@ -358,8 +358,7 @@ async fn open(launch: &Launch<'_>, reaped: Arc<AtomicBool>, started: Instant) ->
         })?;
         (console, Some(ssh_port))
     };
-    let ram_path = launch.folder.join(args::RAM);
-    let ram = Ram::open(&ram_path, launch.profile.memory_mib << 20).map_err(VmError::file(&ram_path))?;
+    let ram = Ram::open(launch.folder, &args::ram_files(launch.profile)).map_err(VmError::file(launch.folder))?;
     Ok(Opened { qmp, reading, qtest, console, ram, ssh_port, ended })
 }
 

@@ -1,5 +1,6 @@
 //! PCI functions as the host sees them.
 
+use luqual_model::Bus;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +20,16 @@ impl PciAddress {
     /// 2.2.6.2).
     pub fn of_requester(id: u32) -> Self {
         Self { bus: (id >> 8) as u8, slot: (id >> 3 & 0x1f) as u8, function: (id & 7) as u8 }
+    }
+
+    /// The requester id by which an IOMMU knows the device at this address on a bus. A bridge from PCI Express takes the
+    /// transactions of the devices behind it over, as slot 0 of its secondary bus (PCI Express to PCI/PCI-X Bridge
+    /// Specification 1.0, 2.3; QEMU hw/pci/pci.c, pci_device_iommu_address_space()).
+    pub const fn requester_on(self, bus: Bus) -> Self {
+        match bus {
+            Bus::Bridge => Self { bus: self.bus, slot: 0, function: 0 },
+            Bus::Root | Bus::RootPort | Bus::OneSlot => self,
+        }
     }
 }
 

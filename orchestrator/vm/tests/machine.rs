@@ -1,8 +1,8 @@
 //! Real QEMUs with a guest of 291 bytes (tests/guest/guest.S): how machines start, speak, end, and leave nothing behind.
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use luqual_config::own_machines;
 use luqual_model::{FindingKind, Side};
-use luqual_vm::profile::PROFILES;
 use luqual_vm::{
     Accel, Launch, Launcher, Machine, MachineEnd, Mode, Qemu, SUBCOMMAND, VmError, exec_with_parent, probe_accel,
 };
@@ -225,7 +225,7 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
 
 async fn start(folder: &Path, kernel: &Path, letter: &str) -> Result<Machine, VmError> {
     let launch = Launch {
-        profile: &PROFILES[0],
+        profile: &own_machines()[0],
         mode: Mode::plain(Accel::Tcg),
         kernel,
         initrd: &folder.join("initrd"),

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::terminal::console_line;
 use clap::{Args, ValueEnum};
 use luqual_engine::{self as engine, AccelWanted, Conclusion, KeepOptions, MachineChoice, RunRequest};
-use luqual_model::{Append, Vmcore, VmcoreOf};
+use luqual_model::{Append, Vmcore, VmcoreOf, is_options};
 use luqual_reports::Record;
 use luqual_runner::FAULT_SYNTAX;
 use std::path::PathBuf;
@@ -123,10 +123,8 @@ impl AppendArgs {
     }
 }
 
-/// A kernel ends its command line at a control character, or takes it for a part of an option.
 fn kernel_options(text: &str) -> Result<String, String> {
-    let is_plain = !text.trim().is_empty() && text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-    if is_plain {
+    if !text.trim().is_empty() && is_options(text) {
         Ok(text.trim().to_owned())
     } else {
         Err("give options in printable ASCII, separated by spaces".to_owned())
@@ -176,6 +174,9 @@ pub(crate) struct MachineArgs {
     /// A qemu-system-x86_64, 7.2 or later [default: the first in PATH]
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
+    /// Give QEMU the arguments that the machines of a resumed or reproduced run add. Do this for runs of your own
+    #[arg(long)]
+    allow_qemu_arguments: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -195,7 +196,7 @@ impl MachineArgs {
             Accel::Kvm => AccelWanted::Kvm,
             Accel::Tcg => AccelWanted::Tcg,
         };
-        MachineChoice { accel, qemu: self.qemu.clone() }
+        MachineChoice { accel, qemu: self.qemu.clone(), allow_arguments: self.allow_qemu_arguments }
     }
 }
 

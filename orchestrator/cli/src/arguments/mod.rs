@@ -4,7 +4,7 @@ mod execution;
 mod selection;
 
 pub(crate) use execution::{Demand, Execution, InteractiveArgs, KeptArgs, MachineArgs, exit_of};
-pub(crate) use selection::{SelectionArgs, What};
+pub(crate) use selection::{SelectionArgs, SizeArgs, What};
 
 use clap::Args;
 use luqual_engine::KernelSource;

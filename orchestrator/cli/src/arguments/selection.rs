@@ -1,8 +1,8 @@
 //! Which cells.
 
 use clap::Args;
-use luqual_config::FILTER_SYNTAX;
-use luqual_engine::{Otherwise, Pairs, Part, Selection};
+use luqual_config::{FILTER_SYNTAX, parse_memory};
+use luqual_engine::{MachineSize, Otherwise, Pairs, Part, Selection};
 use std::path::PathBuf;
 
 /// One pair or a matrix.
@@ -37,19 +37,38 @@ impl What {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct SelectionArgs {
-    /// The file with matrices and expectations [default: luqual's own]
+    /// The file with matrices, machines and expectations [default: luqual's own]
     #[arg(long, value_name = "FILE")]
     matrix_file: Option<PathBuf>,
     /// Workloads, by name or glob; can be repeated. A workload that takes minutes (see `luqual workloads show`) runs
     /// only if it is named in full [default: all others, or the matrix's]
     #[arg(long, value_name = "GLOB")]
     workload: Vec<String>,
-    /// Machine profile, instead of the one that each workload declares; can be repeated
+    /// Machine profile (see `luqual machines list`), instead of the one that each workload declares; can be repeated
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Run only the cells that an expression matches, such as 'source(<7.1) & target(>=7.1)'
     #[arg(long, value_name = "EXPRESSION", long_help = filter_help())]
     filter: Option<String>,
+}
+
+/// The size of each machine.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct SizeArgs {
+    /// Memory of each machine, such as 8G or 900M [default: as its profile says, 1G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Machine")]
+    memory: Option<u64>,
+    /// Processors of each machine [default: as its profile says, 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Machine")]
+    cpus: Option<u32>,
+}
+
+impl SizeArgs {
+    pub(crate) fn size(self) -> MachineSize {
+        MachineSize { memory_mib: self.memory, cpus: self.cpus }
+    }
 }
 
 fn filter_help() -> String {
@@ -63,6 +82,7 @@ impl SelectionArgs {
             matrix_file: self.matrix_file.clone(),
             workloads: self.workload.clone(),
             profiles: self.profile.clone(),
+            size: self.size.size(),
             filter: self.filter.clone(),
             otherwise,
         }

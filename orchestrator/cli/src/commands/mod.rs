@@ -6,6 +6,7 @@ pub(crate) mod bundle;
 pub(crate) mod doctor;
 pub(crate) mod expect;
 pub(crate) mod kernels;
+pub(crate) mod machines;
 pub(crate) mod merge;
 pub(crate) mod mutants;
 pub(crate) mod plan;

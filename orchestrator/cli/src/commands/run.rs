@@ -47,7 +47,7 @@ pub(crate) struct RunArgs {
     /// harness-failed run again
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "source", "target", "matrix", "matrix_file", "workload", "profile", "filter", "repeat", "retries", "keep", "vmcore", "inject", "deterministic",
-        "append", "append_source", "append_target",
+        "append", "append_source", "append_target", "memory", "cpus",
         "report_dir", "jobs", "seed", "partition", "console",
     ])]
     resume: Option<PathBuf>,

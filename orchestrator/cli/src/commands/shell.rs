@@ -1,6 +1,6 @@
 //! `luqual shell`: a prompt in a guest, at any phase of a cell.
 
-use crate::arguments::{InteractiveArgs, KernelArgs, MachineArgs};
+use crate::arguments::{InteractiveArgs, KernelArgs, MachineArgs, SizeArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::here::Here;
@@ -58,6 +58,8 @@ pub(crate) struct Shell {
     #[arg(long, value_name = "FOLDER")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]
+    size: SizeArgs,
+    #[command(flatten)]
     interactive: InteractiveArgs,
     #[command(flatten)]
     machine: MachineArgs,
@@ -78,6 +80,7 @@ pub(crate) async fn run(command: &Shell, here: &Here<'_>) -> Result<Exit, CliErr
         at: *at,
         workload: workload.clone(),
         profile: profile.clone(),
+        size: command.size.size(),
         add: add.clone(),
         report_dir: report_dir.clone(),
         interactive: command.interactive.wanted(),

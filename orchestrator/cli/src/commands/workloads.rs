@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::output;
 use clap::{Args, Subcommand};
 use description::description;
-use luqual_engine::{Registry, matrix_file, open_store};
+use luqual_engine::{Profiles, Registry, matrix_file, open_store};
 use luqual_runner::Program;
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ impl ProgramSource {
     fn registry(&self) -> Result<Registry, CliError> {
         let store = open_store(&self.kernels.source())?;
         let file = matrix_file(self.matrix_file.as_deref(), &store)?;
-        Ok(Registry::new(&file.programs, &store)?)
+        Ok(Registry::new(&file.programs, Profiles::default(), &store)?)
     }
 }
 

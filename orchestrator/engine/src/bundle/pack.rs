@@ -11,7 +11,7 @@ use crate::kernels::open_store;
 use crate::notice::Notice;
 use crate::registry::Registry;
 use crate::report_files::write_report;
-use crate::request::KernelSource;
+use crate::request::{KernelSource, QemuArguments};
 use crate::run_folder::RunFolder;
 use crate::unchanged::{OnChange, kernels_of, names_of};
 use luqual_kernels::Kernel;
@@ -56,7 +56,7 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let cell = cell_of(&record, &request.cell)?;
     let (run, cells) = alone(&record, &cell)?;
     let since = OnChange::Refused("a bundle can only have what was run");
-    Registry::of_run(&run.programs)?;
+    Registry::of_run(&run, QemuArguments::Allowed)?;
     let kernels = kernels_of(context, &run, &store, names_of(run.planned.iter()), since)?;
     write_report(&request.output, |to| {
         let mut packer = Packer::new(to);

@@ -159,7 +159,7 @@ impl<'a> BootDriver<'a> {
         let fault = self.host.fault.as_ref();
         let options = |hop| fault.map_or("", |fault| fault.options_after(hop));
         let identities: Vec<Identity<'_>> = (0..=boot.update().hops)
-            .map(|hop| boot.identity(hop, nonce(hop), [options(hop), boot.appended(hop, &self.host.append)]))
+            .map(|hop| boot.identity(hop, nonce(hop), options(hop), &self.host.append))
             .collect();
         let mut steps = steps(boot, self.seed, &identities, self.mode(), &self.host.deadlines);
         if fault == Some(&Fault::WrongKernel) {

@@ -2,7 +2,7 @@
 
 use luqual_model::KernelInfo;
 use luqual_protocol::{Hello, NONCE_OPTION};
-use luqual_vm::{Mode, Profile, kernel_options};
+use luqual_vm::{Mode, kernel_options};
 
 /// One boot of a kernel.
 pub(crate) struct Identity<'a> {
@@ -24,8 +24,8 @@ impl Identity<'_> {
     }
 
     /// The kernel's whole command line.
-    pub(crate) fn command_line(&self, profile: &Profile, mode: Mode) -> String {
-        let words = [&self.kernel.command_line, &self.options, &kernel_options(profile, mode)];
+    pub(crate) fn command_line(&self, mode: Mode) -> String {
+        let words = [&self.kernel.command_line, &self.options, &kernel_options(mode)];
         let mut line =
             words.into_iter().filter(|words| !words.is_empty()).map(String::as_str).collect::<Vec<&str>>().join(" ");
         line.push_str(&format!(" {NONCE_OPTION}{}", self.nonce));

@@ -29,9 +29,9 @@ pub use vmcore::CoresTaken;
 
 use crate::requirements::{capability, machine_lacks};
 use identity::Identity;
-use luqual_model::{Append, Capability, CellId, KernelInfo, KernelModule, PlannedCell};
+use luqual_model::{Append, Capability, CellId, KernelInfo, KernelModule, PlannedCell, Profile};
 use luqual_protocol::{Kernel, MODULES_OPTION, Requirement, Update, Workload, program_path};
-use luqual_vm::{Accel, Mode, Profile, QemuVersion, needs_one_thread};
+use luqual_vm::{Accel, Mode, QemuVersion, needs_one_thread, qemu_lacks};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -105,25 +105,20 @@ impl Boot<'_> {
         self.source.info.image_sha256 == self.target.info.image_sha256
     }
 
-    /// What the user adds to the command line of the kernel that runs after `hop` kexecs.
-    fn appended<'a>(&self, hop: u32, append: &'a Append) -> &'a str {
-        match role(hop) {
-            Kernel::Source => &append.source,
-            Kernel::Target => &append.target,
-        }
-    }
-
-    /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own. `more` are further options of
-    /// its command line.
-    fn identity(&self, hop: u32, nonce: u64, more: [&str; 2]) -> Identity<'_> {
-        let of = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
-        let modules = format!("{MODULES_OPTION}{}", role(hop).modules());
-        let mut options: Vec<&str> = self.parts.iter().map(|part| of(part.workload.update)).chain(more).collect();
-        options.extend(Some(modules.as_str()).filter(|_| !self.kernel(hop).modules.is_empty()));
+    /// The identity of the kernel that runs after `hop` kexecs, with a nonce of its own. Its command line has the options of
+    /// the parts, of the machine, of the injected fault, and of the user: what comes later wins.
+    fn identity(&self, hop: u32, nonce: u64, of_fault: &str, of_user: &Append) -> Identity<'_> {
+        let of_part = |update: Update| if hop == 0 { update.source_options } else { update.target_options };
         // Several parts can add the same option.
-        options.sort_unstable();
-        options.dedup();
-        options.retain(|options| !options.is_empty());
+        let parts: BTreeSet<&str> = self.parts.iter().map(|part| of_part(part.workload.update)).collect();
+        let modules = format!("{MODULES_OPTION}{}", role(hop).modules());
+        let modules = Some(modules.as_str()).filter(|_| !self.kernel(hop).modules.is_empty());
+        let [of_machine, of_user] = [&self.profile.append, of_user].map(|append| match role(hop) {
+            Kernel::Source => append.source.as_str(),
+            Kernel::Target => append.target.as_str(),
+        });
+        let all = parts.into_iter().chain(modules).chain([of_machine, of_fault, of_user]);
+        let options: Vec<&str> = all.filter(|options| !options.is_empty()).collect();
         Identity::new(&self.kernel(hop).info, options.join(" "), nonce)
     }
 
@@ -163,7 +158,7 @@ impl Boot<'_> {
     /// What this QEMU or the machine lacks for a part; `None` if nothing.
     fn lacks(&self, qemu: QemuVersion) -> Option<String> {
         let of_parts = || self.parts.iter().find_map(|part| machine_lacks(self.profile, part.workload));
-        self.profile.lacks(qemu).or_else(of_parts)
+        qemu_lacks(self.profile, qemu).or_else(of_parts)
     }
 
     /// Whether a part has the requirement `need`.

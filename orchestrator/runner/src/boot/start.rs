@@ -60,7 +60,7 @@ impl BootDriver<'_> {
             let log =
                 AgentLog::create(&logs.join("agent.jsonl"), started.into_std()).map_err(Stop::host("agent.jsonl"))?;
             let autorun = if is_alone { Some(requests(steps, fault).map_err(Stop::host("the script"))?) } else { None };
-            let command_line = source.command_line(boot.profile, mode);
+            let command_line = source.command_line(mode);
             let carried = kexec_images::images_in_guest(0, boot.update().hops, boot.is_one()).into_iter();
             let image =
                 |kernel| (kernel, if kernel == Kernel::Target { boot.target } else { boot.source }.image.as_path());

@@ -133,7 +133,7 @@ pub(super) fn steps(
 /// The request that loads the kernel for the kexec after `hop` kexecs.
 pub(super) fn load_request(boot: &Boot<'_>, hop: u32, next: &Identity<'_>, mode: Mode) -> Request {
     let (hops, is_one) = (boot.update().hops, boot.is_one());
-    let command_line = next.command_line(boot.profile, mode);
+    let command_line = next.command_line(mode);
     Request::Load { kernel: image_for_hop(hop, is_one), carry: images_in_guest(hop, hops, is_one), command_line }
 }
 

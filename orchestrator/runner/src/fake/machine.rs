@@ -62,7 +62,7 @@ impl FakeMachine {
         let (console, feed) = Console::fed(&start.logs.join("console.log"), start.started.into_std())?;
         let (path, size) = (folder.path().join("ram"), start.profile.memory_mib << 20);
         std::fs::File::create(&path)?.set_len(size)?;
-        let ram = Ram::open(&path, size)?;
+        let ram = Ram::of_file(&path, size)?;
         running.set(running.get() + 1);
         let state = State {
             script,

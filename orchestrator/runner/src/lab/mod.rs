@@ -11,9 +11,9 @@ pub use qemu::QemuLab;
 
 use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, Keys};
-use luqual_model::KernelInfo;
+use luqual_model::{KernelInfo, Profile};
 use luqual_protocol::{Archived, Kernel, Reply, Request};
-use luqual_vm::{Accel, Console, MachineEnd, Mode, PciAddress, PciFunction, Profile, QemuVersion, Ram, TraceEvents};
+use luqual_vm::{Accel, Console, MachineEnd, Mode, PciAddress, PciFunction, QemuVersion, Ram, TraceEvents};
 use std::path::Path;
 use std::pin::Pin;
 use tokio::time::Instant;

@@ -9,7 +9,7 @@ use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
 use luqual_protocol::{Archived, Kernel, READY_LINE, Reply, Request, UNREACHABLE_LINE};
 use luqual_vm::{
     ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
-    QemuVersion, Ram, TraceEvents, VmError, WorkFolder,
+    QemuVersion, Ram, TraceEvents, VmError, WorkFolder, ram_files,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Lab for QemuLab<'_> {
         Box::pin(async move {
             unchanged_images(&start).await?;
             let folder = self.work.cell(start.profile.memory_mib).map_err(vm_error)?;
-            let initrd = folder.path().join("initrd");
+            let initrd = folder.path().join(INITRD);
             fs::create_dir_all(start.logs).map_err(at(start.logs))?;
             let files = write_initramfs(&start, initrd.clone()).await?;
             let launch = Launch {
@@ -70,7 +70,8 @@ impl Lab for QemuLab<'_> {
                 None => None,
             };
             let time = MachineTime::watch(machine.pid());
-            Ok(Box::new(QemuMachine { machine, folder, files, alone, started: start.started, time })
+            let kept = ram_files(start.profile).into_iter().map(|(name, _)| name).chain([INITRD.to_owned()]).collect();
+            Ok(Box::new(QemuMachine { machine, folder, kept, files, alone, started: start.started, time })
                 as Box<dyn Machine>)
         })
     }
@@ -102,6 +103,8 @@ async fn write_initramfs(start: &Start<'_>, to: PathBuf) -> Result<Vec<Archived>
 struct QemuMachine {
     machine: luqual_vm::Machine,
     folder: CellFolder,
+    /// The names of the files that `--keep` keeps: memory and initramfs.
+    kept: Vec<String>,
     files: Vec<Archived>,
     /// The guest, if it has no connection.
     alone: Option<Alone>,
@@ -224,20 +227,24 @@ impl Machine for QemuMachine {
 
     fn quit<'a>(self: Box<Self>, keep: Option<&'a Path>) -> Waiting<'a, Result<(), String>> {
         Box::pin(async move {
-            let Self { machine, folder, .. } = *self;
+            let Self { machine, folder, kept, .. } = *self;
             machine.quit().await;
             let keep = keep.map(Path::to_owned);
             // The memory has gigabytes: do not block the event loop that watches other machines. The folder is
             // removed when it is dropped there.
-            let kept = tokio::task::spawn_blocking(move || keep.map_or(Ok(()), |logs| copy_kept(folder.path(), &logs)));
-            kept.await.map_err(|error| error.to_string())?
+            let copied =
+                tokio::task::spawn_blocking(move || keep.map_or(Ok(()), |logs| copy_kept(folder.path(), &kept, &logs)));
+            copied.await.map_err(|error| error.to_string())?
         })
     }
 }
 
+/// The initramfs in the folder of a machine.
+const INITRD: &str = "initrd";
+
 /// Copies the files that `--keep` keeps.
-fn copy_kept(folder: &Path, logs: &Path) -> Result<(), String> {
-    for name in ["ram", "initrd"] {
+fn copy_kept(folder: &Path, names: &[String], logs: &Path) -> Result<(), String> {
+    for name in names {
         fs::copy(folder.join(name), logs.join(name)).map_err(at(&logs.join(name)))?;
     }
     Ok(())

@@ -4,7 +4,8 @@
 //! events are of the host's wall clock, and decide nothing.
 
 use super::witness::{Deaf, Heard, Hears};
-use luqual_vm::{Device, Happened, Iommu, PciAddress, TraceEvents, Traced};
+use luqual_model::{Device, Iommu};
+use luqual_vm::{Happened, PciAddress, TraceEvents, Traced};
 use std::ops::Range;
 
 /// A moment that luqual marks in the trace.
@@ -176,7 +177,7 @@ impl<'a> DeviceTrace<'a> {
         self.writes(&[match self.of.iommu {
             Iommu::Amd => "amdvi_page_fault",
             Iommu::Virtio => "virtio_iommu_report_fault",
-            Iommu::Intel { .. } | Iommu::None => "vtd_dmar_fault",
+            _ => "vtd_dmar_fault",
         }])?;
         let hears = Hears::by(self.of.iommu != Iommu::None, || deaf("the machine has no IOMMU".to_owned()))?;
         Ok(hears.heard(self.events[self.unowned()].iter().filter_map(|event| match event.what {
@@ -191,7 +192,7 @@ impl<'a> DeviceTrace<'a> {
         self.writes(&[match self.of.iommu {
             Iommu::Amd => "amdvi_translation_result",
             Iommu::Virtio => "virtio_iommu_translate_out",
-            Iommu::Intel { .. } | Iommu::None => "vtd_dmar_translate",
+            _ => "vtd_dmar_translate",
         }])?;
         let translated = |within: Range<usize>| {
             self.events[within].iter().filter_map(move |event| match event.what {
@@ -213,7 +214,7 @@ impl<'a> DeviceTrace<'a> {
     /// Whether the device could access memory while the IOMMU did not translate. Only the Intel IOMMU traces when it
     /// does; of another it is only known that a device without bus mastering needs no translation.
     fn bypasses(&self) -> bool {
-        if !matches!(self.of.iommu, Iommu::Intel { .. }) {
+        if !self.of.iommu.is_intel() {
             return self.bus_mastering() != BusMastering::Off;
         }
         let mut masters = false;
@@ -246,7 +247,7 @@ mod tests {
     use luqual_vm::parse_trace;
 
     const NVME: PciAddress = PciAddress { bus: 0, slot: 7, function: 0 };
-    const INTEL: Iommu = Iommu::Intel { mode: luqual_vm::profile::IntelMode::Legacy, remapping: true };
+    const INTEL: Iommu = Iommu::Intel;
 
     fn named(device: Device, iommu: Iommu) -> TracedDevice {
         TracedDevice { device, address: NVME, requester: NVME, iommu }

@@ -8,11 +8,9 @@ use super::ticks::{Ticks, micros};
 use super::witness::{Deaf, Heard, Hears, REPORT_IT};
 use crate::judge::Stop;
 use crate::lab::Machine;
-use luqual_model::{Frames, Phase, Probe, bounds};
+use luqual_model::{Device, Frames, Iommu, Phase, Probe, Profile, bounds};
 use luqual_protocol::{KnownPage, Reaches, Said, Unplug, Workload, Written, digest};
-use luqual_vm::{
-    Device, Iommu, PciAddress, PciFunction, Profile, Ram, TRACE, TraceEvents, Traced, file_of, frames_of, parse_trace,
-};
+use luqual_vm::{PciAddress, PciFunction, Ram, TRACE, TraceEvents, Traced, file_of, frames_of, parse_trace};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
@@ -301,7 +299,7 @@ fn host_view_of(
         return HostView { deaf, ..HostView::default() };
     };
     let (device, address) = (*device, before.address);
-    let of = TracedDevice { device, address, requester: profile.bus.requester(address), iommu: profile.iommu };
+    let of = TracedDevice { device, address, requester: address.requester_on(profile.bus), iommu: profile.iommu };
     let trace = traced.as_ref().map_err(Clone::clone).and_then(|events| DeviceTrace::of(events, written, part, of));
     let ticks = || {
         let no_ticks = || deaf_page("no tick of the source was seen".to_owned());
@@ -453,7 +451,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ram");
         std::fs::write(&path, [[7; PAGE], [0; PAGE]].concat()).unwrap();
-        let ram = Ram::open(&path, 2 * PAGE as u64).unwrap();
+        let ram = Ram::of_file(&path, 2 * PAGE as u64).unwrap();
         let known = |at| KnownPage { at, digest: digest(&[7; PAGE]) };
         assert!(sees(&ram, &known(0)).unwrap().is_ok());
         assert!(sees(&ram, &known(PAGE as u64)).unwrap().is_err());

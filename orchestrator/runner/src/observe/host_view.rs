@@ -179,7 +179,8 @@ mod tests {
     use super::super::device_trace::TracedDevice;
     use super::super::witness::Hears;
     use super::*;
-    use luqual_vm::{Device, Iommu, PciAddress, TraceEvents, parse_trace, profile::IntelMode};
+    use luqual_model::{Device, Iommu};
+    use luqual_vm::{PciAddress, TraceEvents, parse_trace};
 
     const NVME: PciAddress = PciAddress { bus: 0, slot: 7, function: 0 };
 
@@ -210,7 +211,7 @@ mod tests {
         let parts: [&[&str]; 6] = [&source, &[&marks[0], OFF], blackout, &[&marks[1]], open, &[&marks[2], RESET]];
         let text: String = parts.concat().iter().map(|line| format!("7@1000.000000:{line}\n")).collect();
         let events = parse_trace(&text);
-        let iommu = Iommu::Intel { mode: IntelMode::Legacy, remapping: true };
+        let iommu = Iommu::Intel;
         let trace = DeviceTrace::of(
             &events,
             &written,

@@ -198,7 +198,7 @@ mod tests {
             }
             std::fs::write(&path, page).unwrap();
             let paused = PausedMachine { account: 0, held_us: 0, paused_us: 0, holds };
-            NestedVm::watch(Ram::open(&path, 4096).unwrap(), paused, 0, Instant::now()).is_ok()
+            NestedVm::watch(Ram::of_file(&path, 4096).unwrap(), paused, 0, Instant::now()).is_ok()
         };
         let (magic, beat, holding) = ((Word::Magic, MAGIC), (Word::Beat, 7), (Word::Holding, 1));
         assert!(watch(&[magic, beat, holding], true) && watch(&[magic, beat], false));

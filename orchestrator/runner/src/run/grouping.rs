@@ -1,9 +1,8 @@
 //! Decides which cells share a boot. Pure.
 
 use crate::requirements::machine_lacks;
-use luqual_model::{Outcome, PlannedCell};
+use luqual_model::{Outcome, PlannedCell, Profile};
 use luqual_protocol::Workload;
-use luqual_vm::profile;
 use std::collections::HashMap;
 
 /// The most workloads in one boot: their memory together has to fit into the guest.
@@ -12,20 +11,24 @@ const MOST: usize = 32;
 /// Groups the cells into boots, in plan order; each boot has the indices of its cells in the plan. Cells share a boot
 /// if the ABI strings predict that they survive (some may be known to fail probes of their own), or if the target
 /// should refuse the whole handover of each. If such a boot ends otherwise, each of its cells runs again alone.
-/// `find` returns a workload by name.
-pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&'w Workload>) -> Vec<Vec<usize>> {
+/// `find` returns a workload by name, `profile` a machine.
+pub fn group_cells<'w>(
+    planned: &[&PlannedCell],
+    find: impl Fn(&str) -> Option<&'w Workload>,
+    profile: impl Fn(&str) -> Option<&'w Profile>,
+) -> Vec<Vec<usize>> {
     let mut boots: Vec<Vec<usize>> = Vec::new();
     // The boots that can take more cells, with their workloads.
     let mut open: HashMap<GroupKey<'_>, Vec<(usize, Vec<&Workload>)>> = HashMap::new();
     for (number, plan) in planned.iter().enumerate() {
-        let workload = find(&plan.key.workload);
-        let Some((shared, workload)) = workload.and_then(|it| group_key(plan, it).zip(Some(it))) else {
+        let (workload, machine) = (find(&plan.key.workload), profile(&plan.key.profile));
+        let Some((shared, workload)) = workload.and_then(|it| group_key(plan, it, machine).zip(Some(it))) else {
             boots.push(vec![number]);
             continue;
         };
         let open = open.entry(shared).or_default();
         // The devices of one IOMMU group can only have one owner at a time.
-        let one_group = profile::find(&plan.key.profile).is_some_and(|it| it.bus.is_one_group());
+        let one_group = machine.is_some_and(|it| it.bus.is_one_group());
         let beside = |it: &&Workload| it.goes_with(workload) && !(one_group && it.device.is_some());
         let takes = |taken: &[&Workload]| taken.len() < MOST && taken.iter().all(beside);
         match open.iter_mut().find(|(_, taken)| takes(taken)) {
@@ -45,8 +48,8 @@ pub fn group_cells<'w>(planned: &[&PlannedCell], find: impl Fn(&str) -> Option<&
 /// What the cells of a boot have in common: the pair, the profile, and the expected end.
 type GroupKey<'a> = (&'a str, &'a str, &'a str, Outcome);
 
-fn group_key<'a>(plan: &'a PlannedCell, workload: &Workload) -> Option<GroupKey<'a>> {
-    let lacks = profile::find(&plan.key.profile).and_then(|profile| machine_lacks(profile, workload));
+fn group_key<'a>(plan: &'a PlannedCell, workload: &Workload, machine: Option<&Profile>) -> Option<GroupKey<'a>> {
+    let lacks = machine.and_then(|machine| machine_lacks(machine, workload));
     // A cell that will be skipped must not end the boot of others.
     if !workload.shares_boot || lacks.is_some() {
         return None;
@@ -76,6 +79,7 @@ fn expected(plan: &PlannedCell) -> (Outcome, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use luqual_config::own_machine;
     use luqual_model::{CellKey, Expectation, Prediction};
     use luqual_protocol::find_workload;
 
@@ -97,7 +101,7 @@ mod tests {
             plan("a", "memfd.basic"),
         ];
         let planned: Vec<&PlannedCell> = plans.iter().collect();
-        assert_eq!(group_cells(&planned, find_workload), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
+        assert_eq!(group_cells(&planned, find_workload, own_machine), [vec![0, 2, 5], vec![1], vec![3], vec![4]]);
     }
 
     #[test]
@@ -120,13 +124,16 @@ mod tests {
             elsewhere,
         ];
         let planned: Vec<&PlannedCell> = plans.iter().collect();
-        assert_eq!(group_cells(&planned, find_workload), [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]);
+        assert_eq!(
+            group_cells(&planned, find_workload, own_machine),
+            [vec![0, 1], vec![2], vec![3, 5], vec![4], vec![6]]
+        );
         // Updates that are made otherwise go together where their options do.
         let otherwise =
             ["kexec.no-kaslr", "kexec.scratch-odd", "kexec.scratch-scaled", "kexec.kho-off", "kexec.loaded-before"];
         let otherwise = otherwise.map(|workload| plan("a", workload));
         assert_eq!(
-            group_cells(&otherwise.iter().collect::<Vec<_>>(), find_workload),
+            group_cells(&otherwise.iter().collect::<Vec<_>>(), find_workload, own_machine),
             [vec![0, 1], vec![2], vec![3], vec![4]]
         );
         // What makes a kernel warn would taint the others.
@@ -134,7 +141,7 @@ mod tests {
         let tainted = vec!["target: taint 512 (W)".to_owned()];
         warns[1].expectation = Some(Expectation { tainted, ..Expectation::of(Outcome::Lost) });
         let planned: Vec<&PlannedCell> = warns.iter().chain([&plans[0]]).collect();
-        assert_eq!(group_cells(&planned, find_workload), [vec![0, 2], vec![1]]);
+        assert_eq!(group_cells(&planned, find_workload, own_machine), [vec![0, 2], vec![1]]);
     }
 
     #[test]
@@ -143,7 +150,7 @@ mod tests {
             .map(|(name, it)| luqual_protocol::external(name, "a", "b", it));
         let find = |name: &str| [alone, shares].into_iter().find(|it| it.name == name).or_else(|| find_workload(name));
         let plans = ["external.alone", "memfd.basic", "external.shares", "external.alone"].map(|name| plan("a", name));
-        assert_eq!(group_cells(&plans.iter().collect::<Vec<_>>(), find), [vec![0], vec![1, 2], vec![3]]);
+        assert_eq!(group_cells(&plans.iter().collect::<Vec<_>>(), find, own_machine), [vec![0], vec![1, 2], vec![3]]);
     }
 
     #[test]
@@ -153,7 +160,8 @@ mod tests {
             plan.key.profile = profile.into();
             plan
         };
-        let count = |plans: &[PlannedCell]| group_cells(&plans.iter().collect::<Vec<_>>(), find_workload).len();
+        let count =
+            |plans: &[PlannedCell]| group_cells(&plans.iter().collect::<Vec<_>>(), find_workload, own_machine).len();
         let edu_and_nvme = |profile: &str| [on(profile, "vfio.edu.idle"), on(profile, "vfio.nvme.idle")];
         assert_eq!(count(&edu_and_nvme("vfio-intel")), 1);
         assert_eq!(count(&edu_and_nvme("vfio-one-slot")), 2);
@@ -168,7 +176,7 @@ mod tests {
     fn a_boot_has_a_bound() {
         let plans = vec![plan("a", "memfd.basic"); MOST + 1];
         let sizes: Vec<usize> =
-            group_cells(&plans.iter().collect::<Vec<_>>(), find_workload).iter().map(Vec::len).collect();
+            group_cells(&plans.iter().collect::<Vec<_>>(), find_workload, own_machine).iter().map(Vec::len).collect();
         assert_eq!(sizes, [MOST, 1]);
     }
 }

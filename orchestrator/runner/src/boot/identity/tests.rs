@@ -1,7 +1,6 @@
 use super::*;
 use luqual_protocol::VERSION;
 use luqual_vm::Accel;
-use luqual_vm::profile::PROFILES;
 
 fn kernel() -> KernelInfo {
     KernelInfo {
@@ -50,7 +49,5 @@ fn every_boot_has_a_nonce_of_its_own_on_its_command_line() {
     let kernel = kernel();
     let [first, second] = [1, 2].map(|nonce| Identity::new(&kernel, String::new(), nonce));
     assert_ne!(first.nonce, second.nonce);
-    assert!(
-        first.command_line(&PROFILES[0], Mode::plain(Accel::Tcg)).ends_with(&format!(" luqual.nonce={}", first.nonce))
-    );
+    assert!(first.command_line(Mode::plain(Accel::Tcg)).ends_with(&format!(" luqual.nonce={}", first.nonce)));
 }

@@ -1,9 +1,10 @@
 use super::*;
 use crate::boot::alone::needs_the_host;
 use crate::boot::{BootCell, BootKernel, Program};
-use luqual_model::{Append, CellKey, KernelInfo, PlannedCell};
+use luqual_config::own_machine;
+use luqual_model::{Append, CellKey, KernelInfo, PlannedCell, Profile};
 use luqual_protocol::find_workload;
-use luqual_vm::{Accel, QemuVersion, profile};
+use luqual_vm::{Accel, QemuVersion};
 use std::path::PathBuf;
 
 fn kernel(name: &str) -> BootKernel {
@@ -28,14 +29,14 @@ fn asked(workload: &str, fault: Option<&str>) -> Result<Vec<String>, String> {
     let workload = find_workload(workload).unwrap();
     let plan = planned(workload.profile, workload.name);
     let parts = vec![BootCell { workload, plan: &plan, program: None }];
-    let profile = profile::find(workload.profile).unwrap();
+    let profile = own_machine(workload.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
     let fault = fault.map(|it| it.parse::<Fault>().unwrap());
     if let Some(why) = needs_the_host(&boot, fault.as_ref()) {
         return Err(why);
     }
     let identities: Vec<Identity<'_>> =
-        (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into(), ["", ""])).collect();
+        (0..=boot.update().hops).map(|hop| boot.identity(hop, hop.into(), "", &Append::default())).collect();
     let mode = boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, Some(7));
     let steps = steps(&boot, 7, &identities, mode, &Deadlines::default());
     let text = requests(&steps, fault.as_ref()).unwrap();
@@ -85,9 +86,10 @@ fn a_program_may_run_as_long_as_its_phase_and_other_workloads_are_told_no_limit(
         BootCell { workload: program, plan: &plans[0], program: Some(Program::Here(b"")) },
         BootCell { workload: own, plan: &plans[1], program: None },
     ];
-    let profile = profile::find(program.profile).unwrap();
+    let profile = own_machine(program.profile).unwrap();
     let boot = Boot { source: &source, target: &target, profile, parts };
-    let identities: Vec<Identity<'_>> = (0..=1).map(|hop| boot.identity(hop, hop.into(), ["", ""])).collect();
+    let identities: Vec<Identity<'_>> =
+        (0..=1).map(|hop| boot.identity(hop, hop.into(), "", &Append::default())).collect();
     let mut deadlines = Deadlines::default();
     deadlines.set(Phase::Verify, 300);
     let steps = steps(&boot, 7, &identities, boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, None), &deadlines);
@@ -109,16 +111,20 @@ fn what_the_user_adds_goes_to_the_kernel_that_it_is_for_in_each_of_its_boots() {
     let workload = find_workload("lifecycle.there-and-back").unwrap();
     let plan = planned(workload.profile, workload.name);
     let parts = vec![BootCell { workload, plan: &plan, program: None }];
-    let profile = profile::find(workload.profile).unwrap();
-    let boot = Boot { source: &source, target: &target, profile, parts };
+    let own = Append { source: "mem=1G".into(), target: "mem=900M".into() };
+    let profile = Profile { append: own, ..own_machine(workload.profile).unwrap().clone() };
+    let boot = Boot { source: &source, target: &target, profile: &profile, parts };
     let append = Append { source: "mem=2G".into(), target: "nokaslr".into() };
     let lines = [0, 1, 2].map(|hop| {
-        let identity = boot.identity(hop, 7, ["", boot.appended(hop, &append)]);
-        identity.command_line(profile, boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, None))
+        let identity = boot.identity(hop, 7, "", &append);
+        identity.command_line(boot.mode(QemuVersion(99, 0, 0), Accel::Tcg, None))
     });
     for (line, (own, other)) in lines.iter().zip([("mem=2G", "nokaslr"), ("nokaslr", "mem=2G"), ("mem=2G", "nokaslr")])
     {
         let has = |option| line.split(' ').any(|word| word == option);
         assert!(has(own) && !has(other), "{line}");
     }
+    // A kernel takes the last of several; the user's are behind those of the machine.
+    let [source, target, _] = lines;
+    assert!(source.contains(" mem=1G mem=2G ") && target.contains(" mem=900M nokaslr "), "{source}\n{target}");
 }

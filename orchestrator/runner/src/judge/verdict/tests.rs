@@ -5,8 +5,9 @@ mod host;
 use super::*;
 use crate::judge::owed::Owed;
 use crate::observe::Withheld;
+use luqual_config::own_machine;
 use luqual_model::Probe;
-use luqual_vm::{Accel, Emulation, Mode, QemuVersion, profile};
+use luqual_vm::{Accel, Emulation, Mode, QemuVersion};
 
 fn complete() -> Evidence {
     Evidence {
@@ -24,7 +25,7 @@ fn complete() -> Evidence {
 }
 
 fn emulation(profile: &str, qemu: QemuVersion, accel: Accel) -> Emulation {
-    Emulation::of(qemu, profile::find(profile).unwrap(), Mode::plain(accel))
+    Emulation::of(qemu, own_machine(profile).unwrap(), Mode::plain(accel))
 }
 
 fn passed(name: &str) -> Probe {

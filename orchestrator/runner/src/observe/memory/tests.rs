@@ -10,7 +10,7 @@ const SEED: u64 = 42;
 fn machine() -> (tempfile::NamedTempFile, Ram, MemfdPages) {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(MIB).unwrap();
-    let ram = Ram::open(file.path(), MIB).unwrap();
+    let ram = Ram::of_file(file.path(), MIB).unwrap();
     let pages = [(At(0x5000), Filled(0)), (At(0x9000), Filled(3)), (At(0x2000), Zeros), (At(0x3000), Filled(0))];
     for (page, (place, content)) in pages.iter().enumerate() {
         if let (At(address), Filled(generation)) = (place, content) {
@@ -51,7 +51,7 @@ fn each_byte_is_compared_and_none_behind_the_end() {
 fn pages_of_one_run_are_all_compared() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(MIB).unwrap();
-    let ram = Ram::open(file.path(), MIB).unwrap();
+    let ram = Ram::of_file(file.path(), MIB).unwrap();
     let told = MemfdPages::new("zeros", 200 * PAGE as u64, (0..200).map(|page| (At(page * PAGE as u64), Zeros)));
     assert_eq!((told.runs.len(), found(&ram, &told)), (1, SAME.to_owned()));
     ram.write(199 * PAGE as u64 + 5, &[1]).unwrap();

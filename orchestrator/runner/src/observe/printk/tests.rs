@@ -28,7 +28,7 @@ impl Kernel {
     fn new() -> Self {
         let file = NamedTempFile::new().unwrap();
         file.as_file().set_len(4 * MIB).unwrap();
-        let ram = Ram::open(file.path(), 4 * MIB).unwrap();
+        let ram = Ram::of_file(file.path(), 4 * MIB).unwrap();
         let mut symbols = NamedTempFile::new().unwrap();
         writeln!(symbols, "{:016x} D other\n{:016x} b tainted_mask", IMAGE, IMAGE + TAINT - 0x100).unwrap();
         // The first ids and positions are just below an overflow (DESC0_ID, BLK0_LPOS).

@@ -2,9 +2,9 @@
 
 use crate::boot::{Boot, BootCell, BootKernel, Host, run_once};
 use crate::fake::{FakeLab, Play, Script, pages};
+use luqual_config::own_machine;
 use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, PlannedCell};
 use luqual_protocol::{NotDone, Probe, Reply, Said, find_workload};
-use luqual_vm::profile;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -59,7 +59,7 @@ impl Trial {
             expectation: None,
         };
         let parts = vec![BootCell { workload, plan: &plan, program: None }];
-        let profile = profile::find(workload.profile).unwrap();
+        let profile = own_machine(workload.profile).unwrap();
         let boot = Boot { source: &source, target: &target, profile, parts };
         let folder = tempfile::tempdir().unwrap();
         let lab = FakeLab::new(self.script, target.info.clone());
