@@ -43,6 +43,8 @@ pub enum Pairs {
     Upgrades,
     /// Every kernel with the next one in the list.
     Adjacent,
+    /// The first kernel with itself, and with every other one, both ways.
+    WithFirst,
     /// The pairs that match one of these patterns: source, target.
     Listed(Vec<(KernelPattern, KernelPattern)>),
 }
@@ -66,6 +68,7 @@ impl Matrix {
             Pairs::All => true,
             Pairs::Upgrades => source <= target,
             Pairs::Adjacent => source + 1 == target,
+            Pairs::WithFirst => source == 0 || target == 0,
             Pairs::Listed(listed) => {
                 listed.iter().any(|(from, to)| from.takes(named(source)) && to.takes(named(target)))
             }
@@ -144,7 +147,9 @@ fn once(texts: &[Text<'_>]) {
 fn pairs(table: &Table<'_>, kernels: Option<&[String]>) -> Option<Pairs> {
     let before = table.mistakes();
     let hint = || {
-        Some(format!("write all, upgrades, adjacent, or a list such as [\"7.1 -> >=7.2\"]; a range is {RANGE_SYNTAX}"))
+        Some(format!(
+            "write all, upgrades, adjacent, with-first, or a list such as [\"7.1 -> >=7.2\"]; a range is {RANGE_SYNTAX}"
+        ))
     };
     let texts = table.text_or_texts("pairs");
     let pairs = match texts.as_slice() {
@@ -156,6 +161,7 @@ fn pairs(table: &Table<'_>, kernels: Option<&[String]>) -> Option<Pairs> {
         }
         [one] if one.text == "all" => Some(Pairs::All),
         [one] if one.text == "upgrades" => Some(Pairs::Upgrades),
+        [one] if one.text == "with-first" => Some(Pairs::WithFirst),
         [one] if one.text == "adjacent" => {
             if kernels.is_some_and(|kernels| kernels.len() == 1) {
                 one.wrong("`adjacent` needs at least two kernels", None);

@@ -4,6 +4,7 @@ use crate::base::Base;
 use crate::debian::{DebianPackage, sha256_of};
 use crate::error::KernelError;
 use crate::patches::Series;
+use crate::same_as::{Same, Written, resolve};
 use luqual_config::document::{self, Table};
 use luqual_model::Version;
 use luqual_model::bounds::TEXT_FILE;
@@ -50,6 +51,8 @@ pub struct Catalog {
 pub struct Entry {
     /// The name, such as 7.3.4 or 7.3.4-mine.
     pub version: String,
+    /// The name of the entry whose kernel it is: its own, or another's with another command line.
+    pub built_as: String,
     /// The source.
     pub source: Source,
     /// The patches for the source, if any.
@@ -143,14 +146,18 @@ impl Catalog {
 
     fn read(file: &str, text: &str, beside: &Beside<'_>, is_own: bool) -> Result<Self, KernelError> {
         let entries = document::read(file, text, |table| {
-            table.named("kernel", |name, table| {
+            let entries = table.named("kernel", |name, table| {
                 if Version::of(name.text).is_none() {
                     let hint =
                         "begin the name with a version, such as 7.3.4-mine: filters and expectations compare versions";
                     name.wrong(format!("`{}` does not begin with a version", name.text), Some(hint.to_owned()));
                 }
-                entry(name.text, table, beside)
-            })
+                match table.text("same_as") {
+                    Some(same_as) => Some(Written::Same(Same::read(name, same_as, table))),
+                    None => entry(name.text, table, beside).map(|entry| Written::Built(Box::new(entry))),
+                }
+            });
+            resolve(entries?)
         })?;
         Ok(Self { entries, is_own })
     }
@@ -253,6 +260,7 @@ fn entry(version: &str, table: &Table<'_>, beside: &Beside<'_>) -> Option<Entry>
         .collect();
     Some(Entry {
         version: version.to_owned(),
+        built_as: version.to_owned(),
         source: source?,
         patches,
         base: base?,
@@ -451,7 +459,8 @@ mod tests {
             "7.3.4-modular",
             "7.3.4-no-memfd",
         ];
-        assert_eq!(catalog.versions().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(known));
+        let built = catalog.entries().iter().filter(|entry| entry.version == entry.built_as);
+        assert_eq!(built.map(|entry| entry.version.as_str()).collect::<BTreeSet<_>>(), BTreeSet::from(known));
         assert!(matches!(catalog.find("7.1.3").unwrap().patches, Some(Series::Own(_))));
         assert!(catalog.entries().iter().all(|entry| entry.fragment.contains("CONFIG_LIVEUPDATE=y")));
     }

@@ -122,7 +122,7 @@ pub(crate) fn entry(spec: &str, catalog: &Catalog) -> Result<Option<Entry>, Kern
     })?;
     let version = tree.spec(&commit.id);
     let source = Source::Commit { tree: tree.path, id: commit.id, release };
-    Ok(Some(Entry { version, source, patches: None, ..like.clone() }))
+    Ok(Some(Entry { built_as: version.clone(), version, source, patches: None, ..like.clone() }))
 }
 
 fn closest_entry<'a>(catalog: &'a Catalog, release: &str) -> Option<&'a Entry> {

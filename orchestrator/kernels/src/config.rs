@@ -221,6 +221,7 @@ mod tests {
     fn entry(fragment: &str, not_applicable: &[&str]) -> Entry {
         Entry {
             version: "1".into(),
+            built_as: "1".into(),
             source: Source::Tree("/x".into()),
             patches: None,
             base: Base::AllNo,

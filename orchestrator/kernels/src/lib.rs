@@ -25,6 +25,7 @@ mod predict;
 mod progress;
 mod recipe;
 mod rpm;
+mod same_as;
 mod selftests;
 mod store;
 pub mod tools;

@@ -56,7 +56,7 @@ pub fn mutants(catalog: &Catalog, of: &str, folder: &Path) -> Result<Vec<Mutant>
             Some(base) => Series::OnTop { base: Box::new(base), patch: path },
             None => own,
         };
-        let entry = Entry { version, patches: Some(series), ..entry.clone() };
+        let entry = Entry { built_as: version.clone(), version, patches: Some(series), ..entry.clone() };
         Ok(Mutant { name, subject, found_by, survives, entry })
     };
     files.into_iter().map(mutant).collect()

@@ -55,7 +55,7 @@ impl<'a> Recipe<'a> {
     /// The folder for the result, below `parent`.
     pub(crate) fn folder(&self, parent: &Path) -> Result<PathBuf, KernelError> {
         // The name of a commit begins with the path of its tree.
-        let name = self.entry.version.rsplit('/').next().unwrap_or_default();
+        let name = self.entry.built_as.rsplit('/').next().unwrap_or_default();
         let folder = |gcc: &str| parent.join(format!("{name}-{}", &self.key(gcc)[..16]));
         match tools::compiler() {
             Ok((major, _)) => Ok(folder(&major)),
@@ -65,9 +65,9 @@ impl<'a> Recipe<'a> {
     }
 
     fn key(&self, gcc: &str) -> String {
-        let Entry { version, fragment, base, .. } = self.entry;
+        let Entry { built_as, fragment, base, .. } = self.entry;
         let mut parts =
-            vec![VERSION.to_string(), version.clone(), self.source.clone(), fragment.clone(), format!("gcc {gcc}")];
+            vec![VERSION.to_string(), built_as.clone(), self.source.clone(), fragment.clone(), format!("gcc {gcc}")];
         // An entry without these options keeps the key from before they existed.
         if let Base::Whole(whole) = base {
             parts.extend(whole.key());
@@ -125,6 +125,7 @@ pub(crate) mod tests {
     pub(crate) fn entry() -> Entry {
         Entry {
             version: "9.9.9".into(),
+            built_as: "9.9.9".into(),
             source: Source::Tarball { url: "x".into(), sha256: "ab".into() },
             patches: None,
             base: Base::AllNo,
@@ -146,7 +147,7 @@ pub(crate) mod tests {
         assert_ne!(base, key(Entry { source: other_source, ..entry() }));
         assert_ne!(base, key(Entry { fragment: "CONFIG_A=n\n".into(), ..entry() }));
         // How it is booted is not.
-        assert_eq!(base, key(Entry { command_line: "quiet".into(), ..entry() }));
+        assert_eq!(base, key(Entry { command_line: "quiet".into(), version: "9.9.9-quiet".into(), ..entry() }));
 
         let whole = |from: Origin, modules: &[&str]| {
             let modules = modules.iter().map(|name| (*name).to_owned()).collect();

@@ -31,6 +31,7 @@ fn pairs_by_name_and_by_ranges() {
     };
     assert_eq!(of("\"upgrades\""), "7.0 7.0, 7.0 7.1, 7.0 7.2, 7.1 7.1, 7.1 7.2, 7.2 7.2");
     assert_eq!(of("\"adjacent\""), "7.0 7.1, 7.1 7.2");
+    assert_eq!(of("\"with-first\""), "7.0 7.0, 7.0 7.1, 7.0 7.2, 7.1 7.0, 7.2 7.0");
     assert_eq!(of("[\"<7.2 -> 7.2\", \"7.2.12 -> 7.0\"]"), "7.0 7.2, 7.1 7.2, 7.2 7.0");
     assert_eq!(of("\"7.1 -> *\""), "7.1 7.0, 7.1 7.1, 7.1 7.2");
 }
@@ -52,7 +53,7 @@ fn mistakes_have_their_positions() {
     let told = read("m.toml", text, &KNOWN).unwrap_err().to_string();
     for line in [
         "m.toml:2:12: unknown kernel `7.2.122`\n  hint: is `7.2.12` meant?",
-        "m.toml:3:9: `al` does not select pairs\n  hint: write all, upgrades, adjacent, or a list such as",
+        "m.toml:3:9: `al` does not select pairs\n  hint: write all, upgrades, adjacent, with-first, or a list such as",
         "m.toml:4:25: unknown workload `vfio.*`\n  hint: known: memfd.basic",
         "m.toml:6:1: unknown phase `bot`\n  hint: is `boot` meant?",
         "m.toml:7:1: a deadline of 0 s is too short for boot",

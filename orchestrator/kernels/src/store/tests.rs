@@ -36,6 +36,7 @@ fn tree(folder: &Path) -> PathBuf {
 fn entry(source: Source) -> Entry {
     Entry {
         version: "9.9.9".into(),
+        built_as: "9.9.9".into(),
         source,
         patches: None,
         base: Base::AllNo,
