@@ -2,7 +2,7 @@
 
 use crate::journal::write_journal;
 use crate::record::Record;
-use luqual_model::{KernelInfo, OutcomeSettings, Partition, ProgramInfo, RunInfo};
+use luqual_model::{KernelInfo, OutcomeSettings, Partition, Profile, ProgramInfo, RunInfo};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -72,6 +72,7 @@ impl<'a> Merged<'a> {
         run.interrupted = runs().any(|run| run.interrupted);
         run.kernels = runs().flat_map(|run| run.kernels.clone()).collect();
         run.programs = runs().flat_map(|run| run.programs.clone()).collect();
+        run.machines = runs().flat_map(|run| run.machines.clone()).collect();
         run.planned = places.iter().map(|(whose, own)| parts[*whose].run.planned[*own].clone()).collect();
         Ok(Self { parts, run, places })
     }
@@ -98,15 +99,16 @@ fn are_of_one_run(one: &Record, other: &Record) -> Result<(), String> {
 
 const NOT_ALL: &str = "the parts do not cover all cells";
 
-/// The kernels and programs that the parts name, each as in the first part that names it.
+/// The kernels, programs and machines that the parts name, each as in the first part that names it.
 #[derive(Default)]
 struct Definitions<'a> {
     kernels: BTreeMap<&'a str, (&'a KernelInfo, &'a Record)>,
     programs: BTreeMap<&'a str, (&'a ProgramInfo, &'a Record)>,
+    machines: BTreeMap<&'a str, (&'a Profile, &'a Record)>,
 }
 
 impl<'a> Definitions<'a> {
-    /// Adds those of a part. An error if the part has another kernel or program by a known name.
+    /// Adds those of a part. An error if the part has another kernel, program or machine by a known name.
     fn take(&mut self, record: &'a Record) -> Result<(), String> {
         let differ = |other: &Record, what: String| Err(format!("{} and {} differ in {what}", other.name, record.name));
         for (name, info) in &record.run.kernels {
@@ -121,6 +123,12 @@ impl<'a> Definitions<'a> {
                 return differ(whose, format!("program {name}"));
             }
         }
+        for (name, profile) in &record.run.machines {
+            let (known, whose) = *self.machines.entry(name).or_insert((profile, record));
+            if known != profile {
+                return differ(whose, format!("machine {name}"));
+            }
+        }
         Ok(())
     }
 }
@@ -128,7 +136,7 @@ impl<'a> Definitions<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{cell, record_of};
+    use crate::samples::{cell, machine, record_of};
     use luqual_model::Outcome;
 
     fn part(number: u32, of: u32, places: &[usize]) -> Record {
@@ -138,6 +146,7 @@ mod tests {
         record.run.partition =
             Some(Partition { number, of, cells: 5, places: places.to_vec(), selection: "all".into() });
         record.name = format!("part-{number}");
+        record.run.machines.insert("q35-intel".into(), machine("q35-intel"));
         record
     }
 
@@ -184,6 +193,9 @@ mod tests {
         };
         assert!(change(|run| run.tool.push('x')).ends_with("differ in the version of luqual"));
         assert!(change(|run| run.settings.seed += 1).contains("settings: seed"));
+        assert!(
+            change(|run| run.machines.get_mut("q35-intel").unwrap().memory_mib = 8192).ends_with("machine q35-intel")
+        );
         assert_eq!(
             change(|run| run.partition.as_mut().unwrap().cells = 6),
             "part-2 and part-1 are parts of different selections"

@@ -2,8 +2,9 @@
 
 use crate::record::Record;
 use luqual_model::{
-    Attempt, Blackout, CellKey, CellRecord, End, Event, Finding, FindingKind, Frames, HostInfo, KernelInfo, Outcome,
-    Phase, PhaseEnd, PhaseRecord, PlannedCell, Probe, RunInfo, Side, Span, Stamped, Status,
+    Append, Attempt, Blackout, Bus, CellKey, CellRecord, End, Event, Finding, FindingKind, Frames, HostInfo, Iommu,
+    KernelInfo, Outcome, Phase, PhaseEnd, PhaseRecord, PlannedCell, Probe, Profile, RunInfo, Side, Span, Stamped,
+    Status,
 };
 use std::io::{self, Seek, Write};
 
@@ -201,6 +202,25 @@ pub(crate) fn planned_and(cells: Vec<CellRecord>) -> Record {
 /// A run of other cells.
 pub(crate) fn record_of(cells: Vec<CellRecord>) -> Record {
     written(cells.iter().map(|cell| cell.plan.clone()).collect(), cells)
+}
+
+/// A machine of that name.
+pub(crate) fn machine(name: &str) -> Profile {
+    Profile {
+        name: name.into(),
+        summary: "a machine".into(),
+        machine: "q35".into(),
+        cpu: "max".into(),
+        cpus: 2,
+        sockets: 1,
+        memory_mib: 1024,
+        nodes: Vec::new(),
+        iommu: Iommu::Intel,
+        bus: Bus::Root,
+        devices: Vec::new(),
+        qemu: Vec::new(),
+        append: Append::default(),
+    }
 }
 
 /// A run of which no cell has ended.
