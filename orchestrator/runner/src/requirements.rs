@@ -36,7 +36,13 @@ pub(crate) fn kernel_lacks(
 
 /// What a workload requires and machines of `profile` lack; `None` if nothing.
 pub(crate) fn machine_lacks(profile: &Profile, workload: &Workload) -> Option<String> {
-    let (device, name) = (workload.device?, &profile.name);
+    let (name, has, needs) = (&profile.name, profile.memory_mib, workload.memory_mib);
+    if has < needs {
+        return Some(format!(
+            "the profile {name} has {has} MiB of memory, and {needs} MiB are needed: --memory {needs}M"
+        ));
+    }
+    let device = workload.device?;
     if profile.device(device.word()).is_none() {
         return Some(format!("the profile {name} has no {device}"));
     }
@@ -92,5 +98,14 @@ mod tests {
             "the profile vfio-intel has no slot from which nvme can be unplugged"
         );
         assert_eq!(lacks("q35-intel", "memfd.basic"), None);
+    }
+
+    #[test]
+    fn a_workload_needs_the_memory_that_it_says() {
+        let large = find_workload("scale.bytes-6g").unwrap();
+        let plain = own_machine(large.profile).unwrap();
+        let lacks = machine_lacks(plain, large).unwrap();
+        assert_eq!(lacks, "the profile q35-intel has 1024 MiB of memory, and 8192 MiB are needed: --memory 8192M");
+        assert_eq!(machine_lacks(&Profile { memory_mib: 8192, ..plain.clone() }, large), None);
     }
 }

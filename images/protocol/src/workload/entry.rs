@@ -35,6 +35,8 @@ pub struct Workload {
     /// Whether the device's own descriptor is preserved, with the registers and the work of the device (D3 to D5).
     /// Otherwise a workload asks for what every kernel promises of a device: D0 to D2.
     pub preserves_device: bool,
+    /// The memory in MiB that its machine must have; 0 if any machine has enough.
+    pub memory_mib: u64,
     /// Why `luqual qualify` does not run it by default; `None` if it does.
     pub left_out: Option<&'static str>,
     /// Whether it takes minutes; it then runs only if it is named in full, and no glob matches it.
@@ -109,6 +111,7 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
         device: None,
         unplug: None,
         preserves_device: false,
+        memory_mib: 0,
         left_out: None,
         long: false,
     }
@@ -148,6 +151,11 @@ impl Workload {
     /// Gives the workload a boot of its own.
     pub(super) const fn alone(self) -> Self {
         Self { shares_boot: false, ..self }
+    }
+
+    /// Sets the memory that its machine must have.
+    pub(super) const fn with_memory(self, memory_mib: u64) -> Self {
+        Self { memory_mib, ..self }
     }
 
     /// Declares that the workload takes minutes.

@@ -19,7 +19,16 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "a memfd of 528 MiB, more than half of the machine's memory, keeps every byte",
         "mm/memfd_luo.c, memfd_luo_preserve_folios(); kernel/liveupdate/kexec_handover.c, kho_preserve_vmalloc()",
         "a list of pages that needs a list of its own which is longer than a page",
-    ),
+    )
+    .with_memory(1024),
+    w(
+        "scale.bytes-6g",
+        "a memfd of 6 GiB, most of a machine with 8 GiB, keeps every byte",
+        "mm/memfd_luo.c, memfd_luo_preserve_folios(); kernel/liveupdate/kexec_handover.c, kho_preserve_vmalloc()",
+        "an address or a number of pages that is cut to 32 bits, and memory of another node than the first",
+    )
+    .long()
+    .with_memory(8192),
     w(
         "scale.curve-bytes",
         "memfds of 1, 8, 64, 256 and 512 MiB, an update each, keep every byte; the record has how long each step takes",

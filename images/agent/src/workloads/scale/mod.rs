@@ -12,9 +12,11 @@ use numbered::{numbered, raise_limit, tag, whole};
 use rustix::fd::AsFd;
 
 const BYTES: PreservedMemfd = PreservedMemfd { session: "control", token: 1, memfd: Memfd::new("528m", 528 << 20) };
+const MANY_BYTES: PreservedMemfd = PreservedMemfd { memfd: Memfd::new("6g", 6 << 30), ..BYTES };
 
 pub(super) const CASES: &[Case] = &[
     Case { kept: &[BYTES], ..Case::new("scale.bytes-528m") },
+    Case { kept: &[MANY_BYTES], ..Case::new("scale.bytes-6g") },
     Case { source: curve::bytes, target: curve::bytes_back, ..Case::new("scale.curve-bytes") },
     Case { source: curve::files, target: curve::files_back, ..Case::new("scale.curve-files") },
     Case { source: curve::sessions, target: curve::sessions_back, ..Case::new("scale.curve-sessions") },
