@@ -17,7 +17,7 @@ fn every_report_has_the_subjects_and_none_takes_them_for_markup() {
     assert!(crate::markdown(&record).unwrap().contains("7.3.4 carries 1 patch: mm: \\<b\\>a\\</b\\> \\| \\*b\\*"));
     assert!(crate::ktap(&record).unwrap().contains(&format!("# kernel {line}\n")));
     assert!(crate::kcidb(&record, "x").unwrap().contains("\"subject\": \"mm: <b>a</b> | *b*\""));
-    let qualification = crate::Qualification::of(&record).unwrap();
+    let qualification = crate::Qualification::of(&record, &luqual_model::Policy::own()).unwrap();
     assert!(qualification.text(&record.run).contains("carries 1 patch: mm: <b>a</b> | *b*"));
     assert!(qualification.html(&record.run).contains("carries 1 patch: mm: &lt;b&gt;"));
     assert!(crate::junit(&record).unwrap().contains("mm: &lt;b&gt;a"));
@@ -50,11 +50,13 @@ fn what_a_guest_a_kernel_or_a_file_says_is_plain_text_in_every_format() {
     (kernel.name, kernel.release, kernel.provenance) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
     kernel.patches = vec![Patch { subject: HOSTILE.into(), sha256: "ab".into() }];
     record.run.kernels.insert(HOSTILE.into(), kernel);
+    let machine = luqual_model::Profile { qemu: vec![HOSTILE.into()], ..crate::samples::machine(HOSTILE) };
+    record.run.machines.insert(HOSTILE.into(), machine);
 
     let mut page = Vec::new();
     let console = |_: &luqual_model::CellRecord, _: &str| Some(HOSTILE.to_owned());
     crate::html(&record, crate::Evidence { read: &console, linked: true }, &mut page).unwrap();
-    let qualification = crate::Qualification::of(&record).unwrap();
+    let qualification = crate::Qualification::of(&record, &luqual_model::Policy::own()).unwrap();
     let csv = crate::curve_csv(&record).unwrap().unwrap();
     for (format, text) in [
         ("HTML", String::from_utf8(page).unwrap()),

@@ -25,8 +25,8 @@ pub use request::{
     Reaches, Reply, Request, Said, VmReport, WorkloadPage, Written,
 };
 pub use workload::{
-    Device, EXTERNAL, LoadTime, Requirement, Unplug, Update, Workload, external, find as find_workload, program_path,
-    workloads,
+    Consequence, Device, EXTERNAL, LoadTime, Requirement, Unplug, Update, Workload, external, find as find_workload,
+    program_path, workloads,
 };
 
 /// The version of the protocol. It rises with every incompatible change; both sides must have the same version.

@@ -1,7 +1,7 @@
 //! TOML with positions, the matrix, and what it selects. All mistakes of a file are reported at once.
 //!
 //! The modules from the bottom up: `document`, `filter`, `names`, `deadlines`; `machine`, `pairs`, `expect`, `program`,
-//! which read one kind of table each; `matrix`, which reads a whole file; `propose`, which writes one.
+//! `policy`, which read one kind of table each; `matrix`, which reads a whole file; `propose`, which writes one.
 
 mod deadlines;
 pub mod document;
@@ -11,6 +11,7 @@ mod machine;
 pub mod matrix;
 mod names;
 mod pairs;
+mod policy;
 mod program;
 mod propose;
 

@@ -4,8 +4,9 @@ use crate::document::{self, Mistakes};
 use crate::expect::{self, Expectations};
 use crate::machine::{self, own_machines};
 use crate::pairs;
+use crate::policy;
 use crate::program::{self, Program};
-use luqual_model::Profile;
+use luqual_model::{Policy, Profile};
 
 pub use crate::names::KnownNames;
 pub use crate::pairs::Matrix;
@@ -22,6 +23,8 @@ pub struct MatrixFile {
     pub machines: Vec<Profile>,
     /// The external programs, by name.
     pub programs: Vec<Program>,
+    /// The policies, by name.
+    pub policies: Vec<Policy>,
     /// What cells are known to do, in whichever matrix they are.
     pub expectations: Expectations,
     /// Whether its expectations stand alone. Otherwise they are added to luqual's own.
@@ -40,9 +43,17 @@ pub fn read(file: &str, text: &str, known: &KnownNames<'_>) -> Result<MatrixFile
         let profiles: Vec<&str> = known.profiles.iter().copied().chain(of_file).collect();
         let known = &KnownNames { workloads: &workloads, profiles: &profiles, ..*known };
         let matrices = table.named("matrix", |name, table| pairs::read(name.text, table, known));
+        let policies = policy::read(table, known);
         // What an unreadable matrix has is unknown.
         let expectations = expect::read(table, matrices.as_ref(), known);
-        Some(MatrixFile { matrices: matrices?, machines: machines?, expectations, programs: programs?, stands_alone })
+        Some(MatrixFile {
+            matrices: matrices?,
+            machines: machines?,
+            policies: policies?,
+            expectations,
+            programs: programs?,
+            stands_alone,
+        })
     })
 }
 

@@ -78,7 +78,7 @@ pub use mutants::{MutantResult, MutantsRequest, Score, mutants};
 pub use notice::{Building, Listener, Notice};
 pub use plan::{Plan, plan};
 pub use profiles::Profiles;
-pub use qualify::{QUALIFICATION_PAGE, qualify};
+pub use qualify::{QUALIFICATION_PAGE, policy, qualify};
 pub use registry::Registry;
 pub use report_files::{evidence, write_report};
 pub use repro::{Comparison, ReproRequest, Reproduction, repro};

@@ -4,26 +4,42 @@ use crate::context::Context;
 use crate::error::EngineError;
 use crate::folder::{Finished, IfExists};
 use crate::interactive::Interactive;
-use crate::request::RunRequest;
+use crate::kernels::open_store;
+use crate::request::{KernelSource, RunRequest};
 use crate::run::run;
+use crate::selection;
+use luqual_model::Policy;
 use luqual_protocol::workloads;
 use luqual_reports::Qualification;
 use luqual_runner::JOURNAL;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 /// The name of the HTML page in the run's folder.
 pub const QUALIFICATION_PAGE: &str = "qualification.html";
 
-/// Runs one pair and judges it. Writes the result into the run's folder, as text and as HTML.
+/// The policy of that name in a matrix file; luqual's own if none is named.
+pub fn policy(name: Option<&str>, matrix_file: Option<&Path>, kernels: &KernelSource) -> Result<Policy, EngineError> {
+    let own = Policy::own();
+    let Some(name) = name.filter(|name| *name != own.name) else { return Ok(own) };
+    let policies = selection::matrix_file(matrix_file, &open_store(kernels)?)?.policies;
+    let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).chain([own.name.as_str()]).collect();
+    let hint = format!("there are {}; --matrix-file names a file with [policy.{name}]", names.join(", "));
+    let found = policies.iter().find(|policy| policy.name == name).cloned();
+    found.ok_or_else(|| EngineError::usage(format!("there is no policy `{name}`")).hint(hint))
+}
+
+/// Runs one pair and judges it by a policy. Writes the result into the run's folder, as text and as HTML.
 pub async fn qualify(
     context: &Context<'_>,
     request: &RunRequest,
+    policy: &Policy,
     interactive: Interactive,
 ) -> Result<(Finished, Qualification), EngineError> {
     let finished = run(context, request, IfExists::Fail, interactive).await?;
     let Finished { record, folder } = &finished;
-    let qualification = Qualification::of(record).map_err(EngineError::own(folder.join(JOURNAL).display()))?;
+    let qualification = Qualification::of(record, policy).map_err(EngineError::own(folder.join(JOURNAL).display()))?;
     let qualification =
         qualification.leaving_out(left_out(record.run.planned.iter().map(|cell| cell.key.workload.as_str())));
     let (text, page) = (qualification.text(&record.run), qualification.html(&record.run));

@@ -81,8 +81,9 @@ pub enum Otherwise {
     /// All, except those that take minutes.
     #[default]
     All,
-    /// Of these, the workloads that a released kernel passes.
-    Qualifying,
+    /// The workloads that a policy requires, by their globs, and that a released kernel passes; others only by their full
+    /// names.
+    Required(Vec<String>),
     /// One workload.
     Only(String),
 }

@@ -6,7 +6,7 @@ use crate::profiles::Profiles;
 use crate::registry::Registry;
 use crate::request::{Otherwise, Pairs, Selection};
 use luqual_config::matrix::{self, KnownNames, Matrix, MatrixFile};
-use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject, own_machines};
+use luqual_config::{Budget, Deadlines, Expectations, Filter, Named, Subject, matches, own_machines};
 use luqual_kernels::{Catalog, KernelError, Store};
 use luqual_model::bounds::TEXT_FILE;
 use luqual_model::{CellKey, Partition};
@@ -105,12 +105,15 @@ impl Selection {
         registry: &Registry,
     ) -> Result<Vec<&'static Workload>, EngineError> {
         let is_asked = |workload: &Workload| match &self.otherwise {
-            Otherwise::All => true,
-            Otherwise::Qualifying => workload.left_out.is_none(),
+            Otherwise::All => !workload.long,
+            Otherwise::Required(globs) => {
+                let is_left_out = workload.long || workload.left_out.is_some();
+                globs.iter().any(|glob| glob == workload.name || !is_left_out && matches(glob, workload.name))
+            }
             Otherwise::Only(name) => workload.name == name,
         };
         match (self.workloads.as_slice(), matrix) {
-            ([], None) => Ok(registry.all().filter(|workload| !workload.long && is_asked(workload)).collect()),
+            ([], None) => Ok(registry.all().filter(|workload| is_asked(workload)).collect()),
             ([], Some(matrix)) => registry.to_run(&matrix.workloads),
             (globs, _) => registry.to_run(globs),
         }

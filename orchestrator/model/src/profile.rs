@@ -143,6 +143,19 @@ impl Bus {
 }
 
 impl Profile {
+    /// What it has, in one line.
+    pub fn in_words(&self) -> String {
+        let Self { memory_mib, cpus, cpu, machine, .. } = self;
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("{} MiB", node.memory_mib)).collect();
+        let nodes = if nodes.is_empty() { String::new() } else { format!(" in nodes of {}", nodes.join(" and ")) };
+        let more = Some(&self.qemu).filter(|qemu| !qemu.is_empty()).map(|qemu| format!(", QEMU {}", qemu.join(" ")));
+        let iommu = self.iommu.word();
+        format!(
+            "{machine}, {cpus} processors {cpu}, {memory_mib} MiB{nodes}, IOMMU {iommu}{}",
+            more.unwrap_or_default()
+        )
+    }
+
     /// The device of that name, if the machine has it.
     pub fn device(&self, id: &str) -> Option<Device> {
         self.devices.iter().copied().find(|device| device.id() == id)

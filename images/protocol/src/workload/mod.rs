@@ -2,6 +2,7 @@
 //! one table for each family.
 
 mod broker;
+mod consequence;
 mod device;
 mod entry;
 mod external;
@@ -14,6 +15,7 @@ mod scale;
 mod vfio;
 mod vmm;
 
+pub use consequence::Consequence;
 pub use device::Device;
 pub use entry::{LoadTime, Requirement, Unplug, Update, Workload};
 pub use external::{EXTERNAL, external, program_path};

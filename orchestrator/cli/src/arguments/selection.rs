@@ -3,7 +3,7 @@
 use clap::Args;
 use luqual_config::{FILTER_SYNTAX, parse_memory};
 use luqual_engine::{MachineSize, Otherwise, Pairs, Part, Selection};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One pair or a matrix.
 #[derive(Args, Debug)]
@@ -76,6 +76,10 @@ fn filter_help() -> String {
 }
 
 impl SelectionArgs {
+    pub(crate) fn matrix_file(&self) -> Option<&Path> {
+        self.matrix_file.as_deref()
+    }
+
     /// `otherwise` says what is asked where no workloads are named.
     pub(crate) fn selection(&self, otherwise: Otherwise) -> Selection {
         Selection {

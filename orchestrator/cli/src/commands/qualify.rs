@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::here::Here;
 use crate::output;
 use clap::Args;
-use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, qualify};
+use luqual_engine::{Otherwise, Pairs, QUALIFICATION_PAGE, RunRequest, policy, qualify};
 
 /// From what to what.
 #[derive(Args, Debug)]
@@ -18,7 +18,22 @@ Every workload runs, except those that no released kernel passes, which
 --workload '*' includes, and those that take minutes, which run only if they are
 named in full (`luqual workloads show` says so). An answer is GO only if every
 cell survived, untainted, every time. Anything else is NO-GO, even if it was
-expected: the reasons come worst first, then the cells that could not be tested.
+expected. The reasons come by what they mean, the worst first: machine lost,
+isolation broken, data lost, property changed, resource leaked, limit reached;
+first what is new in this pair, then what is known of released kernels, then
+what could not be tested.
+
+A team's own rule is a policy of its matrix file:
+
+    [policy.fleet]
+    require = [\"memfd.*\", \"vmm.*\"]
+    repeat = 10
+    [[policy.fleet.accept]]
+    workload = \"memfd.name\"
+    reason = \"nobody reads the name\"
+    until = \"2027-06-30\"
+
+What is accepted has to end as the expectations say; any other end is a reason.
 The page is also written into the run's folder as qualification.txt and
 qualification.html, beside the run's report.
 
@@ -35,9 +50,13 @@ pub(crate) struct Qualify {
     /// Judge the update alone: neither the way back nor the kernels into themselves
     #[arg(long)]
     one_way: bool,
-    /// How often each workload has to survive, with random delays around preserve and kexec
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    repeat: u32,
+    /// How often each workload has to survive, with random delays around preserve and kexec [default: as the policy says, or
+    /// 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
+    /// The rule to judge by: a policy of the matrix file [default: luqual's own, everything survives]
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
     #[command(flatten)]
     selection: SelectionArgs,
     #[command(flatten)]
@@ -48,13 +67,16 @@ pub(crate) struct Qualify {
 pub(crate) async fn run(command: &Qualify, here: &Here<'_>) -> Result<Exit, CliError> {
     let (source, target) = (command.source.clone(), command.target.clone());
     let pairs = if command.one_way { Pairs::One(source, target) } else { Pairs::BothWays(source, target) };
+    let policy =
+        policy(command.policy.as_deref(), command.selection.matrix_file(), &command.execution.kernels.source())?;
+    let repeat = command.repeat.or(policy.repeat).unwrap_or(3);
     let request = RunRequest {
-        selection: command.selection.selection(Otherwise::Qualifying),
-        ..command.execution.request(pairs, command.repeat)?
+        selection: command.selection.selection(Otherwise::Required(policy.require.clone())),
+        ..command.execution.request(pairs, repeat)?
     };
     let interactive = command.execution.interactive();
     here.words.be_plain(interactive.console.is_some());
-    let (run, qualification) = qualify(&here.engine, &request, interactive).await?;
+    let (run, qualification) = qualify(&here.engine, &request, &policy, interactive).await?;
     output::print(qualification.text(&run.record.run))?;
     output::line(format_args!("page: {}", run.folder.join(QUALIFICATION_PAGE).display()))?;
     Ok(match qualification.go() {

@@ -6,7 +6,7 @@ use crate::fakes::Ends;
 use crate::interactive::Interactive;
 use crate::qualify::qualify;
 use crate::repro::{Comparison, ReproRequest, Reproduction, repro};
-use luqual_model::{Outcome, Reproduced};
+use luqual_model::{Outcome, Policy, Reproduced};
 use std::fs;
 
 const ONE: [&str; 1] = ["kexec.long-command-line"];
@@ -147,7 +147,7 @@ async fn a_cell_that_has_not_ended_or_is_not_there_is_told() {
 async fn an_update_is_qualified_by_how_its_cells_end_and_the_pages_say_so() {
     for (ends, goes) in [(Ends::Well, true), (Ends::Lost, false), (Ends::Refused, false), (Ends::Crashed, false)] {
         let room = Room::whose(move |_, _| ends);
-        let done = qualify(&room.context(), &room.request(&SHARED), Interactive::default()).await;
+        let done = qualify(&room.context(), &room.request(&SHARED), &Policy::own(), Interactive::default()).await;
         let (run, qualification) = done.unwrap_or_else(|error| panic!("{error}"));
         let text = fs::read_to_string(run.folder.join("qualification.txt")).unwrap();
         assert_eq!(text, qualification.text(&run.record.run));
