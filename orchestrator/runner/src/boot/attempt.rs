@@ -40,7 +40,7 @@ pub(crate) async fn run_once(
     }
     let (duration_us, entered) = (driver.guard().now_us(), driver.guard().decided_in());
     let (seed, blackout) = (driver.seed(), driver.blackout());
-    let (side, taints, emulation) = (driver.side(), driver.taints(), driver.emulation());
+    let (side, taints, emulation) = (driver.side_at_end(), driver.taints(), driver.emulation());
     let provoked: Vec<&str> = boot.parts.iter().flat_map(|part| part.workload.provokes).copied().collect();
     let phases: Vec<_> = (0..boot.parts.len()).map(|number| driver.guard().phases_of(number)).collect();
     let record = |(number, ((part, checked), phases)): (usize, ((&BootCell<'_>, Checked), _))| {

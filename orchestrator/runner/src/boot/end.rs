@@ -5,7 +5,7 @@ use super::guard::At;
 use super::vmcore::{dump, is_wanted};
 use crate::judge::Stop;
 use crate::lab::Machine;
-use luqual_model::{Finding, Phase};
+use luqual_model::{Finding, Phase, Side};
 use luqual_vm::{MachineEnd, Scanner};
 use std::fs;
 use std::path::Path;
@@ -13,6 +13,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 impl BootDriver<'_> {
+    /// The side of the kernel that ran when the boot stopped. A kernel that is waited for has not proved itself yet, and it is
+    /// the one that did not come.
+    pub(super) fn side_at_end(&self) -> Side {
+        let next = u32::from(self.guard().decided_in() == Phase::Reconnect);
+        Side::after(self.hop + next)
+    }
+
     /// Asks a hanging machine where it is, reads the console to its end, and ends the machine. Returns all findings,
     /// and the machine's end if it came earlier.
     pub(super) async fn end(&mut self, stop: &Stop) -> (Vec<Finding>, Option<MachineEnd>) {

@@ -27,7 +27,7 @@ pub async fn visit(boot: &Boot<'_>, host: &Host<'_>, events: &mpsc::UnboundedSen
         Stop::Interrupted => SessionEnd::Interrupted,
         stop => {
             let phase = driver.guard().decided_in();
-            let (side, taints, emulation) = (driver.side(), driver.taints(), driver.emulation());
+            let (side, taints, emulation) = (driver.side_at_end(), driver.taints(), driver.emulation());
             let probes = driver.into_checked().into_iter().flat_map(|checked| checked.probes).collect();
             let (provoked, first_failed, owed) = (Vec::new(), None, None);
             let verdict = judge(&Evidence {

@@ -3,7 +3,7 @@
 use super::trial::{Trial, fails, refused};
 use crate::fake::{Play, Script, pages};
 use crate::observe::LateLog;
-use luqual_model::{Outcome, Phase, kernel_after};
+use luqual_model::{Outcome, Phase, Side, kernel_after};
 use luqual_protocol::{Archived, KernelLog, Located, NotDone, Probe, Reply, Request, Said, find_workload};
 use luqual_vm::MachineEnd;
 use std::time::Duration;
@@ -113,6 +113,17 @@ ways! { collect, Phase::Collect;
     a_panic_is_a_crash: Play::End(MachineEnd::Panicked), Crashed, "the guest panicked";
     a_connection_that_ends_is_no_crash: Play::Cut, HarnessFailed, "the connection ended";
     a_guest_that_ticks_is_no_hang: Play::Silent, HarnessFailed, "the guest runs";
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_without_a_line_is_of_the_kernel_that_runs_in_its_phase() {
+    let (source, target) = (Some(Side::Source), Some(Side::Target));
+    for (phase, side) in
+        [(Phase::Preserve, source), (Phase::Kexec, source), (Phase::Reconnect, target), (Phase::Retrieve, target)]
+    {
+        let tried = but_in(phase, Play::End(MachineEnd::Reset)).run().await;
+        assert_eq!(tried.record.unwrap().side, side, "{phase}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
