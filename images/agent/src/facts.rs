@@ -73,6 +73,19 @@ pub(crate) fn mem_free_kib() -> Result<u64, String> {
     Ok(meminfo("MemFree")? + kept_by_processors(&zones) * (crate::mapping::PAGE as u64 >> 10))
 }
 
+/// What the kernel itself can take of the available memory, in KiB. Free pages of KHO's scratch areas are for movable pages
+/// alone (kernel/liveupdate/kexec_handover.c, kho_init(): MIGRATE_CMA), and MemAvailable counts them.
+pub(crate) fn available_to_the_kernel_kib() -> Result<u64, String> {
+    let movable = count_in(&read("/proc/vmstat")?, "nr_free_cma") * (crate::mapping::PAGE as u64 >> 10);
+    Ok(meminfo("MemAvailable")?.saturating_sub(movable))
+}
+
+/// A count of /proc/vmstat; 0 if the kernel has none of that name.
+fn count_in(vmstat: &str, name: &str) -> u64 {
+    let words = vmstat.lines().filter_map(|line| line.split_once(' '));
+    words.filter(|(key, _)| *key == name).find_map(|(_, count)| count.trim().parse().ok()).unwrap_or_default()
+}
+
 /// The number of pages in all `pagesets` of a /proc/zoneinfo.
 fn kept_by_processors(zones: &str) -> u64 {
     let counts = zones.lines().filter_map(|line| line.trim_start().strip_prefix("count:"));
@@ -164,6 +177,12 @@ mod tests {
         for other in ["", "1000", "0x 1000", "tea pot"] {
             assert_eq!(memory_range(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_count_is_found_by_its_whole_name() {
+        let vmstat = "nr_free_pages 11235\nnr_free_cma 5618\nnr_free_cma_x 1\n";
+        assert_eq!([count_in(vmstat, "nr_free_cma"), count_in(vmstat, "nr_free")], [5618, 0]);
     }
 
     #[test]

@@ -57,30 +57,38 @@ pub(crate) fn log() -> Result<(), String> {
     Ok(())
 }
 
-/// `luqual-agent fill-memory BYTES`: takes this much memory, writes each byte of it, and ends, which frees it.
+/// `luqual-agent fill-memory LEFT`: takes memory and writes each byte of it until so many KiB are available, ends, which frees
+/// it, and prints how many KiB it was. What is available is asked for again and again: page tables take a part of it, and a
+/// kernel with several zones has less than it says.
 pub(crate) fn fill_memory() -> Result<(), String> {
-    let bytes: usize =
-        std::env::args().nth(2).and_then(|text| text.parse().ok()).ok_or("usage: luqual-agent fill-memory BYTES")?;
+    const CHUNK_KIB: u64 = 16 << 10;
+    let left: u64 =
+        std::env::args().nth(2).and_then(|text| text.parse().ok()).ok_or("usage: luqual-agent fill-memory LEFT")?;
     // Rather this process than one that holds what is preserved (Documentation/filesystems/proc.rst, 3.1).
     std::fs::write("/proc/self/oom_score_adj", "1000").map_err(|error| format!("oom_score_adj: {error}"))?;
-    let mut memory: Vec<u8> = Vec::new();
-    memory.try_reserve_exact(bytes).map_err(|error| error.to_string())?;
-    memory.resize(bytes, FILL);
-    std::hint::black_box(&memory);
+    let mut chunks: Vec<Vec<u8>> = Vec::new();
+    while crate::facts::available_to_the_kernel_kib()? > left + CHUNK_KIB {
+        let (mut chunk, bytes) = (Vec::new(), (CHUNK_KIB << 10) as usize);
+        chunk.try_reserve_exact(bytes).map_err(|error| error.to_string())?;
+        chunk.resize(bytes, FILL);
+        chunks.push(chunk);
+    }
+    println!("{}", std::hint::black_box(&chunks).len() as u64 * CHUNK_KIB);
     Ok(())
 }
 
 /// What [`fill_memory`] writes.
 const FILL: u8 = 0xa5;
 
-/// Has a process of its own fill this much memory and free it.
-pub(crate) fn fill_memory_once(bytes: u64) -> Result<(), String> {
-    let ran = Command::new(luqual_protocol::AGENT).args(["fill-memory", &bytes.to_string()]).output();
+/// Has a process of its own fill memory and free it. Returns how many KiB it was.
+pub(crate) fn fill_memory_once(left_kib: u64) -> Result<u64, String> {
+    let ran = Command::new(luqual_protocol::AGENT).args(["fill-memory", &left_kib.to_string()]).output();
     let output = ran.map_err(|error| format!("fill-memory: {error}"))?;
-    if output.status.success() {
-        return Ok(());
+    let said = String::from_utf8_lossy(&output.stdout);
+    match said.trim_end().parse() {
+        Ok(filled) if output.status.success() => Ok(filled),
+        _ => Err(format!("fill-memory: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end())),
     }
-    Err(format!("fill-memory {bytes}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
 /// The pass in which such a log was cut off. It is an error if its words are not those of one pass and the pass before it.

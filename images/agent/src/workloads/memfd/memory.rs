@@ -140,11 +140,13 @@ const LEFT_KIB: u64 = 16 << 10;
 /// would have that process's content.
 fn fill_free_memory(context: &mut Context, when: &str) -> Done {
     let available = crate::facts::meminfo("MemAvailable").map_err(StepError::Agent)?;
-    let bytes = available.saturating_sub(LEFT_KIB) << 10;
-    if bytes < FILLED.size {
-        return Err(StepError::Agent(format!("{available} KiB of available memory are too little to be filled")));
+    // A large machine keeps more for itself.
+    let filled = writer::fill_memory_once(LEFT_KIB.max(available / 64)).map_err(StepError::Agent)?;
+    if filled << 10 < FILLED.size || filled < available / 4 * 3 {
+        return Err(StepError::Agent(format!(
+            "{filled} KiB of {available} KiB of available memory were filled: too little"
+        )));
     }
-    writer::fill_memory_once(bytes).map_err(StepError::Agent)?;
     for spec in [FILLED, HUGE] {
         if let Some(memfd) = context.retrieved(spec.name) {
             context.check_content_as(format!("memfd {} when memory was filled {when}", spec.name), &spec, &memfd);
