@@ -270,7 +270,6 @@ fn each_expectation_of_the_shipped_file_notices_another_end() {
             "7.3.4-init-on-free",
             "7.3.4-1g-pages",
             "7.3.4-reserve-mem",
-            "7.3.4-numa-fake",
             "7.3.4-crashkernel",
         ],
         workloads: &luqual_protocol::workloads().map(|it| it.name).collect::<Vec<_>>(),
