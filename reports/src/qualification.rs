@@ -287,7 +287,8 @@ fn rule(policy: &Policy) -> String {
         policy.name,
         match policy.accept.len() {
             0 => "no loss".to_owned(),
-            count => format!("what {count} of its rules name"),
+            1 => "known losses by 1 rule".to_owned(),
+            count => format!("known losses by {count} rules"),
         }
     )
 }
