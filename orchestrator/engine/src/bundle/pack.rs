@@ -18,6 +18,7 @@ use luqual_kernels::Kernel;
 use luqual_model::{CellId, CellRecord, KernelModule, ProgramFile, RunInfo};
 use luqual_reports::{Record, write_journal};
 use luqual_runner::JOURNAL;
+use luqual_vm::ram_files;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -44,8 +45,8 @@ pub struct Packed {
     pub size: u64,
 }
 
-/// Evidence that is as large as a machine's memory; it is left out.
-const LARGE: [&str; 3] = ["ram", "initrd", "vmcore"];
+/// Evidence that is as large as a machine's memory; it is left out, and so is the memory itself.
+const LARGE: [&str; 2] = ["initrd", "vmcore"];
 
 /// Packs the cell.
 pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Packed, EngineError> {
@@ -56,7 +57,9 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
     let cell = cell_of(&record, &request.cell)?;
     let (run, cells) = alone(&record, &cell)?;
     let since = OnChange::Refused("a bundle can only have what was run");
-    Registry::of_run(&run, QemuArguments::Allowed)?;
+    let registry = Registry::of_run(&run, QemuArguments::Allowed)?;
+    let memory = ram_files(registry.profiles.find(&cell.plan.key.profile)?);
+    let large: Vec<&str> = memory.iter().map(|(name, _)| name.as_str()).chain(LARGE).collect();
     let kernels = kernels_of(context, &run, &store, names_of(run.planned.iter()), since)?;
     write_report(&request.output, |to| {
         let mut packer = Packer::new(to);
@@ -65,7 +68,7 @@ pub async fn pack(context: &Context<'_>, request: &BundleRequest) -> Result<Pack
         let mut journal = Vec::new();
         write_journal(&run, cells.into_iter().map(Ok), &mut journal)?;
         packer.add(JOURNAL, &journal)?;
-        for (name, content) in source.files(&cell, &LARGE)? {
+        for (name, content) in source.files(&cell, &large)? {
             packer.add(&format!("{LOGS}/{name}"), &content)?;
         }
         add_programs(&mut packer, &run)?;
