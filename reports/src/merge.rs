@@ -110,27 +110,28 @@ struct Definitions<'a> {
 impl<'a> Definitions<'a> {
     /// Adds those of a part. An error if the part has another kernel, program or machine by a known name.
     fn take(&mut self, record: &'a Record) -> Result<(), String> {
-        let differ = |other: &Record, what: String| Err(format!("{} and {} differ in {what}", other.name, record.name));
-        for (name, info) in &record.run.kernels {
-            let (known, whose) = *self.kernels.entry(name).or_insert((info, record));
-            if !known.boots_as(info) {
-                return differ(whose, format!("kernel {name}"));
-            }
-        }
-        for (name, info) in &record.run.programs {
-            let (known, whose) = *self.programs.entry(name).or_insert((info, record));
-            if !known.runs_as(info) {
-                return differ(whose, format!("program {name}"));
-            }
-        }
-        for (name, profile) in &record.run.machines {
-            let (known, whose) = *self.machines.entry(name).or_insert((profile, record));
-            if known != profile {
-                return differ(whose, format!("machine {name}"));
-            }
-        }
-        Ok(())
+        let run = &record.run;
+        take_each(&mut self.kernels, &run.kernels, record, "kernel", KernelInfo::boots_as)?;
+        take_each(&mut self.programs, &run.programs, record, "program", ProgramInfo::runs_as)?;
+        take_each(&mut self.machines, &run.machines, record, "machine", Profile::eq)
     }
+}
+
+/// Adds what a part has of one kind.
+fn take_each<'a, T>(
+    known: &mut BTreeMap<&'a str, (&'a T, &'a Record)>,
+    own: &'a BTreeMap<String, T>,
+    record: &'a Record,
+    kind: &str,
+    is_same: fn(&T, &T) -> bool,
+) -> Result<(), String> {
+    for (name, own) in own {
+        let (first, whose) = *known.entry(name).or_insert((own, record));
+        if !is_same(first, own) {
+            return Err(format!("{} and {} differ in {kind} {name}", whose.name, record.name));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

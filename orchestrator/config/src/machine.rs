@@ -110,11 +110,7 @@ impl<'a> Entry<'a> {
         });
         let of_nodes = nodes.iter().map(|node| node.memory_mib).fold(0, u64::saturating_add);
         let inherited = if nodes.is_empty() { base.memory_mib } else { of_nodes };
-        let is_own = self.append.is_some() || self.append_source.is_some() || self.append_target.is_some();
-        let own = |of_one: &Option<String>| {
-            let both: Vec<&str> = self.append.iter().chain(of_one).map(String::as_str).collect();
-            both.join(" ")
-        };
+        let append = [&self.append, &self.append_source, &self.append_target].map(Option::as_deref);
         Profile {
             name: self.name.text.to_owned(),
             summary: self.summary.clone().unwrap_or_else(|| format!("like {}", base.name)),
@@ -128,9 +124,9 @@ impl<'a> Entry<'a> {
             bus: self.bus.unwrap_or(base.bus),
             devices: self.devices.clone().unwrap_or_else(|| base.devices.clone()),
             qemu: self.qemu.clone().unwrap_or_else(|| base.qemu.clone()),
-            append: match is_own {
-                true => Append { source: own(&self.append_source), target: own(&self.append_target) },
-                false => base.append.clone(),
+            append: match append {
+                [None, None, None] => base.append.clone(),
+                [both, source, target] => Append::of(both, source, target),
             },
         }
     }

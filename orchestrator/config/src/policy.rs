@@ -64,25 +64,9 @@ fn workload(glob: &Text<'_>, known: &KnownNames<'_>) {
     }
 }
 
-/// Whether a text is a day as `2027-06-30`. Days in this form compare as texts do.
+/// Whether a text is a day as `2027-06-30`. Days in this form compare as texts do; the library reads others too.
 fn is_day(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let number = |part: &str, length: usize| match part.len() == length && part.bytes().all(|b| b.is_ascii_digit()) {
-        true => part.parse::<u32>().ok(),
-        false => None,
-    };
-    let [year, month, day] = parts.as_slice() else { return false };
-    let (Some(year), Some(month), Some(day)) = (number(year, 4), number(month, 2), number(day, 2)) else {
-        return false;
-    };
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let days = match month {
-        2 => 28 + u32::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    };
-    (1..=days).contains(&day)
+    text.parse::<jiff::civil::Date>().is_ok_and(|day| day.to_string() == text)
 }
 
 #[cfg(test)]

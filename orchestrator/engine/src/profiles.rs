@@ -6,9 +6,9 @@ use luqual_config::own_machines;
 use luqual_model::{CellKey, Profile};
 use std::collections::BTreeMap;
 
-/// The machines by name.
+/// The machines by name; of one that cannot have the user's size, why.
 #[derive(Clone, Debug)]
-pub struct Profiles(BTreeMap<String, Profile>);
+pub struct Profiles(BTreeMap<String, Result<Profile, String>>);
 
 impl Default for Profiles {
     /// luqual's own machines as they are.
@@ -20,7 +20,10 @@ impl Default for Profiles {
 impl Profiles {
     /// luqual's own machines and those of a matrix file, each of that size.
     pub fn new(of_file: &[Profile], size: MachineSize) -> Self {
-        let all = own_machines().iter().chain(of_file).map(|profile| (profile.name.clone(), sized(profile, size)));
+        let all = own_machines().iter().chain(of_file).map(|profile| {
+            let sized = sized(profile, size);
+            (profile.name.clone(), sized.mistake().map_or(Ok(sized), Err))
+        });
         Self(all.collect())
     }
 
@@ -38,14 +41,14 @@ impl Profiles {
                 return Err(EngineError::usage(format!("the machine {name} of this run gives QEMU the arguments `{words}`"))
                     .hint("QEMU's arguments can read and run anything on this host; if they are yours, add --allow-qemu-arguments"));
             }
-            all.0.insert(name.clone(), profile.clone());
+            all.0.insert(name.clone(), Ok(profile.clone()));
         }
         Ok(all)
     }
 
     /// All machines, by name.
     pub fn all(&self) -> impl Iterator<Item = &Profile> {
-        self.0.values()
+        self.0.values().flatten()
     }
 
     /// The machine with that name; an error lists the machines, or says that it cannot have the size of the user's.
@@ -54,16 +57,16 @@ impl Profiles {
             let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
             EngineError::usage(format!("there is no profile `{name}`")).hint(format!("there are {}", names.join(", ")))
         })?;
-        match profile.mistake() {
-            None => Ok(profile),
-            Some(why) => Err(EngineError::usage(format!("the machine {name} cannot have that size: {why}"))
-                .hint("give another --memory or --cpus, or a machine of your own by --matrix-file and --profile")),
-        }
+        profile.as_ref().map_err(|why| {
+            EngineError::usage(format!("the machine {name} cannot have that size: {why}"))
+                .hint("give another --memory or --cpus, or a machine of your own by --matrix-file and --profile")
+        })
     }
 
     /// The machines of these cells.
     pub(crate) fn of_cells<'a>(&self, keys: impl Iterator<Item = &'a CellKey>) -> BTreeMap<String, Profile> {
-        keys.filter_map(|key| self.0.get(&key.profile)).map(|profile| (profile.name.clone(), profile.clone())).collect()
+        let of = |key: &CellKey| self.0.get(&key.profile)?.as_ref().ok();
+        keys.filter_map(of).map(|profile| (profile.name.clone(), profile.clone())).collect()
     }
 }
 

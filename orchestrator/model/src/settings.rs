@@ -51,6 +51,12 @@ pub struct Append {
 }
 
 impl Append {
+    /// The options of both kernels, and behind them those of each.
+    pub fn of(both: Option<&str>, source: Option<&str>, target: Option<&str>) -> Self {
+        let joined = |own: Option<&str>| both.into_iter().chain(own).collect::<Vec<_>>().join(" ");
+        Self { source: joined(source), target: joined(target) }
+    }
+
     /// Whether nothing is added.
     pub fn is_empty(&self) -> bool {
         self.source.is_empty() && self.target.is_empty()

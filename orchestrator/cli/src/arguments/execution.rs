@@ -115,11 +115,7 @@ struct AppendArgs {
 
 impl AppendArgs {
     fn append(&self) -> Append {
-        let of = |own: &Option<String>| {
-            let both: Vec<&str> = self.append.iter().chain(own).map(String::as_str).collect();
-            both.join(" ")
-        };
-        Append { source: of(&self.append_source), target: of(&self.append_target) }
+        Append::of(self.append.as_deref(), self.append_source.as_deref(), self.append_target.as_deref())
     }
 }
 
