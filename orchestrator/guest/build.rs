@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The target triple of Rust; a file, since a build script would have to compile the crate for its ARCH.
+const TARGET: &str = include_str!("../model/src/arch/guest-target");
 
 fn main() -> ExitCode {
     match build() {
@@ -25,6 +26,7 @@ fn build() -> Result<PathBuf, String> {
     // Relative to the package, in which cargo runs this: an absolute path would lead from a copy of a checkout, with
     // what was built in it, to the agent of the other one.
     let root = Path::new("../..");
+    let target = TARGET.trim_end();
     for input in ["images/agent", "images/ktap", "images/program", "images/protocol", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
@@ -33,7 +35,7 @@ fn build() -> Result<PathBuf, String> {
     // OUT_DIR is TARGET_DIR/PROFILE/build/NAME/out: one agent serves all profiles of the host tool.
     let folder = out.ancestors().nth(4).ok_or("OUT_DIR is shorter than cargo makes it")?.join("agent");
     let status = Command::new(variable("CARGO")?)
-        .args(["build", "--locked", "--package", "luqual-agent", "--profile", "agent", "--target", TARGET])
+        .args(["build", "--locked", "--package", "luqual-agent", "--profile", "agent", "--target", target])
         .arg("--manifest-path")
         .arg(root.join("Cargo.toml"))
         .arg("--target-dir")
@@ -48,5 +50,5 @@ fn build() -> Result<PathBuf, String> {
     if !status.success() {
         return Err(format!("the build of luqual-agent failed ({status}); its messages stand above"));
     }
-    Ok(folder.join(TARGET).join("agent").join("luqual-agent"))
+    Ok(folder.join(target).join("agent").join("luqual-agent"))
 }

@@ -7,7 +7,8 @@ use crate::kernels::open_store;
 use crate::machine::Found;
 use crate::request::{KernelSource, MachineChoice};
 use luqual_kernels::tools;
-use luqual_vm::{Accel, EMULATOR_FAULTS, QemuVersion, free_mib, work_base};
+use luqual_model::{ARCH, Accel, QemuVersion};
+use luqual_vm::{free_mib, work_base};
 use std::path::Path;
 
 /// One condition, and its state.
@@ -92,7 +93,7 @@ pub async fn examine(
 
 /// The known faults of the QEMU that guests can meet with this accelerator.
 fn faults(qemu: QemuVersion, accel: Accel) -> impl Iterator<Item = Condition> {
-    EMULATOR_FAULTS.iter().filter(move |fault| fault.is_of(qemu, accel)).map(|fault| {
+    ARCH.emulator_faults.iter().filter(move |fault| fault.is_of(qemu, accel)).map(|fault| {
         let says = format!("{}: {}", fault.name, fault.what);
         match fault.avoided {
             Some(avoided) => good("fault of QEMU", format!("{says}; avoided: {avoided}; {}", fault.mended())),

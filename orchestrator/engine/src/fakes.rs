@@ -3,11 +3,11 @@
 use crate::error::EngineError;
 use crate::machine::{Found, Machines};
 use luqual_kernels::image;
-use luqual_model::KernelInfo;
+use luqual_model::{Accel, KernelInfo, QemuVersion};
 use luqual_protocol::{Kernel, NotDone, Probe, Reply, Request, Said};
 use luqual_runner::fake::{FakeLab, Play, Script};
 use luqual_runner::{Lab, Machine, Start, Waiting, unchanged_images};
-use luqual_vm::{Accel, AccelChoice, AccelFound, MachineEnd, Qemu, QemuVersion};
+use luqual_vm::{AccelChoice, AccelFound, MachineEnd, Qemu};
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::Path;

@@ -13,7 +13,7 @@ use crate::request::{KernelSource, MachineChoice, MachineSize};
 use luqual_config::{Budget, DEFAULT_MACHINE};
 use luqual_kernels::not_a_program;
 use luqual_model::bounds::PROGRAM;
-use luqual_model::{CellKey, Event, Phase, PlannedCell};
+use luqual_model::{ARCH, CellKey, Event, Phase, PlannedCell};
 use luqual_protocol::PROGRAMS;
 use luqual_runner::{Boot, BootCell, Host, InteractiveOptions, InteractiveSession, SessionEnd, SessionHandler, visit};
 use std::path::{Path, PathBuf};
@@ -148,8 +148,10 @@ fn brought(file: &Path) -> Result<(String, Vec<u8>), EngineError> {
     let wrong = |why: &str| EngineError::usage(format!("{}: {why}", file.display()));
     let content = luqual_files::read(file, PROGRAM).map_err(EngineError::named(file))?;
     if let Some(why) = not_a_program(&content) {
-        return Err(wrong(&why)
-            .hint("add a statically linked x86-64 program; a guest has no interpreters and no shared libraries"));
+        return Err(wrong(&why).hint(format!(
+            "add a statically linked {} program; a guest has no interpreters and no shared libraries",
+            ARCH.name
+        )));
     }
     let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("its name is not UTF-8"))?;
     Ok((format!("{PROGRAMS}/{name}"), content))

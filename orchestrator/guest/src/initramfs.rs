@@ -22,7 +22,7 @@ pub struct GuestFile<'a> {
     pub runs: bool,
 }
 
-/// The archive with the agent, the keys if there is a connection, the bzImages of `kernels`, and `more`; and its files
+/// The archive with the agent, the keys if there is a connection, the images of `kernels`, and `more`; and its files
 /// and links.
 pub fn initramfs(
     keys: Option<&Keys>,

@@ -5,6 +5,7 @@ use crate::debian::{DebianPackage, sha256_of};
 use crate::error::KernelError;
 use crate::unpack::{deb_data, opened};
 use luqual_config::document::Table;
+use luqual_model::ARCH;
 use luqual_model::bounds::KERNEL_CONFIG;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -62,11 +63,14 @@ impl Base {
             }
             return Some(Self::AllNo);
         }
-        let hint = "write allnoconfig, the name of a whole configuration in config/ beside the catalog, or a package: \
-                    { debian = \"linux-config-7.3_7.3.4-1\", file = \"config.amd64_none_cloud-amd64.xz\", sha256 = … }";
+        let hint = format!(
+            "write allnoconfig, the name of a whole configuration in config/ beside the catalog, or a package: \
+             {{ debian = \"linux-config-7.3_7.3.4-1\", file = \"config.{0}_none_cloud-{0}.xz\", sha256 = … }}",
+            ARCH.debian
+        );
         config(base.text)
             .map(|text| whole(base.text, Origin::File(text)))
-            .map_err(|why| base.wrong(format!("base `{}`: {why}", base.text), Some(hint.to_owned())))
+            .map_err(|why| base.wrong(format!("base `{}`: {why}", base.text), Some(hint)))
             .ok()
     }
 }

@@ -9,6 +9,7 @@ use crate::patches;
 use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::unpack::unpack;
+use luqual_model::ARCH;
 use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setpriority_process};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -19,8 +20,12 @@ use tokio::net::unix::pipe;
 use tokio::process::Command;
 
 /// The results of a build: names in the store, and paths in the tree.
-pub(crate) const ARTIFACTS: [(&str, &str); 4] =
-    [("arch/x86/boot/bzImage", "bzImage"), (".config", "config"), ("System.map", "System.map"), ("vmlinux", "vmlinux")];
+pub(crate) const ARTIFACTS: [(&str, &str); 4] = [
+    (ARCH.image.in_tree, ARCH.image.name),
+    (".config", "config"),
+    ("System.map", "System.map"),
+    ("vmlinux", "vmlinux"),
+];
 
 /// Builds in `folder`, and logs to `log`. Returns the tree.
 pub(crate) async fn build(
@@ -58,7 +63,7 @@ pub(crate) async fn configure_and_make(
             progress.at(done);
         }
     };
-    let goals: &[&str] = if result.has_modules() { &["bzImage", "modules"] } else { &["bzImage"] };
+    let goals: &[&str] = if result.has_modules() { &[ARCH.image.name, "modules"] } else { &[ARCH.image.name] };
     make.run(goals, &[], &mut count).await?;
     if result.has_modules() {
         let place = tree.join(MODULES);
@@ -103,7 +108,7 @@ pub(crate) async fn build_again(
     progress: &dyn BuildProgress,
 ) -> Result<(), KernelError> {
     progress.start(&format!("compiling {}", entry.version), None);
-    Make::new(entry, tree, log)?.run(&["bzImage"], &[], &mut |_| {}).await?;
+    Make::new(entry, tree, log)?.run(&[ARCH.image.name], &[], &mut |_| {}).await?;
     progress.end();
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use crate::catalog::Entry;
 use crate::error::KernelError;
-use luqual_model::Capability;
+use luqual_model::{ARCH, Capability};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A .config: the value of each option; options that are not set are absent.
@@ -126,13 +126,15 @@ const fn needed(capability: Capability) -> Needed {
     const NONE: Needed = Needed { all: &[], one_of: &[], also: &[] };
     match capability {
         Capability::Agent => Needed {
-            all: &[
-                "CONFIG_SERIAL_8250_CONSOLE",
-                "CONFIG_BLK_DEV_INITRD",
-                "CONFIG_DEVTMPFS",
-                "CONFIG_VIRTIO_PCI",
-                "CONFIG_VIRTIO_NET",
-            ],
+            all: const {
+                &[
+                    ARCH.console.option,
+                    "CONFIG_BLK_DEV_INITRD",
+                    "CONFIG_DEVTMPFS",
+                    "CONFIG_VIRTIO_PCI",
+                    "CONFIG_VIRTIO_NET",
+                ]
+            },
             also: &["CONFIG_ZRAM"],
             ..NONE
         },
@@ -141,12 +143,8 @@ const fn needed(capability: Capability) -> Needed {
         Capability::Vfio => {
             Needed { all: &["CONFIG_VFIO", "CONFIG_VFIO_PCI"], also: &["CONFIG_VFIO_IOMMU_TYPE1"], ..NONE }
         }
-        Capability::Iommu => Needed {
-            all: &["CONFIG_IOMMUFD"],
-            one_of: &["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"],
-            ..NONE
-        },
-        Capability::Kvm => Needed { one_of: &["CONFIG_KVM_AMD", "CONFIG_KVM_INTEL"], ..NONE },
+        Capability::Iommu => Needed { all: &["CONFIG_IOMMUFD"], one_of: ARCH.iommu_options, ..NONE },
+        Capability::Kvm => Needed { one_of: ARCH.kvm_options, ..NONE },
     }
 }
 
@@ -161,9 +159,7 @@ fn module_of(option: &str) -> Option<&'static str> {
         "CONFIG_VFIO_IOMMU_TYPE1" => "vfio_iommu_type1",
         "CONFIG_IOMMUFD" => "iommufd",
         "CONFIG_VIRTIO_IOMMU" => "virtio_iommu",
-        "CONFIG_KVM_AMD" => "kvm_amd",
-        "CONFIG_KVM_INTEL" => "kvm_intel",
-        _ => return None,
+        _ => return ARCH.modules.iter().find(|(own, _)| *own == option).map(|(_, module)| *module),
     })
 }
 

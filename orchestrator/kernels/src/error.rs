@@ -1,3 +1,4 @@
+use luqual_model::ARCH;
 use std::path::PathBuf;
 
 /// An error with kernels: their sources, builds and images.
@@ -226,17 +227,19 @@ impl KernelError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown { known, .. } => {
-                format!("give one of {}; or the path of a bzImage, of a build tree or of packages; or TREE@COMMIT of a git tree", known.join(", "))
+                format!("give one of {}; or the path of a {}, of a build tree or of packages; or TREE@COMMIT of a git tree", known.join(", "), ARCH.image.name)
             }
             Self::TreeChanged { .. } => {
                 "run the same command again, and change the tree only after the build has begun to compile".to_owned()
             }
             Self::Git(_) => "Debian, Ubuntu: apt-get install git".to_owned(),
             Self::MutantTree { .. } => "run the same command again; it makes a new tree".to_owned(),
-            Self::NotAKernel { .. } => "give a bzImage, the folder of a kernel that was built with `make bzImage`, or packages: files joined by +, or a \
-                folder of them, packed or unpacked; a distribution can have image, configuration and modules in \
-                packages of their own"
-                .to_owned(),
+            Self::NotAKernel { .. } => format!(
+                "give a {0}, the folder of a kernel that was built with `make {0}`, or packages: files joined by +, or a \
+                 folder of them, packed or unpacked; a distribution can have image, configuration and modules in packages of \
+                 their own",
+                ARCH.image.name
+            ),
             Self::Download { .. } => {
                 "run the same command again to resume the download, or name another mirror with --debian-mirror"
                     .to_owned()

@@ -8,6 +8,7 @@ use crate::lock;
 use crate::progress::BuildProgress;
 use futures_util::StreamExt;
 use luqual_files::digest;
+use luqual_model::ARCH;
 use reqwest::StatusCode;
 use reqwest::header::RANGE;
 use std::fs::{self, File};
@@ -39,7 +40,7 @@ impl Downloads<'_> {
             Base::AllNo => None,
             Base::Whole(Whole { from: Origin::File(text), .. }) => Some(text.clone()),
             Base::Whole(Whole { name, from: Origin::Debian(package), .. }) => {
-                Some(base::in_package(&self.debian(package, "amd64", progress).await?, name)?)
+                Some(base::in_package(&self.debian(package, ARCH.debian, progress).await?, name)?)
             }
         };
         Ok(Fetched { package, config })

@@ -1,26 +1,29 @@
-//! What a file is that is no bzImage, so that an error says what to give in its place.
+//! What a file is that is no image, so that an error says what to give in its place.
 
+use luqual_model::ARCH;
 use object::{Object, ObjectSection};
 
 /// What the file is, and what to do; `None` if it is nothing that people take for an image.
-pub(crate) fn told(file: &[u8]) -> Option<&'static str> {
+pub(crate) fn told(file: &[u8]) -> Option<String> {
+    let of = |other: &str| Some(format!("it is an image for {other}; luqual runs kernels for {}", ARCH.name));
+    let name = ARCH.image.name;
     // Documentation/arch/arm64/booting.rst and arch/riscv/boot-image-header.rst: both have their magic at 56.
     match file.get(56..60) {
-        Some(b"ARM\x64") => return Some("it is an image for arm64; luqual runs kernels for x86-64"),
-        Some(b"RSC\x05") => return Some("it is an image for RISC-V; luqual runs kernels for x86-64"),
+        Some(b"ARM\x64") => return of("arm64"),
+        Some(b"RSC\x05") => return of("RISC-V"),
         _ => {}
     }
     match file {
-        [0x7f, b'E', b'L', b'F', ..] => Some("it is an ELF, as vmlinux is; give the bzImage of the same build"),
+        [0x7f, b'E', b'L', b'F', ..] => Some(format!("it is an ELF, as vmlinux is; give the {name} of the same build")),
         // drivers/firmware/efi/libstub/zboot-header.S; x86 has none of these.
         [b'M', b'Z', _, _, b'z', b'i', b'm', b'g', ..] => {
-            Some("it is an EFI image (zboot) of another architecture; luqual runs kernels for x86-64")
+            Some(format!("it is an EFI image (zboot) of another architecture; luqual runs kernels for {}", ARCH.name))
         }
-        [b'M', b'Z', ..] if is_unified(file) => Some(
-            "it is a unified kernel image; give the kernel in it: objcopy -O binary --only-section=.linux FILE bzImage",
-        ),
+        [b'M', b'Z', ..] if is_unified(file) => Some(format!(
+            "it is a unified kernel image; give the kernel in it: objcopy -O binary --only-section=.linux FILE {name}"
+        )),
         [0x1f, 0x8b, ..] | [0xfd, b'7', b'z', b'X', b'Z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Some("it is a compressed file; unpack it")
+            Some("it is a compressed file; unpack it".to_owned())
         }
         _ => None,
     }

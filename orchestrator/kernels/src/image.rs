@@ -1,14 +1,14 @@
-//! Reads facts from a bzImage without booting it.
-//!
-//! The header is described in Documentation/arch/x86/boot.rst; the payload behind it is the kernel's ELF, compressed.
+//! Reads facts from a kernel's image without booting it: its header, and the kernel's ELF behind it, which is compressed.
 
 use crate::foreign;
 use crate::payload::unpack;
 use flate2::read::GzDecoder;
+use luqual_model::ARCH;
 use luqual_model::bounds::KERNEL_CONFIG;
 use object::Object;
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::ops::Range;
 
 /// The facts of an image; `None` means that the image does not have them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,16 +25,15 @@ pub struct ImageFacts {
     pub unread: Option<String>,
 }
 
-/// The image is not a bzImage; the text says why.
+/// The file is not an image; the text says why.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a bzImage: {0}")]
-pub struct NotAnImage(&'static str);
+#[error("not a {image}: {0}", image = ARCH.image.name)]
+pub struct NotAnImage(String);
 
-/// Reads a bzImage. An invalid header is an error; facts from a payload that cannot be unpacked are `None`.
+/// Reads an image. An invalid header is an error; facts from a payload that cannot be unpacked are `None`.
 pub fn read(image: &[u8]) -> Result<ImageFacts, NotAnImage> {
-    let header = Header::read(image)?;
-    let release = header.release.clone();
-    let elf = header.payload(image).ok_or_else(|| "it is not in the file".to_owned()).and_then(unpack);
+    let (release, payload) = header(image)?;
+    let elf = image.get(payload).ok_or_else(|| "it is not in the file".to_owned()).and_then(unpack);
     Ok(match elf {
         Ok(elf) => {
             let (build_id, abi, config) = (build_id(&elf), Some(abi_strings(&elf)), ikconfig(&elf));
@@ -44,65 +43,25 @@ pub fn read(image: &[u8]) -> Result<ImageFacts, NotAnImage> {
     })
 }
 
-/// The release of a bzImage, by its header.
+/// The release of an image, by its header.
 pub(crate) fn release(image: &[u8]) -> Result<String, NotAnImage> {
-    Header::read(image).map(|header| header.release)
+    header(image).map(|(release, _)| release)
 }
 
-struct Header {
-    release: String,
-    payload: std::ops::Range<usize>,
-}
-
-impl Header {
-    fn read(image: &[u8]) -> Result<Self, NotAnImage> {
-        if image.get(0x202..0x206) != Some(b"HdrS")
-            && let Some(what) = foreign::told(image)
-        {
-            return Err(NotAnImage(what));
-        }
-        let bytes =
-            |at: usize, length: usize| image.get(at..at + length).ok_or(NotAnImage("the file ends within its header"));
-        let number = |at: usize, length: usize| -> Result<usize, NotAnImage> {
-            Ok(bytes(at, length)?.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
-        };
-        if bytes(0x202, 4)? != b"HdrS" {
-            return Err(NotAnImage("the signature HdrS is missing at offset 0x202"));
-        }
-        if number(0x206, 2)? < 0x208 {
-            return Err(NotAnImage("its boot protocol is older than 2.08"));
-        }
-        // XLF_KERNEL_64 of xloadflags, which protocol 2.12 brought.
-        if number(0x206, 2)? >= 0x20c && number(0x236, 2)? & 1 == 0 {
-            return Err(NotAnImage("it is a kernel for 32-bit x86; luqual runs kernels for x86-64"));
-        }
-        let setup_sectors = match number(0x1f1, 1)? {
-            0 => 4,
-            sectors => sectors,
-        };
-        let code = (setup_sectors + 1) * 512;
-        let start = code + number(0x248, 4)?;
-        let payload = start..start + number(0x24c, 4)?;
-        if image.len() < payload.end {
-            return Err(NotAnImage("the file is shorter than its header says"));
-        }
-        let version =
-            image.get(number(0x20e, 2)? + 0x200..).ok_or(NotAnImage("the version string is outside of the file"))?;
-        let version = version.split(|byte| *byte == 0 || *byte == b' ').next().unwrap_or_default();
-        let release = String::from_utf8(version.to_vec()).map_err(|_| NotAnImage("the version string is not text"))?;
-        if release.is_empty() {
-            return Err(NotAnImage("the image has no version string"));
-        }
-        // include/uapi/linux/utsname.h: a release has 64 characters.
-        if release.len() > 64 || !release.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(NotAnImage("the version string is not that of a kernel"));
-        }
-        Ok(Self { release, payload })
+/// The header of an image, whose release is that of a kernel.
+fn header(image: &[u8]) -> Result<(String, Range<usize>), NotAnImage> {
+    let wrong = |why: &str| NotAnImage(why.to_owned());
+    let header =
+        (ARCH.image.header)(image).map_err(|why| foreign::told(image).map_or_else(|| wrong(why), NotAnImage))?;
+    let release = std::str::from_utf8(header.release).map_err(|_| wrong("the version string is not text"))?;
+    if release.is_empty() {
+        return Err(wrong("the image has no version string"));
     }
-
-    fn payload<'a>(&self, image: &'a [u8]) -> Option<&'a [u8]> {
-        image.get(self.payload.clone())
+    // include/uapi/linux/utsname.h: a release has 64 characters.
+    if release.len() > 64 || !release.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong("the version string is not that of a kernel"));
     }
+    Ok((release.to_owned(), header.payload))
 }
 
 /// The GNU build id in an ELF, as hex.
@@ -238,7 +197,11 @@ pub(crate) mod tests {
             let mut bytes = image(&elf());
             let long = [release.as_bytes(), b" #1\0"].concat();
             bytes[0x300..0x300 + long.len()].copy_from_slice(&long);
-            assert_eq!(read(&bytes), Err(NotAnImage("the version string is not that of a kernel")), "{release:?}");
+            assert_eq!(
+                read(&bytes),
+                Err(NotAnImage("the version string is not that of a kernel".to_owned())),
+                "{release:?}"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! Where a built or installed kernel has its files: as `make install` and `make modules_install` put them, or as packages of
 //! distributions do.
 
+use luqual_model::ARCH;
 use luqual_model::bounds::KERNEL_CONFIG;
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ const MODULES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// The image in the tree in which it was built.
 pub(crate) fn built(tree: &Path) -> Option<PathBuf> {
-    Some(tree.join("arch/x86/boot/bzImage")).filter(|image| image.is_file())
+    Some(tree.join(ARCH.image.in_tree)).filter(|image| image.is_file())
 }
 
 /// The image of the only kernel that is installed beneath `root`.
@@ -36,9 +37,11 @@ pub(crate) fn image(root: &Path) -> Result<PathBuf, String> {
         return Err(format!("it has {} kernels; give one of {}", images.len(), images.join(", ")));
     }
     found.into_values().next().ok_or_else(|| {
-        "it has no image: no arch/x86/boot/bzImage, as a build leaves it, no boot/vmlinuz-VERSION and no \
-         lib/modules/VERSION/vmlinuz, as a package has it"
-            .to_owned()
+        format!(
+            "it has no image: no {}, as a build leaves it, no boot/vmlinuz-VERSION and no lib/modules/VERSION/vmlinuz, as a \
+             package has it",
+            ARCH.image.in_tree
+        )
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct Kernel {
     /// The kernel's description.
     pub info: KernelInfo,
-    /// The path of its bzImage.
+    /// The path of its image.
     pub image: PathBuf,
     /// The path of its vmlinux, if it exists.
     pub symbols: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! Unpacks the payload of a bzImage. Nothing in it is trusted: the output and the memory of each decompressor are bounded.
+//! Unpacks the payload of a kernel's image. Nothing in it is trusted: the output and the memory of each decompressor are bounded.
 
 use flate2::read::GzDecoder;
 use liblzma::read::XzDecoder;

@@ -7,8 +7,9 @@ use crate::progress::BuildProgress;
 use crate::recipe::Recipe;
 use crate::store::{Kind, Store, put};
 use crate::workplace::Workplace;
+use luqual_model::ARCH;
 use object::Endianness;
-use object::elf::{EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PT_INTERP};
+use object::elf::{ET_DYN, ET_EXEC, FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::fs;
 use std::path::PathBuf;
@@ -78,21 +79,22 @@ impl Store {
 
 /// Why these bytes cannot run in a guest, where there is nothing but the kernel; `None` if they can.
 pub fn not_a_program(bytes: &[u8]) -> Option<String> {
-    let read = || -> object::read::Result<Option<&str>> {
+    let read = || -> object::read::Result<Option<String>> {
         let header = FileHeader64::<Endianness>::parse(bytes)?;
         let endian = header.endian()?;
-        if header.e_machine(endian) != EM_X86_64 {
-            return Ok(Some("it is for another processor than x86-64"));
+        if header.e_machine(endian).0 != ARCH.elf_machine {
+            return Ok(Some(format!("it is for another processor than {}", ARCH.name)));
         }
         if ![ET_EXEC, ET_DYN].contains(&header.e_type(endian)) {
-            return Ok(Some("it is an object, not a program"));
+            return Ok(Some("it is an object, not a program".to_owned()));
         }
         let mut segments = header.program_headers(endian, bytes)?.iter();
         let is_dynamic = segments.any(|segment| segment.p_type(endian) == PT_INTERP);
-        Ok(is_dynamic.then_some("it needs a dynamic loader, which a guest does not have: link it with -static"))
+        let told = "it needs a dynamic loader, which a guest does not have: link it with -static";
+        Ok(is_dynamic.then(|| told.to_owned()))
     };
     match read() {
-        Ok(why) => why.map(str::to_owned),
+        Ok(why) => why,
         Err(_) if bytes.starts_with(b"#!") => Some("it is a script, and a guest has no interpreter".to_owned()),
         Err(error) => Some(format!("it is not a 64-bit ELF program: {error}")),
     }

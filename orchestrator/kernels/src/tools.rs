@@ -1,6 +1,7 @@
 //! The host's programs for a kernel build.
 
 use crate::error::KernelError;
+use luqual_model::ARCH;
 use std::process::Command;
 
 /// The packages of Debian and Ubuntu with these programs.
@@ -13,8 +14,8 @@ pub fn missing() -> Vec<String> {
     let programs = ["make", "gcc", "ld", "flex", "bison", "bc", "lz4"];
     let mut missing: Vec<String> = programs.into_iter().filter(|program| !has(program)).map(str::to_owned).collect();
     // objtool needs this header for the unwinder's tables (tools/objtool).
-    let headers = ["/usr/include/libelf.h", "/usr/include/x86_64-linux-gnu/libelf.h"];
-    if !headers.into_iter().any(|header| std::path::Path::new(header).exists()) {
+    let folders = ["/usr/include".to_owned(), format!("/usr/include/{}", ARCH.triplet)];
+    if !folders.iter().any(|folder| std::path::Path::new(folder).join("libelf.h").exists()) {
         missing.push("libelf.h".to_owned());
     }
     missing

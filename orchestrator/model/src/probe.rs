@@ -1,4 +1,5 @@
 use crate::Level;
+use crate::arch::ARCH;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,8 @@ pub enum Observer {
 const RETRIEVE: &str = " retrieve";
 const CONTROL: &str = "control ";
 const HOST: &str = "host: ";
-const CLOCKS: [&str; 2] = ["clock over the update", "TSC over the update"];
+const CLOCKS: [&str; 2] = ["clock", ARCH.cycle_counter];
+const OVER_THE_UPDATE: &str = " over the update";
 
 impl Probe {
     /// A probe that passes if both texts are equal.
@@ -69,7 +71,8 @@ impl Probe {
 
     /// Whether it compares clocks of a virtual machine with those of the kernel that runs it, or of the host.
     pub fn compares_clocks(&self) -> bool {
-        CLOCKS.iter().any(|clock| self.name.ends_with(clock))
+        let name = self.name.strip_suffix(OVER_THE_UPDATE);
+        name.is_some_and(|name| CLOCKS.iter().any(|clock| name.ends_with(clock)))
     }
 
     /// The level of a device that the probe belongs to; `None` if it is not about a device.

@@ -1,7 +1,10 @@
 //! Machine profiles: the machines that cells run on, as data. The file format is in the head of
 //! orchestrator/config/machines.toml.
 
+use crate::arch::ARCH;
 use crate::device::Device;
+use crate::iommu::Iommu;
+use crate::pci::PciAddress;
 use crate::settings::Append;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +17,7 @@ pub struct Profile {
     pub name: String,
     /// A summary in one line.
     pub summary: String,
-    /// QEMU's machine type, a q35.
+    /// QEMU's machine type.
     pub machine: String,
     /// QEMU's CPU model, with its properties.
     pub cpu: String,
@@ -50,57 +53,6 @@ pub struct Node {
     /// The numbers of its processors, from 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u32>,
-}
-
-/// The IOMMU of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Iommu {
-    /// No IOMMU: VFIO only works in its unsafe mode.
-    None,
-    /// Intel VT-d by root and context tables, with interrupt remapping (QEMU hw/i386/intel_iommu.c).
-    Intel,
-    /// The same without interrupt remapping.
-    IntelNoRemapping,
-    /// Intel VT-d by scalable-mode tables, second stage.
-    IntelScalable,
-    /// Intel VT-d by scalable-mode tables, first stage.
-    IntelFirstStage,
-    /// AMD-Vi (QEMU hw/i386/amd_iommu.c).
-    Amd,
-    /// virtio-iommu, which remaps no interrupts (QEMU hw/virtio/virtio-iommu.c).
-    Virtio,
-}
-
-impl Iommu {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::None,
-        Self::Intel,
-        Self::IntelNoRemapping,
-        Self::IntelScalable,
-        Self::IntelFirstStage,
-        Self::Amd,
-        Self::Virtio,
-    ];
-
-    /// The word in matrix files and records.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Intel => "intel",
-            Self::IntelNoRemapping => "intel-no-remapping",
-            Self::IntelScalable => "intel-scalable",
-            Self::IntelFirstStage => "intel-first-stage",
-            Self::Amd => "amd",
-            Self::Virtio => "virtio",
-        }
-    }
-
-    /// Whether it is VT-d.
-    pub const fn is_intel(self) -> bool {
-        matches!(self, Self::Intel | Self::IntelNoRemapping | Self::IntelScalable | Self::IntelFirstStage)
-    }
 }
 
 /// The topology of a profile's devices.
@@ -139,6 +91,16 @@ impl Bus {
     /// Whether all devices are in one IOMMU group.
     pub const fn is_one_group(self) -> bool {
         matches!(self, Self::Bridge | Self::OneSlot)
+    }
+
+    /// The requester id by which an IOMMU knows the device at an address on it. A bridge from PCI Express takes the
+    /// transactions of the devices behind it over, as slot 0 of its secondary bus (PCI Express to PCI/PCI-X Bridge
+    /// Specification 1.0, 2.3; QEMU hw/pci/pci.c, pci_device_iommu_address_space()).
+    pub const fn requester_of(self, address: PciAddress) -> PciAddress {
+        match self {
+            Self::Bridge => PciAddress { bus: address.bus, slot: 0, function: 0 },
+            Self::Root | Self::RootPort | Self::OneSlot => address,
+        }
     }
 }
 
@@ -184,11 +146,9 @@ impl Profile {
                 ),
             ),
             (!is_line(&self.summary), "`summary` is one line of at most 200 characters".to_owned()),
-            // The memory map, the console and the IOMMUs are those of a q35.
             (
-                !["q35", "pc-q35-"].iter().any(|start| self.machine.starts_with(start))
-                    || !is_word(&self.machine, "-."),
-                format!("`type` is q35 or a version of it such as pc-q35-7.2, not `{}`", self.machine),
+                !ARCH.machine.is_type(&self.machine) || !is_word(&self.machine, "-."),
+                format!("`type` is {}, not `{}`", ARCH.machine.types, self.machine),
             ),
             (
                 self.cpu.is_empty() || !is_word(&self.cpu, "-._+=,"),
@@ -283,9 +243,6 @@ mod tests {
 
     #[test]
     fn words_are_those_of_records() {
-        for iommu in Iommu::ALL {
-            assert_eq!(serde_json::to_value(iommu).unwrap(), iommu.word());
-        }
         for bus in Bus::ALL {
             assert_eq!(serde_json::to_value(bus).unwrap(), bus.word());
         }

@@ -3,39 +3,13 @@
 use crate::error::VmError;
 use crate::qemu::Qemu;
 use crate::supervise::Launcher;
+use luqual_model::{ARCH, Accel};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
-
-/// The accelerator: what runs the guest's code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accel {
-    /// The host's virtualisation.
-    Kvm,
-    /// QEMU's translation.
-    Tcg,
-}
-
-impl Accel {
-    /// QEMU's word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-
-    /// The factor for deadlines, which are given for KVM.
-    pub const fn deadline_factor(self) -> u32 {
-        match self {
-            Self::Kvm => 1,
-            Self::Tcg => 4,
-        }
-    }
-}
 
 /// The requested accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,24 +77,20 @@ async fn remembered(launcher: &Launcher, qemu: &Qemu, cache: &Path) -> Result<()
     Ok(())
 }
 
-/// QEMU's exit code for the value that `probe/probe.S` writes to the exit device (QEMU hw/misc/debugexit.c: value <<
-/// 1 | 1).
-const PROBE_RAN: i32 = 0x2a << 1 | 1;
-
 /// The limit for the test, with the start of QEMU.
 const PROBE: Duration = Duration::from_secs(20);
 
-/// Tests an accelerator: runs a few instructions of 64-bit guest code.
+/// Tests an accelerator: runs a few instructions of guest code.
 pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let image = folder.path().join("probe.bin");
-    fs::write(&image, include_bytes!("../probe/probe.bin")).map_err(|error| error.to_string())?;
-    let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
+    fs::write(&image, ARCH.probe.image).map_err(|error| error.to_string())?;
+    let machine = format!("{}{}", ARCH.probe.machine, ARCH.machine.options(accel));
     let mut command = launcher.command(&qemu.path);
     command
-        .args(["-machine", &format!("q35{irqchip}"), "-accel", accel.word(), "-cpu", "max", "-m", "16"])
+        .args(["-machine", &machine, "-accel", accel.word(), "-cpu", "max", "-m", "16"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-bios"])
+        .args(["-device", ARCH.probe.exit_device, "-bios"])
         .arg(&image)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -138,7 +108,7 @@ pub async fn probe(launcher: &Launcher, qemu: &Qemu, accel: Accel) -> Result<(),
         let _ = child.kill().await;
     }
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    if status.code() == Some(PROBE_RAN) {
+    if status.code() == Some(ARCH.probe.exit_code) {
         return Ok(());
     }
     Err(complaint.unwrap_or_else(|| format!("QEMU ended ({status})")))
@@ -170,7 +140,7 @@ fn is_internal_error(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qemu::QemuVersion;
+    use luqual_model::QemuVersion;
 
     /// A QEMU that leaves a line in `ran` and does what `script` says, and a luqual that becomes it.
     fn fake(folder: &Path, script: &str) -> (Launcher, Qemu) {

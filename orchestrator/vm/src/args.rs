@@ -1,9 +1,8 @@
 //! Builds QEMU's arguments from a profile. Pure.
 
-use crate::accel::Accel;
 use crate::ivshmem;
-use crate::trace::TRACED;
-use luqual_model::{Bus, Device, Iommu, Profile};
+use crate::trace::traced;
+use luqual_model::{ARCH, Accel, Bus, Device, Emulation, Profile, QemuVersion};
 use std::path::Path;
 
 /// The configuration of a QEMU process.
@@ -13,7 +12,7 @@ pub struct Launch<'a> {
     pub profile: &'a Profile,
     /// The mode of the guest.
     pub mode: Mode,
-    /// The source's bzImage.
+    /// The source's image.
     pub kernel: &'a Path,
     /// The source's initramfs.
     pub initrd: &'a Path,
@@ -47,6 +46,15 @@ impl Mode {
     /// Of a guest with a connection and without nested VMs, whose processors have a thread each.
     pub const fn plain(accel: Accel) -> Self {
         Self { accel, nested: false, alone: None, one_thread: false }
+    }
+
+    /// What runs a guest in this mode on a machine.
+    pub fn emulation(self, qemu: QemuVersion, profile: &Profile) -> Emulation {
+        let Self { accel, nested, alone, one_thread } = self;
+        let processors = processors(profile, self);
+        // The instruction counter needs one thread (QEMU docs/devel/tcg-icount.rst).
+        let one_thread = one_thread || alone.is_some();
+        Emulation { qemu, accel, processors, one_thread, nested, iommu: profile.iommu }
     }
 }
 
@@ -113,13 +121,10 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     let mut arguments = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
 
-    // Interrupt remapping requires interrupt controllers that are split between KVM and QEMU (QEMU
-    // hw/i386/intel_iommu.c).
     let Mode { accel, alone, one_thread, .. } = launch.mode;
-    let irqchip = if accel == Accel::Kvm { ",kernel-irqchip=split" } else { "" };
     // With nodes each has a memory of its own.
     let memory = if launch.profile.nodes.is_empty() { ",memory-backend=ram" } else { "" };
-    add("-machine", format!("{machine}{memory}{irqchip}"));
+    add("-machine", format!("{machine}{memory}{}", ARCH.machine.options(accel)));
     let one_thread = if accel == Accel::Tcg && one_thread { ",thread=single" } else { "" };
     add("-accel", format!("{}{one_thread}", accel.word()));
     add("-cpu", cpu.clone());
@@ -137,8 +142,8 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
         add("-numa", format!("node,nodeid={number}{}", cpus.chain(memory).collect::<String>()));
     }
     // An IOMMU has to come before the devices that it serves.
-    if let Some(device) = iommu_device(*iommu) {
-        add("-device", device);
+    if let Some(device) = (ARCH.iommu)(*iommu).device {
+        add("-device", device.to_owned());
     }
     match alone {
         None => {
@@ -164,7 +169,7 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
     for (option, value) in devices(launch).into_iter().filter(|_| alone.is_none()) {
         add(option, value);
     }
-    for event in TRACED {
+    for event in traced() {
         add("-trace", format!("enable={event}"));
     }
     add("-msg", "timestamp=on".to_owned());
@@ -203,29 +208,11 @@ pub fn arguments(launch: &Launch<'_>) -> Vec<String> {
 }
 
 /// The number of processors.
-///
-/// Emulated SVM changes a processor's pending interrupts without the lock that others use (QEMU
-/// target/i386/tcg/sysemu/svm_helper.c, helper_vmrun() and do_vmexit(), interrupt_request). It also leaves the
-/// injected vector behind, which is then delivered again when another processor stops this one (exception_index).
-/// With two processors, one of sixteen machines triple-faulted or stood still in most runs; with one processor this
-/// cannot happen.
-pub(crate) fn processors(profile: &Profile, Mode { accel, nested, alone, .. }: Mode) -> u32 {
-    if accel == Accel::Tcg && nested || alone.is_some() { 1 } else { profile.cpus }
-}
-
-fn iommu_device(iommu: Iommu) -> Option<String> {
-    let intel = |remapping: bool, more: &str| {
-        let remapping = if remapping { "on" } else { "off" };
-        Some(format!("intel-iommu,intremap={remapping},caching-mode=on{more}"))
-    };
-    match iommu {
-        Iommu::None => None,
-        Iommu::Intel => intel(true, ""),
-        Iommu::IntelNoRemapping => intel(false, ""),
-        Iommu::IntelScalable => intel(true, ",x-scalable-mode=on"),
-        Iommu::IntelFirstStage => intel(true, ",x-scalable-mode=on,x-flts=on"),
-        Iommu::Amd => Some("amd-iommu,intremap=on".to_owned()),
-        Iommu::Virtio => Some("virtio-iommu-pci".to_owned()),
+fn processors(profile: &Profile, Mode { accel, nested, alone, .. }: Mode) -> u32 {
+    match alone {
+        Some(_) => 1,
+        None if accel == Accel::Tcg && nested => profile.cpus.min(ARCH.nested.processors),
+        None => profile.cpus,
     }
 }
 
@@ -304,8 +291,9 @@ pub fn kernel_options(Mode { accel, nested, alone, .. }: Mode) -> String {
     // The address is fixed, so that no kernel waits for DHCP. QEMU forwards to 10.0.2.15.
     let address = Some("ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off").filter(|_| alone.is_none());
     let options = [
-        // An unexpected NMI is the host's question to a hanging kernel where it is, on every processor.
-        "unknown_nmi_panic panic_sys_info=all_bt",
+        // The host asks a hanging kernel where it is, on every processor.
+        ARCH.hang.option,
+        "panic_sys_info=all_bt",
         // A kernel that panicked resets the machine at once. A distribution's waits for a person, and its pvpanic is a
         // module, so that the cell would take until the phase's deadline.
         "panic=-1",
@@ -316,21 +304,9 @@ pub fn kernel_options(Mode { accel, nested, alone, .. }: Mode) -> String {
             Accel::Tcg => "sysctl.kernel.hung_task_timeout_secs=40",
         },
     ];
-    let emulated = [
-        // An emulated TSC is the host's clock, and needs no watchdog. The watchdog of 7.3 can wait for ever for a
-        // processor that stop_machine() holds, while jiffies are the clock (kernel/time/clocksource.c,
-        // watchdog_wait_seq): one boot in a hundred hung on a busy host.
-        "tsc=nowatchdog",
-        // The timer exists. The kernel tests it by counting interrupts for ten ticks of the same clock, and panics if
-        // the host was busy meanwhile (arch/x86/kernel/apic/io_apic.c, timer_irq_works). A KVM guest sets this option
-        // by itself (arch/x86/kernel/kvm.c).
-        "no_timer_check",
-    ];
     let is_emulated = accel == Accel::Tcg;
-    let emulated = emulated.into_iter().filter(|_| is_emulated);
-    // The interrupt of a one-shot timer can be lost (see processors()), which stops the kernel; a periodic timer
-    // comes again.
-    let emulated = emulated.chain(Some("nohz=off highres=off").filter(|_| is_emulated && nested));
+    let emulated = ARCH.emulated_options.iter().copied().filter(|_| is_emulated);
+    let emulated = emulated.chain(Some(ARCH.nested.options).filter(|_| is_emulated && nested));
     address.into_iter().chain(options).chain(emulated).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,3 +1,4 @@
+use luqual_model::{ARCH, QemuProgram};
 use std::path::PathBuf;
 
 /// An error with QEMU on the host.
@@ -81,17 +82,19 @@ impl VmError {
     }
 
     /// The hint: what the user can do.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
+        let QemuProgram { program, package } = ARCH.qemu;
+        let install = format!("(Debian, Ubuntu: apt-get install {package}), or name one with --qemu");
         Some(match self {
             Self::Named(error) => return error.hint(),
-            Self::NoQemu(_) => "install it (Debian, Ubuntu: apt-get install qemu-system-x86), or name one with --qemu",
-            Self::NotQemu { .. } => "name a qemu-system-x86_64 with --qemu",
+            Self::NoQemu(_) => format!("install it {install}"),
+            Self::NotQemu { .. } => format!("name a {program} with --qemu"),
             Self::OldQemu { .. } => {
-                "install QEMU 7.2 or later (Debian 12, Ubuntu 24.04: apt-get install qemu-system-x86), or name one with --qemu"
+                format!("install QEMU 7.2 or later, as Debian 12 and Ubuntu 24.04 have it {install}")
             }
-            Self::NoKvm(_) => "use --accel auto or --accel tcg; everything works without KVM, but is slower",
+            Self::NoKvm(_) => "use --accel auto or --accel tcg; everything works without KVM, but is slower".to_owned(),
             Self::NoSpace { .. } | Self::LongPath(_) => {
-                "set LUQUAL_WORK_DIR to a folder with a short path and more room"
+                "set LUQUAL_WORK_DIR to a folder with a short path and more room".to_owned()
             }
             Self::Start(_) | Self::Qmp { .. } | Self::File { .. } => return None,
         })

@@ -2,7 +2,7 @@
 
 use crate::args::{ANSWERS, CONSOLE_RAW, TRACE};
 use crate::qmp::Qmp;
-use crate::trace::TRACED;
+use crate::trace::traced;
 use luqual_model::bounds::QEMU_FILE;
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) async fn too_large(qmp: &Qmp, logs: &Path) -> String {
         }
         if is_traced && size(TRACE) >= QEMU_FILE {
             is_traced = false;
-            for event in TRACED {
+            for event in traced() {
                 // A QEMU that does not have the event does not trace it either.
                 let _ = qmp.hmp(&format!("trace-event {event} off")).await;
             }

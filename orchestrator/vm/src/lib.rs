@@ -6,7 +6,7 @@ mod accel;
 mod args;
 mod cgroup;
 mod console;
-mod emulator_faults;
+mod emulator_fault;
 mod end;
 mod error;
 mod follow;
@@ -25,23 +25,21 @@ mod supervise;
 mod trace;
 mod work;
 
-pub use accel::{Accel, AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
+pub use accel::{AccelChoice, AccelFound, choose as choose_accel, probe as probe_accel};
 pub use args::{
     ANSWERS, CONSOLE_RAW, GDB, Launch, Mode, TRACE, arguments, command_line, file_of, frames_of, kernel_options,
     ram_files,
 };
 pub use cgroup::{MemoryGroups, MemoryLimit};
 pub use console::{Console, Feed};
-pub use emulator_faults::{
-    EMULATOR_FAULTS, Emulation, EmulatorFault, fault_behind_boot_hang, fault_behind_line, needs_one_thread,
-};
+pub use emulator_fault::{fault_behind_boot_hang, fault_behind_line, needs_one_thread};
 pub use end::MachineEnd;
 pub use error::VmError;
 pub use follow::Lines;
 pub use machine::Machine;
-pub use pci::{PciAddress, PciFunction};
+pub use pci::PciFunction;
 pub use profile::lacks as qemu_lacks;
-pub use qemu::{PROGRAM as QEMU_PROGRAM, Qemu, QemuVersion};
+pub use qemu::Qemu;
 pub use ram::Ram;
 pub use scan::Scanner;
 pub use supervise::{Launcher, SUBCOMMAND, exec_with_parent};

@@ -8,14 +8,14 @@ use crate::error::VmError;
 use crate::grown::{self, STDERR};
 use crate::holes;
 use crate::ivshmem::Server;
-use crate::pci::{PciAddress, PciFunction, named};
+use crate::pci::{PciFunction, named};
 use crate::qemu::Qemu;
 use crate::qmp::{Log, Qmp};
 use crate::qtest::Qtest;
 use crate::ram::Ram;
 use crate::supervise::Launcher;
-use crate::trace::{TRACED, TraceEvents, mark_command};
-use luqual_model::Device;
+use crate::trace::{TraceEvents, iommu_patterns, mark_command, traced};
+use luqual_model::{Device, PciAddress};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
@@ -166,7 +166,7 @@ impl Machine {
     /// Which of the trace events of devices this QEMU writes.
     pub async fn trace_events(&self) -> Result<TraceEvents, VmError> {
         let mut replies = Vec::new();
-        for name in TRACED {
+        for name in traced() {
             replies.push(self.hmp(&format!("info trace-events {name}")).await?);
         }
         Ok(TraceEvents::of(replies.iter().map(String::as_str)))
@@ -174,7 +174,7 @@ impl Machine {
 
     /// Turns off what QEMU writes of DMA and of IOMMU faults, to inject a fault.
     pub async fn trace_no_dma(&self) -> Result<(), VmError> {
-        for pattern in ["vtd_*", "amdvi_*", "virtio_iommu_*"] {
+        for pattern in iommu_patterns() {
             self.hmp(&format!("trace-event {pattern} off")).await?;
         }
         Ok(())

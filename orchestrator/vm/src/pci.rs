@@ -1,55 +1,6 @@
 //! PCI functions as the host sees them.
 
-use luqual_model::Bus;
-use std::fmt;
-use std::str::FromStr;
-
-/// The address of a PCI function, as the guest numbers its buses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PciAddress {
-    /// The bus.
-    pub bus: u8,
-    /// The slot, below 32.
-    pub slot: u8,
-    /// The function, below 8.
-    pub function: u8,
-}
-
-impl PciAddress {
-    /// The address from a requester id, which has bus, slot and function in one word (PCI Express Base Specification,
-    /// 2.2.6.2).
-    pub fn of_requester(id: u32) -> Self {
-        Self { bus: (id >> 8) as u8, slot: (id >> 3 & 0x1f) as u8, function: (id & 7) as u8 }
-    }
-
-    /// The requester id by which an IOMMU knows the device at this address on a bus. A bridge from PCI Express takes the
-    /// transactions of the devices behind it over, as slot 0 of its secondary bus (PCI Express to PCI/PCI-X Bridge
-    /// Specification 1.0, 2.3; QEMU hw/pci/pci.c, pci_device_iommu_address_space()).
-    pub const fn requester_on(self, bus: Bus) -> Self {
-        match bus {
-            Bus::Bridge => Self { bus: self.bus, slot: 0, function: 0 },
-            Bus::Root | Bus::RootPort | Bus::OneSlot => self,
-        }
-    }
-}
-
-impl fmt::Display for PciAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0000:{:02x}:{:02x}.{:x}", self.bus, self.slot, self.function)
-    }
-}
-
-impl FromStr for PciAddress {
-    type Err = ();
-
-    /// Parses `BUS:SLOT.FUNCTION` in hexadecimal digits, as in QEMU's traces.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (bus, rest) = text.split_once(':').ok_or(())?;
-        let (slot, function) = rest.split_once('.').ok_or(())?;
-        let number = |text: &str| u8::from_str_radix(text, 16).map_err(|_| ());
-        Ok(Self { bus: number(bus)?, slot: number(slot)?, function: number(function)? })
-    }
-}
+use luqual_model::PciAddress;
 
 /// A PCI function with a QEMU id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,16 +42,6 @@ fn add(devices: &[qapi::qmp::PciDeviceInfo], behind: Option<PciAddress>, found: 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_read_as_qemu_writes_them() {
-        let nvme = PciAddress { bus: 2, slot: 0x1f, function: 7 };
-        assert_eq!("02:1f.7".parse(), Ok(nvme));
-        assert_eq!("02:1f.07".parse(), Ok(nvme));
-        assert_eq!(PciAddress::of_requester(0x2ff), nvme);
-        assert_eq!(nvme.to_string(), "0000:02:1f.7");
-        assert!(["", "02", "02:1f", "x:1.1"].iter().all(|text| text.parse::<PciAddress>().is_err()));
-    }
 
     #[test]
     fn functions_behind_bridges_are_found_and_nameless_ones_are_not() {

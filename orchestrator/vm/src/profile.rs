@@ -1,17 +1,13 @@
 //! What a QEMU lacks for a machine profile.
 
-use crate::qemu::QemuVersion;
-use luqual_model::{Device, Iommu, Profile};
+use luqual_model::{ARCH, Device, Profile, QemuVersion};
 
 /// What the QEMU lacks for the profile, and which version has it; `None` if nothing.
 pub fn lacks(profile: &Profile, qemu: QemuVersion) -> Option<String> {
-    let first_stage = profile.iommu == Iommu::IntelFirstStage;
-    let needs = [
-        (first_stage, "first-stage translation of the Intel IOMMU", QemuVersion(10, 0, 0)),
-        (profile.devices.contains(&Device::Igb), "igb", QemuVersion(8, 0, 0)),
-    ];
-    let lacking = needs.into_iter().find(|(needed, _, since)| *needed && qemu < *since);
-    lacking.map(|(_, what, QemuVersion(major, minor, _))| {
+    let igb = Some(("igb", QemuVersion(8, 0, 0))).filter(|_| profile.devices.contains(&Device::Igb));
+    let needs = (ARCH.iommu)(profile.iommu).since.into_iter().chain(igb);
+    let lacking = needs.into_iter().find(|(_, since)| qemu < *since);
+    lacking.map(|(what, QemuVersion(major, minor, _))| {
         format!("QEMU {qemu} has no {what}, which QEMU {major}.{minor} introduced")
     })
 }

@@ -1,12 +1,9 @@
 //! Finds the installed QEMU.
 
 use crate::error::VmError;
-use std::fmt;
+use luqual_model::{ARCH, QemuVersion};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// The name of the program.
-pub const PROGRAM: &str = "qemu-system-x86_64";
 
 /// A usable QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,16 +12,6 @@ pub struct Qemu {
     pub path: PathBuf,
     /// The version.
     pub version: QemuVersion,
-}
-
-/// `MAJOR.MINOR.MICRO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QemuVersion(pub u32, pub u32, pub u32);
-
-impl fmt::Display for QemuVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0, self.1, self.2)
-    }
 }
 
 const OLDEST: QemuVersion = QemuVersion(7, 2, 0);
@@ -37,7 +24,7 @@ impl Qemu {
             Some(path) => Err(VmError::NoQemu(path.display().to_string()).named()),
             None => {
                 let found = search(&std::env::var_os("PATH").unwrap_or_default());
-                Self::at(found.ok_or_else(|| VmError::NoQemu(format!("{PROGRAM} (in PATH)")))?)
+                Self::at(found.ok_or_else(|| VmError::NoQemu(format!("{} (in PATH)", ARCH.qemu.program)))?)
             }
         }
     }
@@ -55,7 +42,7 @@ impl Qemu {
 }
 
 fn search(path: &std::ffi::OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|folder| folder.join(PROGRAM)).find(|program| program.is_file())
+    std::env::split_paths(path).map(|folder| folder.join(ARCH.qemu.program)).find(|program| program.is_file())
 }
 
 fn version(said: &str) -> Option<QemuVersion> {
@@ -85,7 +72,7 @@ mod tests {
             let error = Qemu::find(Some(Path::new(path))).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(told), "{error}");
         }
-        assert!(!VmError::NoQemu(PROGRAM.to_owned()).is_usage());
+        assert!(!VmError::NoQemu(ARCH.qemu.program.to_owned()).is_usage());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Accesses devices from outside of a running guest, to inject faults: QEMU's qtest protocol (docs/devel/qtest.rst).
 
 use crate::error::VmError;
-use crate::pci::PciAddress;
+use luqual_model::PciAddress;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};

@@ -1,6 +1,6 @@
 //! QEMU's trace events of devices: which of them a QEMU writes, and what they say. Pure.
 
-use crate::pci::PciAddress;
+use luqual_model::{ARCH, Iommu, IommuEvent, PciAddress};
 
 /// An event of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,27 +29,8 @@ pub enum Happened {
         /// The QEMU type of the device.
         qemu_type: String,
     },
-    /// The IOMMU translated an access of the device (QEMU hw/i386/trace-events, hw/virtio/trace-events).
-    Translated {
-        /// The device.
-        address: PciAddress,
-        /// The address in the access.
-        iova: u64,
-        /// The physical address.
-        physical: u64,
-    },
-    /// The IOMMU refused an access.
-    Fault {
-        /// The device, if the event names it.
-        address: Option<PciAddress>,
-        /// The address in the access.
-        iova: u64,
-    },
-    /// The Intel IOMMU began or ceased to translate (QEMU hw/i386/trace-events).
-    Translates {
-        /// Whether it translates now.
-        on: bool,
-    },
+    /// An event of the IOMMU.
+    Iommu(IommuEvent),
     /// luqual marked a moment ([`crate::Machine::mark`]).
     Marked {
         /// The mark.
@@ -60,21 +41,18 @@ pub enum Happened {
 /// The trace events of devices: accesses to configuration space, resets, translated DMA, faults, and luqual's marks.
 /// QEMU only warns about events that it does not have: `qdev_reset` exists before version 9,
 /// `resettable_phase_hold_exec` since then (and for a machine's own reset since 7.0).
-pub(crate) const TRACED: [&str; 11] = [
-    "pci_cfg_write",
-    "qdev_reset",
-    "resettable_phase_hold_exec",
-    "vtd_dmar_translate",
-    "vtd_dmar_fault",
-    "vtd_dmar_enable",
-    "amdvi_translation_result",
-    "amdvi_page_fault",
-    "virtio_iommu_translate_out",
-    "virtio_iommu_report_fault",
-    "handle_hmp_command",
-];
+pub(crate) fn traced() -> impl Iterator<Item = &'static str> {
+    let devices = ["pci_cfg_write", "qdev_reset", "resettable_phase_hold_exec"];
+    let more = [Iommu::VIRTIO_TRANSLATED, Iommu::VIRTIO_FAULT, "handle_hmp_command"];
+    devices.into_iter().chain(ARCH.iommu_events.iter().copied()).chain(more)
+}
 
-/// What a QEMU says of the events in [`TRACED`]: whether each is enabled; events that it does not have are missing.
+/// Patterns of the events of IOMMUs, and of nothing else.
+pub(crate) fn iommu_patterns() -> impl Iterator<Item = &'static str> {
+    ARCH.iommu_event_patterns.iter().copied().chain(["virtio_iommu_*"])
+}
+
+/// What a QEMU says of the events of [`traced`]: whether each is enabled; events that it does not have are missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceEvents(Vec<(String, bool)>);
 
@@ -133,30 +111,19 @@ fn event(line: &str) -> Option<Traced> {
             let qemu_type = object.split_once('(')?.1.strip_suffix(')')?.to_owned();
             Happened::Reset { qemu_type }
         }
-        ("vtd_dmar_translate", ["dev", address, "iova", iova, "->", "gpa", physical, ..]) => {
-            Happened::Translated { address: address.parse().ok()?, iova: hex(iova)?, physical: hex(physical)? }
+        (Iommu::VIRTIO_TRANSLATED, [iova, "->", physical, "for", id]) => {
+            let address = PciAddress::of_requester(id.strip_prefix("sid=")?.parse().ok()?);
+            Happened::Iommu(IommuEvent::Translated { address, iova: hex(iova)?, physical: hex(physical)? })
         }
-        ("vtd_dmar_fault", ["sid", id, "fault", _, "addr", iova, ..]) => {
-            Happened::Fault { address: Some(PciAddress::of_requester(hex(id)? as u32)), iova: hex(iova)? }
-        }
-        ("amdvi_translation_result", ["devid:", address, "gpa", iova, "hpa", physical]) => {
-            Happened::Translated { address: address.parse().ok()?, iova: hex(iova)?, physical: hex(physical)? }
-        }
-        ("amdvi_page_fault", [.., iova]) => Happened::Fault { address: None, iova: hex(iova)? },
-        ("virtio_iommu_translate_out", [iova, "->", physical, "for", id]) => {
-            let id = id.strip_prefix("sid=")?.parse().ok()?;
-            Happened::Translated { address: PciAddress::of_requester(id), iova: hex(iova)?, physical: hex(physical)? }
-        }
-        ("virtio_iommu_report_fault", [.., endpoint, "address", iova]) => {
+        (Iommu::VIRTIO_FAULT, [.., endpoint, "address", iova]) => {
             let id = endpoint.strip_prefix("endpoint=")?.parse().ok()?;
             let iova = hex(iova.strip_prefix('=')?)?;
-            Happened::Fault { address: Some(PciAddress::of_requester(id)), iova }
+            Happened::Iommu(IommuEvent::Fault { address: Some(PciAddress::of_requester(id)), iova })
         }
-        ("vtd_dmar_enable", ["enable", on]) => Happened::Translates { on: *on != "0" },
         ("handle_hmp_command", ["mon", _, "cmdline:", "help", name]) => {
             Happened::Marked { name: name.strip_prefix(MARK)?.to_owned() }
         }
-        _ => return None,
+        (name, words) => Happened::Iommu((ARCH.parse_iommu_event)(name, words)?),
     };
     Some(Traced { stamp_us, what })
 }
@@ -193,6 +160,8 @@ mod tests {
         let second = 1_000_000_000;
         let expected = [7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 18].map(|us| second + us);
         assert_eq!((&at[..11], at[11]), (&expected[..], 999_000_000));
+        let translated = |iova, physical| Happened::Iommu(IommuEvent::Translated { address: nvme, iova, physical });
+        let fault = |address, iova| Happened::Iommu(IommuEvent::Fault { address, iova });
         let reset = |qemu_type: &str| Happened::Reset { qemu_type: qemu_type.into() };
         let what: Vec<Happened> = events.into_iter().map(|event| event.what).collect();
         assert_eq!(
@@ -201,13 +170,13 @@ mod tests {
                 Happened::ConfigWritten { address: nvme, offset: 0x88, value: 0x8000 },
                 reset("nvme"),
                 reset("edu"),
-                Happened::Translated { address: nvme, iova: 0xffff_d000, physical: 0xdc_0000 },
-                Happened::Fault { address: Some(nvme), iova: 0x1000 },
-                Happened::Translated { address: nvme, iova: 0x1000, physical: 0x2000 },
-                Happened::Fault { address: None, iova: 0x3000 },
-                Happened::Translated { address: nvme, iova: 0x1000, physical: 0x2000 },
-                Happened::Fault { address: Some(nvme), iova: 0x5000 },
-                Happened::Translates { on: true },
+                translated(0xffff_d000, 0xdc_0000),
+                fault(Some(nvme), 0x1000),
+                translated(0x1000, 0x2000),
+                fault(None, 0x3000),
+                translated(0x1000, 0x2000),
+                fault(Some(nvme), 0x5000),
+                Happened::Iommu(IommuEvent::Translates { on: true }),
                 Happened::Marked { name: "left-0".into() },
                 reset("after"),
             ]

@@ -2,9 +2,9 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use luqual_config::own_machines;
-use luqual_model::{FindingKind, Side};
+use luqual_model::{Accel, FindingKind, Side};
 use luqual_vm::{
-    Accel, Launch, Launcher, Machine, MachineEnd, Mode, Qemu, SUBCOMMAND, VmError, exec_with_parent, probe_accel,
+    Launch, Launcher, Machine, MachineEnd, Mode, Qemu, SUBCOMMAND, VmError, exec_with_parent, probe_accel,
 };
 use std::ffi::OsString;
 use std::fs;

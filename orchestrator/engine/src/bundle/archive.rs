@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use luqual_model::bounds::{BUNDLE, BUNDLE_FILES};
-use luqual_model::{Capability, CellId};
+use luqual_model::{ARCH, Capability, CellId};
 use luqual_runner::JOURNAL;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ pub(super) struct PackedModule {
 
 /// The path of a kernel image in a bundle, by digest.
 pub(super) fn image_of(digest: &str) -> String {
-    format!("{KERNELS}/{digest}/bzImage")
+    format!("{KERNELS}/{digest}/{}", ARCH.image.name)
 }
 
 /// The path of the list of a kernel's modules, in the order in which they are loaded: each is a [`PackedModule`].

@@ -7,7 +7,7 @@ use crate::installed;
 use crate::kernel::Kernel;
 use crate::modules::Modules;
 use luqual_files::digest;
-use luqual_model::{KernelInfo, bounds};
+use luqual_model::{ARCH, KernelInfo, bounds};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         Some(tree) => Some(tree.join("System.map")).filter(|map| symbols.is_some() && map.is_file()),
         None => installed::map(&image, &facts.release),
     };
-    let mut told = BTreeMap::from([("size of bzImage".to_owned(), format!("{} bytes", bytes.len()))]);
+    let mut told = BTreeMap::from([(format!("size of {}", ARCH.image.name), format!("{} bytes", bytes.len()))]);
     if let Some(why) = facts.unread {
         told.insert("payload".to_owned(), format!("not read: {why}"));
     }
@@ -61,7 +61,7 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
         modules: modules.digests(),
         base: None,
         static_keys: config.as_ref().map(|(config, _)| config.has_static_keys()),
-        command_line: "console=ttyS0 kho=on liveupdate=on".to_owned(),
+        command_line: format!("console={} kho=on liveupdate=on", ARCH.console.device),
         patches: Vec::new(),
         facts: told,
     };

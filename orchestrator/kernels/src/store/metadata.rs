@@ -11,7 +11,7 @@ use crate::patches::Patch;
 use crate::recipe::Recipe;
 use crate::{image, lock, tools};
 use luqual_files::digest;
-use luqual_model::{ConfigBase, KernelInfo};
+use luqual_model::{ARCH, ConfigBase, KernelInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,7 +82,7 @@ pub(super) fn load_digest(folder: &Path, name: &str, image_sha256: &str) -> Opti
 }
 
 fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> Option<Kernel> {
-    let image = folder.join("bzImage");
+    let image = folder.join(ARCH.image.name);
     if digest::of_file(&image).ok()? != metadata.image_sha256 {
         return None;
     }
@@ -142,12 +142,12 @@ fn read(folder: &Path) -> Option<Metadata> {
     Some(metadata)
 }
 
-/// The bzImage's digest and release, and the ELF's build id and ABI strings.
+/// The image's digest and release, and the ELF's build id and ABI strings.
 fn read_artifacts(folder: &Path) -> Result<(String, String, Option<String>, Vec<String>), KernelError> {
     let read = |name: &str| fs::read(folder.join(name)).map_err(KernelError::file(folder.join(name)));
-    let (image, elf) = (read("bzImage")?, read("vmlinux")?);
+    let (image, elf) = (read(ARCH.image.name)?, read("vmlinux")?);
     let facts = image::read(&image)
-        .map_err(|error| KernelError::Unexpected { path: folder.join("bzImage"), why: error.to_string() })?;
+        .map_err(|error| KernelError::Unexpected { path: folder.join(ARCH.image.name), why: error.to_string() })?;
     Ok((digest::of_bytes(&image), facts.release, image::build_id(&elf), image::abi_strings(&elf)))
 }
 

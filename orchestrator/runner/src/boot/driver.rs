@@ -13,9 +13,9 @@ use crate::lab::{Guest, Machine};
 use crate::observe::{Devices, LogReader, Memory, NestedVms, Ticks, blackout, observed};
 use crate::seed;
 use luqual_guest::{AgentLog, Keys};
-use luqual_model::{Blackout, Event, Phase, Probe, Side};
+use luqual_model::{Blackout, Emulation, Event, Phase, Probe, Side};
 use luqual_protocol::{Hello, Moment, Next, NotDone, Progression, Reply, Request, Requirement, Said, Unplug, Workload};
-use luqual_vm::{Emulation, Mode};
+use luqual_vm::Mode;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -194,7 +194,7 @@ impl<'a> BootDriver<'a> {
 
     /// What runs the guest.
     pub(super) fn emulation(&self) -> Emulation {
-        Emulation::of(self.host.lab.qemu(), self.boot.profile, self.mode())
+        self.mode().emulation(self.host.lab.qemu(), self.boot.profile)
     }
 
     /// The side of the kernel that runs.

@@ -29,9 +29,9 @@ pub use vmcore::CoresTaken;
 
 use crate::requirements::{capability, machine_lacks};
 use identity::Identity;
-use luqual_model::{Append, Capability, CellId, KernelInfo, KernelModule, PlannedCell, Profile};
+use luqual_model::{Accel, Append, Capability, CellId, KernelInfo, KernelModule, PlannedCell, Profile, QemuVersion};
 use luqual_protocol::{Kernel, MODULES_OPTION, Requirement, Update, Workload, program_path};
-use luqual_vm::{Accel, Mode, QemuVersion, needs_one_thread, qemu_lacks};
+use luqual_vm::{Mode, needs_one_thread, qemu_lacks};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ use std::path::PathBuf;
 pub struct BootKernel {
     /// The kernel's description.
     pub info: KernelInfo,
-    /// The path of its bzImage.
+    /// The path of its image.
     pub image: PathBuf,
     /// The path of its System.map, if it is known to be of this image.
     pub symbols: Option<PathBuf>,

@@ -10,8 +10,7 @@ pub(crate) use guest::pages;
 pub use script::{Play, Script};
 
 use crate::lab::{Lab, Machine, Start, Waiting};
-use luqual_model::KernelInfo;
-use luqual_vm::{Accel, QemuVersion};
+use luqual_model::{Accel, KernelInfo, QemuVersion};
 use machine::FakeMachine;
 use std::cell::Cell;
 use std::rc::Rc;

@@ -4,7 +4,7 @@ use super::fault::{DeviceFault, Fault, InjectionPoint};
 use crate::judge::Stop;
 use crate::lab::Machine;
 use crate::observe::Watched;
-use luqual_vm::PciAddress;
+use luqual_model::PciAddress;
 
 /// Injects a fault of a device, if it is due now.
 pub(crate) async fn into_device(

@@ -3,8 +3,8 @@
 use super::owed::Owed;
 use crate::observe::Withheld;
 use luqual_model::bounds::{TITLE, cut};
-use luqual_model::{Finding, Phase, Probe, Refusal, Side};
-use luqual_vm::{Emulation, MachineEnd};
+use luqual_model::{Emulation, Finding, Phase, Probe, Refusal, Side};
+use luqual_vm::MachineEnd;
 use std::time::Duration;
 
 /// Why a boot stopped.

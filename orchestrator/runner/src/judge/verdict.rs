@@ -5,7 +5,8 @@ use super::evidence::{Evidence, Link, Stop};
 use super::owed::mismatch;
 use luqual_model::bounds::{TITLE, cut};
 use luqual_model::{
-    Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, crash_signature, kernel_after, signature,
+    ARCH, Finding, FindingKind, Outcome, Phase, Probe, ProbeKind, Refusal, Side, crash_signature, kernel_after,
+    signature,
 };
 use luqual_vm::{MachineEnd, fault_behind_boot_hang, fault_behind_line};
 
@@ -221,10 +222,10 @@ fn is_killed_by_memory(line: &str) -> bool {
     code.is_some_and(|code| SIGNALS.contains(&(code & 0x7f)))
 }
 
-/// Whether the panic answers luqual's NMI, which was sent since the kernel or its agent was late
-/// (arch/x86/kernel/nmi.c, unknown_nmi_error). It shows where the kernel was, not that it crashed.
+/// Whether the panic answers luqual's NMI, which was sent since the kernel or its agent was late. It shows where the
+/// kernel was, not that it crashed.
 fn is_answer_to_nmi(finding: &Finding) -> bool {
-    finding.text.contains("NMI: Not continuing")
+    finding.text.contains(ARCH.hang.answer)
 }
 
 /// The first finding of that kind from the target.

@@ -11,9 +11,9 @@ pub use qemu::QemuLab;
 
 use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, Keys};
-use luqual_model::{KernelInfo, Profile};
+use luqual_model::{Accel, KernelInfo, PciAddress, Profile, QemuVersion};
 use luqual_protocol::{Archived, Kernel, Reply, Request};
-use luqual_vm::{Accel, Console, MachineEnd, Mode, PciAddress, PciFunction, QemuVersion, Ram, TraceEvents};
+use luqual_vm::{Console, MachineEnd, Mode, PciFunction, Ram, TraceEvents};
 use std::path::Path;
 use std::pin::Pin;
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ pub struct Start<'a> {
     pub profile: &'a Profile,
     /// The mode of its guest.
     pub mode: Mode,
-    /// The first kernel, its bzImage, and its whole command line.
+    /// The first kernel, its image, and its whole command line.
     pub kernel: (&'a KernelInfo, &'a Path),
     /// The whole command line of the first kernel.
     pub command_line: &'a str,

@@ -6,10 +6,11 @@ use super::reply::bounded;
 use super::{Guest, Lab, Machine, Start, Waiting, chain};
 use crate::observe::{KernelOfLog, LogReader, MachineTime, Ticks};
 use luqual_guest::{Agent, AgentLog, GuestFile, Keys, initramfs};
+use luqual_model::{Accel, PciAddress, QemuVersion};
 use luqual_protocol::{Archived, Kernel, READY_LINE, Reply, Request, UNREACHABLE_LINE};
 use luqual_vm::{
-    ANSWERS, Accel, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciAddress, PciFunction, Qemu,
-    QemuVersion, Ram, TraceEvents, VmError, WorkFolder, ram_files,
+    ANSWERS, CellFolder, Console, GDB, Launch, Launcher, Lines, MachineEnd, PciFunction, Qemu, Ram, TraceEvents,
+    VmError, WorkFolder, ram_files,
 };
 use std::fs;
 use std::path::{Path, PathBuf};

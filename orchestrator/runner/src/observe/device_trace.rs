@@ -4,8 +4,8 @@
 //! events are of the host's wall clock, and decide nothing.
 
 use super::witness::{Deaf, Heard, Hears};
-use luqual_model::{Device, Iommu};
-use luqual_vm::{Happened, PciAddress, TraceEvents, Traced};
+use luqual_model::{ARCH, Device, Iommu, IommuEvent, PciAddress};
+use luqual_vm::{Happened, TraceEvents, Traced};
 use std::ops::Range;
 
 /// A moment that luqual marks in the trace.
@@ -53,6 +53,7 @@ pub(crate) struct DeviceTrace<'a> {
 }
 
 const TRACE: &str = "QEMU's trace";
+const NO_IOMMU: &str = "the machine has no IOMMU";
 const ANOTHER_QEMU: &str =
     "use a QEMU that is built with the trace backend `log`, and that gets all of luqual's arguments";
 const ROOM: &str = "see qemu-trace.log and qemu.stderr, and whether the disk is full";
@@ -174,14 +175,13 @@ impl<'a> DeviceTrace<'a> {
     /// The addresses of its faults until it has its next owner. No device faults without a reason, so that no fault
     /// can be asked for: QEMU has to say that it writes them into this trace, which is proved to be there.
     pub(crate) fn faults(&self) -> Result<Heard<u64>, Deaf> {
-        self.writes(&[match self.of.iommu {
-            Iommu::Amd => "amdvi_page_fault",
-            Iommu::Virtio => "virtio_iommu_report_fault",
-            _ => "vtd_dmar_fault",
-        }])?;
-        let hears = Hears::by(self.of.iommu != Iommu::None, || deaf("the machine has no IOMMU".to_owned()))?;
+        let iommu = (ARCH.iommu)(self.of.iommu);
+        let hears = Hears::by(iommu.device.is_some(), || deaf(NO_IOMMU.to_owned()))?;
+        self.writes(&[iommu.fault])?;
         Ok(hears.heard(self.events[self.unowned()].iter().filter_map(|event| match event.what {
-            Happened::Fault { address: by, iova } if by.is_none_or(|by| by == self.of.requester) => Some(iova),
+            Happened::Iommu(IommuEvent::Fault { address: by, iova }) if by.is_none_or(|by| by == self.of.requester) => {
+                Some(iova)
+            }
             _ => None,
         })))
     }
@@ -189,14 +189,14 @@ impl<'a> DeviceTrace<'a> {
     /// The physical addresses of its DMA until it has its next owner. Its DMA in the source has to be there, and in
     /// the blackout it must not have been able to bypass the IOMMU, whose translations are all that is traced.
     pub(crate) fn dma(&self) -> Result<Heard<u64>, Deaf> {
-        self.writes(&[match self.of.iommu {
-            Iommu::Amd => "amdvi_translation_result",
-            Iommu::Virtio => "virtio_iommu_translate_out",
-            _ => "vtd_dmar_translate",
-        }])?;
+        let iommu = (ARCH.iommu)(self.of.iommu);
+        Hears::by(iommu.device.is_some(), || deaf(NO_IOMMU.to_owned()))?;
+        self.writes(&[iommu.translated])?;
         let translated = |within: Range<usize>| {
             self.events[within].iter().filter_map(move |event| match event.what {
-                Happened::Translated { address: by, physical, .. } if by == self.of.requester => Some(physical),
+                Happened::Iommu(IommuEvent::Translated { address: by, physical, .. }) if by == self.of.requester => {
+                    Some(physical)
+                }
                 _ => None,
             })
         };
@@ -211,10 +211,10 @@ impl<'a> DeviceTrace<'a> {
         Ok(hears.heard(translated(self.unowned())))
     }
 
-    /// Whether the device could access memory while the IOMMU did not translate. Only the Intel IOMMU traces when it
-    /// does; of another it is only known that a device without bus mastering needs no translation.
+    /// Whether the device could access memory while the IOMMU did not translate. Of an IOMMU that does not trace when it
+    /// does, it is only known that a device without bus mastering needs no translation.
     fn bypasses(&self) -> bool {
-        if !self.of.iommu.is_intel() {
+        if !(ARCH.iommu)(self.of.iommu).traces_enable {
             return self.bus_mastering() != BusMastering::Off;
         }
         let mut masters = false;
@@ -222,7 +222,7 @@ impl<'a> DeviceTrace<'a> {
         let unowned = self.unowned();
         for (at, event) in self.events[..unowned.end].iter().enumerate() {
             match event.what {
-                Happened::Translates { on } => translates = on,
+                Happened::Iommu(IommuEvent::Translates { on }) => translates = on,
                 Happened::ConfigWritten { address, offset: COMMAND, value } if address == self.of.address => {
                     masters = value & BUS_MASTER != 0;
                 }

@@ -8,9 +8,9 @@ use super::ticks::{Ticks, micros};
 use super::witness::{Deaf, Heard, Hears, REPORT_IT};
 use crate::judge::Stop;
 use crate::lab::Machine;
-use luqual_model::{Device, Frames, Iommu, Phase, Probe, Profile, bounds};
+use luqual_model::{Device, Frames, Iommu, PciAddress, Phase, Probe, Profile, bounds};
 use luqual_protocol::{KnownPage, Reaches, Said, Unplug, Workload, Written, digest};
-use luqual_vm::{PciAddress, PciFunction, Ram, TRACE, TraceEvents, Traced, file_of, frames_of, parse_trace};
+use luqual_vm::{PciFunction, Ram, TRACE, TraceEvents, Traced, file_of, frames_of, parse_trace};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
@@ -299,7 +299,7 @@ fn host_view_of(
         return HostView { deaf, ..HostView::default() };
     };
     let (device, address) = (*device, before.address);
-    let of = TracedDevice { device, address, requester: address.requester_on(profile.bus), iommu: profile.iommu };
+    let of = TracedDevice { device, address, requester: profile.bus.requester_of(address), iommu: profile.iommu };
     let trace = traced.as_ref().map_err(Clone::clone).and_then(|events| DeviceTrace::of(events, written, part, of));
     let ticks = || {
         let no_ticks = || deaf_page("no tick of the source was seen".to_owned());

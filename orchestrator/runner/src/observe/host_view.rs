@@ -179,8 +179,9 @@ mod tests {
     use super::super::device_trace::TracedDevice;
     use super::super::witness::Hears;
     use super::*;
+    use luqual_model::PciAddress;
     use luqual_model::{Device, Iommu};
-    use luqual_vm::{PciAddress, TraceEvents, parse_trace};
+    use luqual_vm::{TraceEvents, parse_trace};
 
     const NVME: PciAddress = PciAddress { bus: 0, slot: 7, function: 0 };
 

@@ -1,6 +1,6 @@
 //! Classifies a kernel message by its start. The texts are the kernels' format strings, 6.1 to 7.3.
 
-use luqual_model::FindingKind;
+use luqual_model::{ARCH, FindingKind};
 
 /// The kind of a message, if it is a finding. `message` has no time stamp and no caller.
 pub(super) fn classify(message: &str) -> Option<FindingKind> {
@@ -10,8 +10,11 @@ pub(super) fn classify(message: &str) -> Option<FindingKind> {
         .or_else(|| handover(message))
         .or_else(|| splat(message).then_some(FindingKind::Warning))
         .or_else(|| error(message).then_some(FindingKind::Error))
-        // arch/x86/kernel/tsc.c, pit_hpet_ptimer_calibrate_cpu()
-        .or_else(|| message.starts_with("tsc: PIT calibration deviates from ").then_some(FindingKind::Clock))
+        .or_else(|| is_of_a_wrong_clock(message).then_some(FindingKind::Clock))
+}
+
+fn is_of_a_wrong_clock(message: &str) -> bool {
+    ARCH.clock_messages.iter().any(|start| message.starts_with(start))
 }
 
 fn crash(message: &str) -> Option<FindingKind> {

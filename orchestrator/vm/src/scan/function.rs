@@ -1,6 +1,6 @@
 //! Finds the function in which a kernel crashed or warned, in the lines after the message.
 
-use luqual_model::FindingKind;
+use luqual_model::{ARCH, FindingKind};
 
 /// The search in the lines after a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +23,12 @@ impl Trace {
     /// The function, if this message has it.
     pub(super) fn take(&mut self, message: &str) -> Option<String> {
         self.left = self.left.checked_sub(1)?;
-        // arch/x86/kernel/dumpstack.c: the frames begin with a space, and end with a line that does not.
-        if message.starts_with("Call Trace:") {
+        // The frames begin with a space, and end with a line that does not.
+        if message.starts_with(ARCH.crash.frames) {
             self.in_trace = true;
             return None;
         }
-        let found = match message.strip_prefix("RIP: 0010:") {
+        let found = match message.strip_prefix(ARCH.crash.function) {
             Some(place) => function(place),
             None if self.in_trace && message.starts_with(' ') => {
                 // A frame with a question mark may be a remainder on the stack.
@@ -62,7 +62,6 @@ fn only_reports(name: &str) -> bool {
         "show_stack",
         "panic",
         "vpanic",
-        "nmi_",
         "arch_trigger_",
         "sys_info",
         "print_",
@@ -83,9 +82,6 @@ fn only_reports(name: &str) -> bool {
         "__warn",
         "warn_slowpath",
         "report_bug",
-        "handle_bug",
-        "exc_",
-        "asm_exc_",
         "die",
         "__die",
         "oops_",
@@ -95,5 +91,5 @@ fn only_reports(name: &str) -> bool {
         "sched_show_task",
         "trace_hardirqs",
     ];
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    PREFIXES.iter().chain(ARCH.crash.reporting).any(|prefix| name.starts_with(prefix))
 }

@@ -1,6 +1,6 @@
 use super::*;
+use luqual_model::Accel;
 use luqual_protocol::VERSION;
-use luqual_vm::Accel;
 
 fn kernel() -> KernelInfo {
     KernelInfo {

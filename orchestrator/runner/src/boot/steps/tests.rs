@@ -2,9 +2,8 @@ use super::*;
 use crate::boot::alone::needs_the_host;
 use crate::boot::{BootCell, BootKernel, Program};
 use luqual_config::own_machine;
-use luqual_model::{Append, CellKey, KernelInfo, PlannedCell, Profile};
+use luqual_model::{Accel, Append, CellKey, KernelInfo, PlannedCell, Profile, QemuVersion};
 use luqual_protocol::find_workload;
-use luqual_vm::{Accel, QemuVersion};
 use std::path::PathBuf;
 
 fn kernel(name: &str) -> BootKernel {

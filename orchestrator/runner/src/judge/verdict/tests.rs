@@ -6,8 +6,8 @@ use super::*;
 use crate::judge::owed::Owed;
 use crate::observe::Withheld;
 use luqual_config::own_machine;
-use luqual_model::Probe;
-use luqual_vm::{Accel, Emulation, Mode, QemuVersion};
+use luqual_model::{Accel, Emulation, Probe, QemuVersion};
+use luqual_vm::Mode;
 
 fn complete() -> Evidence {
     Evidence {
@@ -25,7 +25,7 @@ fn complete() -> Evidence {
 }
 
 fn emulation(profile: &str, qemu: QemuVersion, accel: Accel) -> Emulation {
-    Emulation::of(qemu, own_machine(profile).unwrap(), Mode::plain(accel))
+    Mode::plain(accel).emulation(qemu, own_machine(profile).unwrap())
 }
 
 fn passed(name: &str) -> Probe {

@@ -1,18 +1,14 @@
-//! Translates the virtual addresses of a kernel by its own page tables (arch/x86/include/asm/pgtable_types.h; Intel SDM
-//! volume 3, section 5.5).
+//! Memory at the virtual addresses of a kernel, by its own page tables.
 
 use super::vmcoreinfo::Vmcoreinfo;
+use luqual_model::{ARCH, PageTableNote};
 use luqual_protocol::content::PAGE;
 use luqual_vm::Ram;
 
 /// The page tables of a kernel.
 pub(super) struct PageTables<'a> {
     pub(super) ram: &'a Ram,
-    /// The physical address of the highest table.
-    top: u64,
-    levels: u32,
-    /// The bits of an entry that encrypt memory, which are no part of an address.
-    encryption: u64,
+    tables: luqual_model::PageTables,
 }
 
 /// Memory at a virtual address, page by page.
@@ -28,36 +24,18 @@ pub(super) struct Mapped {
 impl<'a> PageTables<'a> {
     /// The tables that the note names.
     pub(super) fn of(ram: &'a Ram, info: &Vmcoreinfo) -> Result<Self, String> {
-        // The image itself is mapped at one distance from its physical address (__phys_addr_nodebug()).
-        let base = info.number("phys_base")?;
-        let top = info.symbol("init_top_pgt")?.wrapping_sub(IMAGE).wrapping_add_signed(base);
-        let levels = if info.number("pgtable_l5_enabled").unwrap_or(0) == 0 { 4 } else { 5 };
-        let encryption = info.number("sme_mask").unwrap_or(0).cast_unsigned();
-        Ok(Self { ram, top, levels, encryption })
+        let note = PageTableNote { number: &|name| info.number(name), symbol: &|name| info.symbol(name) };
+        Ok(Self { ram, tables: (ARCH.page_tables.find)(&note)? })
     }
 
     /// The physical address of a virtual one.
     fn translate(&self, address: u64) -> Result<u64, String> {
-        let mut table = self.top;
-        for level in (0..self.levels).rev() {
-            let shift = 12 + 9 * level;
-            let mut entry = [0; 8];
-            // A note can say anything.
-            let place = table.wrapping_add((address >> shift & 0x1ff) * 8);
-            self.ram.read(place, &mut entry).map_err(|error| error.to_string())?;
-            let entry = u64::from_le_bytes(entry) & !self.encryption;
-            if entry & PRESENT == 0 {
-                return Err(format!("{address:#x} is not mapped"));
-            }
-            let of_entry = entry & ADDRESS;
-            let is_large = entry & LARGE != 0 && (1..=2).contains(&level);
-            if level == 0 || is_large {
-                let within = (1 << shift) - 1;
-                return Ok(of_entry & !within | address & within);
-            }
-            table = of_entry;
-        }
-        Err(format!("{address:#x} is not mapped"))
+        let mut read = |place| {
+            let mut word = [0; 8];
+            self.ram.read(place, &mut word).map_err(|error| error.to_string())?;
+            Ok(u64::from_le_bytes(word))
+        };
+        (ARCH.page_tables.translate)(&self.tables, &mut read, address)
     }
 
     /// The memory from a virtual address on.
@@ -103,9 +81,3 @@ impl Mapped {
         Ok(u64::from_le_bytes(word))
     }
 }
-
-/// `__START_KERNEL_map`: the virtual address that physical address 0 of the image would have.
-const IMAGE: u64 = 0xffff_ffff_8000_0000;
-const PRESENT: u64 = 1;
-const LARGE: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
