@@ -61,6 +61,11 @@ impl Helper {
         Ok(Self { channel: OwnedFd::from(ours).into(), child })
     }
 
+    /// The id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the process and waits until it has ended.
     pub(crate) fn kill(mut self) -> Result<(), String> {
         self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(|error| format!("kill: {error}"))

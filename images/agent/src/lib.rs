@@ -25,6 +25,7 @@ mod pci;
 mod vfio;
 
 // The agent's processes beside the holder and those that answer the host.
+mod cgroup;
 mod channel;
 mod facts;
 mod helper;

@@ -56,7 +56,7 @@ fn left_out<'a>(planned: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut others = 0;
     for workload in workloads().filter(|workload| !planned.contains(workload.name)) {
-        match workload.left_out.or(workload.long.then_some("it takes minutes")) {
+        match workload.left_out.or(workload.only_named) {
             Some(why) => by_reason.entry(why).or_default().push(workload.name),
             None => others += 1,
         }
@@ -76,7 +76,7 @@ mod tests {
         let names = |why: &str| told.iter().find_map(|line| line.strip_prefix(why)).unwrap_or_default();
         assert!(names("no released kernel passes it: ").contains("vfio.edu.preserved-busy"), "{told:?}");
         assert!(names("it takes minutes: ").contains("lifecycle.hundred"), "{told:?}");
-        let others = workloads().filter(|it| it.left_out.is_none() && !it.long).count() - 1;
+        let others = workloads().filter(|it| it.left_out.is_none() && it.only_named.is_none()).count() - 1;
         assert!(names("it was not asked for: ").starts_with(&format!("{others} more")), "{told:?}");
     }
 }

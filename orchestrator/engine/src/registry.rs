@@ -100,9 +100,11 @@ impl Registry {
         self.taken(globs, |glob, workload| matches(glob, workload.name))
     }
 
-    /// The same, but a workload that takes minutes only matches its full name.
+    /// The same, but a workload that is left to those who name it only matches its full name.
     pub(crate) fn to_run(&self, globs: &[String]) -> Result<Vec<&'static Workload>, EngineError> {
-        self.taken(globs, |glob, workload| glob == workload.name || !workload.long && matches(glob, workload.name))
+        self.taken(globs, |glob, workload| {
+            glob == workload.name || workload.only_named.is_none() && matches(glob, workload.name)
+        })
     }
 
     fn taken(
@@ -112,7 +114,7 @@ impl Registry {
     ) -> Result<Vec<&'static Workload>, EngineError> {
         if let Some(glob) = globs.iter().find(|glob| !self.all().any(|workload| takes(glob, workload))) {
             return Err(EngineError::usage(format!("no workload matches `{glob}`"))
-                .hint("`luqual workloads list` shows all names; a workload that takes minutes runs only if it is named in full"));
+                .hint("`luqual workloads list` shows all names; some run only if they are named in full, since they take minutes or need another kernel"));
         }
         Ok(self.all().filter(|workload| globs.iter().any(|glob| takes(glob, workload))).collect())
     }

@@ -78,7 +78,7 @@ pub struct MachineSize {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Otherwise {
-    /// All, except those that take minutes.
+    /// All, except those that run only if they are named.
     #[default]
     All,
     /// The workloads that a policy requires, by their globs, and that a released kernel passes; others only by their full

@@ -105,9 +105,9 @@ impl Selection {
         registry: &Registry,
     ) -> Result<Vec<&'static Workload>, EngineError> {
         let is_asked = |workload: &Workload| match &self.otherwise {
-            Otherwise::All => !workload.long,
+            Otherwise::All => workload.only_named.is_none(),
             Otherwise::Required(globs) => {
-                let is_left_out = workload.long || workload.left_out.is_some();
+                let is_left_out = workload.only_named.is_some() || workload.left_out.is_some();
                 globs.iter().any(|glob| glob == workload.name || !is_left_out && matches(glob, workload.name))
             }
             Otherwise::Only(name) => workload.name == name,

@@ -144,6 +144,7 @@ const fn needed(capability: Capability) -> Needed {
             Needed { all: &["CONFIG_VFIO", "CONFIG_VFIO_PCI"], also: &["CONFIG_VFIO_IOMMU_TYPE1"], ..NONE }
         }
         Capability::Iommu => Needed { all: &["CONFIG_IOMMUFD"], one_of: ARCH.iommu_options, ..NONE },
+        Capability::MemoryCgroups => Needed { all: &["CONFIG_MEMCG"], ..NONE },
         Capability::Kvm => Needed { one_of: ARCH.kvm_options, ..NONE },
     }
 }

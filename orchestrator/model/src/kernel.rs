@@ -23,11 +23,14 @@ pub enum Capability {
     Iommu,
     /// Nested VMs: `CONFIG_KVM_AMD` or `CONFIG_KVM_INTEL`.
     Kvm,
+    /// Memory control groups: `CONFIG_MEMCG`.
+    MemoryCgroups,
 }
 
 impl Capability {
     /// Every capability, in display order.
-    pub const ALL: [Self; 6] = [Self::Agent, Self::Kho, Self::Luo, Self::Vfio, Self::Iommu, Self::Kvm];
+    pub const ALL: [Self; 7] =
+        [Self::Agent, Self::Kho, Self::Luo, Self::Vfio, Self::Iommu, Self::Kvm, Self::MemoryCgroups];
 
     /// The usual abbreviation.
     pub const fn word(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Capability {
             Self::Vfio => "VFIO",
             Self::Iommu => "IOMMU",
             Self::Kvm => "KVM",
+            Self::MemoryCgroups => "MEMCG",
         }
     }
 }
@@ -57,7 +61,7 @@ pub struct KernelInfo {
     pub release: String,
     /// The GNU build id in `/sys/kernel/notes`, as hex.
     pub build_id: Option<String>,
-    /// The digest of the bzImage, as hex.
+    /// The digest of the image, as hex.
     pub image_sha256: String,
     /// Where the kernel comes from, in one line.
     pub provenance: String,

@@ -10,23 +10,25 @@ pub fn capability(need: Requirement) -> Capability {
         Requirement::Iommu => Capability::Iommu,
         Requirement::Kvm => Capability::Kvm,
         Requirement::Vfio => Capability::Vfio,
+        Requirement::MemoryCgroups => Capability::MemoryCgroups,
     }
 }
 
-/// What a boot's kernels lack; `None` if nothing. The source has to have all that the workloads require; a target
-/// that lacks it is what is tested. Under both, luqual has to reach the guest.
+/// What a boot's kernels lack; `None` if nothing. The source has to have what the workloads require; a target that lacks
+/// it is what is tested, but for what a workload needs there. Under both, luqual has to reach the guest.
 pub(crate) fn kernel_lacks(
     source: &KernelInfo,
     target: &KernelInfo,
     mut requires: impl Iterator<Item = Requirement>,
 ) -> Option<String> {
-    let of_source = requires.find_map(|need| {
+    let required = requires.find_map(|need| {
         let needed = capability(need);
-        let lacks = source.capabilities.as_ref().is_some_and(|there| !there.contains(&needed));
-        let why = source.lacking.get(&needed).map_or_else(String::new, |why| format!(": {why}"));
-        lacks.then(|| format!("the source {} is built without {needed}{why}", source.name))
+        let (side, kernel) = if need.is_of_the_target() { ("target", target) } else { ("source", source) };
+        let lacks = kernel.capabilities.as_ref().is_some_and(|there| !there.contains(&needed));
+        let why = kernel.lacking.get(&needed).map_or_else(String::new, |why| format!(": {why}"));
+        lacks.then(|| format!("the {side} {} is built without {needed}{why}", kernel.name))
     });
-    of_source.or_else(|| {
+    required.or_else(|| {
         [source, target].into_iter().find_map(|KernelInfo { name, lacking, .. }| {
             let why = lacking.get(&Capability::Agent)?;
             Some(format!("luqual cannot reach a guest with the kernel {name}: {why}"))
@@ -81,6 +83,12 @@ mod tests {
             (Some(reach), Some(reach))
         );
         assert_eq!(lacks(&whole, &kernel("d", &luo[..1])), None);
+        // What a workload needs in the target.
+        let small = kernel("e", &[(Capability::MemoryCgroups, "CONFIG_MEMCG is not set (f)")]);
+        let limited = |source, target| kernel_lacks(source, target, [Requirement::MemoryCgroups].into_iter());
+        assert_eq!(limited(&small, &whole), None);
+        let told = "the target e is built without MEMCG: CONFIG_MEMCG is not set (f)";
+        assert_eq!(limited(&whole, &small).as_deref(), Some(told));
         // A record of before says that it lacks it, and not why; what is unknown is not lacking.
         let of_before = KernelInfo { capabilities: Some(BTreeSet::new()), lacking: BTreeMap::new(), ..whole.clone() };
         assert_eq!(lacks(&of_before, &whole).unwrap(), "the source a is built without LUO");

@@ -23,14 +23,16 @@ pub(crate) use error::StepError;
 use case::Case;
 use luqual_protocol::Item;
 
-const FAMILIES: [&[Case]; 13] = [
+const FAMILIES: [&[Case]; 15] = [
     broker::CASES,
     kexec::CASES,
     lifecycle::CASES,
     luo::preserve::CASES,
+    luo::race::CASES,
     luo::request::CASES,
     luo::retrieve::CASES,
     luo::session::CASES,
+    memfd::cgroup::CASES,
     memfd::content::CASES,
     memfd::memory::CASES,
     memfd::property::CASES,

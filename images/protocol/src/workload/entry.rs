@@ -15,7 +15,7 @@ pub struct Workload {
     pub finds: &'static str,
     /// The machine profile; the user can name another.
     pub profile: &'static str,
-    /// The capabilities that the source kernel must have.
+    /// The capabilities that the kernels must have.
     pub requires: &'static [Requirement],
     /// Whether it can share a boot with workloads whose updates are compatible ([`Update::goes_with`]).
     pub shares_boot: bool,
@@ -39,8 +39,8 @@ pub struct Workload {
     pub memory_mib: u64,
     /// Why `luqual qualify` does not run it by default; `None` if it does.
     pub left_out: Option<&'static str>,
-    /// Whether it takes minutes; it then runs only if it is named in full, and no glob matches it.
-    pub long: bool,
+    /// Why it runs only if it is named in full, and no glob matches it; `None` for most.
+    pub only_named: Option<&'static str>,
 }
 
 /// When a device is unplugged.
@@ -113,7 +113,7 @@ pub(super) const fn w(name: &'static str, asserts: &'static str, rule: &'static 
         preserves_device: false,
         memory_mib: 0,
         left_out: None,
-        long: false,
+        only_named: None,
     }
 }
 
@@ -160,7 +160,12 @@ impl Workload {
 
     /// Declares that the workload takes minutes.
     pub(super) const fn long(self) -> Self {
-        Self { long: true, ..self }
+        self.only_named("it takes minutes")
+    }
+
+    /// Leaves the workload to those who name it in full, for that reason.
+    pub(super) const fn only_named(self, why: &'static str) -> Self {
+        Self { only_named: Some(why), ..self }
     }
 
     /// Sets the update.
@@ -192,6 +197,15 @@ pub enum Requirement {
     Kvm,
     /// PCI devices for userspace drivers.
     Vfio,
+    /// Memory control groups, in the target.
+    MemoryCgroups,
+}
+
+impl Requirement {
+    /// Whether it is the target that must meet it. Otherwise the source must, and a target that does not is what is tested.
+    pub const fn is_of_the_target(self) -> bool {
+        matches!(self, Self::MemoryCgroups)
+    }
 }
 
 #[cfg(test)]

@@ -186,6 +186,24 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "two tokens for one memfd",
     ),
     w(
+        "luo.race-finish",
+        "of 32 sessions, each retrieved from and finished at the same moment, the finish succeeds and the memfd comes whole or is gone (ENOENT)",
+        "kernel/liveupdate/luo_session.c: luo_session_retrieve_fd() and luo_session_finish() hold the mutex of the session",
+        "a file that is freed while it is given out",
+    ),
+    w(
+        "luo.race-retrieve",
+        "two threads that retrieve the same 32 tokens at the same moment get the same files, and each is whole",
+        "kernel/liveupdate/luo_file.c, luo_retrieve_file(): the second one gets a reference to the same file",
+        "pages that are restored twice",
+    ),
+    w(
+        "luo.race-session",
+        "of two threads that retrieve the same session at the same moment one alone gets it, and the other one EINVAL",
+        "kernel/liveupdate/luo_session.c, luo_session_retrieve(): a session that was retrieved is not given out again",
+        "a session with two owners, of which the first to close it takes everything from the other",
+    ),
+    w(
         "luo.recreated",
         "of a session that was closed and created again, the target has what the second one preserved",
         "kernel/liveupdate/luo_session.c, luo_session_release()",

@@ -1,6 +1,9 @@
 //! memfds: which of their contents and properties come back.
 
-use super::entry::{Workload, w};
+use super::entry::{Requirement, Workload, w};
+
+const WITH_CGROUPS: &[Requirement] = &[Requirement::Luo, Requirement::MemoryCgroups];
+const NO_CGROUPS: &str = "it needs memory control groups in the target, and luqual's small kernels have none";
 
 pub(super) const WORKLOADS: &[Workload] = &[
     w(
@@ -22,6 +25,27 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "mm/memfd_luo.c, memfd_luo_retrieve_folios(): shmem_recalc_inode()",
         "pages that are in a file and in no account",
     ),
+    w(
+        "memfd.cgroup-charged",
+        "the memory of a memfd that came back is charged to the memory control group of the process that retrieved it",
+        "mm/memfd_luo.c, memfd_luo_retrieve_folios(): mem_cgroup_charge(); Documentation/admin-guide/cgroup-v2.rst, Memory Ownership",
+        "memory that no control group of the target limits",
+    )
+    .requires(WITH_CGROUPS)
+    .only_named(NO_CGROUPS)
+    .alone(),
+    w(
+        "memfd.cgroup-too-small",
+        "of a memfd that is retrieved under a memory.max which is too small nothing stays charged and no memory is lost, and it is \
+         refused for good (ENOMEM), also when the limit was raised",
+        "mm/memfd_luo.c, memfd_luo_retrieve_folios(): an error frees what was not added yet; \
+         include/uapi/linux/liveupdate.h: failed retrieves are not retried",
+        "memory that a failed retrieve leaves to nobody",
+    )
+    .requires(WITH_CGROUPS)
+    .only_named(NO_CGROUPS)
+    .provokes(&["shmem: failed to charge folio index", "Memory cgroup out of memory: Killed process"])
+    .alone(),
     w(
         "memfd.empty-grows",
         "a memfd that came back with 0 bytes can grow, and is zero where it grew",

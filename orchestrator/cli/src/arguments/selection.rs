@@ -40,8 +40,8 @@ pub(crate) struct SelectionArgs {
     /// The file with matrices, machines and expectations [default: luqual's own]
     #[arg(long, value_name = "FILE")]
     matrix_file: Option<PathBuf>,
-    /// Workloads, by name or glob; can be repeated. A workload that takes minutes (see `luqual workloads show`) runs
-    /// only if it is named in full [default: all others, or the matrix's]
+    /// Workloads, by name or glob; can be repeated. A few run only if they are named in full: `luqual workloads show`
+    /// says so, and why [default: all others, or the matrix's]
     #[arg(long, value_name = "GLOB")]
     workload: Vec<String>,
     /// Machine profile (see `luqual machines list`), instead of the one that each workload declares; can be repeated

@@ -15,8 +15,8 @@ The update is judged, and the way back, and each of the two kernels into itself;
 with --one-way the update alone. Each has an answer of its own.
 
 Every workload runs, except those that no released kernel passes, which
---workload '*' includes, and those that take minutes, which run only if they are
-named in full (`luqual workloads show` says so). An answer is GO only if every
+--workload '*' includes, and those that run only if they are named in full
+(`luqual workloads show` says so, and why). An answer is GO only if every
 cell survived, untainted, every time. Anything else is NO-GO, even if it was
 expected. The reasons come by what they mean, the worst first: machine lost,
 isolation broken, data lost, property changed, resource leaked, limit reached;

@@ -2,6 +2,7 @@
 //! case does.
 
 pub(super) mod preserve;
+pub(super) mod race;
 pub(super) mod request;
 pub(super) mod retrieve;
 pub(super) mod session;

@@ -1,5 +1,6 @@
 //! `memfd.*`: what comes back of a memfd, whatever happened to it before and after it was preserved.
 
+pub(super) mod cgroup;
 pub(super) mod content;
 pub(super) mod memory;
 pub(super) mod property;

@@ -1,7 +1,7 @@
 //! All that is known of a workload, in lines. Pure.
 
 use luqual_model::Outcome;
-use luqual_protocol::{LoadTime, Unplug, Workload};
+use luqual_protocol::{LoadTime, Requirement, Unplug, Workload};
 use luqual_runner::{BrokenBy, capability};
 
 /// All that is known of a workload.
@@ -16,13 +16,16 @@ pub(super) fn description(workload: &Workload) -> String {
         shares_boot,
         update,
         left_out,
-        long,
+        only_named,
         device,
         busy,
         unplug,
         ..
     } = workload;
-    let requires: Vec<&str> = requires.iter().map(|it| capability(*it).word()).collect();
+    let (of_target, of_source): (Vec<_>, Vec<_>) = requires.iter().partition(|it| it.is_of_the_target());
+    let list =
+        |needs: Vec<&Requirement>| needs.into_iter().map(|it| capability(*it).word()).collect::<Vec<_>>().join(", ");
+    let of_target = if of_target.is_empty() { String::new() } else { format!(", a target with {}", list(of_target)) };
     let mut lines = vec![
         format!("{name}\n  asserts   {asserts}"),
         format!("  rule      {rule}"),
@@ -31,7 +34,7 @@ pub(super) fn description(workload: &Workload) -> String {
             "  runs on   {profile}{}",
             if *shares_boot { ", in one boot with others" } else { ", in a boot of its own" }
         ),
-        format!("  requires  a source with {}", requires.join(", ")),
+        format!("  requires  a source with {}{of_target}", list(of_source)),
     ];
     if let Some(device) = device {
         let unplugged = match unplug {
@@ -61,8 +64,8 @@ pub(super) fn description(workload: &Workload) -> String {
     if let Some(why) = left_out {
         lines.push(format!("  qualify   runs it only if it is named: {why}"));
     }
-    if *long {
-        lines.push("  long      takes minutes: it runs only if it is named in full; `*` does not match it".to_owned());
+    if let Some(why) = only_named {
+        lines.push(format!("  by name   it runs only if it is named in full, and `*` does not match it: {why}"));
     }
     let probes = BrokenBy::of_workload(name);
     if !probes.is_empty() {
@@ -111,7 +114,10 @@ mod tests {
             assert!(shown.contains(text), "{shown}");
         }
         let shown = description(luqual_protocol::find_workload("lifecycle.hundred").unwrap());
-        assert!(shown.contains("  update    100 kexecs") && shown.contains("  long      takes minutes"), "{shown}");
+        assert!(
+            shown.contains("  update    100 kexecs") && shown.contains("does not match it: it takes minutes"),
+            "{shown}"
+        );
     }
 
     #[test]
