@@ -81,13 +81,11 @@ impl FromStr for KernelPattern {
     }
 }
 
-/// Whether `text` is a version with a suffix other than `-rcN`.
+/// Whether `text` is a version with a suffix other than that of a release candidate.
 fn is_variant(text: &str) -> bool {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let candidate = rest.strip_prefix("-rc").is_some_and(is_number);
     let is_word = rest.starts_with(['-', '+', '_', '~']) && !rest.contains([',', '<', '>', '=']);
-    Version::of(text).is_some() && is_word && !candidate
+    Version::of(text).is_some() && is_word && Version::whole(text).is_none()
 }
 
 impl Filter {

@@ -4,7 +4,8 @@ use crate::deadlines::Deadlines;
 use crate::document::{Table, Text};
 use crate::filter::{KernelPattern, Named};
 use crate::names::{KnownNames, is_path, unknown};
-use luqual_model::{Phase, RANGE_SYNTAX, matches};
+use luqual_model::{Phase, RANGE_SYNTAX, Version, matches};
+use std::collections::BTreeMap;
 
 /// A named matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +83,49 @@ impl Matrix {
     }
 }
 
+/// The first series with the Live Update Orchestrator (kernel/liveupdate/).
+const FIRST_WITH_LUO: [u64; 2] = [6, 19];
+
+/// The newest releases of each series, the newest first. A name that is no version is another build of one.
+fn newest(known: &[&str], count: u64) -> Vec<String> {
+    let mut releases: Vec<(Version, &str)> =
+        known.iter().filter_map(|name| Some((Version::whole(name)?, *name))).collect();
+    releases.sort_by(|one, other| other.cmp(one));
+    let mut of_series: BTreeMap<[u64; 2], u64> = BTreeMap::new();
+    releases.retain(|(version, _)| {
+        version.series().filter(|series| *series >= FIRST_WITH_LUO).is_some_and(|series| {
+            let seen = of_series.entry(series).or_default();
+            *seen += 1;
+            *seen <= count
+        })
+    });
+    releases.into_iter().map(|(_, name)| name.to_owned()).collect()
+}
+
+/// The kernels of a matrix. None if one is wrong, which is reported.
+fn kernels(table: &Table<'_>, known: &KnownNames<'_>) -> Option<Vec<String>> {
+    let named = || {
+        names(table, "kernels", |kernel| {
+            if !is_path(kernel.text) && !known.kernels.contains(&kernel.text) {
+                unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
+            }
+        })
+    };
+    match table.number("newest") {
+        Some(_) if table.has("kernels") => {
+            let hint = "leave one of them out".to_owned();
+            table.wrong("`kernels` names kernels, and `newest` chooses them from the catalog", Some(hint));
+            None
+        }
+        Some(count) => Some(newest(known.kernels, count)),
+        None if table.has("newest") => None,
+        None => named(),
+    }
+}
+
 /// Reads one matrix. None if a part of it is wrong, which is reported.
 pub(crate) fn read(name: &str, table: &Table<'_>, known: &KnownNames<'_>) -> Option<Matrix> {
-    let kernels = names(table, "kernels", |kernel| {
-        if !is_path(kernel.text) && !known.kernels.contains(&kernel.text) {
-            unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
-        }
-    });
+    let kernels = kernels(table, known);
     let workloads = names(table, "workloads", |workload| {
         if !known.workloads.iter().any(|name| matches(workload.text, name)) {
             unknown(workload, "workload", known.workloads, "");
@@ -107,6 +144,9 @@ pub(crate) fn read(name: &str, table: &Table<'_>, known: &KnownNames<'_>) -> Opt
     };
     let (kernels, workloads) = (some("kernels", kernels), some("workloads", workloads));
     let pairs = pairs(table, kernels.as_deref());
+    // An update is to a newer one, which comes later in a list.
+    let is_upward = table.has("newest") && matches!(pairs, Some(Pairs::Upgrades | Pairs::Adjacent));
+    let kernels = kernels.map(|kernels| if is_upward { kernels.into_iter().rev().collect() } else { kernels });
     let deadlines = table.table("deadlines", deadlines).unwrap_or_default();
     let budget =
         |table: &Table<'_>| Some(Budget { jobs: table.number("jobs"), memory_mib: table.number("memory_mib") });

@@ -2,14 +2,17 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// The version at the start of a kernel's release, such as 7.3.4 of `7.3.4-custom+`; a release candidate `-rcN` comes
-/// before the release.
+/// The version at the start of a kernel's release, such as 7.3.4 of `7.3.4-custom+`; a release candidate `-rcN`, or `~rcN` as
+/// packages of Debian have it, comes before the release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     numbers: Vec<u64>,
     /// The number of a release candidate; `u64::MAX` for a release.
     candidate: u64,
 }
+
+/// What precedes the number of a release candidate.
+const CANDIDATE: [&str; 2] = ["-rc", "~rc"];
 
 impl Version {
     /// The version at the start of `release`, if there is one.
@@ -19,15 +22,22 @@ impl Version {
         let numbers: Vec<u64> =
             numbers.trim_end_matches('.').split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
-        let candidate = rest.strip_prefix("-rc").and_then(digits).unwrap_or(u64::MAX);
+        let candidate = CANDIDATE.iter().find_map(|sign| rest.strip_prefix(sign)).and_then(digits).unwrap_or(u64::MAX);
         (numbers.len() > 1).then_some(Self { numbers, candidate })
     }
 
+    /// Its series, such as 7.3 of 7.3.4; `None` for a release candidate.
+    pub fn series(&self) -> Option<[u64; 2]> {
+        let of_release = (self.candidate == u64::MAX).then_some(self.numbers.as_slice())?;
+        of_release.first_chunk().copied()
+    }
+
     /// The version if all of `text` is one: numbers, and the number of a candidate.
-    fn whole(text: &str) -> Option<Self> {
+    pub fn whole(text: &str) -> Option<Self> {
         // A number that is too large must not parse as no number.
         let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
-        let (numbers, candidate) = text.split_once("-rc").unwrap_or((text, "0"));
+        let parts = CANDIDATE.iter().find_map(|sign| text.split_once(sign));
+        let (numbers, candidate) = parts.unwrap_or((text, "0"));
         let is_whole = numbers.split('.').all(is_number) && is_number(candidate);
         Self::of(text).filter(|_| is_whole)
     }
@@ -132,9 +142,15 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_kernels_are_released() {
-        let order = ["6.19.14", "7.0.13", "7.1-rc1", "7.1-rc10", "7.1", "7.1.3", "7.1.13+", "7.10.0"];
+        let order = [
+            "6.19.14", "7.0.13", "7.1-rc1", "7.1~rc2", "7.1-rc10", "7.1", "7.1.3", "7.1.13+", "7.3~rc7", "7.3",
+            "7.10.0",
+        ];
         let versions: Vec<Version> = order.iter().map(|release| Version::of(release).unwrap()).collect();
         assert!(versions.is_sorted(), "{versions:?}");
+        assert_eq!(Version::of("7.3~rc7"), Version::of("7.3-rc7+deb14-amd64"));
+        let series = |release: &str| Version::of(release).unwrap().series();
+        assert_eq!((series("7.3.4"), series("7.3"), series("7.3~rc7")), (Some([7, 3]), Some([7, 3]), None));
         assert_eq!(Version::of("custom"), None);
         assert_eq!(Version::of("7"), None);
     }
@@ -142,6 +158,7 @@ mod tests {
     #[test]
     fn a_bound_compares_as_many_parts_as_it_has() {
         for (range, inside, outside) in [
+            ("7.3~rc7", &["7.3~rc7", "7.3-rc7+deb14"][..], &["7.3", "7.3~rc6"][..]),
             ("7.2", &["7.2", "7.2.12", "7.2.0-custom"][..], &["7.3.4", "7.20.1"][..]),
             ("7.2.12", &["7.2.12", "7.2.12+"], &["7.2.1", "7.2.13"]),
             ("<7.1", &["6.19.14", "7.0.13", "7.1-rc3"], &["7.1", "7.1.13"]),

@@ -85,20 +85,21 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "kernel/kexec_file.c, kexec_file_load(): the new image replaces the old one",
         "a tree that is freed with the image which is replaced",
     ),
+    // From 7.4 on the option is called kho_bootmem=. A kernel ignores the name that it does not know.
     w(
         "kexec.scratch-odd",
         "with kho_scratch= of odd sizes all is handed over, and the areas are as long as they are reserved: whole pageblocks",
         "Documentation/admin-guide/kernel-parameters.txt, kho_scratch=; kernel/liveupdate/kexec_handover.c, scratch_size_update()",
         "sizes that are not rounded, so that memory beside the area is given to both",
     )
-    .by(Update { source_options: "kho_scratch=41M,63M,47M", ..PLAIN }),
+    .by(Update { source_options: "kho_scratch=41M,63M,47M kho_bootmem=41M,63M,47M", ..PLAIN }),
     w(
         "kexec.scratch-scaled",
         "with kho_scratch=150% all is handed over",
         "Documentation/admin-guide/kernel-parameters.txt, kho_scratch=; kernel/liveupdate/kexec_handover.c, scratch_size_update()",
         "a scale that is rounded to nothing",
     )
-    .by(Update { source_options: "kho_scratch=150%", ..PLAIN }),
+    .by(Update { source_options: "kho_scratch=150% kho_bootmem=150%", ..PLAIN }),
     w(
         "kexec.scratch-too-small",
         "a target that does not fit into the areas of kho_scratch= is refused when it is loaded, and the source goes on",
@@ -107,7 +108,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     )
     .kept_by_none()
     .alone()
-    .by(Update { source_options: "kho_scratch=4M,4M,4M", ..PLAIN }),
+    .by(Update { source_options: "kho_scratch=4M,4M,4M kho_bootmem=4M,4M,4M", ..PLAIN }),
 ];
 
 /// 1700 bytes that no kernel knows; with luqual's own options the line stays below 2048.

@@ -37,6 +37,28 @@ fn pairs_by_name_and_by_ranges() {
 }
 
 #[test]
+fn the_newest_releases_of_each_series_are_taken_without_their_variants() {
+    let kernels = ["7.2.12", "7.2.6", "7.2.12-debian", "7.3~rc7", "7.3.4", "7.2.13", "6.19.14", "6.18.15", "other"];
+    let known = KnownNames { kernels: &kernels, ..KNOWN };
+    let of = |newest: &str| {
+        let text = format!("[matrix.a]\n{newest}\npairs = \"all\"\nworkloads = [\"*\"]\n");
+        read("m.toml", &text, &known).map(|file| file.matrices[0].kernels.join(" ")).map_err(|why| why.to_string())
+    };
+    assert_eq!(of("newest = 1").unwrap(), "7.3.4 7.2.13 6.19.14");
+    assert_eq!(of("newest = 2").unwrap(), "7.3.4 7.2.13 7.2.12 6.19.14");
+    assert!(of("newest = 0").unwrap_err().contains("`newest` must be a positive integer"));
+    let text = "[matrix.a]\nnewest = 1\npairs = \"upgrades\"\nworkloads = [\"*\"]\n";
+    let upgrades = pairs_of(&read("m.toml", text, &known).unwrap().matrices[0]);
+    let pair = |source: &str, target: &str| (source.to_owned(), target.to_owned());
+    assert!(
+        upgrades.contains(&pair("7.2.13", "7.3.4")) && !upgrades.contains(&pair("7.3.4", "7.2.13")),
+        "{upgrades:?}"
+    );
+    let both = of("newest = 1\nkernels = [\"7.3.4\"]").unwrap_err();
+    assert!(both.contains("`kernels` names kernels, and `newest` chooses them"), "{both}");
+}
+
+#[test]
 fn numbers_may_be_written_in_any_way() {
     let text = "[matrix.a]\nkernels = [\"7.3.4\"]\npairs = \"all\"\nworkloads = [\"*\"]\n\
                 [matrix.a.budget]\njobs = 0b11\nmemory_mib = 0x2000\n[matrix.a.deadlines]\nboot = 1_0\n";

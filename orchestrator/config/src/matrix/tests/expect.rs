@@ -271,6 +271,8 @@ fn each_expectation_of_the_shipped_file_notices_another_end() {
             "7.3.4-1g-pages",
             "7.3.4-reserve-mem",
             "7.3.4-crashkernel",
+            "7.3.4-debian-no-memcg",
+            "7.3.4-debian-kfence",
         ],
         workloads: &luqual_protocol::workloads().map(|it| it.name).collect::<Vec<_>>(),
         profiles: &own_machines().iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
