@@ -34,6 +34,13 @@ impl Modules {
         Ok(Self { in_order: folder.in_order(&wanted)?, names })
     }
 
+    /// What reports say of them.
+    pub(crate) fn facts(&self) -> Option<(String, String)> {
+        let unsigned = self.in_order.iter().filter(|module| !module.is_signed()).count();
+        let told = "without a signature: the taint flag E of a kernel that loads them is luqual's doing, and left out";
+        (unsigned > 0).then(|| ("modules".to_owned(), format!("{unsigned} of {} {told}", self.in_order.len())))
+    }
+
     /// The digest of each that a guest may load, by name.
     pub(crate) fn digests(&self) -> BTreeMap<String, String> {
         self.in_order.iter().map(|module| (module.name.clone(), digest::of_bytes(&module.elf))).collect()

@@ -111,6 +111,13 @@ pub struct KernelModule {
     pub needed_by: BTreeSet<Capability>,
 }
 
+impl KernelModule {
+    /// Whether it ends with a signature (include/linux/module_signature.h, MODULE_SIGNATURE_MARKER).
+    pub fn is_signed(&self) -> bool {
+        self.elf.ends_with(b"~Module signature appended~\n")
+    }
+}
+
 /// The whole configuration that a kernel's own started from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigBase {

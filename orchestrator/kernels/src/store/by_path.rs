@@ -46,6 +46,7 @@ pub(super) fn read(spec: &str, path: &Path) -> Result<Kernel, KernelError> {
     if let Some(why) = facts.unread {
         told.insert("payload".to_owned(), format!("not read: {why}"));
     }
+    told.extend(modules.facts());
     let unknown = || "unknown: it is neither in the image nor beside it".to_owned();
     told.insert("configuration".to_owned(), config.as_ref().map_or_else(unknown, |(_, file)| format!("in {file}")));
     let image = fs::canonicalize(&image).map_err(KernelError::named(&image))?;

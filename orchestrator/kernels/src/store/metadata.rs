@@ -102,6 +102,7 @@ fn kernel(folder: &Path, metadata: Metadata, name: &str, command_line: &str) -> 
         ("compiler".to_owned(), metadata.compiler),
         ("build time".to_owned(), format!("{} s", metadata.build_seconds)),
     ]);
+    facts.extend(modules.facts());
     facts.extend(metadata.sizes.into_iter().map(|(name, size)| (format!("size of {name}"), format!("{size} bytes"))));
     let info = KernelInfo {
         name: name.to_owned(),

@@ -127,9 +127,9 @@ impl<'a> BootDriver<'a> {
         self.seed
     }
 
-    /// The taint flags of each kernel, by the number of kexecs before it.
+    /// The taint flags of each kernel, by the number of kexecs before it, without those that come from luqual's modules.
     pub(super) fn taints(&self) -> Vec<u64> {
-        self.kernels.taints.clone()
+        (0..).zip(&self.kernels.taints).map(|(hop, taint)| taint & !self.boot.taint_of_modules(hop)).collect()
     }
 
     /// The blackout of the first update.

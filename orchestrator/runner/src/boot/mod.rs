@@ -155,6 +155,13 @@ impl Boot<'_> {
         files
     }
 
+    /// The taint flag that the kernel after `hop` kexecs can have because of the modules that luqual brings: E, of a module
+    /// without a signature where the kernel looks for one (include/linux/panic.h, TAINT_UNSIGNED_MODULE).
+    fn taint_of_modules(&self, hop: u32) -> u64 {
+        let is_unsigned = self.kernel(hop).modules.iter().any(|module| !module.is_signed());
+        if is_unsigned { 1 << 13 } else { 0 }
+    }
+
     /// What this QEMU or the machine lacks for a part; `None` if nothing.
     fn lacks(&self, qemu: QemuVersion) -> Option<String> {
         let of_parts = || self.parts.iter().find_map(|part| machine_lacks(self.profile, part.workload));

@@ -3,8 +3,11 @@
 use crate::boot::{Boot, BootCell, BootKernel, Host, run_once};
 use crate::fake::{FakeLab, Play, Script, pages};
 use luqual_config::own_machine;
-use luqual_model::{CellKey, CellRecord, Event, KernelInfo, Outcome, Phase, PhaseEnd, PlannedCell};
+use luqual_model::{
+    Capability, CellKey, CellRecord, Event, KernelInfo, KernelModule, Outcome, Phase, PhaseEnd, PlannedCell,
+};
 use luqual_protocol::{NotDone, Probe, Reply, Said, find_workload};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +24,8 @@ pub(super) struct Trial {
     pub(super) interrupted_after: Option<Duration>,
     pub(super) waits: bool,
     pub(super) deterministic: bool,
+    /// The ELF of a module of the target.
+    pub(super) module: Option<&'static [u8]>,
 }
 
 /// What came of it.
@@ -50,7 +55,12 @@ impl Trial {
             };
             BootKernel { info, image: PathBuf::new(), symbols: None, modules: Vec::new() }
         };
-        let (source, target) = (kernel("old"), kernel("new"));
+        let (source, mut target) = (kernel("old"), kernel("new"));
+        target.modules.extend(self.module.map(|elf| KernelModule {
+            name: "virtio_net".into(),
+            elf: elf.into(),
+            needed_by: BTreeSet::from([Capability::Agent]),
+        }));
         let workload = find_workload(self.workload.unwrap_or("memfd.basic")).unwrap();
         let [a, b, c, d] = ["old", "new", workload.profile, workload.name].map(str::to_owned);
         let plan = PlannedCell {

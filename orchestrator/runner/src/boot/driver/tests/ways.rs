@@ -176,6 +176,24 @@ async fn what_any_kernel_says_of_itself_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_module_that_luqual_brings_without_a_signature_taints_nothing() {
+    const UNSIGNED: u64 = 1 << 13;
+    const SIGNED: &[u8] = b"ELF~Module signature appended~\n";
+    for (module, hop, taint, told) in [
+        (Some(&b"ELF"[..]), 1, UNSIGNED, None),
+        (Some(b"ELF"), 1, UNSIGNED | 512, Some("target: taint 512 (W)")),
+        // Nothing else explains the flag.
+        (Some(b"ELF"), 0, UNSIGNED, Some("source: taint 8192 (E)")),
+        (Some(SIGNED), 1, UNSIGNED, Some("target: taint 8192 (E)")),
+        (None, 1, UNSIGNED, Some("target: taint 8192 (E)")),
+    ] {
+        let trial = Trial { module, ..told_by(hop, "nothing", taint, "memfd.basic") };
+        let record = trial.run().await.record.unwrap();
+        assert_eq!(record.tainted, told.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{module:?} {hop}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_kernel_says_after_it_was_last_asked_counts() {
     const WARNING: &str = "WARNING: kernel/liveupdate/luo_file.c:1 at luo_freeze, CPU#0: a/1";
     let hops = find_workload("lifecycle.there-and-back").unwrap().update.hops;
