@@ -62,7 +62,7 @@ pub(crate) fn wrong(root: &Path) -> Result<Vec<String>, String> {
     wrong.extend(arrows::wrong(&crates, &block(&architecture, "crates")?));
     wrong.extend(figures::wrong(&architecture, &crates)?);
     wrong.extend(source::wrong_unsafe(&sources, &block(&architecture, "unsafe")?));
-    wrong.extend(source::wrong_architecture(&sources));
+    wrong.extend(architecture::wrong(root, &sources)?);
     wrong.extend(source::wrong_examples(&sources));
     wrong.extend(length::wrong(&sources, &exceptions));
     wrong.extend(circles::wrong(root, &crates, &exceptions)?);

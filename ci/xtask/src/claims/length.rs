@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     fn told(lines: usize, exception: Option<usize>) -> Vec<String> {
-        let source = Source { path: "a.rs".to_owned(), lines, has_unsafe: false, example: None, assumed: Vec::new() };
+        let source = Source { lines, ..Source::parse("a.rs".to_owned(), "").unwrap() };
         let exceptions = exception.map(|lines| ("a.rs".to_owned(), lines)).into_iter().collect();
         longer([source].iter(), 10, &exceptions)
     }

@@ -1,6 +1,5 @@
 //! The Rust files of the workspace, what of them is code, and where `unsafe` stands.
 
-use super::architecture;
 use super::arrows::Crate;
 use proc_macro2::{TokenStream, TokenTree};
 use std::collections::BTreeSet;
@@ -18,8 +17,7 @@ pub(crate) struct Source {
     pub(crate) has_unsafe: bool,
     /// The first line of a comment that documents by an example.
     pub(crate) example: Option<usize>,
-    /// What assumes an architecture, with its line.
-    pub(crate) assumed: Vec<(usize, String)>,
+    pub(crate) syntax: syn::File,
 }
 
 impl Source {
@@ -33,15 +31,14 @@ impl Source {
             }
             files.extend(Some(one.folder.join("build.rs")).filter(|file| file.is_file()));
         }
-        let machines = architecture::machines(root)?;
         let read = |file: PathBuf| {
             let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            Self::parse(relative(root, &file), &text, &machines)
+            Self::parse(relative(root, &file), &text)
         };
         files.into_iter().map(read).collect()
     }
 
-    fn parse(path: String, text: &str, machines: &[String]) -> Result<Self, String> {
+    pub(crate) fn parse(path: String, text: &str) -> Result<Self, String> {
         let syntax = syn::parse_file(text).map_err(|error| format!("{path}: {error}"))?;
         let mut tests = Tests::default();
         tests.visit_file(&syntax);
@@ -53,10 +50,9 @@ impl Source {
             let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
             comment.is_some_and(|comment| comment.trim_start().starts_with("```"))
         };
-        let assumed = architecture::words(&path, &syntax, machines);
         Ok(Self {
             path,
-            assumed,
+            syntax,
             lines: text.lines().count() - of_tests.len(),
             has_unsafe: unsafety.found,
             example: text.lines().position(is_example).map(|number| number + 1),
@@ -194,17 +190,6 @@ pub(crate) fn wrong_unsafe(sources: &[Source], block: &[&str]) -> Vec<String> {
     more.chain(less).collect()
 }
 
-/// What assumes an architecture, in another file than the one for it.
-pub(crate) fn wrong_architecture(sources: &[Source]) -> Vec<String> {
-    let told = |it: &Source| {
-        let line = |(line, word): &(usize, String)| {
-            format!("{}:{line}: `{word}` assumes an architecture; what depends on it is in luqual_model::ARCH", it.path)
-        };
-        it.assumed.iter().map(line).collect::<Vec<_>>()
-    };
-    sources.iter().flat_map(told).collect()
-}
-
 /// Examples in comments, which nextest does not run.
 pub(crate) fn wrong_examples(sources: &[Source]) -> Vec<String> {
     let told = |it: &Source| {
@@ -218,7 +203,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source::parse("reports/src/a.rs".to_owned(), text, &["q35-intel".to_owned()]).unwrap()
+        Source::parse("a.rs".to_owned(), text).unwrap()
     }
 
     #[test]
@@ -251,35 +236,8 @@ mod tests {
     #[test]
     fn a_file_that_is_not_named_or_named_for_nothing_is_told() {
         let sources = [source("unsafe fn a() {}")];
-        assert_eq!(wrong_unsafe(&sources, &["reports/src/a.rs"]), Vec::<String>::new());
+        assert_eq!(wrong_unsafe(&sources, &["a.rs"]), Vec::<String>::new());
         assert_eq!(wrong_unsafe(&sources, &["b.rs"]).len(), 2);
-    }
-
-    #[test]
-    fn only_one_file_may_assume_an_architecture() {
-        for text in [
-            "const A: &str = \"arch/x86/boot/bzImage\";",
-            "fn a() {\n    b(\"console=ttyS0\");\n}",
-            "fn a() { b!(\"{}\", q35()) }",
-            "mod a { fn b() { c(\"vtd_dmar_fault\") } }",
-            "#[command(after_help = \"give a bzImage\")]\nstruct A;",
-        ] {
-            let wrong = wrong_architecture(&[source(text)]);
-            assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
-            assert!(wrong[0].starts_with("reports/src/a.rs:"), "{wrong:?}");
-        }
-        for text in [
-            "/// A bzImage.\nfn a() {} // x86",
-            "#[cfg(test)]\nmod tests { const A: &str = \"bzImage\"; }",
-            "mod a { #[cfg(test)] fn b() { c(\"ttyS0\") } }",
-            "const A: &str = \"q35-intel\";",
-        ] {
-            assert_eq!(wrong_architecture(&[source(text)]), Vec::<String>::new(), "{text}");
-        }
-        let of = |path: &str| Source::parse(path.to_owned(), "const A: &str = \"q35\";", &[]).unwrap();
-        let wrong = ["images/agent/src/a.rs", "orchestrator/vm/tests/a.rs", "orchestrator/model/src/arch/x86_64.rs"];
-        assert_eq!(wrong_architecture(&wrong.map(of)), Vec::<String>::new());
-        assert_eq!(wrong_architecture(&[of("orchestrator/model/src/profile.rs")]).len(), 1);
     }
 
     #[test]
