@@ -104,13 +104,6 @@ fn newest(known: &[&str], count: u64) -> Vec<String> {
 
 /// The kernels of a matrix. None if one is wrong, which is reported.
 fn kernels(table: &Table<'_>, known: &KnownNames<'_>) -> Option<Vec<String>> {
-    let named = || {
-        names(table, "kernels", |kernel| {
-            if !is_path(kernel.text) && !known.kernels.contains(&kernel.text) {
-                unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
-            }
-        })
-    };
     match table.number("newest") {
         Some(_) if table.has("kernels") => {
             let hint = "leave one of them out".to_owned();
@@ -119,7 +112,11 @@ fn kernels(table: &Table<'_>, known: &KnownNames<'_>) -> Option<Vec<String>> {
         }
         Some(count) => Some(newest(known.kernels, count)),
         None if table.has("newest") => None,
-        None => named(),
+        None => names(table, "kernels", |kernel| {
+            if !is_path(kernel.text) && !known.kernels.contains(&kernel.text) {
+                unknown(kernel, "kernel", known.kernels, "; a path has a `/` in it");
+            }
+        }),
     }
 }
 

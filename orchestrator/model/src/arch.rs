@@ -166,6 +166,11 @@ pub enum IommuEvent {
     },
 }
 
+/// A hexadecimal number in a trace of QEMU's, with or without `0x`.
+pub fn traced_number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+}
+
 /// How a kernel that hangs is asked where it is: by QMP's inject-nmi.
 pub struct HangQuestion {
     /// The option by which a kernel panics at it.

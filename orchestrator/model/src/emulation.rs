@@ -73,8 +73,6 @@ pub struct EmulatorFault {
     pub versions: FaultyVersions,
     /// The accelerator that has it.
     pub accel: Accel,
-    /// Whether it comes from several threads, when a kernel patches its code.
-    pub by_threads: bool,
     /// Whether a machine can meet it.
     pub is_met_by: fn(&Emulation) -> bool,
     /// By what it is known.

@@ -36,7 +36,9 @@ mod status;
 mod version;
 mod vm_report;
 
-pub use arch::{ARCH, ImageHeader, IommuEvent, IommuSupport, PageTableNote, PageTables, QemuProgram, ReadWord};
+pub use arch::{
+    ARCH, ImageHeader, IommuEvent, IommuSupport, PageTableNote, PageTables, QemuProgram, ReadWord, traced_number,
+};
 pub use cell::{CellId, CellKey};
 pub use device::Device;
 pub use emulation::{Accel, Emulation, EmulatorFault, FaultSign, FaultyVersions, QemuVersion};

@@ -1,7 +1,7 @@
 //! Known faults of QEMU that a guest shows as its own. A kernel is not blamed for one that the QEMU at hand has and
 //! that its machine can meet. Pure. The faults are in luqual-model, `arch/`.
 
-use luqual_model::{ARCH, Accel, Emulation, EmulatorFault, FaultSign, Finding, QemuVersion};
+use luqual_model::{ARCH, Accel, Emulation, EmulatorFault, FaultSign, Finding, Iommu, QemuVersion};
 
 /// The fault that a line shows, if its machine can meet one that does.
 pub fn fault_behind_line(emulation: &Emulation, line: &Finding) -> Option<&'static EmulatorFault> {
@@ -21,7 +21,9 @@ pub fn fault_behind_boot_hang(emulation: &Emulation) -> Option<&'static Emulator
 /// Whether QEMU has to run all processors in one thread for kernels that patch static keys while they run
 /// (CONFIG_JUMP_LABEL), or that may.
 pub fn needs_one_thread(qemu: QemuVersion, accel: Accel) -> bool {
-    ARCH.emulator_faults.iter().any(|fault| fault.by_threads && fault.is_of(qemu, accel))
+    let guest = |one_thread| Emulation { qemu, accel, processors: 2, one_thread, nested: false, iommu: Iommu::None };
+    let avoids = |fault: &EmulatorFault| fault.can_be_met(&guest(false)) && !fault.can_be_met(&guest(true));
+    ARCH.emulator_faults.iter().any(avoids)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! QEMU's trace events of devices: which of them a QEMU writes, and what they say. Pure.
 
-use luqual_model::{ARCH, Iommu, IommuEvent, PciAddress};
+use luqual_model::{ARCH, Iommu, IommuEvent, PciAddress, traced_number as hex};
 
 /// An event of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,10 +126,6 @@ fn event(line: &str) -> Option<Traced> {
         (name, words) => Happened::Iommu((ARCH.parse_iommu_event)(name, words)?),
     };
     Some(Traced { stamp_us, what })
-}
-
-fn hex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     Arch, ConsoleDevice, CrashText, EmulatedNesting, HangQuestion, ImageFormat, ImageHeader, IommuEvent, IommuSupport,
-    MachineFormat, PageTableFormat, PageTableNote, PageTables, Probe, QemuProgram, ReadWord,
+    MachineFormat, PageTableFormat, PageTableNote, PageTables, Probe, QemuProgram, ReadWord, traced_number,
 };
 use crate::emulation::{Accel, EmulatorFault, FaultSign, FaultyVersions, QemuVersion};
 use crate::finding::FindingKind;
@@ -26,7 +26,7 @@ pub(super) const X86_64: Arch = Arch {
     },
     console: ConsoleDevice { device: "ttyS0", option: "CONFIG_SERIAL_8250_CONSOLE" },
     iommu,
-    iommu_events: &[TRANSLATED_BY_INTEL, FAULT_OF_INTEL, "vtd_dmar_enable", TRANSLATED_BY_AMD, FAULT_OF_AMD],
+    iommu_events: &[TRANSLATED_BY_INTEL, FAULT_OF_INTEL, ENABLES_OF_INTEL, TRANSLATED_BY_AMD, FAULT_OF_AMD],
     iommu_event_patterns: &["vtd_*", "amdvi_*"],
     parse_iommu_event,
     iommu_options: &["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU", "CONFIG_VIRTIO_IOMMU"],
@@ -125,6 +125,7 @@ fn ram_offset(size: u64, address: u64, length: u64) -> Option<u64> {
 // QEMU hw/i386/trace-events
 const TRANSLATED_BY_INTEL: &str = "vtd_dmar_translate";
 const FAULT_OF_INTEL: &str = "vtd_dmar_fault";
+const ENABLES_OF_INTEL: &str = "vtd_dmar_enable";
 const TRANSLATED_BY_AMD: &str = "amdvi_translation_result";
 const FAULT_OF_AMD: &str = "amdvi_page_fault";
 
@@ -163,7 +164,7 @@ fn iommu(kind: Iommu) -> IommuSupport {
 }
 
 fn parse_iommu_event(name: &str, words: &[&str]) -> Option<IommuEvent> {
-    let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok();
+    let hex = traced_number;
     Some(match (name, words) {
         (TRANSLATED_BY_INTEL, ["dev", address, "iova", iova, "->", "gpa", physical, ..])
         | (TRANSLATED_BY_AMD, ["devid:", address, "gpa", iova, "hpa", physical]) => {
@@ -173,7 +174,7 @@ fn parse_iommu_event(name: &str, words: &[&str]) -> Option<IommuEvent> {
             IommuEvent::Fault { address: Some(PciAddress::of_requester(hex(id)? as u32)), iova: hex(iova)? }
         }
         (FAULT_OF_AMD, [.., iova]) => IommuEvent::Fault { address: None, iova: hex(iova)? },
-        ("vtd_dmar_enable", ["enable", on]) => IommuEvent::Translates { on: *on != "0" },
+        (ENABLES_OF_INTEL, ["enable", on]) => IommuEvent::Translates { on: *on != "0" },
         _ => return None,
     })
 }
@@ -226,7 +227,6 @@ const EMULATOR_FAULTS: &[EmulatorFault] = &[
         avoided: Some("a guest whose kernels have static keys runs in one thread"),
         source: "QEMU deba78709ae8, \"accel/tcg: Always lock pages before translation\"; \
                  https://bugs.launchpad.net/ubuntu/+source/qemu/+bug/2051965",
-        by_threads: true,
         versions: FaultyVersions::Before(QemuVersion(8, 1, 0)),
         accel: Accel::Tcg,
         is_met_by: |it| it.processors > 1 && !it.one_thread,
@@ -238,7 +238,6 @@ const EMULATOR_FAULTS: &[EmulatorFault] = &[
         what: "emulated SVM loses and repeats interrupts of a guest with several processors",
         avoided: Some("a guest with nested VMs has one processor, and periodic ticks"),
         source: "docs/vmm.md; QEMU target/i386/tcg/sysemu/svm_helper.c, helper_vmrun() and do_vmexit()",
-        by_threads: false,
         versions: FaultyVersions::All,
         accel: Accel::Tcg,
         is_met_by: |it| it.nested && it.processors > 1,
@@ -249,7 +248,6 @@ const EMULATOR_FAULTS: &[EmulatorFault] = &[
         what: "emulated SVM does not intercept XSETBV",
         avoided: Some("the monitor sets XCR0 of nested VMs itself"),
         source: "docs/vmm.md; QEMU target/i386/tcg/translate.c",
-        by_threads: false,
         versions: FaultyVersions::All,
         accel: Accel::Tcg,
         is_met_by: |it| it.nested,
@@ -260,7 +258,6 @@ const EMULATOR_FAULTS: &[EmulatorFault] = &[
         what: "an interrupt can come between STI and HLT of a nested VM, which then sleeps too long",
         avoided: Some("no nested VM halts"),
         source: "docs/vmm.md",
-        by_threads: false,
         versions: FaultyVersions::All,
         accel: Accel::Tcg,
         is_met_by: |it| it.nested,
@@ -271,7 +268,6 @@ const EMULATOR_FAULTS: &[EmulatorFault] = &[
         what: "a kernel hangs when it starts its second processor on a machine with AMD's IOMMU",
         avoided: None,
         source: "docs/devices.md",
-        by_threads: false,
         versions: FaultyVersions::Series(10, 0),
         accel: Accel::Tcg,
         is_met_by: |it| it.iommu == Iommu::Amd && it.processors > 1,
@@ -282,7 +278,6 @@ const EMULATOR_FAULTS: &[EmulatorFault] = &[
         what: "on a busy host the emulated PIT is late, and a kernel takes a wrong frequency for its TSC",
         avoided: None,
         source: "docs/host.md; Linux arch/x86/kernel/tsc.c, pit_hpet_ptimer_calibrate_cpu()",
-        by_threads: false,
         versions: FaultyVersions::All,
         accel: Accel::Tcg,
         is_met_by: |_| true,

@@ -4,7 +4,7 @@
 //! events are of the host's wall clock, and decide nothing.
 
 use super::witness::{Deaf, Heard, Hears};
-use luqual_model::{ARCH, Device, Iommu, IommuEvent, PciAddress};
+use luqual_model::{ARCH, Device, Iommu, IommuEvent, IommuSupport, PciAddress};
 use luqual_vm::{Happened, TraceEvents, Traced};
 use std::ops::Range;
 
@@ -53,7 +53,6 @@ pub(crate) struct DeviceTrace<'a> {
 }
 
 const TRACE: &str = "QEMU's trace";
-const NO_IOMMU: &str = "the machine has no IOMMU";
 const ANOTHER_QEMU: &str =
     "use a QEMU that is built with the trace backend `log`, and that gets all of luqual's arguments";
 const ROOM: &str = "see qemu-trace.log and qemu.stderr, and whether the disk is full";
@@ -172,11 +171,16 @@ impl<'a> DeviceTrace<'a> {
         Ok([hears.heard(resets(self.left..self.taken)), hears.heard(resets(self.taken..self.held))])
     }
 
+    /// What QEMU has of the machine's IOMMU, which has to be there.
+    fn iommu(&self) -> Result<(IommuSupport, Hears), Deaf> {
+        let iommu = (ARCH.iommu)(self.of.iommu);
+        Hears::by(iommu.device.is_some(), || deaf("the machine has no IOMMU".to_owned())).map(|hears| (iommu, hears))
+    }
+
     /// The addresses of its faults until it has its next owner. No device faults without a reason, so that no fault
     /// can be asked for: QEMU has to say that it writes them into this trace, which is proved to be there.
     pub(crate) fn faults(&self) -> Result<Heard<u64>, Deaf> {
-        let iommu = (ARCH.iommu)(self.of.iommu);
-        let hears = Hears::by(iommu.device.is_some(), || deaf(NO_IOMMU.to_owned()))?;
+        let (iommu, hears) = self.iommu()?;
         self.writes(&[iommu.fault])?;
         Ok(hears.heard(self.events[self.unowned()].iter().filter_map(|event| match event.what {
             Happened::Iommu(IommuEvent::Fault { address: by, iova }) if by.is_none_or(|by| by == self.of.requester) => {
@@ -189,8 +193,7 @@ impl<'a> DeviceTrace<'a> {
     /// The physical addresses of its DMA until it has its next owner. Its DMA in the source has to be there, and in
     /// the blackout it must not have been able to bypass the IOMMU, whose translations are all that is traced.
     pub(crate) fn dma(&self) -> Result<Heard<u64>, Deaf> {
-        let iommu = (ARCH.iommu)(self.of.iommu);
-        Hears::by(iommu.device.is_some(), || deaf(NO_IOMMU.to_owned()))?;
+        let (iommu, _) = self.iommu()?;
         self.writes(&[iommu.translated])?;
         let translated = |within: Range<usize>| {
             self.events[within].iter().filter_map(move |event| match event.what {

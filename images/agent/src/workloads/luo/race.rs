@@ -11,6 +11,7 @@ use crate::workloads::error::StepError;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::fstat;
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -84,7 +85,7 @@ fn finish(context: &mut Context) -> Done {
         let Ok(session) = device.retrieve_session(&context.session_name(&label(number))) else { continue };
         came += 1;
         let (retrieve, finish) = (|| session.retrieve(1), || session.finish());
-        // Each is the one that comes from the thread which was there before, in turn.
+        // In turn, since one of the threads may always be the first.
         let (memfd, end) = if number % 2 == 0 {
             at_once(retrieve, finish)?
         } else {
@@ -111,8 +112,8 @@ fn retrieve(context: &mut Context) -> Done {
         _ => false,
     };
     let same = ours.iter().zip(&theirs).filter(is_same).count();
-    let whole = ours.into_iter().zip(0..).filter_map(|(memfd, token)| Some(is_whole(context, memfd.ok()?, token)));
-    let whole = whole.filter(|is_whole| *is_whole).count();
+    let is_whole = |(memfd, token): (Result<OwnedFd, Errno>, u64)| memfd.is_ok_and(|it| is_whole(context, it, token));
+    let whole: u64 = ours.into_iter().zip(0..).map(is_whole).map(u64::from).sum();
     context.check("tokens of which both got one file", MANY, same);
     context.check("memfds that came whole", MANY, whole);
     Ok(())
@@ -122,7 +123,7 @@ fn session(context: &mut Context) -> Done {
     let device = context.device()?;
     let device = &*device;
     let (mut alone, mut whole) = (0, 0);
-    let mut refusals = std::collections::BTreeSet::new();
+    let mut refusals = BTreeSet::new();
     for number in 0..MANY {
         let name = context.session_name(&label(number));
         let ask = || device.retrieve_session(&name);
